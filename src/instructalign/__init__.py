@@ -1,0 +1,1 @@
+"""Teach an instruction-tuned language model a new language from a small parallel corpus."""

@@ -1,0 +1,531 @@
+"""The configuration of a run: its keys, their defaults, and the reading of YAML files.
+
+Reading is strict and reports every problem at once, each with the path of its key. Paths are relative to the
+configuration file. The keys of open lists (corpus formats, objectives, replay sources, strategies) are read
+off the entries themselves; see `registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
+from instructalign.languages import canonical, is_private
+from instructalign.registry import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    """A block of keys; a key that is not listed is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Entry(Strict):
+    """One entry of an open list: its name, and the options its own signature declares."""
+
+    name: str
+    options: dict[str, Any] = {}
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
+class AdapterConfig(Strict):
+    """Low-rank adaptation through peft (Hu et al. 2021; DoRA: Liu et al. 2024)."""
+
+    type: Literal["lora", "dora"] = "lora"
+    r: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = 32
+    dropout: Probability = 0.0
+    targets: list[str] | Literal["all-linear"] = "all-linear"
+    train_embeddings: bool = False
+    merge: bool = True
+
+
+class ModelConfig(Strict):
+    """The model to adapt."""
+
+    base: str
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    adapter: AdapterConfig | None = None
+    trust_remote_code: bool = False
+    system_prompt: str | None = None
+    chat: Literal["auto", "never"] = "never"
+
+
+class LanguagesConfig(Strict):
+    """Which languages the model knows (L1), which it is taught (L2), which it never sees (L3)."""
+
+    known: Annotated[list[str], Field(min_length=1)]
+    new: Annotated[list[str], Field(min_length=1)]
+    related: list[str] = []
+    names: dict[str, str] = {}
+
+    @field_validator("known", "new", "related", mode="before")
+    @classmethod
+    def _codes(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        if False in [entry for entry in value if isinstance(entry, bool)]:
+            raise ValueError("YAML reads the bare word no as false: write 'nor' or \"no\" for Norwegian")
+        try:
+            return [canonical(entry) if isinstance(entry, str) else entry for entry in value]
+        except DataError as error:
+            raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> LanguagesConfig:
+        seen: dict[str, str] = {}
+        for group, codes in (("known", self.known), ("new", self.new), ("related", self.related)):
+            for code in codes:
+                if code in seen:
+                    raise ValueError(f"{code!r} stands in both {seen[code]!r} and {group!r}; keep it in one")
+                seen[code] = group
+        unnamed = [code for code in seen if is_private(code) and code not in self.names]
+        if unnamed:
+            raise ValueError(f"private codes need a name: add {', '.join(unnamed)} to languages.names")
+        return self
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The languages by the paper's group names."""
+        return {"L1": self.known, "L2": self.new, "L3": self.related}
+
+    def group_of(self, code: str) -> str:
+        """`L1`, `L2`, `L3`, or an empty string for a language of none."""
+        return next((group for group, codes in self.groups.items() if code in codes), "")
+
+
+class NoiseConfig(Strict):
+    """Noise for the denoising objectives (paper, section 3.1 and the published scripts).
+
+    `mixture` gives the weight of each chain of operations, applied in the order written: `infill` (a word
+    becomes the mask), `delete`, `permute` (all words shuffled), `span` (runs of words become one mask each).
+    """
+
+    probability: Probability = 0.2
+    mask: str = "___"
+    span_length: Annotated[float, Field(ge=1)] = 3.0
+    mixture: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {
+        "infill": 0.24,
+        "delete": 0.24,
+        "permute": 0.24,
+        "infill+delete": 0.08,
+        "infill+permute": 0.08,
+        "delete+permute": 0.08,
+        "infill+delete+permute": 0.04,
+    }
+
+    @field_validator("mixture")
+    @classmethod
+    def _operations(cls, value: dict[str, float]) -> dict[str, float]:
+        known = ["infill", "delete", "permute", "span"]
+        for chain in value:
+            for operation in chain.split("+"):
+                if operation not in known:
+                    raise ValueError(f"unknown noise {operation!r} in {chain!r}. {suggest(operation, known)}")
+        if sum(value.values()) <= 0:
+            raise ValueError("at least one weight must be above 0")
+        return value
+
+
+class InstructionsConfig(Strict):
+    """How parallel rows become alignment instructions."""
+
+    objectives: dict[str, Entry] = {name: Entry(name=name) for name in ("tlm", "mt", "xss")}
+    pivots: list[str] | None = None
+    heldout: Natural = 100
+    templates: Annotated[list[str], Field(min_length=1)] = ["eng"]
+    noise: NoiseConfig = NoiseConfig()
+
+    @field_validator("pivots", mode="before")
+    @classmethod
+    def _codes(cls, value: Any) -> Any:
+        return LanguagesConfig._codes(value)
+
+
+class ReplayConfig(Strict):
+    """Past instruction data, mixed in so that the model keeps what it knew.
+
+    `size` samples are chosen once, by the seed; `share` of all training examples are drawn from them, so the
+    same samples come back as often as that needs.
+    """
+
+    source: Entry
+    size: Natural = 1000
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> ReplayConfig:
+        if self.size > 0 and self.share == 0:
+            raise ValueError(
+                f"share is 0 but size is {self.size}: no sample would ever be drawn. Set share above 0 "
+                "(the paper: 0.5), or size to 0 for no replay"
+            )
+        return self
+
+
+class TrainingConfig(Strict):
+    """Optimisation. The defaults are the paper's, except for `loss_on` (see docs/decisions)."""
+
+    steps: Positive
+    batch_size: Positive = 32
+    micro_batch_size: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Natural = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_length: Annotated[int, Field(ge=8)] = 128
+    loss_on: Literal["answer", "all"] = "answer"
+    prompt_weight: Annotated[float, Field(gt=0, le=1)] = 1.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_checkpointing: bool = False
+    strategy: dict[str, Entry] = {"replay": Entry(name="replay")}
+    checkpoint_every: Positive = 1000
+    keep_checkpoints: Positive = 1
+    evaluate_every: Positive | None = None
+    log_every: Positive = 10
+    workers: Natural = 0
+    report_to: list[str] = ["tensorboard"]
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingConfig:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size ({self.micro_batch_size}) must divide batch_size ({self.batch_size})"
+            )
+        if self.loss_on == "answer" and self.prompt_weight != 1.0:
+            raise ValueError("prompt_weight has an effect with loss_on: all only")
+        if self.warmup > self.steps:
+            raise ValueError(
+                f"warmup ({self.warmup}) is longer than the training itself ({self.steps} steps)"
+            )
+        return self
+
+
+class EvaluationConfig(Strict):
+    """Zero-shot evaluation by label likelihood."""
+
+    tasks: list[str] = []
+    data: Path = Path()
+    prompts: list[str] | None = None
+    languages: list[str] | None = None
+    items: Positive | None = None
+    scoring: Literal["sum", "mean", "paper"] = "sum"
+    batch_tokens: Positive = 8192
+    bootstrap: Annotated[int, Field(ge=0)] = 1000
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _codes(cls, value: Any) -> Any:
+        return LanguagesConfig._codes(value)
+
+
+class Config(Strict):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    model: ModelConfig
+    languages: LanguagesConfig
+    corpora: Annotated[list[Entry], Field(min_length=1)]
+    instructions: InstructionsConfig = InstructionsConfig()
+    replay: ReplayConfig | None = None
+    training: TrainingConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Config:
+        outside = [code for code in self.instructions.pivots or [] if self.languages.group_of(code) != "L1"]
+        if outside:
+            raise ValueError(
+                f"instructions.pivots: {', '.join(outside)} is not among languages.known "
+                f"({', '.join(self.languages.known)})"
+            )
+        if "none" in self.training.strategy and self.replay and self.replay.size:
+            raise ValueError(
+                f"training.strategy is none but replay.size is {self.replay.size}: "
+                "set replay.size to 0, or training.strategy to replay"
+            )
+        return self
+
+    @property
+    def pivots(self) -> list[str]:
+        """The known languages from and into which new ones are aligned; all of them unless some are named."""
+        return self.instructions.pivots or self.languages.known
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML that reads back as the same configuration."""
+        return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration file.
+
+    Args:
+        path: a YAML file; paths in it are relative to its folder.
+        overrides: `key.path=value` each, as `--set` takes them; values are YAML.
+
+    Raises:
+        ConfigError: anything is wrong with it; all problems are listed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"the file does not exist; `instructalign init --out {path}` writes one"], str(path)
+        ) from None
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+        raise ConfigError([f"the file cannot be read: {error}"], str(path)) from None
+    try:
+        data = yaml.load(text, Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], str(path)) from None
+    return build_config(data, folder=path.parent, overrides=overrides, where=str(path))
+
+
+def build_config(
+    data: Any, *, folder: Path = Path(), overrides: Sequence[str] = (), where: str | None = None
+) -> Config:
+    """Checks a configuration given as nested dictionaries.
+
+    Args:
+        data: the blocks and keys.
+        folder: what paths in it are relative to.
+        overrides: as for `load_config`.
+        where: what error messages call it.
+
+    Raises:
+        ConfigError: anything is wrong with it; all problems are listed.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError([f"expected keys such as model: and languages:, found {_found(data)}"], where)
+    data = _copy(data)
+    problems: list[str] = []
+    for override in overrides:
+        _override(data, override, problems)
+    _read_entries(data, problems)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems.extend(_explain(details) for details in error.errors())
+    if problems:
+        raise ConfigError(problems, where)
+    return _anchor(config, folder.resolve())
+
+
+def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
+    """Puts `Entry` records where open lists stand in the raw configuration, checking their options."""
+
+    def entry(registry: Registry, name: Any, options: Any, path: str) -> Entry:
+        options = (
+            dict(options or {}) if isinstance(options, Mapping) or options is None else {"weight": options}
+        )
+        weight = options.pop("weight", 1.0)
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight < float("inf"):
+            problems.append(f"{path}.weight: must be a number from 0 up, found {weight!r}")
+            weight = 1.0
+        try:
+            checked = registry.options(str(name)).model_validate(options)
+        except UnknownNameError as error:
+            problems.append(f"{path}: {error}")
+        except ValidationError as error:
+            model = registry.options(str(name))
+            problems.extend(_explain(details, path, model) for details in error.errors())
+        else:
+            options = {key: getattr(checked, key) for key in type(checked).model_fields}
+        return Entry.model_construct(name=str(name), options=options, weight=float(weight))
+
+    def tagged(registry: Registry, value: Any, path: str) -> Any:
+        if isinstance(value, Mapping) and "format" in value:
+            options = {key: option for key, option in value.items() if key != "format"}
+            return entry(registry, value["format"], options, path)
+        problems.append(f"{path}: needs a format. Available: {', '.join(registry.names())}.")
+        return Entry(name="")
+
+    def named(registry: Registry, value: Any, path: str) -> Any:
+        if isinstance(value, str):
+            value = {value: None}
+        elif isinstance(value, list) and all(isinstance(name, str) for name in value):
+            value = dict.fromkeys(value)
+        if not isinstance(value, Mapping) or not value:
+            problems.append(
+                f"{path}: expected at least one of {', '.join(registry.names())}, found {_found(value)}"
+            )
+            return {}
+        entries = {name: entry(registry, name, options, f"{path}.{name}") for name, options in value.items()}
+        kept = {name: made for name, made in entries.items() if made.weight > 0}
+        if not kept:
+            problems.append(f"{path}: at least one weight must be above 0")
+        return kept
+
+    if isinstance(data.get("corpora"), list):
+        data["corpora"] = [tagged(FORMATS, value, f"corpora.{i}") for i, value in enumerate(data["corpora"])]
+    for block, key, reader, registry in (
+        ("instructions", "objectives", named, OBJECTIVES),
+        ("replay", "source", tagged, REPLAY_SOURCES),
+        ("training", "strategy", named, STRATEGIES),
+    ):
+        inner = data.get(block)
+        if isinstance(inner, dict) and key in inner:
+            inner[key] = reader(registry, inner[key], f"{block}.{key}")
+
+
+def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        problems.append(f"--set {override}: expected key.path=value, for example training.steps=100")
+        return
+    try:
+        value = yaml.load(text, Loader=_UniqueKeys)
+    except yaml.YAMLError:
+        problems.append(f"--set {override}: {text!r} is not YAML")
+        return
+    *path, last = key.strip().split(".")
+    place: Any = data
+    for part in path:
+        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+            place = place[int(part)]
+        elif isinstance(place, dict):
+            if place.get(part) is None:
+                place[part] = {}
+            place = place[part]
+        else:
+            problems.append(f"--set {override}: {key} leads through {part!r}, which holds {_found(place)}")
+            return
+    if isinstance(place, list) and last.isdigit() and int(last) < len(place):
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        problems.append(f"--set {override}: {key} cannot be set in {_found(place)}")
+
+
+def _explain(error: ErrorDetails, prefix: str = "", model: type[BaseModel] = Config) -> str:
+    """One pydantic error as a sentence that names the key's path, what was found and what is allowed."""
+    path = ".".join([prefix, *map(str, error["loc"])] if prefix else list(map(str, error["loc"])))
+    kind, value = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        siblings = sorted(_fields_at(model, error["loc"][:-1]))
+        return f"{path}: unknown key. {suggest(str(error['loc'][-1]), siblings)}"
+    if kind == "missing":
+        return f"{path}: missing"
+    if kind == "value_error":
+        return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{path}: {message}, found {_found(value)}"
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> Iterator[str]:
+    current: Any = model
+    for part in location:
+        fields = getattr(current, "model_fields", {})
+        if part not in fields:
+            continue
+        current = next(iter(_models_in(fields[part].annotation)), current)
+    yield from getattr(current, "model_fields", {})
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is not None:
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
+
+
+def _anchor(config: Config, folder: Path) -> Config:
+    """Makes every path absolute, and the base too where it is a folder."""
+
+    def place(value: Any) -> Any:
+        if isinstance(value, Path):
+            return (folder / value.expanduser()).resolve()
+        if isinstance(value, BaseModel):
+            return value.model_copy(
+                update={key: place(getattr(value, key)) for key in type(value).model_fields}
+            )
+        if isinstance(value, dict):
+            return {key: place(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [place(inner) for inner in value]
+        return value
+
+    base = config.model.base
+    local = folder / Path(base).expanduser()
+    if local.is_dir() or base.startswith((".", "/", "~")):
+        base = str(local.resolve())
+    anchored: Config = place(config)
+    # Template sets and tasks are names of shipped ones or files of the user's.
+    instructions = anchored.instructions.model_copy(
+        update={"templates": [_file_or_name(name, folder) for name in anchored.instructions.templates]}
+    )
+    evaluation = anchored.evaluation.model_copy(
+        update={"tasks": [_file_or_name(name, folder) for name in anchored.evaluation.tasks]}
+    )
+    return anchored.model_copy(
+        update={
+            "model": anchored.model.model_copy(update={"base": base}),
+            "instructions": instructions,
+            "evaluation": evaluation,
+        }
+    )
+
+
+def _file_or_name(value: str, folder: Path) -> str:
+    return str((folder / Path(value).expanduser()).resolve()) if value.endswith((".yaml", ".yml")) else value
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """A configuration as the dictionaries that a YAML file of it would hold."""
+    if isinstance(value, Entry):
+        options = {name: _plain(option) for name, option in value.options.items() if option is not None}
+        if key in ("objectives", "strategy"):
+            return {"weight": value.weight, **options}
+        return {"format": value.name, **options}
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name), name) for name in type(value).model_fields}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _plain(inner, key) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(inner) for key, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _found(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(self.construct_object(key_node, deep=True))
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,71 @@
+"""The exceptions that instructalign raises on purpose.
+
+::
+
+    InstructAlignError
+    ├── ConfigError           the configuration is wrong (all problems at once)
+    ├── UnknownNameError      a name that no registry holds
+    ├── DataError             a file or a record of the user's is wrong
+    ├── ModelError            a model folder, tokenizer or checkpoint cannot be used
+    ├── TrainingError         training cannot start or cannot go on
+    └── RunFolderError        an output folder belongs to something else
+
+Each message says what was found, where, what is allowed and what to do. The command line prints the
+message alone and exits with 2 for `ConfigError` and `UnknownNameError`, with 1 for the others.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class InstructAlignError(Exception):
+    """Base of every error that instructalign raises on purpose."""
+
+
+class ConfigError(InstructAlignError):
+    """The configuration is wrong.
+
+    Args:
+        problems: one sentence a problem, each naming the key it speaks of.
+        where: the file the configuration came from, if any.
+    """
+
+    def __init__(self, problems: Sequence[str], where: str | None = None) -> None:
+        self.problems = tuple(problems)
+        self.where = where
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        head = f"{count} in {where}" if where else f"{count} in the configuration"
+        super().__init__("\n".join([f"{head}:", *(f"  - {problem}" for problem in self.problems)]))
+
+
+class UnknownNameError(InstructAlignError):
+    """A name was asked for that is not among those available."""
+
+    def __init__(self, kind: str, name: str, available: Iterable[str]) -> None:
+        self.kind, self.name, self.available = kind, name, tuple(sorted(available))
+        super().__init__(f"unknown {kind} {name!r}. {suggest(name, self.available)}")
+
+
+class DataError(InstructAlignError):
+    """A file or a record of the user's cannot be read as what it is said to be."""
+
+
+class ModelError(InstructAlignError):
+    """A model folder, a tokenizer or a checkpoint cannot be used."""
+
+
+class TrainingError(InstructAlignError):
+    """Training cannot start, or cannot go on."""
+
+
+class RunFolderError(InstructAlignError):
+    """An output folder holds something else than what is to be written there."""
+
+
+def suggest(name: str, available: Sequence[str]) -> str:
+    """The end of an error message for a wrong name: "Did you mean …? Available: …"."""
+    near = difflib.get_close_matches(name, available, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Available: {', '.join(available) or 'none'}."

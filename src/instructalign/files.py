@@ -1,0 +1,128 @@
+"""Reading and writing files so that nothing is half-written and nothing unreadable passes unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from instructalign.errors import DataError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file for writing that appears under its name only when it is complete and on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file, all or nothing."""
+    with atomic(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file for people and machines, all or nothing."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> int:
+    """Writes JSON lines, all or nothing, and returns how many."""
+    count = 0
+    with atomic(path) as file:
+        for record in records:
+            file.write(json_line(record))
+            count += 1
+    return count
+
+
+def json_line(record: Any) -> bytes:
+    """One record as a line of JSON, with the line's end."""
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 text file with their numbers from 1, without line ends.
+
+    Only LF, CRLF and CR end a line: separators such as U+2028 are text. A byte-order mark is left out.
+
+    Raises:
+        DataError: the file is missing or is not UTF-8; the message names the line.
+    """
+    for number, raw in enumerate(_open(path), start=1):
+        line = raw[3:] if number == 1 and raw.startswith(b"\xef\xbb\xbf") else raw
+        try:
+            yield number, line.rstrip(b"\r\n").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}:{number}: not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}). "
+                f"Convert the file first, for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
+            ) from None
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file with their line numbers; empty lines are passed over.
+
+    Raises:
+        DataError: a line is not a JSON object; the message names the line.
+    """
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}).") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}.")
+        yield number, record
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def text_hash(value: Any) -> str:
+    """The SHA-256 of a JSON-serialisable value, independent of the order of keys."""
+    return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
+def _open(path: Path) -> Iterator[bytes]:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; a file was expected.")
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.{_nearby(path)}") from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read: check its permissions.") from None
+
+
+def _nearby(path: Path) -> str:
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    found = sorted(child.name for child in parent.iterdir())[:12] if parent.is_dir() else []
+    return f" {parent} holds: {', '.join(found)}." if found else f" {parent} is empty."

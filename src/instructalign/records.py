@@ -1,0 +1,129 @@
+"""The records that cross from one stage to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelRow:
+    """One sentence in two or more languages.
+
+    Attributes:
+        id: names the sentence; the split into training and held-out rows goes by it.
+        texts: the sentence by language code, in the corpus's own spelling.
+    """
+
+    id: str
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What a model is asked and what it should answer.
+
+    Attributes:
+        prompt: the whole question, ready for a plain (not chat) model, without a space at its end.
+        answer: the wanted answer, without a space at its start.
+        objective: the objective that made it (`mt`, `tlm`, …), or `replay`.
+        source: code of the language given; empty where it does not apply.
+        target: code of the language asked for; empty where it does not apply.
+        row: id of the parallel row, or of the replayed example.
+        template: id of the template that worded it; empty for replay.
+    """
+
+    prompt: str
+    answer: str
+    objective: str
+    source: str = ""
+    target: str = ""
+    row: str = ""
+    template: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One test item of a classification task in one language.
+
+    Attributes:
+        id: the item's id; the same in every language of a parallel test set.
+        fields: the texts that prompts refer to by name (`text`, or `premise` and `hypothesis`).
+        label: the gold label.
+    """
+
+    id: str
+    fields: Mapping[str, str]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model preferred for one item under one prompt.
+
+    Attributes:
+        task, language, prompt, item: what was asked.
+        gold: the right label.
+        predicted: the label with the highest score; the first in the task's order where two are equal.
+        scores: by label, the summed log-likelihood of the label's tokens given the prompt, in nats.
+        tokens: by label, how many tokens that sum runs over.
+        cut: how many tokens of the item's text were cut to fit the model's context.
+    """
+
+    task: str
+    language: str
+    prompt: str
+    item: str
+    gold: str
+    predicted: str
+    scores: Mapping[str, float]
+    tokens: Mapping[str, int]
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number of the report.
+
+    Attributes:
+        run: name of the run (`base`, `adapted`, …).
+        task: name of the task, or of what is measured.
+        language: language code, or empty for a group.
+        group: `L1` (known), `L2` (new), `L3` (related), or empty.
+        metric: `accuracy`, `f1_weighted`, `forgetting`, …
+        value: the number; between 0 and 1 unless the metric says otherwise.
+        low, high: bounds of the 95 % confidence interval; None where there is none.
+        n: number of items behind it.
+        signature: task, split, items, prompts, scoring rule, model and version, in one string.
+    """
+
+    run: str
+    task: str
+    language: str
+    group: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    signature: str = ""
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many records a stage saw, kept and dropped, by reason. Nothing is dropped without a line here."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Counts records as dropped for a reason."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def add(self, other: Counts) -> None:
+        """Adds another count to this one."""
+        self.read += other.read
+        self.kept += other.kept
+        for reason, count in other.dropped.items():
+            self.drop(reason, count)
