@@ -11,9 +11,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 from langcodes import Language
+from langcodes.data_dicts import LANGUAGE_ALPHA3
 from langcodes.tag_parser import LanguageTagError
 
 from instructalign.errors import DataError
+
+_ALPHA2 = {alpha3: alpha2 for alpha2, alpha3 in LANGUAGE_ALPHA3.items()}
 
 
 @lru_cache(maxsize=4096)
@@ -24,7 +27,7 @@ def canonical(code: str) -> str:
         DataError: the code names no language.
     """
     try:
-        language = Language.get(code.strip(), normalize=False)
+        language = _language(code.strip())
         alpha3 = language.to_alpha3()
     except (LanguageTagError, LookupError):
         raise DataError(_unknown(code)) from None
@@ -39,7 +42,7 @@ def english_name(code: str) -> str:
     """The English name of a language: `jav` → "Javanese". A private code is its own name."""
     if is_private(code):
         return code
-    language = Language.get(canonical(code), normalize=False)
+    language = _language(canonical(code))
     return str(language.display_name("en"))
 
 
@@ -55,8 +58,17 @@ def name_in(code: str, prompt_language: str) -> str:
     """
     if is_private(code):
         return code
-    name = str(Language.get(canonical(code), normalize=False).display_name(prompt_language))
+    name = str(_language(canonical(code)).display_name(prompt_language))
     return english_name(code) if name.startswith("Unknown language") else name
+
+
+def _language(tag: str) -> Language:
+    """The language of a tag, not replaced by a macrolanguage (Tagalog stays apart from Filipino).
+
+    BCP 47, and with it langcodes, knows a language that has a two-letter code by that code only.
+    """
+    head, *rest = tag.replace("_", "-").split("-")
+    return Language.get("-".join([_ALPHA2.get(head.lower(), head), *rest]), normalize=False)
 
 
 def _unknown(code: str) -> str:
