@@ -59,7 +59,7 @@ class ModelConfig(Strict):
     adapter: AdapterConfig | None = None
     trust_remote_code: bool = False
     system_prompt: str | None = None
-    chat: Literal["auto", "never"] = "never"
+    chat: Literal["auto", "never"] = "auto"
 
 
 class LanguagesConfig(Strict):
@@ -207,9 +207,7 @@ class TrainingConfig(Strict):
         if self.loss_on == "answer" and self.prompt_weight != 1.0:
             raise ValueError("prompt_weight has an effect with loss_on: all only")
         if self.warmup > self.steps:
-            raise ValueError(
-                f"warmup ({self.warmup}) is longer than the training itself ({self.steps} steps)"
-            )
+            raise ValueError(f"warmup ({self.warmup}) is longer than the training itself ({self.steps} steps)")
         return self
 
 
@@ -328,9 +326,7 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
     """Puts `Entry` records where open lists stand in the raw configuration, checking their options."""
 
     def entry(registry: Registry, name: Any, options: Any, path: str) -> Entry:
-        options = (
-            dict(options or {}) if isinstance(options, Mapping) or options is None else {"weight": options}
-        )
+        options = dict(options or {}) if isinstance(options, Mapping) or options is None else {"weight": options}
         weight = options.pop("weight", 1.0)
         if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight < float("inf"):
             problems.append(f"{path}.weight: must be a number from 0 up, found {weight!r}")
@@ -451,9 +447,7 @@ def _anchor(config: Config, folder: Path) -> Config:
         if isinstance(value, Path):
             return (folder / value.expanduser()).resolve()
         if isinstance(value, BaseModel):
-            return value.model_copy(
-                update={key: place(getattr(value, key)) for key in type(value).model_fields}
-            )
+            return value.model_copy(update={key: place(getattr(value, key)) for key in type(value).model_fields})
         if isinstance(value, dict):
             return {key: place(inner) for key, inner in value.items()}
         if isinstance(value, (list, tuple)):

@@ -122,6 +122,6 @@ def _mix(x: int) -> int:
 
 
 def permuted(index: int, size: int, seed: int, *parts: str | int) -> int:
-    """Element `index` of an endless walk over 0 … size - 1 that goes through all, in a new order each time."""
+    """Element `index` of an endless walk over 0 … size - 1: all of them, then all in a new order, and so on."""
     epoch, place = divmod(index, size)
     return Permutation(size, digest_key(seed, *parts, "epoch", epoch))[place]

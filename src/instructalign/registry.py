@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -130,3 +131,8 @@ TASK_SOURCES = Registry(
         "toy": "instructalign.toy.sources:read_task",
     },
 )
+
+
+def toy_base() -> Path:
+    """The folder of the toy family's shipped base model."""
+    return Path(__file__).parent / "toy" / "base"

@@ -1,0 +1,1 @@
+"""From instructions to an adapted model: encoding, batches, strategies, the loop, checkpoints."""

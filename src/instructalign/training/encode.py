@@ -1,0 +1,127 @@
+"""From texts to token ids, the same way in training and in evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from instructalign.records import Counts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How one model wants prompts and answers as tokens.
+
+    Attributes:
+        tokenizer: the model's own.
+        encoder_decoder: whether prompt and answer go to an encoder and a decoder, or stand in one sequence.
+        chat: whether the tokenizer's chat template wraps the prompt as a user's turn.
+        system_prompt: the system's turn of a chat; None for the template's own default.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    encoder_decoder: bool
+    chat: bool = False
+    system_prompt: str | None = None
+
+    def wrap(self, prompt: str) -> str:
+        """The prompt as the model sees it: inside the chat template, or as it is."""
+        if not self.chat:
+            return prompt
+        turns = [{"role": "user", "content": prompt}]
+        if self.system_prompt is not None:
+            turns.insert(0, {"role": "system", "content": self.system_prompt})
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def pair(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt and of an answer to it, without an end-of-sequence token.
+
+        Decoder-only models get one space between the two, and the answer's ids are what the whole text adds to
+        the prompt's own, so that a tokenizer which merges spaces into words sees the text that it would see in
+        use (the rule of lm-evaluation-harness). A chat template sets its own seam.
+        """
+        if self.chat:
+            context = self.wrap(prompt)
+            return split_at_seam(self.tokenizer, context, answer, add_special_tokens=False)
+        if self.encoder_decoder:
+            return self.tokenizer.encode(prompt), self.tokenizer.encode(answer, add_special_tokens=False)
+        return split_at_seam(self.tokenizer, prompt, f" {answer}")
+
+
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, encoder_decoder: bool
+) -> tuple[list[int], list[int]]:
+    """`Codec.pair` for a model without a chat template."""
+    return Codec(tokenizer, encoder_decoder).pair(prompt, answer)
+
+
+def split_at_seam(
+    tokenizer: PreTrainedTokenizerBase, context: str, continuation: str, *, add_special_tokens: bool = True
+) -> tuple[list[int], list[int]]:
+    """Token ids of a context and of its continuation within the whole text.
+
+    Spaces at the context's end count with the continuation. The continuation's ids are those of the whole
+    text behind as many as the context alone has (the rule of lm-evaluation-harness).
+    """
+    bare = context.rstrip(" ")
+    continuation = context[len(bare) :] + continuation
+    head = tokenizer.encode(bare, add_special_tokens=add_special_tokens)
+    whole = tokenizer.encode(bare + continuation, add_special_tokens=add_special_tokens)
+    end = tokenizer.eos_token_id
+    if whole and head and whole[-1] == end and head[-1] == end:  # tokenizers that close every text
+        head, whole = head[:-1], whole[:-1]
+    return head, whole[len(head) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One training example as tokens.
+
+    Attributes:
+        prompt: token ids of the prompt.
+        answer: token ids of the answer, closed by the end-of-sequence token unless it was cut.
+        kind: the objective it came from, or `replay`.
+        target: code of the language asked for; empty where there is none.
+    """
+
+    prompt: list[int]
+    answer: list[int]
+    kind: str
+    target: str
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def fit(prompt: list[int], answer: list[int], end: int | None, max_length: int) -> tuple[list[int], list[int]]:
+    """Closes an answer with the end token and cuts both to a common length, never the whole answer.
+
+    Where the two are too long together, the answer keeps half of the length, or more where the prompt leaves
+    it; it is cut at its end. The prompt is cut at its start, where instructions have the least to say.
+
+    Args:
+        prompt, answer: token ids.
+        end: id of the end-of-sequence token; a cut answer does not get it, since it does not end there.
+        max_length: tokens that prompt and answer may have together.
+    """
+    closed = answer if end is None else [*answer, end]
+    if len(prompt) + len(closed) <= max_length:
+        return prompt, closed
+    room = max(max_length // 2, max_length - len(prompt))
+    kept = closed[:room]
+    left = max_length - len(kept)
+    return (prompt[-left:] if left else []), kept
+
+
+def count_cut(counts: Counts, before: tuple[list[int], list[int]], after: tuple[list[int], list[int]]) -> None:
+    """Counts an example and what `fit` cut from it."""
+    counts.read += 1
+    if len(after[0]) < len(before[0]):
+        counts.drop("prompt cut")
+    if len(after[1]) < len(before[1]):
+        counts.drop("answer cut")
+    if not before[1]:
+        counts.drop("answer without tokens")

@@ -1,0 +1,205 @@
+"""Loading a model with its tokenizer, and running its output layer only where a logit is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from instructalign.config import ModelConfig
+from instructalign.errors import ModelError
+from instructalign.files import file_hash, text_hash
+from instructalign.registry import toy_base
+from instructalign.training.encode import Codec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HASHED = ("*.safetensors", "*.bin", "config.json", "tokenizer*", "*.model", "vocab*", "merges.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready for use, with what its texts need.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        tokenizer: its tokenizer, with a padding token.
+        codec: how prompts and answers become tokens.
+        encoder_decoder: whether it has an encoder and a decoder.
+        name: the folder or Hub name it came from.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    codec: Codec
+    encoder_decoder: bool
+    name: str
+
+
+def load_model(
+    base: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    chat: str = "auto",
+    system_prompt: str | None = None,
+) -> LoadedModel:
+    """Loads a model and its tokenizer from a folder, the Hub, or the toy family (`toy`).
+
+    Args:
+        base: a folder in Hugging Face format, a Hub name, or `toy` for the shipped toy base.
+        revision: branch, tag or commit on the Hub.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto` for the one it was saved in.
+        trust_remote_code: whether code that comes with the model may run.
+        chat: `auto` wraps prompts in the tokenizer's chat template where it has one; `never` does not.
+        system_prompt: the system's turn for chat templates.
+
+    Raises:
+        ModelError: the model or its tokenizer cannot be loaded; the message says what is missing.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    place = model_place(base)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(place, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(_unloadable(base, place, error)) from None
+    tokenizer = load_tokenizer(base, **options)
+    encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
+    factory: Any = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+    try:
+        model = factory.from_pretrained(
+            place, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **options
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(_unloadable(base, place, error)) from None
+    model.eval()
+    use_chat = chat == "auto" and bool(tokenizer.chat_template)
+    codec = Codec(tokenizer, encoder_decoder, chat=use_chat, system_prompt=system_prompt)
+    return LoadedModel(model, tokenizer, codec, encoder_decoder, base)
+
+
+def load_configured(config: ModelConfig, base: str | None = None) -> LoadedModel:
+    """`load_model` with the options of a configuration; `base` takes the place of the configured one."""
+    return load_model(
+        base or config.base,
+        revision=config.revision if base is None else None,
+        dtype=config.dtype,
+        trust_remote_code=config.trust_remote_code,
+        chat=config.chat,
+        system_prompt=config.system_prompt,
+    )
+
+
+def load_tokenizer(base: str, **options: Any) -> PreTrainedTokenizerBase:
+    """Loads a model's tokenizer and sees to it that it has a padding token.
+
+    Raises:
+        ModelError: there is none, or it has no token that padding could use.
+    """
+    from transformers import AutoTokenizer
+
+    place = model_place(base)
+    folder = Path(place)
+    if folder.is_dir() and not any(
+        (folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
+    ):
+        raise ModelError(
+            f"{base} holds a model but no tokenizer (found: {_listing(folder)}). Save it there with "
+            "tokenizer.save_pretrained(folder)."
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the tokenizer of {base} cannot be loaded: {_first_line(error)}") from None
+    if tokenizer.pad_token_id is None:
+        substitute = tokenizer.eos_token or tokenizer.unk_token
+        if substitute is None:
+            raise ModelError(f"the tokenizer of {base} has no padding, end or unknown token; add a pad_token.")
+        tokenizer.pad_token = substitute
+    return tokenizer
+
+
+def model_place(base: str) -> str:
+    """The folder or Hub name behind a configured base.
+
+    Raises:
+        ModelError: it is written as a path and no such folder exists, or the folder has no model.
+    """
+    if base == "toy":
+        return str(toy_base())
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelError(f"{base} is no model folder: it has no config.json but {_listing(folder)}.")
+        return str(folder)
+    if base.startswith((".", "/", "~")) or base.count("/") > 1:
+        raise ModelError(f"the model folder {base} does not exist.")
+    return base
+
+
+def model_hash(base: str, revision: str | None = None) -> str:
+    """A short hash of a model's weights, configuration and tokenizer (for a Hub name: of its commit)."""
+    place = model_place(base)
+    folder = Path(place)
+    if folder.is_dir():
+        files = sorted({path for pattern in HASHED for path in folder.glob(pattern)})
+        return text_hash([(path.name, file_hash(path)) for path in files])[:12]
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(place, revision=revision)
+    return str(getattr(config, "_commit_hash", None) or revision or place)[:12]
+
+
+@contextmanager
+def logits_at(model: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
+    """Inside, the model's output layer runs only where it is wanted.
+
+    The logits of a call then have the shape [chosen, vocabulary], in the order of `positions.nonzero()`,
+    instead of [batch, seq, vocabulary]: with 250 880 tokens in the vocabulary and a loss on answers only,
+    most of the work and memory of a step. Works for every model whose logits come from its output embedding.
+
+    Args:
+        model: a `PreTrainedModel`, possibly wrapped for peft or for distribution.
+        positions: bool [batch, seq]; for encoder-decoder models over the decoder's sequence.
+    """
+    head = _unwrapped(model).get_output_embeddings()
+
+    def choose(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0][positions], *inputs[1:])
+
+    handle = head.register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _unwrapped(model: torch.nn.Module) -> Any:
+    while hasattr(model, "module") and isinstance(model.module, torch.nn.Module):
+        model = model.module
+    return model
+
+
+def _unloadable(base: str, place: str, error: Exception) -> str:
+    if Path(place).is_dir():
+        return f"the model in {base} cannot be loaded: {_first_line(error)}"
+    return (
+        f"the model {base!r} was neither found as a folder nor on the Hub: {_first_line(error)} "
+        "Give an existing folder, or check the name, the network and, for gated models, your access token."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _listing(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
