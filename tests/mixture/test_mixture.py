@@ -1,0 +1,133 @@
+"""The stream of new and replayed examples, on sources small enough to check by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instructalign.config import Entry, ReplayConfig
+from instructalign.errors import DataError
+from instructalign.mixture import Mixture, ReplayBuffer, load_replay
+from instructalign.mixture.replay import select
+from instructalign.mixture.sources import read_hub, read_jsonl
+from instructalign.records import Instruction
+
+
+class Counting:
+    """A stream whose k-th instruction says k."""
+
+    def __getitem__(self, index: int) -> Instruction:
+        return Instruction(f"new {index}", "x", "mt")
+
+
+def past(count: int) -> list[Instruction]:
+    return [Instruction(f"past {i}", "x", "replay") for i in range(count)]
+
+
+def test_half_share_alternates_strictly() -> None:
+    mixture = Mixture(Counting(), ReplayBuffer(past(3)), 0.5, seed=1)
+    kinds = [mixture[i].objective for i in range(8)]
+    assert kinds == ["mt", "replay"] * 4
+    assert [mixture[i].prompt for i in range(0, 8, 2)] == ["new 0", "new 1", "new 2", "new 3"]
+
+
+@given(share=st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 0.75, 0.9]), count=st.integers(1, 2000))
+def test_every_prefix_holds_its_share(share: float, count: int) -> None:
+    mixture = Mixture(Counting(), ReplayBuffer(past(7)), share, seed=3)
+    realised = sum(mixture[i].objective == "replay" for i in range(count))
+    assert abs(realised - share * count) <= 1
+
+
+def test_new_instructions_are_neither_skipped_nor_repeated() -> None:
+    mixture = Mixture(Counting(), ReplayBuffer(past(5)), 0.3, seed=9)
+    new = [mixture[i].prompt for i in range(1000) if mixture[i].objective == "mt"]
+    assert new == [f"new {k}" for k in range(len(new))]
+
+
+def test_replay_goes_through_all_before_repeating_and_reorders() -> None:
+    mixture = Mixture(Counting(), ReplayBuffer(past(50)), 0.5, seed=2)
+    walk = [mixture[i].prompt for i in range(1, 200, 2)]
+    assert set(walk[:50]) == set(walk[50:]) == {f"past {i}" for i in range(50)}
+    assert walk[:50] != walk[50:]
+
+
+def test_no_replay_leaves_only_new() -> None:
+    mixture = Mixture(Counting(), ReplayBuffer(), 0.5, seed=2)
+    assert {mixture[i].objective for i in range(20)} == {"mt"}
+    assert mixture.share == 0
+
+
+def test_smaller_selection_is_part_of_larger_one() -> None:
+    small, large = select(past(500), 20, seed=4), select(past(500), 100, seed=4)
+    assert small.examples == large.examples[:20]
+    assert select(past(500), 20, seed=5).examples != small.examples
+    assert (small.counts.read, small.counts.kept) == (500, 20)
+
+
+def test_selection_is_uniform() -> None:
+    drawn = [0] * 10
+    for seed in range(2000):
+        for example in select(past(10), 3, seed).examples:
+            drawn[int(example.prompt.split()[1])] += 1
+    # 600 expected of each; the standard deviation of a count is sqrt(2000 * 0.3 * 0.7) = 20.5.
+    assert all(abs(count - 600) < 5 * 20.5 for count in drawn)
+
+
+def test_unusable_examples_are_counted() -> None:
+    examples = [Instruction(" ", "x", "replay"), Instruction("p", "", "replay"), Instruction("p", "a", "replay")]
+    buffer = select(examples, 10, seed=0)
+    assert buffer.counts.dropped == {"empty prompt": 1, "empty answer": 1}
+    assert buffer.counts.kept == 1
+
+
+def write(path: Path, records: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def test_jsonl_file_and_folder(tmp_path: Path) -> None:
+    records: list[dict[str, object]] = [
+        {"inputs": "2+2? ", "targets": " 4", "task": "sums", "lang": "en"},
+        {"inputs": "deux?", "targets": "2", "task": "sums", "lang": "fr"},
+    ]
+    file = write(tmp_path / "a.jsonl", records)
+    [first, second] = read_jsonl(path=file)
+    assert (first.prompt, first.answer, first.template, first.target) == ("2+2?", "4", "sums", "en")
+    assert first.objective == second.objective == "replay"
+    assert [example.prompt for example in read_jsonl(path=tmp_path, languages=["fr"])] == ["deux?"]
+
+
+def test_jsonl_names_the_line_with_a_missing_field(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"inputs": "q", "targets": "a"}, {"question": "q", "targets": "a"}])
+    with pytest.raises(
+        DataError, match=r"a\.jsonl:2: no text under 'inputs'; found the fields 'question', 'targets'"
+    ):
+        list(read_jsonl(path=file))
+
+
+def test_missing_file_and_empty_source(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no\.jsonl does not exist"):
+        list(read_jsonl(path=tmp_path / "no.jsonl"))
+    with pytest.raises(DataError, match=r"holds no \*\.jsonl file"):
+        list(read_jsonl(path=tmp_path))
+    file = write(tmp_path / "empty.jsonl", [])
+    config = ReplayConfig(source=Entry(name="jsonl", options={"path": file}), size=3)
+    with pytest.raises(DataError, match="holds no usable example"):
+        load_replay(config, seed=1)
+
+
+def test_hub_layout_is_read_in_streaming_mode(tmp_path: Path) -> None:
+    folder = tmp_path / "xP3"
+    (folder / "en").mkdir(parents=True)
+    write(folder / "en" / "part.jsonl", [{"inputs": f"q{i}", "targets": "a", "lang": "en"} for i in range(10)])
+    rows = list(read_hub(name=str(folder), data_files="en/*.jsonl", scan=4))
+    assert [row.prompt for row in rows] == ["q0", "q1", "q2", "q3"]
+
+
+def test_hub_name_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_hub(name=str(tmp_path / "nowhere")))
