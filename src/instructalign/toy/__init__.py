@@ -1,0 +1,1 @@
+"""A made-up language family with a known truth: the offline default, and a test bench."""
