@@ -1,20 +1,24 @@
 """Random numbers that are functions of (seed, what for, index) and of nothing else.
 
 No generator is carried from one example to the next, so example i is the same whoever asks for it, in
-whatever order, in whatever process. A keyed hash (BLAKE2b) gives the bits: the same on every platform and
-with every version of every library.
+whatever order, in whatever process. A hash (BLAKE2b) gives the bits: the same on every platform and with
+every version of every library.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence, Sequence
+from array import array
+from collections.abc import Callable, MutableSequence, Sequence
+from functools import lru_cache
 from hashlib import blake2b
+from math import isqrt
+from struct import Struct
 from typing import TypeVar
 
 T = TypeVar("T")
 
-_WORD = 8  # bytes of one draw
-_BLOCK = 64  # bytes of one digest
+_LONG = Struct("<8Q").unpack  # one digest as 8 words of 64 bits
+_SHORT = 16  # the same digest as words of 32 bits
 _UNIT = 1.0 / (1 << 53)
 
 
@@ -32,25 +36,34 @@ class Draws:
         index: the position within the stream; any integer from 0 to 2**64 - 1.
     """
 
-    __slots__ = ("_at", "_block", "_buffer", "_hash")
+    __slots__ = ("_at", "_block", "_prefix", "_words")
 
     def __init__(self, key: bytes, index: int) -> None:
-        self._hash = blake2b(index.to_bytes(8, "little"), key=key)
-        self._block = 0
-        self._buffer = b""
-        self._at = _BLOCK
+        # Key, index and block number fill less than one block of BLAKE2b: each digest is one compression.
+        self._prefix = key + index.to_bytes(8, "little")
+        self._words = _LONG(blake2b(self._prefix + bytes(8)).digest())
+        self._block = 1
+        self._at = 0
 
     def bits(self) -> int:
         """A whole number, uniform over 0 … 2**64 - 1."""
-        if self._at == _BLOCK:
-            block = self._hash.copy()
-            block.update(self._block.to_bytes(8, "little"))
-            self._buffer = block.digest()
-            self._block += 1
-            self._at = 0
-        start = self._at
-        self._at = start + _WORD
-        return int.from_bytes(self._buffer[start : start + _WORD], "little")
+        at = self._at
+        if at == 8:
+            self._words = _LONG(self._digest())
+            at = 0
+        self._at = at + 1
+        return int(self._words[at])
+
+    def many(self, count: int) -> Sequence[int]:
+        """At least `count` whole numbers, uniform over 0 … 2**32 - 1; quicker than one at a time."""
+        blocks = -(-count // _SHORT)
+        data = self._digest() if blocks == 1 else b"".join([self._digest() for _ in range(blocks)])
+        return _shorts(blocks)(data)
+
+    def _digest(self) -> bytes:
+        block = self._block
+        self._block = block + 1
+        return blake2b(self._prefix + block.to_bytes(8, "little")).digest()
 
     def uniform(self) -> float:
         """A real number, uniform over [0, 1)."""
@@ -79,23 +92,32 @@ class Draws:
             items[i], items[j] = items[j], items[i]
 
 
-class Permutation:
-    """A random order of 0 … size - 1 that needs no table.
+@lru_cache(maxsize=64)
+def _shorts(blocks: int) -> Callable[[bytes], tuple[int, ...]]:
+    return Struct(f"<{blocks * _SHORT}I").unpack
 
-    `permutation[i]` is computed on its own, in constant time and memory: a four-round Feistel network over
-    the smallest even number of bits that holds `size`, walked until it lands inside (Black and Rogaway 2002,
-    "Ciphers with arbitrary finite domains").
+
+class Permutation:
+    """A random order of 0 … size - 1, of which any element is computed on its own.
+
+    `permutation[i]` takes constant time: a four-round Feistel network over pairs (left, right) with
+    left < a, right < b and a * b just above `size`, walked until it lands inside (Black and Rogaway 2002,
+    "Ciphers with arbitrary finite domains"). The round functions are tables of about sqrt(size) random
+    numbers each, so a billion elements take about a megabyte.
     """
 
-    __slots__ = ("_half", "_key", "_mask", "size")
+    __slots__ = ("_left", "_right", "_rounds", "size")
 
     def __init__(self, size: int, key: bytes) -> None:
         if size < 1:
             raise ValueError(f"a permutation needs at least one element, not {size}")
         self.size = size
-        self._half = max(1, ((size - 1).bit_length() + 1) // 2)
-        self._mask = (1 << self._half) - 1
-        self._key = [int.from_bytes(key[8 * r : 8 * r + 8], "little") for r in range(4)]
+        self._left = isqrt(size - 1) + 1
+        self._right = -(-size // self._left)
+        self._rounds = tuple(
+            _table(key, number, *shape)
+            for number, shape in enumerate([(self._right, self._left), (self._left, self._right)] * 2)
+        )
 
     def __len__(self) -> int:
         return self.size
@@ -103,25 +125,36 @@ class Permutation:
     def __getitem__(self, index: int) -> int:
         if not 0 <= index < self.size:
             raise IndexError(f"index {index} is outside 0 … {self.size - 1}")
+        a, b = self._left, self._right
+        first, second, third, fourth = self._rounds
         value = index
         while True:
-            left, right = value >> self._half, value & self._mask
-            for key in self._key:
-                left, right = right, left ^ (_mix(right ^ key) & self._mask)
-            value = (left << self._half) | right
+            left, right = divmod(value, b)
+            left = (left + first[right]) % a
+            right = (right + second[left]) % b
+            left = (left + third[right]) % a
+            right = (right + fourth[left]) % b
+            value = left * b + right
             if value < self.size:
                 return value
 
 
-def _mix(x: int) -> int:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    x = (x + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return x ^ (x >> 31)
+def _table(key: bytes, number: int, length: int, bound: int) -> array[int]:
+    """`length` random numbers below `bound` (bias below bound / 2**64): one round of a permutation."""
+    prefix = key + number.to_bytes(8, "little")
+    table = array("Q")
+    for block in range(-(-length // 8)):
+        digest = blake2b(prefix + block.to_bytes(8, "little")).digest()
+        table.extend([word % bound for word in _LONG(digest)])
+    return table[:length]
+
+
+@lru_cache(maxsize=32)
+def _epoch(size: int, seed: int, parts: tuple[str | int, ...], epoch: int) -> Permutation:
+    return Permutation(size, digest_key(seed, *parts, "epoch", epoch))
 
 
 def permuted(index: int, size: int, seed: int, *parts: str | int) -> int:
-    """Element `index` of an endless walk over 0 … size - 1: all of them, then all in a new order, and so on."""
+    """Element `index` of an endless walk over 0 … size - 1 that goes through all, in a new order each time."""
     epoch, place = divmod(index, size)
-    return Permutation(size, digest_key(seed, *parts, "epoch", epoch))[place]
+    return _epoch(size, seed, parts, epoch)[place]
