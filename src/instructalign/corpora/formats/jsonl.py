@@ -1,0 +1,107 @@
+"""JSON lines: one object a line, with a key for each language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instructalign.corpora.formats.rows import Language, make_row, select
+from instructalign.errors import DataError, suggest
+from instructalign.files import read_jsonl
+from instructalign.languages import canonical
+from instructalign.records import Counts, ParallelRow
+
+
+def read(
+    languages: Sequence[str],
+    counts: Counts,
+    *,
+    path: Path,
+    columns: Mapping[Language, str] | None = None,
+    id: str | None = None,
+) -> Iterator[ParallelRow]:
+    """Reads a JSON-lines file.
+
+    Args:
+        languages: canonical codes; the keys of others are left alone.
+        counts: takes what was read and dropped.
+        path: the file.
+        columns: the key of each language; dots lead into objects (`translation.en`). By default the keys
+            that are language codes, in the record itself or in its object `translation`.
+        id: the key that names the rows; by default they are named by the number of their line.
+
+    Raises:
+        DataError: the file is missing, a line is not a JSON object, or no record has one of the keys.
+    """
+    yield from rows_from_records(languages, counts, read_jsonl(path), path, columns=columns, id=id)
+
+
+def rows_from_records(
+    languages: Sequence[str],
+    counts: Counts,
+    records: Iterable[tuple[int, dict[str, Any]]],
+    where: object,
+    *,
+    columns: Mapping[str, str] | None,
+    id: str | None,
+) -> Iterator[ParallelRow]:
+    """Rows from numbered records of nested keys; see `read`."""
+    chosen: dict[str, str] = {}
+    unseen: set[str] = set()
+    keys: list[str] = []
+    for number, record in records:
+        if not chosen:
+            keys = list(_keys(record))
+            chosen = select(languages, columns or _keys_by_code(keys, where), where)
+            unseen = {*chosen.values(), *([id] if id else [])}
+        values = {code: _look_up(record, key) for code, key in chosen.items()}
+        name = number if id is None else _look_up(record, id)
+        if unseen:
+            unseen -= {chosen[code] for code, value in values.items() if value is not None}
+            unseen -= {id} if name is not None else set()
+        if any(value is not None and not isinstance(value, str) for value in values.values()):
+            counts.read += 1
+            counts.drop("not text")
+            continue
+        row = make_row(
+            "" if name is None else str(name), [(code, text or "") for code, text in values.items()], counts
+        )
+        if row:
+            yield row
+    if unseen:
+        key = min(unseen)
+        raise DataError(f"{where}: no record has the key {key!r}. {suggest(key, keys)}")
+
+
+def _look_up(record: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(record, dict):
+            return None
+        record = record.get(part)
+    return record
+
+
+def _keys(record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in record.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _keys_by_code(keys: Sequence[str], where: object) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key in keys:
+        code = key.removeprefix("translation.")
+        try:
+            canonical(code)
+        except DataError:
+            continue
+        found[code] = key
+    if not found:
+        raise DataError(
+            f"{where}: no key of the first record is a language code ({', '.join(keys) or 'it is empty'}). "
+            "Say which is which, for example columns: {eng: translation.en, ind: translation.id}."
+        )
+    return found

@@ -1,0 +1,52 @@
+"""Moses corpora: one file a language, one sentence a line, line i of each a translation of the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from instructalign.corpora.formats.rows import Language, make_row, select
+from instructalign.errors import DataError
+from instructalign.files import read_lines
+from instructalign.records import Counts, ParallelRow
+
+
+def read(languages: Sequence[str], counts: Counts, *, files: Mapping[Language, Path]) -> Iterator[ParallelRow]:
+    """Reads two or more line-aligned files; rows are named by their line number.
+
+    Args:
+        languages: canonical codes; the files of others are left alone.
+        counts: takes what was read and dropped.
+        files: the file of each language.
+
+    Raises:
+        DataError: a file is missing or not UTF-8, or the files differ in length.
+    """
+    chosen = select(languages, files, "moses")
+    for number, fields in aligned_lines(chosen):
+        row = make_row(str(number), fields, counts)
+        if row:
+            yield row
+
+
+def aligned_lines(files: Mapping[str, Path]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """Line numbers from 1 and the (language, line) pairs of line-aligned files.
+
+    Raises:
+        DataError: the files differ in length; the message gives the length of each.
+    """
+    missing = (0, None)
+    readers = [read_lines(path) for path in files.values()]
+    for count, lines in enumerate(zip_longest(*readers, fillvalue=missing)):
+        if missing in lines:
+            lengths = [
+                count + (line is not missing) + sum(1 for _ in reader)
+                for line, reader in zip(lines, readers, strict=True)
+            ]
+            listed = ", ".join(f"{path} has {n}" for path, n in zip(files.values(), lengths, strict=True))
+            raise DataError(
+                f"line-aligned files must have equal numbers of lines, but {listed}. "
+                "A line was lost or split on one side; the pairs behind it would not be translations."
+            )
+        yield count + 1, [(code, text or "") for code, (_, text) in zip(files, lines, strict=True)]

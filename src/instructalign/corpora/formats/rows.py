@@ -1,0 +1,72 @@
+"""What every reader needs: checked language keys, and rows made from raw fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator
+
+from instructalign.errors import DataError
+from instructalign.languages import canonical
+from instructalign.records import Counts, ParallelRow
+
+T = TypeVar("T")
+
+
+def _checked(code: str) -> str:
+    try:
+        return canonical(code)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+Language = Annotated[str, AfterValidator(_checked)]
+"""A language code as an option of a reader; made canonical when the configuration is checked."""
+
+# NUL marks a file that is not text (often UTF-16 read as UTF-8); lone surrogates cannot be written anywhere.
+_BROKEN = re.compile("[\0\ud800-\udfff]")
+
+
+def select(wanted: Sequence[str], present: Mapping[str, T], where: object) -> dict[str, T]:
+    """Those of the wanted languages that a corpus has, in the order wanted.
+
+    Args:
+        wanted: canonical codes.
+        present: by language code as the corpus or the user spells it, where its text is.
+        where: the corpus, for the error message.
+
+    Raises:
+        DataError: two keys are one language, or the corpus has fewer than two of the wanted languages.
+    """
+    places: dict[str, T] = {}
+    for code, place in present.items():
+        if canonical(code) in places:
+            raise DataError(f"{where}: {canonical(code)} is there twice ({', '.join(map(str, present))}).")
+        places[canonical(code)] = place
+    found = {code: places[code] for code in wanted if code in places}
+    if len(found) < 2:
+        raise DataError(
+            f"{where}: parallel text needs two of the languages asked for ({', '.join(wanted)}), "
+            f"and it has {', '.join(found) or 'none of them'}. Languages there: {', '.join(sorted(places))}."
+        )
+    return found
+
+
+def make_row(id: str, fields: Iterable[tuple[str, str]], counts: Counts) -> ParallelRow | None:
+    """A row from (language, text) pairs, or None where they are no parallel row, counted with the reason.
+
+    Space around a text is left out; a language whose text is empty is left out of the row.
+    """
+    counts.read += 1
+    texts = {code: text for code, raw in fields if (text := raw.strip())}
+    if len(texts) < 2:
+        counts.drop("text in fewer than two languages" if texts else "empty")
+    elif not id:
+        counts.drop("no id")
+    elif any(map(_BROKEN.search, texts.values())) or _BROKEN.search(id):
+        counts.drop("broken characters (NUL or half of a surrogate pair)")
+    else:
+        return ParallelRow(id, texts)
+    return None
