@@ -286,7 +286,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
         raise ConfigError([f"the file cannot be read: {error}"], str(path)) from None
     try:
-        data = yaml.load(text, Loader=_UniqueKeys)
+        data = yaml.load(text, Loader=UniqueKeys)
     except yaml.YAMLError as error:
         raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], str(path)) from None
     return build_config(data, folder=path.parent, overrides=overrides, where=str(path))
@@ -316,7 +316,7 @@ def build_config(
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        problems.extend(_explain(details) for details in error.errors())
+        problems.extend(explain(details) for details in error.errors())
     if problems:
         raise ConfigError(problems, where)
     return _anchor(config, folder.resolve())
@@ -337,7 +337,7 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
             problems.append(f"{path}: {error}")
         except ValidationError as error:
             model = registry.options(str(name))
-            problems.extend(_explain(details, path, model) for details in error.errors())
+            problems.extend(explain(details, path, model) for details in error.errors())
         else:
             options = {key: getattr(checked, key) for key in type(checked).model_fields}
         return Entry.model_construct(name=str(name), options=options, weight=float(weight))
@@ -383,7 +383,7 @@ def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:
         problems.append(f"--set {override}: expected key.path=value, for example training.steps=100")
         return
     try:
-        value = yaml.load(text, Loader=_UniqueKeys)
+        value = yaml.load(text, Loader=UniqueKeys)
     except yaml.YAMLError:
         problems.append(f"--set {override}: {text!r} is not YAML")
         return
@@ -407,7 +407,7 @@ def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:
         problems.append(f"--set {override}: {key} cannot be set in {_found(place)}")
 
 
-def _explain(error: ErrorDetails, prefix: str = "", model: type[BaseModel] = Config) -> str:
+def explain(error: ErrorDetails, prefix: str = "", model: type[BaseModel] = Config) -> str:
     """One pydantic error as a sentence that names the key's path, what was found and what is allowed."""
     path = ".".join([prefix, *map(str, error["loc"])] if prefix else list(map(str, error["loc"])))
     kind, value = error["type"], error.get("input")
@@ -510,7 +510,7 @@ def _found(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
