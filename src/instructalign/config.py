@@ -31,9 +31,14 @@ class Strict(BaseModel):
 
 
 class Entry(Strict):
-    """One entry of an open list: its name, and the options its own signature declares."""
+    """One entry of an open list: its name, and the options its own signature declares.
+
+    A corpus can also have a label, its key `name`: it stands before the ids of its rows. Corpora of one label
+    share their ids: a sentence of one that has the id of a sentence of another is the same sentence.
+    """
 
     name: str
+    label: str | None = None
     options: dict[str, Any] = {}
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
@@ -113,7 +118,7 @@ class NoiseConfig(Strict):
     """
 
     probability: Probability = 0.2
-    mask: str = "___"
+    mask: Annotated[str, Field(min_length=1)] = "___"
     span_length: Annotated[float, Field(ge=1)] = 3.0
     mixture: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {
         "infill": 0.24,
@@ -345,7 +350,10 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
     def tagged(registry: Registry, value: Any, path: str) -> Any:
         if isinstance(value, Mapping) and "format" in value:
             options = {key: option for key, option in value.items() if key != "format"}
-            return entry(registry, value["format"], options, path)
+            label = options.pop("name", None) if registry is FORMATS else None
+            if label is not None and not (isinstance(label, str) and label):
+                problems.append(f"{path}.name: must be a word to name the corpus by, found {_found(label)}")
+            return entry(registry, value["format"], options, path).model_copy(update={"label": label})
         problems.append(f"{path}: needs a format. Available: {', '.join(registry.names())}.")
         return Entry(name="")
 
@@ -485,7 +493,8 @@ def _plain(value: Any, key: str = "") -> Any:
         options = {name: _plain(option) for name, option in value.options.items() if option is not None}
         if key in ("objectives", "strategy"):
             return {"weight": value.weight, **options}
-        return {"format": value.name, **options}
+        label = {} if value.label is None else {"name": value.label}
+        return {"format": value.name, **label, **options}
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name), name) for name in type(value).model_fields}
     if isinstance(value, Path):

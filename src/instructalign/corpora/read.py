@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def read_corpora(entries: Sequence[Entry], languages: Sequence[str]) -> Corpus:
     """Reads corpora one behind the other into one.
 
-    A row's id gets the name of its corpus before it (`flores200/dev-0001`): the name of its file or folder,
-    so that ids of two corpora are never taken for each other.
+    A row's id gets the name of its corpus before it (`flores200/dev-0001`), so that ids of two corpora are
+    never taken for each other: the label given to it, or the name of its file or folder. Corpora of one label
+    share their ids, so that a sentence that several of them have is split as one.
 
     Args:
         entries: the corpora of a configuration.
@@ -58,17 +59,17 @@ def _rows(entries: Sequence[Entry], languages: Sequence[str], total: Counts) -> 
 
 
 def corpus_names(entries: Sequence[Entry]) -> list[str]:
-    """A name for each corpus: that of its file or folder, with folders before it where two are alike."""
+    """A name for each corpus: its label, or that of its file or folder, with folders where two are alike."""
     places = [_place(entry) for entry in entries]
     names: list[str] = []
-    for index, parts in enumerate(places):
-        others = places[:index] + places[index + 1 :]
+    for index, (entry, parts) in enumerate(zip(entries, places, strict=True)):
+        others = [other for other in places if other != parts]
         length = 1
         while length < len(parts) and any(other[-length:] == parts[-length:] for other in others):
             length += 1
-        name = "/".join(parts[-length:])
         twins = sum(other == parts for other in places[:index])
-        names.append(f"{name}-{twins + 1}" if twins else name)
+        name = "/".join(parts[-length:]) + (f"-{twins + 1}" if twins else "")
+        names.append(entry.label or name)
     return names
 
 
