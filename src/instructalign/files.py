@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tempfile
@@ -60,20 +61,37 @@ def json_line(record: Any) -> bytes:
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers from 1, without line ends.
 
-    Only LF, CRLF and CR end a line: separators such as U+2028 are text. A byte-order mark is left out.
+    Only LF and CRLF end a line: separators such as U+2028, and a CR alone, are text. A byte-order mark is
+    left out.
 
     Raises:
-        DataError: the file is missing or is not UTF-8; the message names the line.
+        DataError: the file is missing, is not UTF-8, or has no line end but CR; the message names the line.
     """
     for number, raw in enumerate(_open(path), start=1):
-        line = raw[3:] if number == 1 and raw.startswith(b"\xef\xbb\xbf") else raw
+        line = raw.removesuffix(b"\n").removesuffix(b"\r")
+        if number == 1:
+            _check_start(path, raw)
+            line = line.removeprefix(codecs.BOM_UTF8)
         try:
-            yield number, line.rstrip(b"\r\n").decode("utf-8")
+            yield number, line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}:{number}: not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}). "
                 f"Convert the file first, for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
             ) from None
+
+
+def _check_start(path: Path, line: bytes) -> None:
+    """Refuses what the first line shows to be no UTF-8 text with common line ends."""
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(
+            f"{path}:1: UTF-16, not UTF-8. Convert the file first: iconv -f UTF-16 -t UTF-8 {path.name}"
+        )
+    if b"\r" in line.rstrip(b"\r\n") and not line.endswith(b"\n"):
+        raise DataError(
+            f"{path}:1: lines end in CR alone, as on old Macintoshes. Convert the file first: "
+            f"tr '\\r' '\\n' < {path.name}"
+        )
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -89,6 +107,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}).") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits; endless nesting
+            raise DataError(f"{path}:{number}: JSON beyond what can be read ({error}).") from None
         if not isinstance(record, dict):
             raise DataError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}.")
         yield number, record

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets; tests that need it are skipped where it is not at hand."""
+    place = os.environ.get("INSTRUCTALIGN_DATA")
+    folder = Path(place) if place else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set INSTRUCTALIGN_DATA to the folder that has it")
+    return folder
