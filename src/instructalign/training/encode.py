@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from instructalign.records import Counts
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -114,14 +112,3 @@ def fit(prompt: list[int], answer: list[int], end: int | None, max_length: int) 
     kept = closed[:room]
     left = max_length - len(kept)
     return (prompt[-left:] if left else []), kept
-
-
-def count_cut(counts: Counts, before: tuple[list[int], list[int]], after: tuple[list[int], list[int]]) -> None:
-    """Counts an example and what `fit` cut from it."""
-    counts.read += 1
-    if len(after[0]) < len(before[0]):
-        counts.drop("prompt cut")
-    if len(after[1]) < len(before[1]):
-        counts.drop("answer cut")
-    if not before[1]:
-        counts.drop("answer without tokens")

@@ -182,6 +182,15 @@ def logits_at(model: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]
         handle.remove()
 
 
+def checkpoint_activations(model: Any) -> None:
+    """Makes a model compute activations again in the backward pass instead of keeping them in memory."""
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    if enable is not None:
+        enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:  # transformers before 5.20 calls it so
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
 def _unwrapped(model: torch.nn.Module) -> Any:
     while hasattr(model, "module") and isinstance(model.module, torch.nn.Module):
         model = model.module

@@ -1,0 +1,49 @@
+"""From a configuration to the training stream: the first three stages in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from instructalign.config import Config
+from instructalign.corpora import Corpus, read_corpora
+from instructalign.instructions import InstructionStream
+from instructalign.mixture.replay import ReplayBuffer, load_replay
+from instructalign.mixture.schedule import Mixture
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Everything that a run trains on and checks itself with.
+
+    Attributes:
+        corpus: the rows trained on.
+        heldout: the rows kept apart, by sentence id.
+        instructions: alignment instructions made of `corpus`.
+        replay: the chosen past examples.
+        mixture: the training stream.
+    """
+
+    corpus: Corpus
+    heldout: Corpus
+    instructions: InstructionStream
+    replay: ReplayBuffer
+    mixture: Mixture
+
+
+def build_data(config: Config) -> Data:
+    """Reads the corpora and the replay source of a configuration and lays the training stream over them.
+
+    Raises:
+        DataError: a file cannot be read, or a language has no text.
+    """
+    rows = read_corpora(config.corpora, [*config.pivots, *config.languages.new])
+    corpus, heldout = rows.split(config.instructions.heldout, config.seed)
+    instructions = build_instructions(config, corpus)
+    replay = load_replay(config.replay, config.seed)
+    share = config.replay.share if config.replay else 0.0
+    return Data(corpus, heldout, instructions, replay, Mixture(instructions, replay, share, config.seed))
+
+
+def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:
+    """The alignment instructions that a configuration makes of a corpus."""
+    return InstructionStream(corpus, config.instructions, config.languages, config.pivots, config.seed)

@@ -1,0 +1,106 @@
+"""A run's folder: which configuration it belongs to, and the record of what was done in it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from instructalign.config import Config
+from instructalign.errors import RunFolderError
+from instructalign.files import text_hash, write_json, write_text
+
+# Keys that change neither what a run learns nor how it is scored.
+FREE = {"training": ["workers", "report_to", "log_every", "keep_checkpoints", "checkpoint_every"]}
+PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
+
+
+def open_folder(folder: Path, config: Config) -> None:
+    """Makes a run's folder, or checks that an existing one is of the same configuration.
+
+    What evaluation does may differ: it is checked where results are reused.
+
+    Raises:
+        RunFolderError: the folder holds another run, or something that is no run.
+    """
+    saved = folder / "config.yaml"
+    if not saved.exists():
+        strangers = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        if strangers and not (folder / "run.json").exists():
+            raise RunFolderError(
+                f"{folder} is not empty and holds no run (found: {', '.join(sorted(strangers)[:8])}). "
+                "Give an empty or new folder with --out."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(saved, config.to_yaml())
+        return
+    before = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    after = yaml.safe_load(config.to_yaml())
+    changed = [key for key in differences(before, after) if not _is_free(key)]
+    if changed:
+        raise RunFolderError(
+            f"{folder} holds a run of another configuration; different: {', '.join(changed[:8])}. "
+            "Give another folder with --out, or remove this one."
+        )
+    write_text(saved, config.to_yaml())
+
+
+def differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """The paths of the keys whose values differ between two nested dictionaries."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if before == after else [path]
+    found = []
+    for key in sorted({*before, *after}, key=str):
+        inner = f"{path}.{key}" if path else str(key)
+        found += differences(before.get(key), after.get(key), inner)
+    return found
+
+
+def training_hash(config: Config) -> str:
+    """A hash of everything in a configuration that the trained weights depend on."""
+    plain = yaml.safe_load(config.to_yaml())
+    plain.pop("evaluation", None)
+    for block, keys in FREE.items():
+        for key in keys:
+            plain[block].pop(key, None)
+    return text_hash(plain)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The run.json of a folder; empty where there is none yet."""
+    path = folder / "run.json"
+    if not path.exists():
+        return {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def update_record(folder: Path, **entries: Any) -> None:
+    """Adds entries to a folder's run.json; dictionaries are merged into those already there."""
+    record = read_record(folder)
+    for key, value in entries.items():
+        if isinstance(value, dict) and isinstance(record.get(key), dict):
+            record[key] = {**record[key], **value}
+        else:
+            record[key] = value
+    write_json(folder / "run.json", record)
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _is_free(key: str) -> bool:
+    block, _, name = key.partition(".")
+    return block == "evaluation" or name in FREE.get(block, ())

@@ -1,0 +1,63 @@
+"""Checkpoints that exist whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+PARTIAL = ".partial"
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where checkpoints are written before they are complete."""
+    return folder / PARTIAL
+
+
+def publish(folder: Path, step: int, keep: int) -> Path:
+    """Moves a completely written checkpoint to its own name and removes the oldest ones.
+
+    Args:
+        folder: the run's `checkpoints` folder; the new checkpoint lies in its partial folder.
+        step: the checkpoint's step.
+        keep: how many checkpoints stay, the new one included.
+    """
+    written = partial_folder(folder) / f"checkpoint-{step}"
+    final = folder / f"checkpoint-{step}"
+    for path in written.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    _sync(written)
+    if final.exists():
+        shutil.rmtree(final)
+    written.rename(final)
+    _sync(folder)
+    for old in complete(folder)[:-keep]:
+        # Renamed first: a removal cut short must not leave half a checkpoint under a checkpoint's name.
+        doomed = partial_folder(folder) / old.name
+        old.rename(doomed)
+        shutil.rmtree(doomed)
+    return final
+
+
+def complete(folder: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    if not folder.is_dir():
+        return []
+    named = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(named)]
+
+
+def clear_partial(folder: Path) -> None:
+    """Removes what an interrupted write left behind."""
+    shutil.rmtree(partial_folder(folder), ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

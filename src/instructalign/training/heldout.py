@@ -1,0 +1,54 @@
+"""The loss on instructions made of sentences that are not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from instructalign.config import Config
+from instructalign.mixture.build import Data, build_instructions
+from instructalign.training.batch import Encoder, LossWeights, collate
+from instructalign.training.model import LoadedModel
+from instructalign.training.trainer import weighted_loss
+
+HELDOUT_EXAMPLES = 256
+
+
+def heldout_loss(
+    config: Config, data: Data, encoder: Encoder, loaded: LoadedModel
+) -> Callable[[Any], float] | None:
+    """A function that measures the loss on instructions of held-out sentences, in nats per answer token."""
+    if not len(data.heldout):
+        return None
+    stream = build_instructions(config, data.heldout)
+    examples = sorted((encoder(stream[k]) for k in range(HELDOUT_EXAMPLES)), key=lambda pair: len(pair[0]))
+    size = min(32, config.training.batch_size)
+    batches = [
+        collate(examples[i : i + size], encoder.codec, LossWeights()) for i in range(0, len(examples), size)
+    ]
+
+    @torch.inference_mode()
+    def measure(model: Any) -> float:
+        was_training = model.training
+        model.eval()
+        total, count = 0.0, 0
+        device = next(model.parameters()).device
+        for batch in batches:
+            moved = {key: _to(value, device) for key, value in batch.items()}
+            losses = weighted_loss(model, moved, loaded.encoder_decoder)
+            total += float(losses.sum())
+            count += losses.numel()
+        model.train(was_training)
+        return total / max(count, 1)
+
+    return measure
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _to(inner, device) for key, inner in value.items()}
+    return value

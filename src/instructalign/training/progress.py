@@ -1,0 +1,155 @@
+"""What a run says while it trains: log.jsonl, progress lines, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.trainer_callback import TrainerCallback
+
+from instructalign.errors import TrainingError
+from instructalign.files import json_line, write_text
+from instructalign.training.tally import Tally
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str, int, int, str], None]  # what, done, of how many, remark
+
+
+class TrainingLog(TrainerCallback):
+    """Writes log.jsonl, reports progress, and stops a run whose loss is no longer a number.
+
+    Args:
+        path: the run's log.jsonl.
+        tally: counts what was trained on.
+        report: called with what is going on, steps done, steps in all and a remark.
+        heldout: gives the loss on held-out instructions, in nats per token; None for no such measurement.
+        heldout_every: steps between two measurements.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tally: Tally,
+        report: Report,
+        heldout: Callable[[Any], float] | None,
+        heldout_every: int | None,
+    ) -> None:
+        self._path = path
+        self._tally = tally
+        self._report = report
+        self._heldout = heldout
+        self._heldout_every = heldout_every
+        self._clock = time.monotonic()
+        self._tokens = 0
+        self._extra: dict[str, float] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Takes out of the log what came after the checkpoint that training goes on from."""
+        if args.should_save:
+            forget_after(self._path, state.global_step)
+        self._clock, self._tokens = time.monotonic(), self._tally.all_tokens
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Reports progress, and measures the held-out loss where it is due."""
+        self._report("training", state.global_step, state.max_steps, "")
+        due = self._heldout_every and state.global_step % self._heldout_every == 0
+        if self._heldout and (due or state.global_step == state.max_steps):
+            self._extra["heldout_loss"] = round(self._heldout(kwargs["model"]), 6)
+            control.should_log = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Appends one line to the log."""
+        if "loss" not in (logs or {}):
+            return
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {state.global_step}. The last good checkpoint is kept; lower "
+                "training.learning_rate, or use precision float32 or bfloat16, and start again in a new folder."
+            )
+        now, tokens = time.monotonic(), self._tally.all_tokens
+        record: dict[str, Any] = {
+            "step": state.global_step,
+            "loss": round(loss, 6),
+            "learning_rate": logs.get("learning_rate"),
+            "grad_norm": round(float(logs.get("grad_norm", 0.0)), 6),
+            "tokens_per_second": round((tokens - self._tokens) / max(now - self._clock, 1e-9), 1),
+            **{name: round(value, 6) for name, value in self._tally.drain().items()},
+            **self._extra,
+        }
+        logs.update({name: value for name, value in record.items() if name not in logs and name != "step"})
+        self._clock, self._tokens = now, tokens
+        self._extra = {}
+        if args.should_save:
+            with self._path.open("ab") as file:
+                file.write(json_line(record))
+        self._report("training", state.global_step, state.max_steps, f"loss {loss:.3f}")
+
+
+class GracefulStop(TrainerCallback):
+    """On SIGTERM or Ctrl-C: finish the step, save a checkpoint, stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[GracefulStop]:
+        """Handles the two signals inside the block; a second one has its usual effect."""
+
+        def ask(number: int, frame: Any) -> None:
+            self.asked = True
+            logger.warning("stopping after this step; a checkpoint will be saved")
+            for each, usual in before.items():
+                signal.signal(each, usual)
+
+        try:
+            before = {each: signal.signal(each, ask) for each in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:  # not in the main thread, where Python delivers signals
+            yield self
+            return
+        try:
+            yield self
+        finally:
+            for each, usual in before.items():
+                signal.signal(each, usual)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Asks the Trainer for a checkpoint and for the end."""
+        if self._anyone_asked(args):
+            control.should_save = True
+            control.should_training_stop = True
+
+    def _anyone_asked(self, args: Any) -> bool:
+        if args.world_size == 1:
+            return self.asked
+        flag = torch.tensor(float(self.asked), device=args.device)
+        torch.distributed.all_reduce(flag)
+        return bool(flag.item() > 0)
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Keeps the lines of a log up to a step; a half-written last line goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record.get("step", 0) <= step:
+            kept.append(line)
+    write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def silent(what: str, done: int, total: int, remark: str) -> None:
+    """A report that says nothing."""

@@ -1,0 +1,54 @@
+"""What run.json says of a training run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instructalign.config import Config
+from instructalign.mixture.build import Data
+from instructalign.runfolder import training_hash, versions
+from instructalign.training.model import LoadedModel, model_hash
+
+
+def at_beginning(config: Config, data: Data, loaded: LoadedModel) -> dict[str, Any]:
+    """What is known before the first step: versions, seed, data and model."""
+    counts = data.corpus.counts
+    return {
+        "versions": versions(),
+        "seed": config.seed,
+        "corpus": {
+            "read": counts.read,
+            "kept": counts.kept,
+            "dropped": dict(counts.dropped),
+            "train": len(data.corpus),
+            "heldout": len(data.heldout),
+        },
+        "replay": {
+            "read": data.replay.counts.read,
+            "chosen": len(data.replay),
+            "dropped": dict(data.replay.counts.dropped),
+        },
+        "model": {
+            "base": config.model.base,
+            "hash": model_hash(config.model.base, config.model.revision),
+            "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
+        },
+    }
+
+
+def at_end(config: Config, data: Data, counts: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What is known after the last step: what the model was really trained on, and how long it took."""
+    cuts = counts.pop("cuts")
+    total = {unit: sum(by_kind.values()) for unit, by_kind in counts.items()}
+    shares = {
+        unit: by_kind.get("replay", 0) / total[unit] if total[unit] else 0.0 for unit, by_kind in counts.items()
+    }
+    return {
+        "training_hash": training_hash(config),
+        "mixture": {
+            "planned": {"replay": data.mixture.share, "size": config.replay.size if config.replay else 0},
+            "realised": {**counts, "replay_share": shares, "size": len(data.replay)},
+        },
+        "encoding": {"examples": total.get("rows", 0), **cuts},
+        "timings": {"training_seconds": round(seconds, 3)},
+    }

@@ -1,0 +1,227 @@
+"""Training a run from its configuration, from the start or from where it stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from instructalign.config import Config, TrainingConfig
+from instructalign.errors import TrainingError
+from instructalign.mixture.build import Data, build_data
+from instructalign.registry import STRATEGIES
+from instructalign.runfolder import open_folder, read_record, training_hash, update_record
+from instructalign.training import checkpoint
+from instructalign.training.adapter import add_adapter, save_model
+from instructalign.training.batch import Encoder, LossWeights, MicroBatches
+from instructalign.training.heldout import heldout_loss
+from instructalign.training.model import LoadedModel, checkpoint_activations, load_configured
+from instructalign.training.progress import GracefulStop, Report, TrainingLog, silent
+from instructalign.training.record import at_beginning, at_end
+from instructalign.training.tally import Tally
+from instructalign.training.trainer import TALLY, AlignTrainer
+
+CHECKED_EXAMPLES = 256  # examples looked at before training starts
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a call of `train` ended.
+
+    Attributes:
+        folder: the run's folder.
+        model: the adapted model's folder; exists when `finished`.
+        step: optimizer steps done so far.
+        finished: whether all steps are done; if not, the same call goes on from the last checkpoint.
+    """
+
+    folder: Path
+    model: Path
+    step: int
+    finished: bool
+
+
+def train(config: Config, out: Path, report: Report = silent) -> TrainResult:
+    """Adapts the configured model to the new languages, in the run's folder.
+
+    A folder with an unfinished run of the same configuration is gone on with from its last checkpoint, with
+    the same result as without the stop; a finished one is left as it is.
+
+    Args:
+        config: the run's configuration.
+        out: the run's folder.
+        report: called with what is going on, how far it is, of how much, and a remark.
+
+    Raises:
+        RunFolderError: the folder belongs to another configuration.
+        DataError, ModelError: what the run needs cannot be read.
+        TrainingError: training cannot start or go on.
+    """
+    out = Path(out)
+    open_folder(out, config)
+    model_folder = out / "model"
+    if model_folder.exists() and read_record(out).get("training_hash") == training_hash(config):
+        return TrainResult(out, model_folder, config.training.steps, finished=True)
+    began = time.monotonic()
+    report("reading data", 0, 0, "")
+    data = build_data(config)
+    report("loading model", 0, 0, config.model.base)
+    loaded = load_configured(config.model)
+    refuse_unloadable_length(config, loaded)
+    encoder = Encoder(loaded.codec, config.training.max_length)
+    check_answers(data, encoder)
+    update_record(out, **at_beginning(config, data, loaded))
+    trainer, stop = _make_trainer(config, out, data, loaded, encoder, report)
+    last = next(iter(checkpoint.complete(out / "checkpoints")[::-1]), None)
+    checkpoint.clear_partial(out / "checkpoints")
+    if last is not None:
+        trainer.tally.restore(json.loads((last / TALLY).read_text(encoding="utf-8")))
+    with stop.listening(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    step = int(trainer.state.global_step)
+    counts = trainer.tally.total()
+    if step < config.training.steps:
+        return TrainResult(out, model_folder, step, finished=False)
+    trained: Any = trainer.model
+    for strategy in trainer.strategies:
+        strategy.finish(trained)
+    if trainer.args.should_save:
+        save_model(trained, loaded, config.model.adapter, model_folder)
+        update_record(out, **at_end(config, data, counts, time.monotonic() - began))
+    trainer.accelerator.wait_for_everyone()
+    return TrainResult(out, model_folder, step, finished=True)
+
+
+def _make_trainer(
+    config: Config, out: Path, data: Data, loaded: LoadedModel, encoder: Encoder, report: Report
+) -> tuple[AlignTrainer, GracefulStop]:
+    set_seed(config.seed)
+    weights = loss_weights(config.training)
+    strategies = [STRATEGIES.get(name)(**entry.options) for name, entry in config.training.strategy.items()]
+    for strategy in strategies:
+        strategy.prepare(loaded, data.replay)
+    if config.training.gradient_checkpointing:
+        checkpoint_activations(loaded.model)
+    model = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
+    arguments = _arguments(config, out)
+    processes = arguments.world_size
+    micro = micro_batch_size(config.training, processes)
+    arguments.gradient_accumulation_steps = config.training.batch_size // (micro * processes)
+    tally, stop = Tally(), GracefulStop()
+    log = TrainingLog(
+        out / "log.jsonl",
+        tally,
+        report,
+        heldout_loss(config, data, encoder, loaded),
+        config.training.evaluate_every,
+    )
+    trainer = AlignTrainer(
+        model,
+        arguments,
+        batches=MicroBatches(
+            data.mixture,
+            encoder,
+            batch_size=config.training.batch_size,
+            micro_batch_size=micro,
+            weights=weights,
+        ),
+        encoder_decoder=loaded.encoder_decoder,
+        strategies=strategies,
+        checkpoints=out / "checkpoints",
+        keep=config.training.keep_checkpoints,
+        tally=tally,
+        callbacks=[log, stop, *_tensorboard(config, out)],
+    )
+    return trainer, stop
+
+
+def _arguments(config: Config, out: Path) -> TrainingArguments:
+    training = config.training
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=training.steps,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.scheduler,
+        warmup_steps=training.warmup,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        per_device_train_batch_size=training.micro_batch_size or training.batch_size,
+        bf16=training.precision == "bfloat16",
+        fp16=training.precision == "float16",
+        seed=config.seed,
+        save_steps=training.checkpoint_every,
+        logging_steps=training.log_every,
+        logging_nan_inf_filter=False,
+        report_to=[name for name in training.report_to if name != "tensorboard"],
+        dataloader_num_workers=training.workers,
+        ignore_data_skip=True,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def micro_batch_size(training: TrainingConfig, processes: int) -> int:
+    """Examples of one forward pass of one process.
+
+    Raises:
+        TrainingError: the batch does not divide by it and the number of processes.
+    """
+    micro = training.micro_batch_size or training.batch_size // processes
+    if micro < 1 or training.batch_size % (micro * processes):
+        raise TrainingError(
+            f"training.batch_size ({training.batch_size}) must be a multiple of training.micro_batch_size "
+            f"({micro}) times the number of processes ({processes})."
+        )
+    return micro
+
+
+def loss_weights(training: TrainingConfig) -> LossWeights:
+    """What tokens count in the loss, by `loss_on` and `prompt_weight`."""
+    return LossWeights(prompt=0.0 if training.loss_on == "answer" else training.prompt_weight)
+
+
+def check_answers(data: Data, encoder: Encoder) -> None:
+    """Looks at the first examples as the model would see them.
+
+    Raises:
+        TrainingError: not one of them has an answer that a loss could be computed on.
+    """
+    lengths = [len(encoder(data.mixture[i])[0].answer) for i in range(CHECKED_EXAMPLES)]
+    shortest_use = 2 if encoder.codec.tokenizer.eos_token_id is not None else 1
+    if max(lengths) < shortest_use:
+        raise TrainingError(
+            f"none of the first {CHECKED_EXAMPLES} examples has an answer of at least one token, so every label "
+            "would be masked. Look at them with `instructalign preview`."
+        )
+
+
+def refuse_unloadable_length(config: Config, loaded: LoadedModel) -> None:
+    """Refuses examples longer than the model's positions.
+
+    Raises:
+        TrainingError: training.max_length is above what the model can read.
+    """
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    if positions and not loaded.encoder_decoder and config.training.max_length > positions:
+        raise TrainingError(
+            f"training.max_length is {config.training.max_length}, but {loaded.name} reads at most "
+            f"{positions} tokens."
+        )
+
+
+def _tensorboard(config: Config, out: Path) -> list[Any]:
+    if "tensorboard" not in config.training.report_to:
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations.integration_utils import TensorBoardCallback
+
+    callback: Any = TensorBoardCallback
+    return [callback(SummaryWriter(str(out / "tensorboard")))]
