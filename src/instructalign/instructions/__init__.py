@@ -1,0 +1,15 @@
+"""From parallel rows to alignment instructions."""
+
+from instructalign.instructions.stream import InstructionStream, generate
+from instructalign.instructions.templates import Template, load_templates, template_sets
+from instructalign.instructions.write import as_record, write_instructions
+
+__all__ = [
+    "InstructionStream",
+    "Template",
+    "as_record",
+    "generate",
+    "load_templates",
+    "template_sets",
+    "write_instructions",
+]

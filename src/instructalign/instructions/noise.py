@@ -1,0 +1,93 @@
+"""Noise for the denoising objectives (arXiv 2305.13627, section 3.1, and the published scripts).
+
+A chain of operations is drawn for each sentence and applied in the order it is written in the configuration.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+from instructalign.config import NoiseConfig
+from instructalign.instructions.segment import segment
+from instructalign.randomness import Draws
+
+_WHOLE = 1 << 32  # what `Draws.many` counts up to
+
+
+class Noise:
+    """Makes sentences noisy as configured.
+
+    With probability 0 every text comes back as it is; no text loses all its units.
+    """
+
+    def __init__(self, config: NoiseConfig) -> None:
+        self.mask = config.mask
+        self._chains = [tuple(chain.split("+")) for chain, weight in config.mixture.items() if weight > 0]
+        self._cumulative = list(accumulate(weight for weight in config.mixture.values() if weight > 0))
+        self._off = config.probability == 0
+        self._hit = round(config.probability * _WHOLE)
+        # Spans: a Markov chain over the units (in a span or not), begun in its stationary state. So every unit
+        # is masked with exactly `probability`, and the lengths are geometric with mean `span_length`.
+        length, p = config.span_length, config.probability
+        begin = p / (p + length * (1 - p))
+        self._begin = round(begin * _WHOLE)
+        self._go_on = round((1 - 1 / length) * _WHOLE)
+        self._restart = self._go_on + round(begin / length * _WHOLE)
+
+    def __call__(self, text: str, draws: Draws) -> str:
+        """The text with one chain of noise, drawn by its weight."""
+        if self._off:
+            return text
+        pieces = segment(text)
+        for operation in self._chains[draws.weighted(self._cumulative)]:
+            if operation == "infill":
+                self._infill(pieces, draws)
+            elif operation == "delete":
+                pieces = self._delete(pieces, draws)
+            elif operation == "permute":
+                _permute(pieces, draws)
+            else:
+                pieces = self._span(pieces, draws)
+        return "".join(pieces)
+
+    def _infill(self, pieces: list[str], draws: Draws) -> None:
+        """Each unit becomes the mask with the configured probability."""
+        hit, mask = self._hit, self.mask
+        units = pieces[1::2]
+        pieces[1::2] = [mask if x < hit else unit for x, unit in zip(draws.many(len(units)), units, strict=False)]
+
+    def _delete(self, pieces: list[str], draws: Draws) -> list[str]:
+        """Each unit goes with the configured probability, and the space before it; one always stays."""
+        count = len(pieces) // 2
+        gone = [x < self._hit for x in draws.many(count)[:count]]
+        if all(gone) and gone:
+            gone[draws.below(count)] = False
+        kept = pieces[:1]
+        for unit, gap, goes in zip(pieces[1::2], pieces[2::2], gone, strict=True):
+            if goes:
+                kept[-1] = kept[-1].rstrip() + gap
+            else:
+                kept += (unit, gap)
+        if gone and gone[0]:
+            kept[0] = kept[0].lstrip()
+        return kept
+
+    def _span(self, pieces: list[str], draws: Draws) -> list[str]:
+        """Runs of units, with what stands inside a run, become one mask each."""
+        kept = pieces[:1]
+        begin, masked = self._hit, False
+        for unit, gap, x in zip(pieces[1::2], pieces[2::2], draws.many(len(pieces) // 2), strict=False):
+            if masked and x < self._go_on:
+                kept[-1] = gap
+                continue
+            masked = x < (self._restart if masked else begin)
+            begin = self._begin
+            kept += (self.mask if masked else unit, gap)
+        return kept
+
+
+def _permute(pieces: list[str], draws: Draws) -> None:
+    """All units change places; what stands between them stays."""
+    units = pieces[1::2]
+    numbers = draws.many(len(units))
+    pieces[1::2] = [units[i] for i in sorted(range(len(units)), key=numbers.__getitem__)]

@@ -1,0 +1,19 @@
+"""Machine translation: a sentence → the same in the other language (arXiv 2305.13627, section 3.1)."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.randomness import Draws
+from instructalign.records import ParallelRow
+
+
+class MT(Objective):
+    """Translation of a whole sentence."""
+
+    slots = ("text",)
+
+    @override
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made:
+        return {"text": row.texts[source]}, row.texts[target]

@@ -1,0 +1,177 @@
+"""The stream of alignment instructions: example k as a function of corpus, configuration, seed and k."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, product
+
+from instructalign.config import InstructionsConfig, LanguagesConfig
+from instructalign.errors import DataError
+from instructalign.instructions.noise import Noise
+from instructalign.instructions.objectives import Context, Objective
+from instructalign.instructions.templates import Template, load_templates
+from instructalign.languages import name_in
+from instructalign.randomness import Draws, digest_key, permuted
+from instructalign.records import Counts, Instruction, ParallelRow
+from instructalign.registry import OBJECTIVES
+
+Pair = tuple[str, str]
+
+
+class InstructionStream:
+    """An endless sequence of alignment instructions.
+
+    A unit is a row in a direction: from a pivot to a new language or back. All units are visited once an
+    epoch, in a new order each; for each, an objective is drawn by weight and a template uniformly.
+
+    Args:
+        corpus: the parallel rows.
+        config: objectives, templates and noise.
+        languages: which languages are new, and names that replace the usual ones in prompts.
+        pivots: the known languages to align with.
+        seed: another seed gives another stream.
+
+    Raises:
+        ConfigError: a template set is wrong or lacks an objective.
+        DataError: a new language stands in no row together with a pivot.
+    """
+
+    def __init__(
+        self,
+        corpus: Sequence[ParallelRow],
+        config: InstructionsConfig,
+        languages: LanguagesConfig,
+        pivots: Sequence[str],
+        seed: int,
+    ) -> None:
+        self._units = _Units(corpus, pivots, languages.new)
+        self._seed = seed
+        self._key = digest_key(seed, "instructions")
+        self._context = Context(corpus, Noise(config.noise))
+        self._objectives = {name: make_objective(name, entry.options) for name, entry in config.objectives.items()}
+        templates = load_templates(config.templates, self._objectives)
+        codes = {*pivots, *languages.new}
+        self._choices = [
+            (name, made, [_Named(template, codes, languages.names) for template in templates[name]])
+            for name, made in self._objectives.items()
+        ]
+        self._cumulative = list(accumulate(entry.weight for entry in config.objectives.values()))
+        self._new = frozenset(languages.new)
+
+    @property
+    def epoch(self) -> int:
+        """How many examples it takes to visit every unit once."""
+        return self._units.count
+
+    @property
+    def counts(self) -> Counts:
+        """How many rows there are, how many can be used, and why the others cannot."""
+        return self._units.counts
+
+    def __getitem__(self, k: int) -> Instruction:
+        """Example k, for any k from 0 up."""
+        if k < 0:
+            raise IndexError(f"examples are counted from 0, not {k}")
+        draws = Draws(self._key, k)
+        name, objective, templates = self._choices[draws.weighted(self._cumulative)]
+        template = templates[draws.below(len(templates))]
+        row, source, target = self._units[permuted(k, self._units.count, self._seed, "units")]
+        if objective.monolingual:
+            source = target = target if target in self._new else source
+        slots, answer = objective.make(row, source, target, draws, self._context)
+        names = template.names
+        prompt = template.format(source=names[source], target=names[target], **slots)
+        if objective.labels:
+            answer = template.answers[answer]
+        return Instruction(prompt, answer, name, source, target, row.id, template.id)
+
+
+def generate(stream: InstructionStream, count: int, start: int = 0) -> Iterator[Instruction]:
+    """The examples `start` … `start + count - 1` of a stream."""
+    return (stream[k] for k in range(start, start + count))
+
+
+def make_objective(name: str, options: Mapping[str, object]) -> Objective:
+    """The objective of a name, with its options from the configuration."""
+    made = OBJECTIVES.get(name)(**options)
+    if not isinstance(made, Objective):
+        raise TypeError(f"the objective {name!r} is not an instructalign.instructions.objectives.Objective")
+    return made
+
+
+class _Units:
+    """All (row, source, target) there are, by number, without a list of them."""
+
+    def __init__(self, corpus: Sequence[ParallelRow], pivots: Sequence[str], new: Sequence[str]) -> None:
+        self._corpus = corpus
+        self.counts = Counts()
+        pairs = list(product(pivots, new))
+        self._patterns: list[list[Pair]] = []
+        known: dict[frozenset[str], int] = {}
+        wanted = frozenset([*pivots, *new])
+        self._pattern_of = array("H")
+        ends = array("Q")
+        total = 0
+        for row in corpus:
+            have = frozenset(code for code in wanted & row.texts.keys() if row.texts[code].strip())
+            if have not in known:
+                known[have] = len(known)
+                both = [(a, b) for a, b in pairs if a in have and b in have]
+                self._patterns.append(both + [(b, a) for a, b in both])
+            total += len(self._patterns[known[have]])
+            self._pattern_of.append(known[have])
+            ends.append(total)
+            self._count(have, pivots, new)
+        self.count = total
+        # Where all rows have the same languages, as in FLORES, a division finds the row.
+        self._ends = ends if len(known) > 1 else None
+        self._check(corpus, pivots, new)
+
+    def _count(self, have: frozenset[str], pivots: Sequence[str], new: Sequence[str]) -> None:
+        self.counts.read += 1
+        if have.isdisjoint(pivots):
+            self.counts.drop("no pivot language")
+        elif have.isdisjoint(new):
+            self.counts.drop("no new language")
+        else:
+            self.counts.kept += 1
+
+    def _check(self, corpus: Sequence[ParallelRow], pivots: Sequence[str], new: Sequence[str]) -> None:
+        if not len(corpus):
+            raise DataError("the corpus is empty: there is no row to make instructions from.")
+        reached = {code for pattern in self._patterns for pair in pattern for code in pair}
+        missing = [code for code in new if code not in reached]
+        if missing:
+            found = sorted({code for row in corpus[:1000] for code in row.texts})
+            raise DataError(
+                f"languages.new: no row of the corpus has {', '.join(missing)} together with a pivot "
+                f"({', '.join(pivots)}). The corpus has: {', '.join(found) or 'no text'}. Add a corpus with "
+                f"these languages, or take them out of languages.new."
+            )
+
+    def __getitem__(self, number: int) -> tuple[ParallelRow, str, str]:
+        if self._ends is None:
+            pattern = self._patterns[0]
+            at, place = divmod(number, len(pattern))
+        else:
+            at = bisect_right(self._ends, number)
+            pattern = self._patterns[self._pattern_of[at]]
+            place = number - (self._ends[at - 1] if at else 0)
+        source, target = pattern[place]
+        return self._corpus[at], source, target
+
+
+class _Named:
+    """A template with the name of each language as its prompt says it."""
+
+    __slots__ = ("answers", "format", "id", "names")
+
+    def __init__(self, template: Template, codes: Iterable[str], given: Mapping[str, str]) -> None:
+        self.id = template.id
+        self.format = template.prompt.format
+        self.answers = template.answers
+        self.names = {
+            code: given.get(code) or template.names.get(code) or name_in(code, template.language) for code in codes
+        }

@@ -1,0 +1,169 @@
+"""Prompt templates: data in YAML files, read strictly.
+
+A set is one file: the language of its prompts, where they come from, their licence, the words that stand for
+the answers of yes/no objectives, what it calls languages where the usual names do not fit its prompts, and
+templates by objective. The package ships some sets (`eng`, `ind`, …); a user's own is named by its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Formatter
+
+import yaml
+from pydantic import Field, ValidationError
+
+from instructalign.config import Strict, UniqueKeys
+from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
+from instructalign.instructions.objectives import Objective
+from instructalign.languages import canonical
+
+_SHIPPED = files("instructalign.instructions") / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One wording of an instruction.
+
+    Attributes:
+        id: the set and the template's own id: `eng/mt-1`.
+        language: code of the language the prompt is in.
+        prompt: the wording, with slots in braces.
+        answers: the words that stand for an objective's labels: {"yes": "yes", "no": "no"}.
+        names: what its set calls languages, where the usual name would not fit its prompts.
+    """
+
+    id: str
+    language: str
+    prompt: str
+    answers: Mapping[str, str]
+    names: Mapping[str, str]
+
+
+class _Prompt(Strict):
+    id: str = Field(min_length=1)
+    prompt: str = Field(min_length=1)
+
+
+class _Set(Strict):
+    language: str
+    source: str
+    licence: str
+    answers: dict[str, str] = Field(default_factory=dict)
+    names: dict[str, str] = Field(default_factory=dict)
+    templates: dict[str, list[_Prompt]] = Field(min_length=1)
+
+
+def template_sets() -> list[str]:
+    """The names of the shipped sets."""
+    return sorted(file.name[:-5] for file in _SHIPPED.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_templates(names: Sequence[str], objectives: Mapping[str, Objective]) -> dict[str, list[Template]]:
+    """Reads template sets for some objectives.
+
+    Args:
+        names: shipped sets by name, sets of the user's by path.
+        objectives: the objectives by name; templates for others are left unread.
+
+    Returns:
+        For each objective its templates from all sets.
+
+    Raises:
+        UnknownNameError: no such set is shipped.
+        ConfigError: a set is wrong, or an objective has no template in any; all problems are listed.
+    """
+    found: dict[str, list[Template]] = {name: [] for name in objectives}
+    for name in dict.fromkeys(names):
+        where, text = _read(name)
+        problems: list[str] = []
+        for objective, templates in _check(text, Path(name).stem, objectives, problems).items():
+            found[objective] += templates
+        if problems:
+            raise ConfigError(problems, where)
+    missing = [name for name, templates in found.items() if not templates]
+    if missing:
+        raise ConfigError(
+            [
+                f"instructions.templates: no template for {name} in {', '.join(names)}; write some in a YAML "
+                f"file of your own and add its path"
+                for name in missing
+            ]
+        )
+    return found
+
+
+def _read(name: str) -> tuple[str, str]:
+    if not name.endswith((".yaml", ".yml")):
+        if name not in template_sets():
+            raise UnknownNameError("template set", name, template_sets())
+        return name, (_SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
+    try:
+        return name, Path(name).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"the template set cannot be read: {error}"], name) from None
+
+
+def _check(
+    text: str, name: str, objectives: Mapping[str, Objective], problems: list[str]
+) -> dict[str, list[Template]]:
+    try:
+        made = _Set.model_validate(yaml.load(text, Loader=UniqueKeys))
+        language = canonical(made.language)
+        names = {canonical(code): called for code, called in made.names.items()}
+    except yaml.YAMLError as error:
+        problems.append(f"not YAML: {' '.join(str(error).split())}")
+        return {}
+    except DataError as error:
+        problems.append(str(error))
+        return {}
+    except ValidationError as error:
+        problems.extend(
+            f"{'.'.join(map(str, details['loc'])) or 'the file'}: {details['msg']}" for details in error.errors()
+        )
+        return {}
+    ids: set[str] = set()
+    checked: dict[str, list[Template]] = {}
+    for objective, prompts in made.templates.items():
+        for prompt in prompts:
+            if prompt.id in ids:
+                problems.append(f"templates.{objective}: the id {prompt.id!r} is given twice")
+            ids.add(prompt.id)
+        if objective in objectives:
+            for prompt in prompts:
+                _check_prompt(prompt, objectives[objective], problems)
+            _check_answers(made.answers, objective, objectives[objective].labels, problems)
+            checked[objective] = [
+                Template(f"{name}/{prompt.id}", language, prompt.prompt, made.answers, names) for prompt in prompts
+            ]
+    return checked
+
+
+def _check_prompt(prompt: _Prompt, objective: Objective, problems: list[str]) -> None:
+    """A prompt must have every slot its objective fills, once, and no other but language names."""
+    try:
+        slots = [slot for _, slot, form, _ in Formatter().parse(prompt.prompt) if slot is not None]
+    except ValueError as error:
+        problems.append(f"{prompt.id}: braces do not match ({error}); write {{{{ and }}}} for braces as such")
+        return
+    allowed = [*objective.slots, *(("target",) if objective.monolingual else ("source", "target"))]
+    for slot in objective.slots:
+        if slots.count(slot) != 1:
+            problems.append(f"{prompt.id}: needs {{{slot}}} once, found it {slots.count(slot)} times")
+    for slot in dict.fromkeys(slots):
+        if slot not in allowed:
+            problems.append(f"{prompt.id}: unknown slot {{{slot}}}. {suggest(slot, sorted(allowed))}")
+    if prompt.prompt != prompt.prompt.strip():
+        problems.append(f"{prompt.id}: starts or ends with a space; the space before the answer is added later")
+
+
+def _check_answers(answers: Mapping[str, str], objective: str, labels: Sequence[str], problems: list[str]) -> None:
+    for label in labels:
+        if not answers.get(label, "").strip():
+            problems.append(f"answers: {objective} needs a word for {label!r}")
+    words = [answers[label] for label in labels if label in answers]
+    if len(set(words)) < len(words):
+        problems.append(f"answers: {objective} needs a different word for each of {', '.join(labels)}")
