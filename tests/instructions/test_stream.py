@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, chisquare
+
+from instructalign.config import Entry, InstructionsConfig, LanguagesConfig, NoiseConfig
+from instructalign.errors import DataError
+from instructalign.instructions import InstructionStream, generate, write_instructions
+from instructalign.instructions.segment import words
+from instructalign.records import Instruction, ParallelRow
+
+KNOWN, NEW = ["eng", "ind"], ["jav", "sun"]
+LANGUAGES = LanguagesConfig(known=KNOWN, new=NEW)
+WORDS = {
+    "eng": "river stone bird",
+    "ind": "sungai batu burung",
+    "jav": "kali watu manuk",
+    "sun": "walungan batu manuk",
+}
+
+
+def rows(count: int, codes: Sequence[str] = (*KNOWN, *NEW)) -> list[ParallelRow]:
+    def text(code: str, i: int) -> str:
+        return (
+            " ".join(f"{word}{(i * (place + 1)) % 97}" for place, word in enumerate(WORDS[code].split() * 3))
+            + f" {i}."
+        )
+
+    return [ParallelRow(f"r{i}", {code: text(code, i) for code in codes}) for i in range(count)]
+
+
+def make(
+    corpus: Sequence[ParallelRow],
+    objectives: Mapping[str, float] | Sequence[str] = ("mlm", "tlm", "mt", "xss"),
+    *,
+    options: Mapping[str, object] | None = None,
+    templates: Sequence[str] = ("eng",),
+    seed: int = 1,
+    languages: LanguagesConfig = LANGUAGES,
+    pivots: Sequence[str] = KNOWN,
+    probability: float = 0.2,
+) -> InstructionStream:
+    weights = objectives if isinstance(objectives, Mapping) else dict.fromkeys(objectives, 1.0)
+    entries = {
+        name: Entry(name=name, weight=weight, options=dict(options or {})) for name, weight in weights.items()
+    }
+    config = InstructionsConfig(
+        objectives=entries, templates=list(templates), noise=NoiseConfig(probability=probability)
+    )
+    return InstructionStream(corpus, config, languages, pivots, seed)
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=20))
+def test_an_example_is_a_function_of_its_number(numbers: list[int]) -> None:
+    first, second = make(rows(20)), make(rows(20))
+    forward = [first[k] for k in numbers]
+    backward = [second[k] for k in reversed(numbers)][::-1]
+    assert forward == backward
+
+
+def test_more_examples_begin_with_the_same() -> None:
+    stream = make(rows(30))
+    assert list(generate(stream, 200))[:50] == list(generate(stream, 50))
+    assert list(generate(stream, 50, start=150)) == list(generate(stream, 200))[150:]
+
+
+def test_another_seed_gives_another_stream() -> None:
+    assert [make(rows(30))[k] for k in range(9)] != [make(rows(30), seed=2)[k] for k in range(9)]
+
+
+def test_an_epoch_visits_every_unit_once_in_a_new_order() -> None:
+    stream = make(rows(11), ["mt"])
+    assert stream.epoch == 11 * 4 * 2
+    units = [(i.row, i.source, i.target) for i in generate(stream, 3 * stream.epoch)]
+    epochs = [units[e * stream.epoch : (e + 1) * stream.epoch] for e in range(3)]
+    every = {(f"r{n}", *pair) for n in range(11) for a in KNOWN for b in NEW for pair in ((a, b), (b, a))}
+    assert all(set(epoch) == every for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+@given(st.lists(st.sets(st.sampled_from([*KNOWN, *NEW])), min_size=1, max_size=30))
+def test_rows_that_lack_languages(having: list[set[str]]) -> None:
+    corpus = [ParallelRow(f"r{i}", {code: f"{code} {i}" for code in have}) for i, have in enumerate(having)]
+    every = {
+        (row.id, *pair)
+        for row in corpus
+        for a in KNOWN
+        for b in NEW
+        if a in row.texts and b in row.texts
+        for pair in ((a, b), (b, a))
+    }
+    if {code for unit in every for code in unit[1:]}.issuperset(NEW):
+        stream = make(corpus, ["mt"])
+        assert {(i.row, i.source, i.target) for i in generate(stream, stream.epoch)} == every
+        assert stream.epoch == len(every)
+        assert stream.counts.read == len(corpus)
+        assert stream.counts.kept == len({unit[0] for unit in every})
+        assert stream.counts.kept + sum(stream.counts.dropped.values()) == len(corpus)
+    else:
+        with pytest.raises(DataError, match="no row of the corpus has"):
+            make(corpus, ["mt"])
+
+
+def test_the_answer_is_the_clean_sentence() -> None:
+    corpus = rows(40)
+    texts = {(row.id, code): text for row in corpus for code, text in row.texts.items()}
+    for made in generate(make(corpus, ["mlm", "tlm", "mt"]), 500):
+        assert made.answer == texts[made.row, made.target]
+        if made.objective == "mlm":
+            assert made.source == made.target
+            assert made.target in NEW
+        else:
+            assert texts[made.row, made.source] in made.prompt
+            assert {made.source, made.target} & set(NEW)
+            assert {made.source, made.target} & set(KNOWN)
+
+
+def test_without_noise_the_sentence_stands_in_the_prompt() -> None:
+    for made in generate(make(rows(40), ["mlm", "tlm"], probability=0), 200):
+        assert made.answer in made.prompt
+
+
+def test_objectives_are_drawn_by_weight_and_templates_evenly() -> None:
+    made = list(generate(make(rows(50), {"mt": 3, "mlm": 1}), 8000))
+    share = Counter(i.objective for i in made)
+    assert binomtest(share["mt"], 8000, 0.75).pvalue > 1e-4
+    counts = Counter(i.template for i in made if i.objective == "mt")
+    assert len(counts) >= 10
+    assert chisquare(list(counts.values())).pvalue > 1e-4
+
+
+def test_both_directions_are_as_frequent() -> None:
+    made = list(generate(make(rows(50), ["mt"]), 4000))
+    assert binomtest(sum(i.target in NEW for i in made), 4000, 0.5).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("negatives", ["random", "hard", "paper"])
+def test_xss_is_balanced(negatives: str) -> None:
+    answers = Counter(i.answer for i in generate(make(rows(60), ["xss"], options={"negatives": negatives}), 4000))
+    assert set(answers) == {"yes", "no"}
+    assert binomtest(answers["yes"], 4000, 0.5).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("negatives", ["random", "hard"])
+def test_no_negative_is_a_translation(negatives: str) -> None:
+    # Every sentence stands there three times: as it is, in capitals, and with another translation.
+    corpus = rows(8)
+    corpus += [ParallelRow(f"{row.id}b", {c: t.upper() for c, t in row.texts.items()}) for row in rows(8)]
+    corpus += [
+        ParallelRow(f"{row.id}c", {c: t if c in KNOWN else f"lain {t}" for c, t in row.texts.items()})
+        for row in rows(8)
+    ]
+    originals = {(row.id[:2], code): text for row in corpus[:8] for code, text in row.texts.items()}
+    for made in generate(make(corpus, ["xss"], options={"negatives": negatives}), 1500):
+        same = originals[made.row[:2], made.target].lower() in made.prompt.lower()
+        assert same == (made.answer == "yes"), made
+
+
+def test_the_paper_s_negatives_are_the_same_pair_with_noise() -> None:
+    corpus = rows(30)
+    texts = {(row.id, code): text for row in corpus for code, text in row.texts.items()}
+    for made in generate(make(corpus, ["xss"], options={"negatives": "paper"}, probability=0.5), 500):
+        whole = texts[made.row, made.source] in made.prompt and texts[made.row, made.target] in made.prompt
+        assert whole == (made.answer == "yes") or not whole
+
+
+def test_hard_negatives_are_harder() -> None:
+    corpus = rows(200)
+    texts = {(row.id, code): text for row in corpus for code, text in row.texts.items()}
+    sentences = {code: [row.texts[code] for row in corpus] for code in WORDS}
+
+    def overlap(negatives: str) -> float:
+        shares = []
+        for made in generate(make(corpus, ["xss"], options={"negatives": negatives}), 400):
+            if made.answer == "no":
+                given = next(text for text in sentences[made.target] if text in made.prompt)
+                own, other = set(words(texts[made.row, made.target])), set(words(given))
+                shares.append(len(own & other) / len(own | other))
+        return sum(shares) / len(shares)
+
+    assert overlap("hard") > overlap("random") + 0.1
+
+
+def test_xss_needs_a_second_sentence() -> None:
+    with pytest.raises(DataError, match=r"xss needs a second sentence in .* but all rows say the same"):
+        list(generate(make([rows(1)[0]] * 3, ["xss"]), 20))
+
+
+def test_names_in_prompts() -> None:
+    named = LanguagesConfig(known=["eng"], new=["jav"], names={"jav": "Basa Jawi"})
+    corpus = rows(20, ["eng", "jav"])
+    prompts = [i.prompt for i in generate(make(corpus, ["mt"], languages=named, pivots=["eng"]), 50)]
+    assert any("Basa Jawi" in prompt for prompt in prompts)
+    assert not any("Javanese" in prompt for prompt in prompts)
+    prompts = [i.prompt for i in generate(make(rows(20), ["mt"], templates=["ind"]), 200)]
+    assert any("bahasa Jawa" in prompt for prompt in prompts)
+    assert any("bahasa Inggris" in prompt for prompt in prompts)
+    assert any("bahasa Indonesia" in prompt for prompt in prompts)
+    assert not any("bahasa bahasa" in prompt.lower() for prompt in prompts)
+
+
+def test_closed_questions_are_answered_in_the_language_of_the_prompt() -> None:
+    made = generate(make(rows(20), ["xss"], templates=["eng", "ind"]), 400)
+    answers = {(i.template[:3], i.answer) for i in made}
+    assert answers == {("eng", "yes"), ("eng", "no"), ("ind", "ya"), ("ind", "tidak")}
+
+
+def test_the_seam_is_left_to_the_encoder() -> None:
+    for made in generate(make(rows(20), templates=["eng", "ind"]), 500):
+        assert made.prompt == made.prompt.strip()
+        assert made.answer == made.answer.strip()
+
+
+def test_errors_say_what_is_missing() -> None:
+    with pytest.raises(DataError, match="the corpus is empty"):
+        make([])
+    with pytest.raises(DataError, match=r"no row of the corpus has sun together with a pivot \(eng, ind\)"):
+        make(rows(3, ["eng", "jav"]))
+    with pytest.raises(IndexError, match="counted from 0"):
+        make(rows(3))[-1]
+
+
+def test_writing(tmp_path: Path) -> None:
+    stream = make(rows(20))
+    assert write_instructions(tmp_path / "a.jsonl", generate(stream, 60)) == 60
+    write_instructions(tmp_path / "b.jsonl", generate(make(rows(20)), 100))
+    first, longer = (tmp_path / "a.jsonl").read_bytes(), (tmp_path / "b.jsonl").read_bytes()
+    assert longer.startswith(first)
+    record = json.loads(first.splitlines()[0])
+    assert list(record) == ["prompt", "answer", "objective", "source", "target", "row"]
+    made: Instruction = stream[0]
+    assert record["prompt"] == made.prompt
+
+    write_instructions(tmp_path / "m.jsonl", generate(stream, 2), "messages")
+    record = json.loads((tmp_path / "m.jsonl").read_text().splitlines()[0])
+    assert list(record) == ["messages", "objective", "source", "target", "row"]
+    assert record["messages"] == [
+        {"role": "user", "content": made.prompt},
+        {"role": "assistant", "content": made.answer},
+    ]
