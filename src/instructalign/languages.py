@@ -16,7 +16,8 @@ from langcodes.tag_parser import LanguageTagError
 
 from instructalign.errors import DataError
 
-_ALPHA2 = {alpha3: alpha2 for alpha2, alpha3 in LANGUAGE_ALPHA3.items()}
+_WITHDRAWN = {"in", "iw", "ji", "jw"}  # two-letter codes that others have replaced
+_ALPHA2 = {alpha3: alpha2 for alpha2, alpha3 in LANGUAGE_ALPHA3.items() if alpha2 not in _WITHDRAWN}
 
 
 @lru_cache(maxsize=4096)
