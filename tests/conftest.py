@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+# One thread: the models are tiny, and bit-identical results across processes need the same number in each.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -19,8 +19,11 @@ HELDOUT_EXAMPLES = 256
 def heldout_loss(
     config: Config, data: Data, encoder: Encoder, loaded: LoadedModel
 ) -> Callable[[Any], float] | None:
-    """A function that measures the loss on instructions of held-out sentences, in nats per answer token."""
-    if not len(data.heldout):
+    """A function that measures the loss on instructions of held-out sentences, in nats per answer token.
+
+    None where fewer than two sentences are held out: a pair that does not mean the same needs a second one.
+    """
+    if len(data.heldout) < 2:
         return None
     stream = build_instructions(config, data.heldout)
     examples = sorted((encoder(stream[k]) for k in range(HELDOUT_EXAMPLES)), key=lambda pair: len(pair[0]))

@@ -1,0 +1,241 @@
+"""Training runs on tiny models: what they learn, what they record, and that a stop changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from instructalign.config import Config, build_config
+from instructalign.errors import ModelError, RunFolderError, TrainingError
+from instructalign.training.train import train
+from tiny import FAMILIES, save_tiny
+
+SENTENCES = [
+    ("the food is good", "panganane enak"),
+    ("the place is clean", "panggonane resik"),
+    ("the food is clean", "panganane resik"),
+    ("the place is good", "panggonane enak"),
+    ("good and clean", "enak lan resik"),
+    ("the place and the food", "panggonane lan panganane"),
+    ("the food is here", "panganane ing kene"),
+    ("the place is here", "panggonane ing kene"),
+]
+
+
+def settings(folder: Path, family: str = "llama", **training: Any) -> dict[str, Any]:
+    """A configuration on a tiny corpus with tiny replay, its files written into the folder."""
+    if not (folder / "base").exists():
+        save_tiny(folder / "base", family)
+    (folder / "corpus.tsv").write_text(
+        "eng\tjav\n" + "".join(f"{a}\t{b}\n" for a, b in SENTENCES), encoding="utf-8"
+    )
+    past = [{"inputs": f"is {word} a word?", "targets": "yes"} for word in ("good", "clean", "food", "place")]
+    (folder / "past.jsonl").write_text("".join(json.dumps(line) + "\n" for line in past), encoding="utf-8")
+    return {
+        "model": {"base": "base"},
+        "languages": {"known": ["eng"], "new": ["jav"]},
+        "corpora": [{"format": "tsv", "path": "corpus.tsv", "columns": {"eng": "eng", "jav": "jav"}}],
+        "instructions": {"heldout": 2},
+        "replay": {"source": {"format": "jsonl", "path": "past.jsonl"}, "size": 4, "share": 0.25},
+        "training": {
+            "steps": 6,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "max_length": 96,
+            "checkpoint_every": 2,
+            "log_every": 1,
+            "report_to": [],
+            **training,
+        },
+    }
+
+
+def configure(folder: Path, family: str = "llama", **training: Any) -> Config:
+    return build_config(settings(folder, family, **training), folder=folder)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_learns_saves_and_loads(family: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, pipeline
+
+    result = train(configure(tmp_path, family, steps=12), tmp_path / "run")
+    assert result.finished
+    losses = [line["loss"] for line in log(tmp_path / "run")]
+    assert losses[-1] < losses[0] - 0.5
+    factory: Any = AutoModelForSeq2SeqLM if family in ("mt5", "t5") else AutoModelForCausalLM
+    model = factory.from_pretrained(result.model)
+    assert not model.training
+    if family == "llama":
+        [out] = pipeline("text-generation", model=str(result.model))("the food", max_new_tokens=3)
+        assert out["generated_text"].startswith("the food")
+
+
+def test_record_has_planned_and_realised_shares(tmp_path: Path) -> None:
+    train(configure(tmp_path), tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    realised = record["mixture"]["realised"]
+    assert record["mixture"]["planned"]["replay"] == 0.25
+    assert sum(realised["rows"].values()) == 6 * 8
+    assert realised["rows"]["replay"] == 12
+    assert realised["replay_share"]["rows"] == 0.25
+    assert record["corpus"]["train"] == 6
+    assert record["corpus"]["heldout"] == 2
+    assert [line["step"] for line in log(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    assert "heldout_loss" in log(tmp_path / "run")[-1]
+
+
+def test_resume_from_any_checkpoint_gives_identical_weights(tmp_path: Path) -> None:
+    config = configure(tmp_path, keep_checkpoints=10)
+    whole = train(config, tmp_path / "whole")
+    for step in (2, 4):
+        stopped = tmp_path / f"stopped-{step}"
+        subprocess.run(["cp", "-r", tmp_path / "whole", stopped], check=True)
+        subprocess.run(["rm", "-r", stopped / "model"], check=True)
+        for later in (2, 4, 6):
+            if later > step:
+                subprocess.run(["rm", "-r", stopped / "checkpoints" / f"checkpoint-{later}"], check=True)
+        again = train(config, stopped)
+        assert_same_weights(whole.model, again.model)
+        strip = [
+            {key: value for key, value in line.items() if key != "tokens_per_second"} for line in log(stopped)
+        ]
+        assert strip == [
+            {key: value for key, value in line.items() if key != "tokens_per_second"}
+            for line in log(tmp_path / "whole")
+        ]
+        record = json.loads((stopped / "run.json").read_text(encoding="utf-8"))
+        assert sum(record["mixture"]["realised"]["rows"].values()) == 6 * 8
+
+
+def test_micro_batches_change_neither_examples_nor_gradient(tmp_path: Path) -> None:
+    whole = train(configure(tmp_path, steps=2), tmp_path / "one")
+    parts = train(configure(tmp_path, steps=2, micro_batch_size=2), tmp_path / "four")
+    first, second = weights(whole.model), weights(parts.model)
+    for name in first:
+        # Adam's first steps amplify rounding where a gradient is near zero: compare in units of one update.
+        assert torch.allclose(first[name], second[name], atol=3e-3 * 0.05), name
+    assert log(tmp_path / "one")[0]["loss"] == pytest.approx(log(tmp_path / "four")[0]["loss"], abs=1e-5)
+
+
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    plain = train(configure(tmp_path, steps=3, micro_batch_size=2), tmp_path / "plain")
+    workers = train(configure(tmp_path, steps=3, micro_batch_size=2, workers=2), tmp_path / "workers")
+    assert_same_weights(plain.model, workers.model)
+
+
+@pytest.mark.parametrize(("kind", "targets"), [("lora", "all-linear"), ("dora", ["q_proj", "v_proj"])])
+def test_adapters_are_merged_into_a_plain_model(kind: str, targets: Any, tmp_path: Path) -> None:
+    data = settings(tmp_path)
+    data["model"]["adapter"] = {"type": kind, "r": 4, "targets": targets}
+    result = train(build_config(data, folder=tmp_path), tmp_path / "run")
+    base, adapted = weights(tmp_path / "base"), weights(result.model)
+    assert base.keys() == adapted.keys()
+    assert torch.equal(base["model.embed_tokens.weight"], adapted["model.embed_tokens.weight"])
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(base[name], adapted[name])
+
+
+def test_adapter_on_layers_that_are_not_there(tmp_path: Path) -> None:
+    data = settings(tmp_path)
+    data["model"]["adapter"] = {"targets": ["query_key_value"]}
+    with pytest.raises(ModelError, match=r"query_key_value.*Its layers: .*q_proj"):
+        train(build_config(data, folder=tmp_path), tmp_path / "run")
+
+
+def test_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    config = configure(tmp_path, steps=2)
+    result = train(config, tmp_path / "run")
+    before = (result.model / "model.safetensors").stat().st_mtime_ns
+    again = train(config, tmp_path / "run")
+    assert again.finished
+    assert (again.model / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    train(configure(tmp_path, steps=2), tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"another configuration; different: training\.steps"):
+        train(configure(tmp_path, steps=3), tmp_path / "run")
+    stranger = tmp_path / "photos"
+    stranger.mkdir()
+    (stranger / "cat.jpg").write_bytes(b"")
+    with pytest.raises(RunFolderError, match=r"holds no run \(found: cat\.jpg\)"):
+        train(configure(tmp_path, steps=3), stranger)
+
+
+def test_run_whose_labels_are_all_masked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from instructalign.training import batch
+
+    monkeypatch.setattr(batch, "fit", lambda prompt, answer, end, length: (prompt[:length], []))
+    with pytest.raises(TrainingError, match="every label would be masked"):
+        train(configure(tmp_path), tmp_path / "run")
+
+
+def test_length_above_the_models_positions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"max_length is 4096, but .* reads at most 512"):
+        train(configure(tmp_path, max_length=4096), tmp_path / "run")
+
+
+def test_model_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    for path in (tmp_path / "base").glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match=r"holds a model but no tokenizer .*tokenizer\.save_pretrained"):
+        train(config, tmp_path / "run")
+
+
+def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path) -> None:
+    data = settings(tmp_path, steps=30, checkpoint_every=3)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    whole = train(build_config(data, folder=tmp_path), tmp_path / "whole")
+    code = (
+        "import sys; from pathlib import Path; from instructalign.config import load_config;"
+        "from instructalign.training.train import train;"
+        "print(train(load_config(sys.argv[1]), Path(sys.argv[2])).finished)"
+    )
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "killed")]
+    for signal_number in (signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: bool(list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))), process)
+        os.kill(process.pid, signal_number)
+        process.wait(timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip().endswith("True")
+    assert_same_weights(whole.model, tmp_path / "killed" / "model")
+
+
+def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition() or process.poll() == 0
