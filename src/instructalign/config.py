@@ -33,7 +33,7 @@ class Strict(BaseModel):
 class Entry(Strict):
     """One entry of an open list: its name, and the options its own signature declares.
 
-    A corpus can also have a label, its key `name`: it stands before the ids of its rows. Corpora of one label
+    A corpus can also have a label: it stands before the ids of its rows. Corpora of one label
     share their ids: a sentence of one that has the id of a sentence of another is the same sentence.
     """
 
@@ -350,9 +350,9 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
     def tagged(registry: Registry, value: Any, path: str) -> Any:
         if isinstance(value, Mapping) and "format" in value:
             options = {key: option for key, option in value.items() if key != "format"}
-            label = options.pop("name", None) if registry is FORMATS else None
+            label = options.pop("label", None) if registry is FORMATS else None
             if label is not None and not (isinstance(label, str) and label):
-                problems.append(f"{path}.name: must be a word to name the corpus by, found {_found(label)}")
+                problems.append(f"{path}.label: must be a word to name the corpus by, found {_found(label)}")
             return entry(registry, value["format"], options, path).model_copy(update={"label": label})
         problems.append(f"{path}: needs a format. Available: {', '.join(registry.names())}.")
         return Entry(name="")
@@ -493,7 +493,7 @@ def _plain(value: Any, key: str = "") -> Any:
         options = {name: _plain(option) for name, option in value.options.items() if option is not None}
         if key in ("objectives", "strategy"):
             return {"weight": value.weight, **options}
-        label = {} if value.label is None else {"name": value.label}
+        label = {} if value.label is None else {"label": value.label}
         return {"format": value.name, **label, **options}
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name), name) for name in type(value).model_fields}

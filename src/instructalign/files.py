@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
+import gzip
+import io
 import json
+import lzma
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from instructalign.errors import DataError
+
+LONGEST_LINE = 64 << 20
+"""Bytes; a longer line is no text, and would fill the memory."""
+
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
+"""What reading damaged compressed data raises."""
 
 
 @contextmanager
@@ -62,35 +73,79 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers from 1, without line ends.
 
     Only LF and CRLF end a line: separators such as U+2028, and a CR alone, are text. A byte-order mark is
-    left out.
+    left out. Files named `.gz`, `.bz2`, `.xz` or `.zst` are decompressed on the way.
 
     Raises:
-        DataError: the file is missing, is not UTF-8, or has no line end but CR; the message names the line.
+        DataError: the file is missing, damaged, not UTF-8, or has no line end but CR; the message names the
+            line.
     """
-    for number, raw in enumerate(_open(path), start=1):
-        line = raw.removesuffix(b"\n").removesuffix(b"\r")
-        if number == 1:
-            _check_start(path, raw)
-            line = line.removeprefix(codecs.BOM_UTF8)
-        try:
+    with open_bytes(path) as file:
+        yield from decode_lines(file, str(path))
+
+
+def decode_lines(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
+    """The lines of an open file, as `read_lines` gives them; the name is for error messages."""
+    number = 0
+    try:
+        for raw in iter(lambda: file.readline(LONGEST_LINE + 1), b""):
+            number += 1
+            line = raw.removesuffix(b"\n").removesuffix(b"\r")
+            if number == 1:
+                _check_start(name, raw)
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if len(raw) > LONGEST_LINE:
+                raise DataError(
+                    f"{name}:{number}: a line of more than {LONGEST_LINE >> 20} MiB; is this a text file?"
+                )
             yield number, line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}:{number}: not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}). "
-                f"Convert the file first, for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
-            ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column "
+            f"{error.start + 1}). Convert the file first, for example: iconv -f WINDOWS-1252 -t UTF-8"
+        ) from None
+    except DAMAGE as error:
+        raise DataError(
+            f"{name}:{number + 1}: the data is damaged or cut off ({error}). Get the file again."
+        ) from None
 
 
-def _check_start(path: Path, line: bytes) -> None:
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file for reading, decompressing it by the ending of its name.
+
+    Raises:
+        DataError: the file is missing, a folder, or not permitted.
+    """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; a file was expected.")
+    try:
+        file = _open(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.{_nearby(path)}") from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read: check its permissions.") from None
+    with file:
+        yield file
+
+
+def _open(path: Path) -> IO[bytes]:
+    ending = path.suffix.lower()
+    if ending == ".zst":
+        import pyarrow
+
+        # pyarrow, which `datasets` brings, reads Zstandard; the standard library does so from Python 3.14 on.
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 16)
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return cast(IO[bytes], openers.get(ending, open)(path, "rb"))
+
+
+def _check_start(name: str, line: bytes) -> None:
     """Refuses what the first line shows to be no UTF-8 text with common line ends."""
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(
-            f"{path}:1: UTF-16, not UTF-8. Convert the file first: iconv -f UTF-16 -t UTF-8 {path.name}"
-        )
+        raise DataError(f"{name}:1: UTF-16, not UTF-8. Convert the file first: iconv -f UTF-16 -t UTF-8")
     if b"\r" in line.rstrip(b"\r\n") and not line.endswith(b"\n"):
         raise DataError(
-            f"{path}:1: lines end in CR alone, as on old Macintoshes. Convert the file first: "
-            f"tr '\\r' '\\n' < {path.name}"
+            f"{name}:1: lines end in CR alone, as on old Macintoshes. Convert the file first: tr '\\r' '\\n'"
         )
 
 
@@ -126,18 +181,6 @@ def file_hash(path: Path) -> str:
 def text_hash(value: Any) -> str:
     """The SHA-256 of a JSON-serialisable value, independent of the order of keys."""
     return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
-
-
-def _open(path: Path) -> Iterator[bytes]:
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; a file was expected.")
-    try:
-        with path.open("rb") as file:
-            yield from file
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.{_nearby(path)}") from None
-    except PermissionError:
-        raise DataError(f"{path} may not be read: check its permissions.") from None
 
 
 def _nearby(path: Path) -> str:
