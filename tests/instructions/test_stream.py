@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,11 @@ def test_more_examples_begin_with_the_same() -> None:
     stream = make(rows(30))
     assert list(generate(stream, 200))[:50] == list(generate(stream, 50))
     assert list(generate(stream, 50, start=150)) == list(generate(stream, 200))[150:]
+
+
+def test_a_stream_can_be_sent_to_another_process() -> None:
+    stream = make(rows(20))
+    assert pickle.loads(pickle.dumps(stream))[7] == stream[7]
 
 
 def test_another_seed_gives_another_stream() -> None:

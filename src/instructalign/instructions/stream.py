@@ -5,12 +5,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, product
+from itertools import accumulate, islice, product
 
 from instructalign.config import InstructionsConfig, LanguagesConfig
 from instructalign.errors import DataError
 from instructalign.instructions.noise import Noise
-from instructalign.instructions.objectives import Context, Objective
+from instructalign.instructions.objectives import Context, Objective, Rows
 from instructalign.instructions.templates import Template, load_templates
 from instructalign.languages import name_in
 from instructalign.randomness import Draws, digest_key, permuted
@@ -40,7 +40,7 @@ class InstructionStream:
 
     def __init__(
         self,
-        corpus: Sequence[ParallelRow],
+        corpus: Rows,
         config: InstructionsConfig,
         languages: LanguagesConfig,
         pivots: Sequence[str],
@@ -104,30 +104,34 @@ def make_objective(name: str, options: Mapping[str, object]) -> Objective:
 class _Units:
     """All (row, source, target) there are, by number, without a list of them."""
 
-    def __init__(self, corpus: Sequence[ParallelRow], pivots: Sequence[str], new: Sequence[str]) -> None:
+    def __init__(self, corpus: Rows, pivots: Sequence[str], new: Sequence[str]) -> None:
         self._corpus = corpus
         self.counts = Counts()
-        pairs = list(product(pivots, new))
         self._patterns: list[list[Pair]] = []
+        # Pattern of each row and the running sum of units; left empty as long as all rows have the same
+        # languages, as in FLORES, where a division finds the row.
+        self._pattern_of = array("I")
+        self._ends = array("Q")
         known: dict[frozenset[str], int] = {}
         wanted = frozenset([*pivots, *new])
-        self._pattern_of = array("H")
-        ends = array("Q")
         total = 0
-        for row in corpus:
+        for number, row in enumerate(corpus):
             have = frozenset(code for code in wanted & row.texts.keys() if row.texts[code].strip())
             if have not in known:
                 known[have] = len(known)
-                both = [(a, b) for a, b in pairs if a in have and b in have]
-                self._patterns.append(both + [(b, a) for a, b in both])
+                pairs = [(a, b) for a, b in product(pivots, new) if a in have and b in have]
+                self._patterns.append(pairs + [(b, a) for a, b in pairs])
+                if len(known) == 2:
+                    width = len(self._patterns[0])
+                    self._pattern_of.extend([0] * number)
+                    self._ends.extend(width * (before + 1) for before in range(number))
             total += len(self._patterns[known[have]])
-            self._pattern_of.append(known[have])
-            ends.append(total)
+            if len(known) > 1:
+                self._pattern_of.append(known[have])
+                self._ends.append(total)
             self._count(have, pivots, new)
         self.count = total
-        # Where all rows have the same languages, as in FLORES, a division finds the row.
-        self._ends = ends if len(known) > 1 else None
-        self._check(corpus, pivots, new)
+        self._check(pivots, new)
 
     def _count(self, have: frozenset[str], pivots: Sequence[str], new: Sequence[str]) -> None:
         self.counts.read += 1
@@ -138,13 +142,13 @@ class _Units:
         else:
             self.counts.kept += 1
 
-    def _check(self, corpus: Sequence[ParallelRow], pivots: Sequence[str], new: Sequence[str]) -> None:
-        if not len(corpus):
+    def _check(self, pivots: Sequence[str], new: Sequence[str]) -> None:
+        if not self.counts.read:
             raise DataError("the corpus is empty: there is no row to make instructions from.")
         reached = {code for pattern in self._patterns for pair in pattern for code in pair}
         missing = [code for code in new if code not in reached]
         if missing:
-            found = sorted({code for row in corpus[:1000] for code in row.texts})
+            found = sorted({code for row in islice(self._corpus, 1000) for code in row.texts})
             raise DataError(
                 f"languages.new: no row of the corpus has {', '.join(missing)} together with a pivot "
                 f"({', '.join(pivots)}). The corpus has: {', '.join(found) or 'no text'}. Add a corpus with "
@@ -152,7 +156,7 @@ class _Units:
             )
 
     def __getitem__(self, number: int) -> tuple[ParallelRow, str, str]:
-        if self._ends is None:
+        if not self._ends:
             pattern = self._patterns[0]
             at, place = divmod(number, len(pattern))
         else:

@@ -6,15 +6,23 @@ keyword-only arguments of its constructor are its options in the configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from instructalign.randomness import Draws
 from instructalign.records import ParallelRow
 
 Made = tuple[Mapping[str, str], str]
 """The texts for the slots of a prompt, and the answer."""
+
+
+class Rows(Protocol):
+    """Parallel rows by number: a `corpora.Corpus`, or a list."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> ParallelRow: ...
+    def __iter__(self) -> Iterator[ParallelRow]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +34,7 @@ class Context:
         noise: makes a text noisy as configured.
     """
 
-    corpus: Sequence[ParallelRow]
+    corpus: Rows
     noise: Callable[[str, Draws], str]
 
 
