@@ -68,6 +68,9 @@ class Prediction:
         scores: by label, the summed log-likelihood of the label's tokens given the prompt, in nats.
         tokens: by label, how many tokens that sum runs over.
         cut: how many tokens of the item's text were cut to fit the model's context.
+        prompt_score: the summed log-likelihood of the prompt's tokens behind the first, where the scoring
+            rule needs it.
+        prompt_tokens: how many tokens that sum runs over.
     """
 
     task: str
@@ -79,6 +82,8 @@ class Prediction:
     scores: Mapping[str, float]
     tokens: Mapping[str, int]
     cut: int = 0
+    prompt_score: float | None = None
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

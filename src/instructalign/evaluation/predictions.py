@@ -1,0 +1,129 @@
+"""Predictions on disk: one file a task and language, a journal for what is under way, a manifest.
+
+The manifest says by which model and under which questions the files came about; nothing else is taken for
+the same. The journal keeps every finished batch, so that an interrupted evaluation goes on behind the last
+one and ends with the same files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from instructalign.errors import DataError, RunFolderError
+from instructalign.evaluation.score import Scores
+from instructalign.files import atomic, json_line, read_jsonl, write_json, write_jsonl
+from instructalign.records import Prediction
+
+MANIFEST = "manifest.json"
+
+
+def prediction_file(folder: Path, task: str, language: str) -> Path:
+    """Where the predictions of a task in a language stand."""
+    return folder / f"{task}.{language}.jsonl"
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Writes predictions as JSON lines, all or nothing; what is empty or nothing is left out."""
+    write_jsonl(path, (_plain(prediction) for prediction in predictions))
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Reads a file of predictions.
+
+    Raises:
+        DataError: a line is not a prediction; the message names it.
+    """
+    predictions = []
+    for number, record in read_jsonl(path):
+        try:
+            prediction = Prediction(**record)
+        except TypeError as error:
+            raise DataError(f"{path}:{number}: not a prediction ({str(error).split('() ')[-1]}).") from None
+        predictions.append(prediction)
+    return predictions
+
+
+def _plain(prediction: Prediction) -> dict[str, Any]:
+    record = asdict(prediction)
+    if not prediction.cut:
+        del record["cut"]
+    if prediction.prompt_score is None:
+        del record["prompt_score"], record["prompt_tokens"]
+    return record
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a folder of predictions holds: `model` and, by task, `tasks`; empty where there is none."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}); delete the folder to evaluate anew.") from None
+    return dict(manifest)
+
+
+def open_folder(folder: Path, model: Mapping[str, str]) -> dict[str, Any]:
+    """The manifest of a folder for the predictions of a model, written where there is none.
+
+    Raises:
+        RunFolderError: the folder holds the predictions of another model.
+    """
+    manifest = read_manifest(folder)
+    if not manifest:
+        manifest = {"model": dict(model), "tasks": {}}
+        write_json(folder / MANIFEST, manifest)
+    elif manifest["model"]["hash"] != model["hash"]:
+        there = manifest["model"]
+        raise RunFolderError(
+            f"{folder} holds predictions of {there['name']} ({there['hash']}), not of {model['name']} "
+            f"({model['hash']}). Give another output folder, or delete this one."
+        )
+    return manifest
+
+
+class Journal:
+    """The scores of finished batches of one task, appended as they come.
+
+    Args:
+        path: the file.
+        key: what the batches belong to; a journal of another key is begun anew.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.done: dict[int, list[Scores]] = dict(_entries(path, key))
+        with atomic(path) as file:  # leaves a line behind that was cut off while it was written
+            file.write(json_line({"key": key}))
+            for batch, scores in self.done.items():
+                file.write(_line(batch, scores))
+
+    def add(self, batch: int, scores: Sequence[Scores]) -> None:
+        """Keeps the scores of a batch."""
+        self.done[batch] = list(scores)
+        with self.path.open("ab") as file:
+            file.write(_line(batch, scores))
+
+    def close(self) -> None:
+        """Deletes the file: what it kept stands in the predictions."""
+        self.path.unlink(missing_ok=True)
+
+
+def _line(batch: int, scores: Sequence[Scores]) -> bytes:
+    return json_line({"batch": batch, "scores": [[list(score.labels), score.prompt] for score in scores]})
+
+
+def _entries(path: Path, key: str) -> Iterator[tuple[int, list[Scores]]]:
+    if not path.exists():
+        return
+    lines = path.read_bytes().split(b"\n")[:-1]  # behind the last line end stands nothing, or half a line
+    if not lines or json.loads(lines[0]) != {"key": key}:
+        return
+    for line in lines[1:]:
+        entry = json.loads(line)
+        yield entry["batch"], [Scores(tuple(labels), prompt) for labels, prompt in entry["scores"]]

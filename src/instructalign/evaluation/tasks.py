@@ -1,0 +1,325 @@
+"""Classification tasks as data: one YAML file each, shipped in `tasks/` or written by the user."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from instructalign.config import Entry, Strict, UniqueKeys, explain
+from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
+from instructalign.evaluation.sources import place
+from instructalign.files import text_hash
+from instructalign.languages import canonical
+from instructalign.records import Item
+from instructalign.registry import TASK_SOURCES
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+SHIPPED = files("instructalign.evaluation") / "tasks"
+
+
+class Prompt(Strict):
+    """One wording of the question.
+
+    Attributes:
+        language: code of the language it is written in, which is also that of the label words put to the model.
+        prompt: the wording, with a slot in braces for each text of an item.
+    """
+
+    language: str
+    prompt: Annotated[str, Field(min_length=1)]
+
+    @field_validator("language")
+    @classmethod
+    def _code(cls, value: str) -> str:
+        return _checked_code(value)
+
+    @field_validator("prompt")
+    @classmethod
+    def _plain_slots(cls, value: str) -> str:
+        try:
+            parts = list(string.Formatter().parse(value))
+        except ValueError as error:
+            raise ValueError(f"{error}; write {{{{ and }}}} for braces that are no slot") from None
+        for _, slot, spec, conversion in parts:
+            if slot is not None and (spec or conversion):
+                raise ValueError(f"a slot is a name in braces and nothing else, as {{{slot}}}")
+        return value
+
+    @cached_property
+    def slots(self) -> frozenset[str]:
+        """The names in braces."""
+        return frozenset(name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None)
+
+
+class Task(Strict):
+    """A classification task.
+
+    Attributes:
+        name: what configurations call it.
+        title: what people call it.
+        source: where the data comes from: paper and repository.
+        licence: the data's licence.
+        split: which part of the data is read, for the signature of scores.
+        data: the reader of files under `evaluation.data` (see `sources`), with its options.
+        hub: the same data on the Hugging Face Hub, used where the folder has none of its files.
+        fields: the column for `label`, for `id` (by default items are numbered) and for each slot of the prompts.
+        languages: by code, the name of the language in the data's paths or columns.
+        labels: by label in the data, its word by prompt language; or one word for all prompt languages.
+        prompts: by id, the wordings.
+    """
+
+    name: Name
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    split: str = "test"
+    data: Entry
+    hub: Entry | None = None
+    fields: dict[str, str]
+    languages: Annotated[dict[str, str], Field(min_length=1)]
+    labels: Annotated[dict[str, str | dict[str, str]], Field(min_length=2)]
+    prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _codes(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            value = {code: code for code in value}
+        if not isinstance(value, Mapping):
+            return value
+        return {_checked_code(str(code)): str(name) for code, name in value.items()}
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _text_labels(cls, value: Any) -> Any:
+        # YAML reads a bare 1 or yes as something else than text; data files hold text.
+        if isinstance(value, Mapping):
+            for label in value:
+                if isinstance(label, bool):
+                    raise ValueError(
+                        f'put the label in quotation marks: YAML reads it as {label}, not as "yes" or "no"'
+                    )
+            return {str(label): words for label, words in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Task:
+        if "label" not in self.fields:
+            raise ValueError("fields.label: missing; it names the column of the labels")
+        if not self.texts:
+            raise ValueError("fields: needs at least one text, for example text: text")
+        for name, prompt in self.prompts.items():
+            self._check_slots(name, prompt)
+            self._check_words(name, prompt.language)
+        return self
+
+    def _check_slots(self, name: str, prompt: Prompt) -> None:
+        where = f"prompts.{name}.prompt"
+        for slot in sorted(prompt.slots - set(self.texts)):
+            raise ValueError(f"{where}: unknown slot {{{slot}}}. {suggest(slot, self.texts)}")
+        for text in self.texts:
+            if text not in prompt.slots:
+                raise ValueError(f"{where}: no slot {{{text}}}; without it the model never sees the item's {text}")
+        if prompt.prompt != prompt.prompt.rstrip(" "):
+            raise ValueError(f"{where}: ends with a space; a space is put before the label anyway")
+
+    def _check_words(self, name: str, language: str) -> None:
+        seen: dict[str, str] = {}
+        for label in self.labels:
+            words = self.labels[label]
+            word = words if isinstance(words, str) else words.get(language, "")
+            if not word.strip():
+                raise ValueError(f"labels.{label}: no word in {language}, the language of the prompt {name!r}")
+            if word in seen:
+                raise ValueError(
+                    f"labels.{label}: the word {word!r} in {language} is also that of {seen[word]!r}; "
+                    "the model could not tell the two apart"
+                )
+            seen[word] = label
+
+    @property
+    def texts(self) -> list[str]:
+        """The names of an item's texts, which are the slots of the prompts."""
+        return [field for field in self.fields if field not in ("id", "label")]
+
+    def words(self, prompt: str) -> dict[str, str]:
+        """By label, in the task's order, the word that stands for it under a prompt."""
+        language = self.prompts[prompt].language
+        return {
+            label: words if isinstance(words, str) else words[language] for label, words in self.labels.items()
+        }
+
+    def choose_prompts(self, names: list[str] | None) -> list[str]:
+        """The prompts to use, in the task's order: all, or those named.
+
+        Raises:
+            UnknownNameError: the task has no prompt of that name.
+        """
+        for name in names or []:
+            if name not in self.prompts:
+                raise UnknownNameError(f"prompt of task {self.name}", name, self.prompts)
+        return [name for name in self.prompts if names is None or name in names]
+
+    def digest(self) -> str:
+        """A hash of everything that decides what the model is asked."""
+        return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "data", "hub"}))
+
+
+def task_names() -> list[str]:
+    """The names of the shipped tasks."""
+    return sorted(entry.name[: -len(".yaml")] for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_task(name_or_path: str) -> Task:
+    """Reads a task: a shipped one by its name, or a user's from a YAML file.
+
+    Raises:
+        UnknownNameError: no shipped task has that name.
+        ConfigError: the file is missing or wrong; all problems are listed.
+    """
+    is_file = name_or_path.endswith((".yaml", ".yml"))
+    if not is_file and name_or_path not in task_names():
+        raise UnknownNameError("task", name_or_path, task_names())
+    where = name_or_path if is_file else f"{name_or_path}.yaml"
+    file = Path(name_or_path) if is_file else SHIPPED / where
+    try:
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
+    except FileNotFoundError:
+        raise ConfigError(["the file does not exist; give a shipped task or a YAML file"], where) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"the file cannot be read: {error}"], where) from None
+    except yaml.YAMLError as error:
+        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], where) from None
+    return build_task(data, where)
+
+
+def build_task(data: Any, where: str) -> Task:
+    """Checks a task given as nested dictionaries.
+
+    Args:
+        data: the keys of a task file.
+        where: what error messages call it.
+
+    Raises:
+        ConfigError: anything is wrong with it; all problems are listed.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError([f"expected keys such as name: and prompts:, found {type(data).__name__}"], where)
+    problems: list[str] = []
+    data = dict(data)
+    for key in ("data", "hub"):
+        if data.get(key) is not None:
+            data[key] = _source(data[key], key, problems)
+    try:
+        task = Task.model_validate(data)
+    except ValidationError as error:
+        problems.extend(explain(details, model=Task) for details in error.errors())
+    if problems:
+        raise ConfigError(problems, where)
+    return task
+
+
+def _source(value: Any, key: str, problems: list[str]) -> Entry:
+    """The reader named in a task file, with its options checked."""
+    options = dict(value) if isinstance(value, Mapping) else {}
+    name = str(options.pop("format", "hub" if key == "hub" else ""))
+    try:
+        model = TASK_SOURCES.options(name)
+        checked = model.model_validate(options)
+    except UnknownNameError as error:
+        problems.append(f"{key}.format: {error}" if name else f"{key}: needs a format. {error}")
+    except ValidationError as error:
+        problems.extend(explain(details, key, model) for details in error.errors())
+    else:
+        options = {name: getattr(checked, name) for name in type(checked).model_fields}
+    return Entry.model_construct(name=name, options=options)
+
+
+def _checked_code(code: str) -> str:
+    try:
+        return canonical(code)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+def source_of(task: Task, data: Path) -> Entry:
+    """Where a task is read from: its files under a folder, or the Hub where the folder has none of them."""
+    if task.hub is None or any(_exists(task, data, code) for code in task.languages):
+        return task.data
+    return task.hub
+
+
+def absent(task: Task, data: Path, language: str) -> str:
+    """Why a task cannot be read in a language; empty where it can."""
+    if language not in task.languages:
+        return f"the task has no {language}; it has: {', '.join(task.languages)}"
+    if source_of(task, data) is task.data and not _exists(task, data, language):
+        return f"{file_of(task, data, language)} does not exist"
+    return ""
+
+
+def file_of(task: Task, data: Path, language: str) -> Path | None:
+    """The file that holds a task in a language; None where it does not come from a file."""
+    path = task.data.options.get("path")
+    return place(data, path, task.languages[language]) if path else None
+
+
+def _exists(task: Task, data: Path, language: str) -> bool:
+    path = file_of(task, data, language)
+    return path is None or path.is_file()
+
+
+def read_items(task: Task, language: str, data: Path, limit: int | None = None) -> list[Item]:
+    """The items of a task in one language.
+
+    Args:
+        task: the task.
+        language: code; one of the task's.
+        data: the folder that the task's paths are relative to.
+        limit: at most so many items: those whose ids have the smallest hashes, so that the choice needs no
+            seed and falls on the same items in every language of a parallel set. They keep the data's order.
+
+    Raises:
+        DataError: a column is missing, a label is outside the set, an id is there twice, or there is no item.
+    """
+    source = source_of(task, data)
+    origin = str(file_of(task, data, language) or source.name) if source is task.data else source.name
+    records = TASK_SOURCES.get(source.name)(data, language, task.languages[language], **source.options)
+    items = list(_items(task, records, f"{task.name} in {language}: {origin}"))
+    if not items:
+        raise DataError(f"{task.name} in {language}: {origin} holds no items.")
+    if limit is not None and limit < len(items):
+        kept = set(sorted((item.id for item in items), key=_rank)[:limit])
+        items = [item for item in items if item.id in kept]
+    return items
+
+
+def _items(task: Task, records: Iterator[Mapping[str, str]], where: str) -> Iterator[Item]:
+    seen: set[str] = set()
+    for number, record in enumerate(records, start=1):
+        for field, column in task.fields.items():
+            if column not in record:
+                raise DataError(
+                    f"{where}: no column {column!r} for fields.{field}. {suggest(column, list(record))}"
+                )
+        id = record[task.fields["id"]] if "id" in task.fields else str(number)
+        here = f"{where}: item {id!r} (record {number})"
+        label = record[task.fields["label"]]
+        if label not in task.labels:
+            raise DataError(f"{here} has the label {label!r}. {suggest(label, list(task.labels))}")
+        if id in seen:
+            raise DataError(f"{here}: another item has the same id; leave fields.id out to number the items.")
+        seen.add(id)
+        yield Item(id, {text: record[task.fields[text]] for text in task.texts}, label)
+
+
+def _rank(id: str) -> bytes:
+    return blake2b(id.encode(), digest_size=16, key=b"items").digest()
