@@ -523,6 +523,7 @@ class UniqueKeys(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """A mapping's content, after its keys were checked."""
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = str(self.construct_object(key_node, deep=True))
@@ -532,3 +533,8 @@ class UniqueKeys(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def starter() -> str:
+    """A commented configuration to start from, as text."""
+    return (Path(__file__).parent / "starter.yaml").read_text(encoding="utf-8")

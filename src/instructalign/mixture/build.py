@@ -36,12 +36,17 @@ def build_data(config: Config) -> Data:
     Raises:
         DataError: a file cannot be read, or a language has no text.
     """
-    rows = read_corpora(config.corpora, [*config.pivots, *config.languages.new])
-    corpus, heldout = rows.split(config.instructions.heldout, config.seed)
+    corpus, heldout = read_rows(config)
     instructions = build_instructions(config, corpus)
     replay = load_replay(config.replay, config.seed)
     share = config.replay.share if config.replay else 0.0
     return Data(corpus, heldout, instructions, replay, Mixture(instructions, replay, share, config.seed))
+
+
+def read_rows(config: Config) -> tuple[Corpus, Corpus]:
+    """The parallel rows of a configuration: those to train on, and those held out by sentence id."""
+    rows = read_corpora(config.corpora, [*config.pivots, *config.languages.new])
+    return rows.split(config.instructions.heldout, config.seed)
 
 
 def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:

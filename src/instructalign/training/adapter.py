@@ -8,7 +8,7 @@ from typing import Any
 
 from instructalign.config import AdapterConfig
 from instructalign.errors import ModelError, RunFolderError
-from instructalign.training.model import LoadedModel
+from instructalign.training.model import LoadedModel, quiet_loading
 
 
 def add_adapter(loaded: LoadedModel, adapter: AdapterConfig) -> Any:
@@ -52,7 +52,8 @@ def save_model(model: Any, loaded: LoadedModel, adapter: AdapterConfig | None, f
     shutil.rmtree(partial, ignore_errors=True)
     if adapter and adapter.merge:
         model = model.merge_and_unload()
-    model.save_pretrained(partial)
+    with quiet_loading():
+        model.save_pretrained(partial)
     loaded.tokenizer.save_pretrained(partial)
     if folder.exists():
         raise RunFolderError(f"{folder} exists already; remove it or give another folder with --out.")

@@ -63,27 +63,65 @@ def load_model(
     Raises:
         ModelError: the model or its tokenizer cannot be loaded; the message says what is missing.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    codec = make_codec(base, chat=chat, system_prompt=system_prompt, **options)
+    factory: Any = AutoModelForSeq2SeqLM if codec.encoder_decoder else AutoModelForCausalLM
+    place = model_place(base)
+    with quiet_loading():
+        try:
+            model = factory.from_pretrained(
+                place, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **options
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(_unloadable(base, place, error)) from None
+    model.eval()
+    return LoadedModel(model, codec.tokenizer, codec, codec.encoder_decoder, base)
+
+
+def make_codec(base: str, *, chat: str = "auto", system_prompt: str | None = None, **options: Any) -> Codec:
+    """How a model wants its texts, without loading its weights.
+
+    Raises:
+        ModelError: the model's configuration or tokenizer cannot be loaded.
+    """
+    from transformers import AutoConfig
 
     place = model_place(base)
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(place, **options)
     except (OSError, ValueError) as error:
         raise ModelError(_unloadable(base, place, error)) from None
     tokenizer = load_tokenizer(base, **options)
-    encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
-    factory: Any = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
-    try:
-        model = factory.from_pretrained(
-            place, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **options
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(_unloadable(base, place, error)) from None
-    model.eval()
     use_chat = chat == "auto" and bool(tokenizer.chat_template)
-    codec = Codec(tokenizer, encoder_decoder, chat=use_chat, system_prompt=system_prompt)
-    return LoadedModel(model, tokenizer, codec, encoder_decoder, base)
+    encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
+    return Codec(tokenizer, encoder_decoder, chat=use_chat, system_prompt=system_prompt)
+
+
+def load_codec(config: ModelConfig) -> Codec:
+    """`make_codec` with the options of a configuration."""
+    return make_codec(
+        config.base,
+        chat=config.chat,
+        system_prompt=config.system_prompt,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keeps transformers from drawing its own progress bars inside ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_configured(config: ModelConfig, base: str | None = None) -> LoadedModel:

@@ -16,7 +16,7 @@ from instructalign.errors import TrainingError
 from instructalign.files import write_json
 from instructalign.training import checkpoint
 from instructalign.training.batch import MicroBatches, ProcessShare
-from instructalign.training.model import logits_at
+from instructalign.training.model import logits_at, quiet_loading
 from instructalign.training.strategies import Strategy
 from instructalign.training.tally import Tally
 
@@ -148,7 +148,8 @@ class AlignTrainer(Trainer):
                 f"the weights are no longer finite at step {self.state.global_step}; nothing was saved over the "
                 "last good checkpoint. Lower training.learning_rate, or use precision float32 or bfloat16."
             )
-        super()._save_checkpoint(model, trial)
+        with quiet_loading():
+            super()._save_checkpoint(model, trial)
         counts = self.tally.total()
         if self.args.should_save:
             written = checkpoint.partial_folder(self.checkpoints) / f"checkpoint-{self.state.global_step}"

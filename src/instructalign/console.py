@@ -1,0 +1,146 @@
+"""What the command line shows: progress, messages, and the colours of a preview."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from instructalign.report.content import Table as ReportTable
+    from instructalign.training.preview import Previewed
+
+T = TypeVar("T")
+
+EVERY = 10.0  # seconds between two plain progress lines
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Reporter:
+    """Shows how far a long step is: a bar in a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self._bar = bar
+        self._task: Any = None
+        self._what = ""
+        self._began = self._said = time.monotonic()
+        self._from = 0
+        self._remark = ""
+
+    def __call__(self, what: str, done: int, total: int, remark: str = "") -> None:
+        """Tells how much of what is done; a remark stays until the next one."""
+        if what != self._what:
+            self._start(what, done, total)
+        self._remark = remark or self._remark
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total or None, remark=self._remark)
+        elif time.monotonic() - self._said >= EVERY or (total and done == total):
+            self._line(done, total)
+
+    def _start(self, what: str, done: int, total: int) -> None:
+        self._what, self._from, self._remark = what, done, ""
+        self._began = self._said = time.monotonic()
+        if self._bar is None:
+            err.print(f"{what} …")
+            return
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(what, total=total or None, completed=done, remark="")
+
+    def _line(self, done: int, total: int) -> None:
+        self._said = time.monotonic()
+        spent = self._said - self._began
+        rate = (done - self._from) / spent if spent > 0 else 0.0
+        left = f", {_duration((total - done) / rate)} left" if rate > 0 and total > done else ""
+        of = f" of {total}" if total else ""
+        remark = f", {self._remark}" if self._remark else ""
+        err.print(f"{self._what}: {done}{of}, {rate:.1f}/s{left}{remark}")
+
+
+@contextmanager
+def progress() -> Iterator[Reporter]:
+    """A reporter for the time of a command."""
+    if not err.is_terminal:
+        yield Reporter(None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        yield Reporter(bar)
+
+
+def counted(items: Iterable[T], what: str, total: int, report: Reporter) -> Iterator[T]:
+    """Passes items through, telling the reporter how many now and then."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % 1000 == 0 or number == total:
+            report(what, number, total)
+
+
+def show_previews(previews: Sequence[Previewed]) -> None:
+    """Prints examples with the part that carries the loss marked: green in a terminal, in ⟦ ⟧ elsewhere."""
+    for example in previews:
+        about = example.instruction
+        way = f" {about.source}→{about.target}" if about.source else ""
+        where = " · ".join(part for part in (about.template, about.row) if part)
+        title = f"#{example.index}  {about.objective}{way}  {where}"
+        counts = f"{example.prompt_tokens} prompt + {example.answer_tokens} answer tokens"
+        cut = f"; {', '.join(example.cuts)}" if example.cuts else ""
+        out.print(Text(f"{title}  ({counts}{cut})", style="bold"))
+        text = Text()
+        text.append(_marked(example.prompt, example.loss_on_prompt), "green" if example.loss_on_prompt else "dim")
+        text.append(" " if not example.loss_on_prompt else "")
+        text.append(_marked(example.answer, True), "bold green")
+        out.print(text, "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a small table."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    out.print(table)
+
+
+def show_table(table: ReportTable) -> None:
+    """Prints a table of the report, with what stands small in it behind the numbers."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        title = f"{column.title}\n{column.note}" if column.note else column.title
+        shown.add_column(title, justify="right" if column.numeric else "left")
+    for row in table.rows:
+        cells = []
+        for cell in row:
+            text = Text(cell.text, style="bold" if cell.best else "")
+            if cell.note:
+                text.append(f"\n{cell.note}", style="dim")
+            cells.append(text)
+        shown.add_row(*cells)
+    out.print(shown)
+    out.print(Text(table.caption, style="dim"))
+
+
+def _marked(text: str, carries_loss: bool) -> str:
+    return f"⟦{text}⟧" if carries_loss and not sys.stdout.isatty() else text
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,69 @@
+"""Examples of the training stream as the model will see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from instructalign.config import Config
+from instructalign.mixture.build import build_data
+from instructalign.records import Instruction
+from instructalign.training.batch import Encoder
+from instructalign.training.model import load_codec
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """One example of the stream.
+
+    Attributes:
+        index: its position in the stream.
+        instruction: where it comes from.
+        prompt: the prompt as the model sees it, after cutting.
+        answer: the answer as the model sees it, with its end token, after cutting.
+        prompt_tokens, answer_tokens: their lengths in tokens.
+        cuts: what had to be cut.
+        loss_on_prompt: whether prompt tokens count in the loss as well.
+    """
+
+    index: int
+    instruction: Instruction
+    prompt: str
+    answer: str
+    prompt_tokens: int
+    answer_tokens: int
+    cuts: list[str]
+    loss_on_prompt: bool
+
+
+def preview(config: Config, count: int = 5, step: int = 0) -> list[Previewed]:
+    """The first examples of an optimizer step.
+
+    Args:
+        config: the run's configuration.
+        count: how many examples; more than a step has go on into the next.
+        step: which step, counted from 0.
+
+    Raises:
+        DataError, ModelError: the data or the tokenizer cannot be read.
+    """
+    codec = load_codec(config.model)
+    encoder = Encoder(codec, config.training.max_length)
+    stream = build_data(config).mixture
+    first = step * config.training.batch_size
+    shown = []
+    for index in range(first, first + count):
+        instruction = stream[index]
+        encoded, cuts = encoder(instruction)
+        shown.append(
+            Previewed(
+                index=index,
+                instruction=instruction,
+                prompt=str(codec.tokenizer.decode(encoded.prompt)),
+                answer=str(codec.tokenizer.decode(encoded.answer)),
+                prompt_tokens=len(encoded.prompt),
+                answer_tokens=len(encoded.answer),
+                cuts=cuts,
+                loss_on_prompt=config.training.loss_on == "all" and not codec.encoder_decoder,
+            )
+        )
+    return shown
