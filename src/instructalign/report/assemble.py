@@ -1,0 +1,163 @@
+"""Puts a report together from run folders, without writing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from instructalign.errors import InstructAlignError
+from instructalign.evaluation.tasks import Task, load_task, read_items, source_of
+from instructalign.languages import english_name
+from instructalign.records import Score
+from instructalign.report import making, outcome
+from instructalign.report.collect import Run, collect
+from instructalign.report.compare import compare, evaluated
+from instructalign.report.content import Section, Table
+from instructalign.report.markdown import render_markdown
+from instructalign.report.page import render_page
+from instructalign.report.plots import signed
+from instructalign.report.tables import main_table
+from instructalign.report.words import sentences
+
+FEW = 6  # points below which resampling them says nothing about their correlation
+
+SECTIONS: Sequence[Callable[[outcome.Facts], Section | None]] = (
+    outcome.result,
+    outcome.by_language,
+    outcome.heat,
+    outcome.carried_over,
+    making.training,
+    making.mixture,
+    outcome.mistakes,
+    outcome.changed_items,
+    outcome.translations,
+    making.dropped,
+    making.again,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A report before it is written: the files' texts, and what they are made from."""
+
+    page: str
+    markdown: str
+    rows: list[Score]
+    sentences: list[str]
+    table: Table
+    runs: list[dict[str, Any]]
+
+
+def assemble(folders: Sequence[Path]) -> Assembled:
+    """Reads run folders, compares the runs and renders the report.
+
+    Raises:
+        RunFolderError, DataError: as `collect` does.
+    """
+    runs = collect(folders)
+    settings = _mapping(runs[0].config, "evaluation")
+    compared = compare(runs, int(settings.get("bootstrap", 1000)), int(runs[0].config.get("seed", 0)))
+    models = evaluated(runs)
+    rows = [row for model in models for row in model.scores] + compared.rows
+    baselines = list(dict.fromkeys(row for model in models for row in model.baselines))
+    facts = outcome.Facts(
+        runs=runs,
+        rows=rows,
+        baselines=baselines,
+        best=frozenset(compared.best),
+        refused=compared.refused,
+        label=language_names(runs),
+        text=item_texts(runs),
+        correlation=_correlation(rows),
+    )
+    found = [section for make in SECTIONS if (section := make(facts)) is not None]
+    title = runs[0].name if len(runs) == 1 else f"Comparison of {len(runs)} runs"
+    subtitle = _subtitle(runs[0], facts.label)
+    return Assembled(
+        page=render_page(title, subtitle, found),
+        markdown=render_markdown(title, subtitle, found),
+        rows=rows + baselines,
+        sentences=sentences(rows),
+        table=main_table(rows + baselines, facts.best),
+        runs=[{"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs],
+    )
+
+
+def language_names(runs: Sequence[Run]) -> Callable[[str], str]:
+    """Gives languages the names that the configurations have for them, or their English ones."""
+    named = {
+        str(code): str(name)
+        for run in reversed(runs)
+        for code, name in _mapping(_mapping(run.config, "languages"), "names").items()
+    }
+
+    @cache
+    def name(code: str) -> str:
+        try:
+            return named.get(code) or english_name(code)
+        except InstructAlignError:
+            return code
+
+    return name
+
+
+def item_texts(runs: Sequence[Run]) -> Callable[[str, str, str], str]:
+    """Finds the texts of test items where the tasks' data are still there; an empty text where not."""
+    tasks: dict[str, tuple[Task, Path]] = {}
+    for run in reversed(runs):
+        settings = _mapping(run.config, "evaluation")
+        for name in settings.get("tasks") or []:
+            try:
+                task = load_task(str(name))
+            except InstructAlignError:
+                continue
+            tasks[task.name] = (task, Path(str(settings.get("data") or "")))
+
+    @cache
+    def texts(task: str, language: str) -> Mapping[str, str]:
+        if task not in tasks or language not in tasks[task][0].languages:
+            return {}
+        try:
+            if source_of(*tasks[task]) is not tasks[task][0].data:
+                return {}  # a report asks nothing of the network
+            items = read_items(tasks[task][0], language, tasks[task][1])
+        except InstructAlignError:
+            return {}
+        return {item.id: " / ".join(item.fields.values()) for item in items}
+
+    return lambda task, language, item: texts(task, language).get(item, "")
+
+
+def _correlation(rows: Sequence[Score]) -> str:
+    """The correlation of L2 and L3 gains in words."""
+    found = {row.metric: row for row in rows if row.group == "L2-L3"}
+    if "pearson" not in found:
+        return ""
+    parts = []
+    for metric, symbol in (("pearson", "Pearson's r"), ("spearman", "Spearman's ρ")):
+        row = found[metric]
+        text = f"{symbol} = {signed(row.value, 2).replace('+', '')}"
+        if row.n >= FEW and row.low is not None and row.high is not None:
+            text += f" (95 % interval {signed(row.low, 2)} to {signed(row.high, 2)})".replace("+", "")
+        parts.append(text)
+    count = found["pearson"].n
+    doubt = "" if count >= FEW else " So few points allow no interval: a hint at most."
+    return f"Gains on L2 and L3: {', '.join(parts)}, over {count} points (runs and tasks).{doubt}"
+
+
+def _subtitle(run: Run, label: Callable[[str], str]) -> str:
+    """What the runs are about, in a line."""
+    languages = _mapping(run.config, "languages")
+    parts = [str(_mapping(run.config, "model").get("base", ""))]
+    for key in ("known", "new", "related"):
+        names = ", ".join(label(str(code)) for code in languages.get(key) or [])
+        parts += [f"{key}: {names}"] if names else []
+    return " · ".join(part for part in parts if part)
+
+
+def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    inner = value.get(key)
+    return inner if isinstance(inner, Mapping) else {}

@@ -1,0 +1,211 @@
+"""Reads run folders into records; whatever a folder does not hold stays empty."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from instructalign.errors import DataError, RunFolderError
+from instructalign.files import read_jsonl
+from instructalign.records import Prediction, Score
+
+BASE = "base"
+BASELINES = ("random", "majority")  # rows of what guessing would score
+CONTENTS = ("config.yaml", "run.json", "log.jsonl", "evaluation")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What one model scored.
+
+    Attributes:
+        name: how the report calls the model: the run's name, or `base`.
+        scores: its scores, all with `name` as their run.
+        baselines: what guessing would score on the same items (`random`, `majority`).
+        predictions: its predictions, by task.
+        manifest: what the evaluation notes about each task: prompts, languages left out.
+        translations: samples of its translations, as written by the evaluation.
+    """
+
+    name: str
+    scores: tuple[Score, ...] = ()
+    baselines: tuple[Score, ...] = ()
+    predictions: Mapping[str, tuple[Prediction, ...]] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    translations: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run's folder.
+
+    Attributes:
+        name: the run's name, unlike that of any other run in the report.
+        folder: where it lies.
+        record: `run.json`: versions, command, timings, counts, shares; empty where missing.
+        config: `config.yaml` as nested dictionaries, and `config_text` as it stands.
+        log: the lines of `log.jsonl`, by step.
+        base, adapted: the model's scores before and after training; None where not evaluated.
+    """
+
+    name: str
+    folder: Path
+    record: Mapping[str, Any]
+    config: Mapping[str, Any]
+    config_text: str
+    log: tuple[Mapping[str, Any], ...]
+    base: Evaluated | None
+    adapted: Evaluated | None
+
+
+def collect(folders: Sequence[Path]) -> list[Run]:
+    """Reads run folders, in the order given, and sees to it that their names differ.
+
+    Bases with the same signatures become one record with the name `base`; a run with another base has it
+    named after the run.
+
+    Raises:
+        RunFolderError: a folder is missing, or is not a run's.
+        DataError: a file in it cannot be read; the message names the file and the line.
+    """
+    if not folders:
+        raise RunFolderError("no run folder was given: name at least one, for example runs/replay.")
+    runs = _unlike([_read_run(Path(folder)) for folder in folders])
+    bases: dict[frozenset[tuple[str, ...]], Evaluated] = {}
+    joined = []
+    for run in runs:
+        if run.base is not None:
+            key = _identity(run.base)
+            if key not in bases:
+                bases[key] = _renamed(run.base, f"{BASE} of {run.name}" if bases else BASE)
+            run = replace(run, base=bases[key])
+        joined.append(run)
+    return _share_base(joined)
+
+
+def _share_base(runs: Sequence[Run]) -> list[Run]:
+    """Gives a run without a base of its own the one that another run of the same base model has."""
+    by_model = {_base_model(run): run.base for run in runs if run.base is not None}
+    return [replace(run, base=run.base or by_model.get(_base_model(run))) for run in runs]
+
+
+def _base_model(run: Run) -> str:
+    model = run.config.get("model")
+    return str(model.get("base", "")) if isinstance(model, Mapping) else ""
+
+
+def _read_run(folder: Path) -> Run:
+    _check_folder(folder)
+    record = _read_object(folder / "run.json", json.loads)
+    config_path = folder / "config.yaml"
+    name = str(record.get("run") or folder.resolve().name)
+    return Run(
+        name=name,
+        folder=folder,
+        record=record,
+        config=_read_object(config_path, yaml.safe_load),
+        config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
+        log=tuple(_lines(folder / "log.jsonl")),
+        base=_read_evaluated(folder / "evaluation" / "base", BASE),
+        adapted=_read_evaluated(folder / "evaluation" / "adapted", name),
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is not a folder. A run folder is what `instructalign run` writes.")
+    if any((folder / name).exists() for name in CONTENTS):
+        return
+    inner = sorted(child for child in folder.iterdir() if any((child / name).exists() for name in CONTENTS[:3]))
+    if inner:
+        raise RunFolderError(
+            f"{folder} is not a run folder but holds some. "
+            f"Name those: instructalign report {' '.join(map(str, inner))}"
+        )
+    raise RunFolderError(
+        f"{folder} is not a run folder: it holds none of {', '.join(CONTENTS)}. "
+        "A run folder is what `instructalign run` writes."
+    )
+
+
+def _read_evaluated(folder: Path, name: str) -> Evaluated | None:
+    path = folder / "scores.json"
+    if not path.is_file():
+        return None
+    scores = _read_object(path, json.loads).get("scores")
+    if not isinstance(scores, list):
+        raise DataError(f'{path}: expected a list under "scores". Run `instructalign evaluate` again.')
+    predictions: dict[str, list[Prediction]] = {}
+    for file in sorted((folder / "predictions").glob("*.jsonl")):
+        for number, line in read_jsonl(file):
+            prediction = _record(Prediction, line, f"{file}:{number}")
+            predictions.setdefault(prediction.task, []).append(prediction)
+    records = [_record(Score, score, f"{path}: score {i}") for i, score in enumerate(scores)]
+    return Evaluated(
+        name=name,
+        scores=tuple(replace(score, run=name) for score in records if score.run not in BASELINES),
+        baselines=tuple(score for score in records if score.run in BASELINES),
+        predictions={task: tuple(found) for task, found in predictions.items()},
+        manifest=_read_object(folder / "predictions" / "manifest.json", json.loads),
+        translations=tuple(
+            line for file in sorted((folder / "translations").glob("*.jsonl")) for line in _lines(file)
+        ),
+    )
+
+
+def _record(kind: type[T], line: Any, where: str) -> T:
+    """A record of a kind from a dictionary, which may hold more keys than the record has."""
+    described = fields(kind)  # type: ignore[arg-type]
+    needed = [f.name for f in described if f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in needed if not isinstance(line, dict) or name not in line]
+    if missing:
+        raise DataError(f"{where}: not a {kind.__name__}: {', '.join(missing)} missing.")
+    return kind(**{f.name: line[f.name] for f in described if f.name in line})
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    return (line for _, line in read_jsonl(path)) if path.is_file() else iter(())
+
+
+def _read_object(path: Path, parse: Any) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected names and values, found {type(value).__name__}.")
+    return value
+
+
+def _unlike(runs: Sequence[Run]) -> list[Run]:
+    """The runs, those whose name is taken (or `base`) renamed to `name (2)` and so on."""
+    taken = {BASE, *BASELINES}
+    named = []
+    for run in runs:
+        name, count = run.name, 1
+        while name in taken:
+            count += 1
+            name = f"{run.name} ({count})"
+        taken.add(name)
+        adapted = _renamed(run.adapted, name) if run.adapted else None
+        named.append(replace(run, name=name, adapted=adapted))
+    return named
+
+
+def _renamed(evaluated: Evaluated, name: str) -> Evaluated:
+    scores = tuple(replace(score, run=name) for score in evaluated.scores)
+    return replace(evaluated, name=name, scores=scores)
+
+
+def _identity(evaluated: Evaluated) -> frozenset[tuple[str, ...]]:
+    """What makes two evaluations the same: what was measured, with the signature of each number."""
+    return frozenset((s.task, s.language, s.group, s.metric, s.signature) for s in evaluated.scores)

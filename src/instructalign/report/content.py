@@ -1,0 +1,97 @@
+"""What a report is made of, before it is put into HTML, Markdown or a terminal's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from instructalign.report.plots import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: what it says; empty where there is nothing to say.
+        note: said smaller below: an interval, a change.
+        best: whether it stands out, because a test supports that it is better than the others.
+        shade: how strongly the cell is coloured, from -1 (worse) over 0 (not) to 1 (better).
+        foreign: whether the text is of a language that we do not know, and may run from right to left.
+    """
+
+    text: str = ""
+    note: str = ""
+    best: bool = False
+    shade: float = 0.0
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's heading: its text, a note below, whether numbers stand in it, and its language group."""
+
+    title: str
+    note: str = ""
+    numeric: bool = True
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; the first cell of a row is the row's heading.
+
+    Attributes:
+        caption: what it shows, in units.
+        columns: one heading a column.
+        rows: as many cells each as there are columns.
+        groups: by row, the language group that colours its heading; empty for none.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Running text; lead text is set larger."""
+
+    text: str
+    lead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Text as a computer would have it: a command, a file."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Plots or small tables side by side where there is room."""
+
+    items: tuple[Figure | Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks behind a line that opens them; in print they are open."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    open: bool = False
+
+
+Block = Paragraph | Code | Table | Panels | Fold
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    anchor: str
+    blocks: Sequence[Block] = field(default_factory=tuple)

@@ -1,0 +1,190 @@
+"""The sections that say how the result was made: training, data, what was dropped, how to do it again."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from instructalign.report.collect import Run
+from instructalign.report.content import Block, Cell, Code, Column, Fold, Panels, Paragraph, Section, Table
+from instructalign.report.outcome import Facts
+from instructalign.report.plots import Curve, curves, shares
+from instructalign.report.tables import unique
+
+UNITS = {"rows": "rows", "tokens": "tokens", "loss_tokens": "loss tokens"}
+DROPS = ("corpus", "replay", "encoding")  # blocks of run.json that count what was read and dropped
+
+
+def training(facts: Facts) -> Section | None:
+    """Training curves, a panel for each run."""
+    drawn = [(run.name, lines) for run in facts.runs if (lines := _curves(run))]
+    if not drawn:
+        return None
+    values = [value for _, lines in drawn for line in lines for value in line.values]
+    limits = (min(0.0, *values), _ceiling(values))
+    panels = Panels(tuple(curves(name, lines, limits) for name, lines in drawn))
+    text = (
+        "Loss in nats per counted token: all of training strong, single objectives and held-out instructions thin."
+    )
+    return Section("Training", "training", (Paragraph(text), panels))
+
+
+def _curves(run: Run) -> list[Curve]:
+    names = [
+        name
+        for name in unique(key for line in run.log for key in line)
+        if name == "loss" or name.startswith("loss/") or name == "heldout_loss"
+    ]
+    lines = []
+    for name in names:
+        points = [(line["step"], line[name]) for line in run.log if _finite(line, name)]
+        if len(points) > 1:
+            label = {"loss": "all", "heldout_loss": "held out"}.get(name, name.removeprefix("loss/"))
+            steps, values = zip(*points, strict=True)
+            lines.append(Curve(label, steps, values, strong=name == "loss"))
+    return lines
+
+
+def _finite(line: Mapping[str, Any], name: str) -> bool:
+    return all(isinstance(line.get(key), (int, float)) and math.isfinite(line[key]) for key in ("step", name))
+
+
+def _ceiling(values: Sequence[float]) -> float:
+    """Where the axis ends: above all but the highest hundredth, so that one spike does not flatten the rest."""
+    ordered = sorted(values)
+    return 1.08 * ordered[max(0, math.ceil(0.99 * len(ordered)) - 1)] or 1.0
+
+
+def mixture(facts: Facts) -> Section | None:
+    """Planned against realised shares of the training data."""
+    panels, rows = [], []
+    for run in facts.runs:
+        bars, planned = _shares(run)
+        if not bars:
+            continue
+        panels.append(shares(run.name, bars, planned))
+        realised = [bar.get("replay", 0.0) for bar in bars.values()]
+        wish = "–" if planned is None else f"{100 * planned:.1f}"
+        rows.append(
+            (Cell(run.name, foreign=True), Cell(wish), *(Cell(f"{100 * share:.1f}") for share in realised))
+        )
+        units = tuple(Column(unit) for unit in bars)
+    if not panels:
+        return None
+    columns = (Column("Run", numeric=False), Column("Planned"), *units)
+    table = Table("Share of replay, percent: as planned, and as realised in each unit.", columns, tuple(rows))
+    return Section("What it was trained on", "mixture", (Panels(tuple(panels)), table))
+
+
+def _shares(run: Run) -> tuple[dict[str, dict[str, float]], float | None]:
+    """Realised shares by unit and part, and the planned share of replay."""
+    counted = _block(_block(run.record, "mixture"), "realised")
+    planned = _block(_block(run.record, "mixture"), "planned").get("replay")
+    bars = {}
+    for unit, name in UNITS.items():
+        parts = {str(part): float(n) for part, n in _block(counted, unit).items() if isinstance(n, (int, float))}
+        total = sum(parts.values())
+        if total > 0:
+            bars[name] = {part: n / total for part, n in parts.items()}
+    return bars, float(planned) if isinstance(planned, (int, float)) else None
+
+
+def dropped(facts: Facts) -> Section | None:
+    """What was read, kept and dropped, by reason, in every stage that counts."""
+    counts = [dict(_counts(run)) for run in facts.runs]
+    names = unique(name for found in counts for name in found)
+    left = unique(sentence for run in facts.runs for sentence in _left_out(facts, run))
+    blocks: list[Block] = [Paragraph(sentence) for sentence in left]
+    if not names and not blocks:
+        return None
+    rows = tuple(
+        (Cell(name, foreign=True), *(Cell(f"{found[name]:,}" if name in found else "–") for found in counts))
+        for name in names
+    )
+    columns = (Column("Counted", numeric=False), *(Column(run.name) for run in facts.runs))
+    table = Table("Records read, kept, dropped and cut, by stage and reason.", columns, rows)
+    if names:
+        blocks.insert(0, table)
+    return Section("What was dropped, and why", "dropped", blocks)
+
+
+def _left_out(facts: Facts, run: Run) -> Iterator[str]:
+    """The languages that a task was not evaluated in, with the reasons."""
+    for model in filter(None, (run.base, run.adapted)):
+        for task, entry in _block(model.manifest, "tasks").items():
+            for code, reason in _block(entry, "left_out").items():
+                yield f"{task} was not evaluated in {facts.label(code)}: {reason}."
+
+
+def _counts(run: Run) -> Iterator[tuple[str, int]]:
+    for stage in DROPS:
+        for path, value in _numbers(_block(run.record, stage)):
+            yield " · ".join([stage, *(name.replace("_", " ") for name in path)]), value
+    for model in (run.base, run.adapted):
+        cut = sum(p.cut > 0 for found in model.predictions.values() for p in found) if model else 0
+        if model and cut:
+            yield (
+                f"evaluation · prompts cut to the model's context ({'after' if model is run.adapted else 'base'})",
+                cut,
+            )
+
+
+def _numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, (*path, str(key)))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield path, value
+
+
+def again(facts: Facts) -> Section | None:
+    """How to get the same numbers: command, versions, configuration, signatures."""
+    blocks: list[Block] = [Fold(run.name, tuple(found)) for run in facts.runs if (found := _recipe(run))]
+    signatures = unique((row.task, row.metric, row.signature) for row in facts.rows if row.signature)
+    if signatures:
+        rows = tuple((Cell(s), Cell(t), Cell(m)) for s, t, m in _joined(signatures))
+        columns = tuple(Column(title, numeric=False) for title in ("Signature", "Task", "Metrics"))
+        table = Table("Numbers with the same signature are comparable.", columns, rows)
+        blocks.append(Fold("Signatures", (table,)))
+    return Section("How to get these numbers again", "again", blocks) if blocks else None
+
+
+def _joined(signatures: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Signatures with their task and all metrics that carry them."""
+    metrics: dict[tuple[str, str], list[str]] = {}
+    for task, metric, signature in signatures:
+        metrics.setdefault((signature, task), []).append(metric)
+    return [(signature, task, ", ".join(names)) for (signature, task), names in metrics.items()]
+
+
+def _recipe(run: Run) -> Iterator[Block]:
+    command = run.record.get("command")
+    if command:
+        yield Code(shlex.join(map(str, command)) if isinstance(command, list) else str(command))
+    facts = [
+        ("seed", run.record.get("seed")),
+        *((f"model {key}", value) for key, value in _block(run.record, "model").items()),
+        *(_block(run.record, "versions").items()),
+        *((f"time: {stage.replace('_', ' ')}", t) for stage, t in _block(run.record, "timings").items()),
+    ]
+    rows = tuple((Cell(str(name)), Cell(_plain(value))) for name, value in facts if value is not None)
+    if rows:
+        yield Table("Seed, model, versions; times in seconds.", (Column("What", numeric=False), Column("")), rows)
+    if run.config_text:
+        yield Paragraph("Configuration:")
+        yield Code(run.config_text)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int) and value > 9999:
+        return f"{value:,}"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _block(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,245 @@
+"""The sections that say what came out: scores, changes, mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from instructalign.records import Prediction, Score
+from instructalign.report.collect import Evaluated, Run
+from instructalign.report.compare import GAIN, evaluated
+from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
+from instructalign.report.items import Shift, confusion, most_changed
+from instructalign.report.plots import Change, dumbbells, scatter
+from instructalign.report.tables import (
+    GROUPS,
+    by_group,
+    headline,
+    heat_map,
+    main_table,
+    unique,
+)
+from instructalign.report.words import sentences
+
+SHOWN = 10  # items whose prediction changed most, each way
+FEWEST_POINTS = 3  # below this a correlation says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the sections are made from.
+
+    Attributes:
+        runs: the run folders.
+        rows: all scores and paired gains, as in `report.json`.
+        baselines: what guessing would score.
+        best: (run, task, column) of the cells that a paired test supports as best.
+        label: the name of a language, from its code.
+        text: the text of a test item, from task, language and item; empty where unknown.
+        correlation: the correlation of L2 and L3 gains in words; empty where there is none.
+        refused: why a run could not be compared with its base, a sentence each.
+    """
+
+    runs: Sequence[Run]
+    rows: Sequence[Score]
+    best: frozenset[tuple[str, str, str]]
+    label: Callable[[str], str]
+    text: Callable[[str, str, str], str]
+    correlation: str = ""
+    baselines: Sequence[Score] = ()
+    refused: Sequence[str] = ()
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that were scored."""
+        return unique(row.task for row in self.rows)
+
+
+def result(facts: Facts) -> Section | None:
+    """The answer: a sentence, and the main table."""
+    if not facts.rows:
+        return None
+    said = [Paragraph(sentence, lead=i == 0) for i, sentence in enumerate(sentences(facts.rows))]
+    said += [Paragraph(reason) for reason in facts.refused]
+    return Section("Result", "result", (*said, main_table([*facts.rows, *facts.baselines], facts.best)))
+
+
+def by_language(facts: Facts) -> Section | None:
+    """Before and after by language: a panel for each run and task."""
+    found: list[tuple[str, list[Change]]] = []
+    for task in facts.tasks:
+        for run in facts.runs:
+            changes = _changes(facts, run, task)
+            if changes:
+                found.append((run.name if len(facts.tasks) == 1 else f"{run.name}, {task}", changes))
+    if not found:
+        return None
+    everything = [c for _, changes in found for c in changes]
+    edges = [edge for c in everything for edge in (c.before, c.after, c.low, c.high) if edge is not None]
+    pad = 0.06 * (max(edges) - min(edges) or 10)
+    limits = (min(edges) - pad, max(edges) + pad)
+    text = "Ring: base. Dot: after training. Band: 95 % interval of the score after. Right: the change in points."
+    panels = Panels(tuple(dumbbells(title, changes, limits) for title, changes in found))
+    return Section("Before and after, by language", "languages", (Paragraph(text), panels))
+
+
+def _changes(facts: Facts, run: Run, task: str) -> list[Change]:
+    if run.base is None or run.adapted is None:
+        return []
+    metric = headline(facts.rows, task)
+    before = {s.language: s for s in run.base.scores if s.task == task and s.metric == metric and s.language}
+    after = {s.language: s for s in run.adapted.scores if s.task == task and s.metric == metric and s.language}
+    both = by_group((code, after[code].group) for code in before if code in after)
+    return [
+        Change(
+            facts.label(code),
+            group,
+            100 * before[code].value,
+            100 * after[code].value,
+            _scaled(after[code].low),
+            _scaled(after[code].high),
+        )
+        for code, group in both.items()
+    ]
+
+
+def _scaled(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def heat(facts: Facts) -> Section | None:
+    """Languages against runs, a table for each task."""
+    tables = [heat_map(facts.rows, task, facts.label) for task in facts.tasks]
+    blocks: list[Block] = []
+    for task, table in zip(facts.tasks, tables, strict=True):
+        if table is not None and len(table.columns) > 1:
+            blocks += [Paragraph(task), table] if len(facts.tasks) > 1 else [table]
+    return Section("Languages and runs", "heat-map", blocks) if blocks else None
+
+
+def carried_over(facts: Facts) -> Section | None:
+    """Whether gains on the related languages follow those on the new ones."""
+    gains = {
+        (row.run, row.task, row.group): 100 * row.value
+        for row in facts.rows
+        if row.metric == GAIN and not row.language
+    }
+    points = [
+        (run if len(facts.tasks) == 1 else f"{run}, {task}", gains[run, task, "L2"], gains[run, task, "L3"])
+        for run, task, group in gains
+        if group == "L2" and (run, task, "L3") in gains
+    ]
+    if len(points) < FEWEST_POINTS:
+        return None
+    said = [Paragraph(facts.correlation)] if facts.correlation else []
+    panel = Panels((scatter("Gain on L3 against gain on L2", points, facts.correlation),))
+    return Section("Do related languages follow?", "carried-over", (*said, panel))
+
+
+def mistakes(facts: Facts) -> Section | None:
+    """Confusion matrices: a row of panels, one for each group, for each model."""
+    blocks: list[Block] = []
+    for task in facts.tasks:
+        for model in evaluated(facts.runs):
+            panels = []
+            for group, codes in _codes_by_group(facts, task).items():
+                chosen = [p for p in model.predictions.get(task, ()) if p.language in codes]
+                table = confusion(f"{group} {GROUPS.get(group, '')}".strip(), chosen)
+                panels += [table] if table else []
+            if panels:
+                title = model.name if len(facts.tasks) == 1 else f"{model.name}, {task}"
+                blocks.append(Fold(title, (Panels(tuple(panels)),), open=not blocks))
+    if not blocks:
+        return None
+    text = "Percent of the items with a label (rows) that were given each label (columns), over all prompts."
+    return Section("What is taken for what", "confusion", (Paragraph(text), *blocks))
+
+
+def _codes_by_group(facts: Facts, task: str) -> dict[str, set[str]]:
+    groups: dict[str, set[str]] = {}
+    for code, group in by_group(
+        (r.language, r.group) for r in facts.rows if r.task == task and r.language
+    ).items():
+        groups.setdefault(group, set()).add(code)
+    return groups
+
+
+def changed_items(facts: Facts) -> Section | None:
+    """The items whose prediction changed most, each way."""
+    blocks: list[Block] = []
+    for run in facts.runs:
+        if run.base is None or run.adapted is None:
+            continue
+        gained, lost = most_changed(_all(run.base), _all(run.adapted), SHOWN)
+        tables = [
+            _shift_table(facts, title, shifts)
+            for title, shifts in (("Towards the right label", gained), ("Away from the right label", lost))
+            if shifts
+        ]
+        if tables:
+            blocks.append(Fold(run.name, tuple(tables), open=not blocks))
+    if not blocks:
+        return None
+    text = (
+        f"The {SHOWN} test items each way whose right label changed most in probability against the base, "
+        "averaged over prompts."
+    )
+    return Section("Items that changed most", "items", (Paragraph(text), *blocks))
+
+
+def _all(model: Evaluated) -> list[Prediction]:
+    return list(chain.from_iterable(model.predictions.values()))
+
+
+def _shift_table(facts: Facts, title: str, shifts: Sequence[Shift]) -> Table:
+    columns = (
+        Column("Item", numeric=False),
+        Column("Language", numeric=False),
+        Column("Right", numeric=False),
+        Column("Chosen", "before → after", numeric=False),
+        Column("P(right)", "before → after, %"),
+    )
+    rows = tuple(
+        (
+            Cell(facts.text(s.task, s.language, s.item) or s.item, _item_note(facts, s), foreign=True),
+            Cell(facts.label(s.language), foreign=True),
+            Cell(s.gold, foreign=True),
+            Cell(f"{s.predicted_before} → {s.predicted_after}", foreign=True),
+            Cell(f"{100 * s.before:.0f} → {100 * s.after:.0f}"),
+        )
+        for s in shifts
+    )
+    return Table(title, columns, rows)
+
+
+def _item_note(facts: Facts, shift: Shift) -> str:
+    parts = [shift.task] if len(facts.tasks) > 1 else []
+    if facts.text(shift.task, shift.language, shift.item):
+        parts.append(f"item {shift.item}")
+    return ", ".join(parts)
+
+
+def translations(facts: Facts) -> Section | None:
+    """Samples of what the models translate."""
+    blocks: list[Block] = []
+    for model in evaluated(facts.runs):
+        if model.translations:
+            titles = ("Source", "Translation", "Reference")
+            columns = tuple(Column(title, numeric=False) for title in titles)
+            rows = tuple(
+                (
+                    Cell(str(s.get("text", "")), _direction(facts, s), foreign=True),
+                    Cell(str(s.get("translation", "")), foreign=True),
+                    Cell(str(s.get("reference", "")), foreign=True),
+                )
+                for s in model.translations[:SHOWN]
+            )
+            blocks.append(Fold(model.name, (Table("First translations", columns, rows),), open=not blocks))
+    return Section("Translation samples", "translations", blocks) if blocks else None
+
+
+def _direction(facts: Facts, sample: object) -> str:
+    get = getattr(sample, "get", lambda *_: "")
+    codes = [str(get(key, "")) for key in ("source", "target")]
+    return " → ".join(facts.label(code) for code in codes if code)

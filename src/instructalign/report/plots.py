@@ -1,0 +1,266 @@
+"""The plots of the report, each a panel as wide as a phone's screen, with the same in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from instructalign.report.markup import Html
+from instructalign.report.svg import GROUPS, INK, MUTED, PAGE, RULE, draw_svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GROUP_WORDS = {"L1": "L1 · known", "L2": "L2 · new", "L3": "L3 · related", "": "other"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot: the drawing, and the same in words for those who cannot see it."""
+
+    title: str
+    svg: Html
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One language before and after, in points; `low` and `high` bound the value after, where known."""
+
+    label: str
+    group: str
+    before: float
+    after: float
+    low: float | None = None
+    high: float | None = None
+
+
+def dumbbells(title: str, changes: Sequence[Change], limits: tuple[float, float]) -> Figure:
+    """Before (ring) and after (dot) by language, grouped; the change stands beside each line.
+
+    Args:
+        title: what the panel is of: the run's name.
+        changes: in the order in which they are to stand, languages of a group together.
+        limits: of the horizontal axis, in points; the same for panels that stand side by side.
+    """
+    lines: list[Change | str] = []
+    for change in changes:
+        if not lines or (isinstance(lines[-1], Change) and lines[-1].group != change.group):
+            lines.append(change.group)
+        lines.append(change)
+
+    def draw(axes: Axes) -> None:
+        for y, line in enumerate(lines):
+            if isinstance(line, str):
+                _beside(axes, y, GROUP_WORDS.get(line, line), GROUPS.get(line, MUTED), bold=True)
+            else:
+                _dumbbell(axes, y, line)
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.set_yticks([])
+        axes.set_xlim(*limits)
+        axes.grid(axis="x", color=RULE, linewidth=0.8)
+
+    words = "; ".join(f"{c.label} {c.before:.1f} to {c.after:.1f}" for c in changes)
+    description = f"Score before and after by language, {title}: {words}."
+    svg = draw_svg(draw, 22 * len(lines) + 34, description, left=116, right=46)
+    return Figure(title, svg, description)
+
+
+def _dumbbell(axes: Axes, y: int, change: Change) -> None:
+    colour = GROUPS.get(change.group, MUTED)
+    if change.low is not None and change.high is not None:
+        axes.plot([change.low, change.high], [y, y], color=colour, linewidth=7, alpha=0.22, zorder=1)
+    axes.plot([change.before, change.after], [y, y], color=colour, linewidth=2, zorder=2)
+    axes.plot(change.before, y, "o", color=PAGE, markeredgecolor=colour, markeredgewidth=1.6, zorder=3)
+    axes.plot(change.after, y, "o", color=colour, markersize=7, zorder=4)
+    _beside(axes, y, change.label, INK)
+    axes.annotate(
+        signed(change.after - change.before),
+        (1, y),
+        (42, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        color=colour,
+        annotation_clip=False,
+    )
+
+
+def _beside(axes: Axes, y: int, text: str, colour: str, bold: bool = False) -> None:
+    axes.annotate(
+        shorten(text, 17),
+        (0, y),
+        (-110, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        color=colour,
+        weight="bold" if bold else "normal",
+        annotation_clip=False,
+    )
+
+
+def scatter(title: str, points: Sequence[tuple[str, float, float]], note: str) -> Figure:
+    """Gain on the related languages against gain on the new ones, a labelled point for each run.
+
+    Args:
+        title: the panel's title.
+        points: (label, L2 gain, L3 gain), in points.
+        note: the correlation in words.
+    """
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(0, color=RULE, linewidth=1)
+        axes.axvline(0, color=RULE, linewidth=1)
+        axes.plot([x for _, x, _ in points], [y for *_, y in points], "o", color=GROUPS["L3"], markersize=8)
+        axes.margins(0.18)
+        middle = sum(axes.get_xlim()) / 2
+        for label, x, y in points:
+            left = x > middle
+            axes.annotate(
+                shorten(label, 20),
+                (x, y),
+                (-8 if left else 8, 7),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                color=INK,
+            )
+        axes.set_xlabel("gain on L2, points")
+        axes.set_ylabel("gain on L3, points")
+
+    words = "; ".join(f"{label}: L2 {signed(x)}, L3 {signed(y)}" for label, x, y in points)
+    description = f"{note} {words}."
+    return Figure(title, draw_svg(draw, 270, description, left=52, right=10, bottom=44), description)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line of a training plot."""
+
+    label: str
+    steps: Sequence[float]
+    values: Sequence[float]
+    strong: bool = False
+
+
+def curves(title: str, lines: Sequence[Curve], limits: tuple[float, float]) -> Figure:
+    """Training curves with their names at the ends of the lines.
+
+    Args:
+        title: the panel's title: the run's name.
+        lines: the curves; strong ones stand out.
+        limits: of the vertical axis, shared by the panels beside.
+    """
+
+    def draw(axes: Axes) -> None:
+        low, high = limits
+        ends = spread([line.values[-1] for line in lines], (high - low) * 0.082)
+        for line, end in zip(lines, ends, strict=True):
+            colour = GROUPS["L2"] if line.strong else MUTED
+            axes.plot(line.steps, line.values, color=colour, linewidth=2 if line.strong else 1.2)
+            axes.annotate(
+                shorten(line.label, 14),
+                (1, end),
+                (6, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                color=colour,
+                annotation_clip=False,
+            )
+        axes.set_ylim(low, high)
+        axes.set_xlim(min(line.steps[0] for line in lines), max(line.steps[-1] for line in lines))
+        axes.grid(axis="y", color=RULE, linewidth=0.8)
+        axes.set_xlabel("step")
+
+    words = "; ".join(
+        f"{line.label} from {line.values[0]:.2f} to {line.values[-1]:.2f} at step {line.steps[-1]:g}"
+        for line in lines
+    )
+    description = f"Training curves, {title}: {words}."
+    return Figure(title, draw_svg(draw, 210, description, left=34, right=92, bottom=44), description)
+
+
+def shares(title: str, bars: Mapping[str, Mapping[str, float]], planned: float | None) -> Figure:
+    """What the training data consisted of: a bar a unit, replay in front, the planned share marked.
+
+    Args:
+        title: the panel's title: the run's name.
+        bars: unit (rows, tokens, loss tokens) → part → share of 1.
+        planned: the share of replay that the configuration asked for.
+    """
+    parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
+    parts.sort(key=lambda part: part != "replay")
+    fades = {part: 0.55 - 0.4 * i / max(1, len(parts) - 1) for i, part in enumerate(parts)}
+
+    def draw(axes: Axes) -> None:
+        for y, (unit, bar) in enumerate(bars.items()):
+            _beside(axes, y, unit, INK)
+            start = 0.0
+            for part in parts:
+                share = 100 * bar.get(part, 0.0)
+                colour = GROUPS["L1"] if part == "replay" else MUTED
+                axes.barh(y, share, left=start, height=0.72, color=colour, alpha=fades[part], linewidth=0)
+                axes.plot([start, start], [y - 0.36, y + 0.36], color=PAGE, linewidth=1.5)
+                if share >= max(7, 3.2 * len(part)):
+                    axes.text(start + share / 2, y, part, ha="center", va="center", fontsize=11)
+                start += share
+        if planned is not None:
+            axes.axvline(100 * planned, color=INK, linewidth=1.4, linestyle=(0, (3, 2)))
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.set_yticks([])
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("percent; dashed: replay as planned" if planned is not None else "percent")
+
+    words = "; ".join(
+        f"{unit}: " + ", ".join(f"{part} {100 * bar.get(part, 0):.1f} %" for part in parts)
+        for unit, bar in bars.items()
+    )
+    wish = "" if planned is None else f" Planned share of replay: {100 * planned:.1f} %."
+    description = f"Shares of the training data, {title}: {words}.{wish}"
+    svg = draw_svg(draw, 30 * len(bars) + 48, description, left=84, right=14, bottom=42)
+    return Figure(title, svg, description)
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A change with its sign: `+3.1`, `−0.4`, and `0.0` without one."""
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return f"{'+' if value > 0 else '−'}{text}"
+
+
+def shorten(text: str, length: int) -> str:
+    """A text cut to a number of characters, with an ellipsis where something is missing."""
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """Positions for labels near their values, at least `gap` apart, in the order of the values."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    clusters: list[list[int]] = []
+    centres: list[float] = []
+    for i in order:
+        clusters.append([i])
+        centres.append(values[i])
+        while len(clusters) > 1 and _top(centres[-2], clusters[-2], gap) + gap > _bottom(
+            centres[-1], clusters[-1], gap
+        ):
+            joined = clusters[-2] + clusters[-1]
+            clusters[-2:] = [joined]
+            centres[-2:] = [sum(values[j] for j in joined) / len(joined)]
+    placed = [0.0] * len(values)
+    for centre, cluster in zip(centres, clusters, strict=True):
+        for place, i in enumerate(cluster):
+            placed[i] = _bottom(centre, cluster, gap) + place * gap
+    return placed
+
+
+def _bottom(centre: float, cluster: Sequence[int], gap: float) -> float:
+    return centre - gap * (len(cluster) - 1) / 2
+
+
+def _top(centre: float, cluster: Sequence[int], gap: float) -> float:
+    return centre + gap * (len(cluster) - 1) / 2

@@ -1,0 +1,157 @@
+"""The tables of scores: runs against groups, and languages against runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
+
+from instructalign.records import Score
+from instructalign.report.content import Cell, Column, Table
+from instructalign.report.plots import signed
+
+GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
+FORGETTING = "forgetting"
+HEADLINES = ("f1_weighted", "accuracy", "chrf")  # the first that a task has is the one the tables show
+METRIC_WORDS = {
+    "f1_weighted": "Weighted F1",
+    "f1_macro": "Macro F1",
+    "f1_micro": "Micro F1",
+    "accuracy": "Accuracy",
+    "chrf": "chrF++",
+}
+FULL_SHADE = 30.0  # points of change at which a cell of the heat map has its full colour
+
+T = TypeVar("T")
+
+
+def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = ()) -> Table:
+    """The table that answers the question: a row a run, the groups and forgetting across.
+
+    Args:
+        rows: scores as in `report.json`, in the order in which the runs are to stand.
+        best: (run, task, column) of the cells that a paired test puts before all others of their column.
+
+    Returns:
+        The table as data: numbers in points with one decimal, intervals as notes. Columns without a number
+        are left out; a column for the task stands second where there are several.
+    """
+    tasks = unique(row.task for row in rows if not row.language and row.group in GROUPS)
+    metrics = {task: headline(rows, task) for task in tasks}
+    rows = [row for row in rows if row.task in metrics and _column(row, metrics[row.task])]
+    cells = {(row.run, row.task, _column(row, metrics[row.task])): row for row in rows}
+    shown = [name for name in (*GROUPS, FORGETTING) if any(key[2] == name for key in cells)]
+    columns = [Column("Run", numeric=False)]
+    if len(tasks) > 1:
+        columns.append(Column("Task", numeric=False))
+    columns += [Column(name, GROUPS[name], group=name) for name in shown if name in GROUPS]
+    columns += [Column("Forgetting", "L1 lost")] if FORGETTING in shown else []
+    lines = []
+    for task in tasks:
+        for run in unique(row.run for row in rows if row.task == task):
+            line = [Cell(run, foreign=True), *([Cell(task)] if len(tasks) > 1 else [])]
+            for name in shown:
+                line.append(_number(cells.get((run, task, name)), (run, task, name) in best))
+            lines.append(tuple(line))
+    return Table(_caption(rows, list(metrics.values()), bool(best)), tuple(columns), tuple(lines))
+
+
+def _column(row: Score, metric: str) -> str:
+    """The main table's column that a score stands in; empty for none."""
+    if row.language:
+        return ""
+    if row.metric == FORGETTING:
+        return FORGETTING
+    return row.group if row.metric == metric and row.group in GROUPS else ""
+
+
+def _number(row: Score | None, best: bool) -> Cell:
+    if row is None:
+        return Cell("–")
+    return Cell(points(row), interval(row), best=best)
+
+
+def _caption(rows: Sequence[Score], metrics: Sequence[str], bold: bool) -> str:
+    names = unique(METRIC_WORDS.get(metric, metric) for metric in metrics)
+    parts = [f"{' / '.join(names)} × 100, mean over prompts and the languages of a group"]
+    if any(row.low is not None for row in rows):
+        parts.append("with each number its 95 % confidence interval")
+    if bold:
+        parts.append("bold: better than every other row of the task, with a paired interval that excludes 0")
+    return f"{'; '.join(parts)}."
+
+
+def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> Table | None:
+    """Languages down, runs across; a run's cell is coloured by its change against the base.
+
+    Args:
+        rows: scores as in `report.json`.
+        task: which task's.
+        label: the name of a language, from its code.
+
+    Returns:
+        The table, or None where no score is by language.
+    """
+    metric = headline(rows, task)
+    found = [row for row in rows if row.task == task and row.metric == metric and row.language]
+    by_place = {(row.language, row.run): row for row in found}
+    languages = by_group((row.language, row.group) for row in found)
+    runs = unique(row.run for row in found)
+    if not languages:
+        return None
+    lines = []
+    for language in languages:
+        base = next(
+            (by_place[language, run] for run in runs if (language, run) in by_place and is_base(run)), None
+        )
+        line = [Cell(label(language), foreign=True)]
+        line += [_heat(by_place.get((language, run)), None if is_base(run) else base) for run in runs]
+        lines.append(tuple(line))
+    columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
+    words = (
+        f"{METRIC_WORDS.get(metric, metric)} × 100 by language; below it, and as colour, the change against base."
+    )
+    return Table(words, columns, tuple(lines), tuple(languages.values()))
+
+
+def _heat(row: Score | None, base: Score | None) -> Cell:
+    if row is None:
+        return Cell("–")
+    if base is None:
+        return Cell(points(row))
+    change = 100 * (row.value - base.value)
+    return Cell(points(row), signed(change), shade=max(-1.0, min(1.0, change / FULL_SHADE)))
+
+
+def headline(rows: Iterable[Score], task: str) -> str:
+    """The metric that the tables show of a task."""
+    had = unique(row.metric for row in rows if row.task == task)
+    return next((metric for metric in HEADLINES if metric in had), had[0] if had else HEADLINES[0])
+
+
+def by_group(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Languages with their groups, in the order L1, L2, L3, others, and as found within a group."""
+    order = {group: place for place, group in enumerate(GROUPS)}
+    return dict(sorted(dict(pairs).items(), key=lambda pair: order.get(pair[1], len(order))))
+
+
+def is_base(run: str) -> bool:
+    """Whether a row's name is that of a model before training."""
+    return run == "base" or run.startswith("base of ")
+
+
+def points(row: Score) -> str:
+    """A score in points: 0.834 → "83.4"."""
+    return signed(100 * row.value).replace("+", "")
+
+
+def interval(row: Score) -> str:
+    """A score's interval in points, or nothing."""
+    if row.low is None or row.high is None:
+        return ""
+    low, high = (signed(100 * bound).replace("+", "") for bound in (row.low, row.high))
+    return f"{low} to {high}" if "−" in low + high else f"{low}–{high}"
+
+
+def unique(values: Iterable[T]) -> list[T]:
+    """The values without repetitions, in their order."""
+    return list(dict.fromkeys(values))

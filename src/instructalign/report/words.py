@@ -1,0 +1,93 @@
+"""The result in words: what was learned, what was kept, what carried over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from instructalign.records import Score
+from instructalign.report.compare import GAIN
+from instructalign.report.plots import signed
+from instructalign.report.tables import headline, interval, points, unique
+
+_VERDICTS = {
+    "L2": (
+        "learned the new languages",
+        "got worse at the new languages",
+        "gained nothing measurable on the new ones",
+    ),
+    "L1": (
+        "even gained on the known ones",
+        "forgot part of what it knew",
+        "lost nothing measurable on the known ones",
+    ),
+    "L3": ("carried over to related ones", "lost on related ones", "did not move related ones measurably"),
+}
+
+
+def sentences(rows: Sequence[Score]) -> list[str]:
+    """One sentence for each run and task, from the paired gains over the base; the best run first.
+
+    Best is the run with the highest mean of L1 and L2 on the first task: what was learned counts as much as
+    what was kept. The verdict on a group follows the interval of its gain: where it includes 0, the change is
+    called not measurable.
+
+    Args:
+        rows: scores as in `report.json`.
+    """
+    tasks = unique(row.task for row in rows if row.metric == GAIN)
+    runs = unique(row.run for row in rows if row.metric == GAIN)
+    runs.sort(key=lambda run: -_balance(rows, run, tasks[0]))
+    several = len(tasks) > 1
+    return [
+        f"{run}{f' ({task})' if several else ''} {parts}."
+        for task in tasks
+        for run in runs
+        if (parts := _clauses(rows, run, task))
+    ]
+
+
+def _balance(rows: Sequence[Score], run: str, task: str) -> float:
+    """The mean of a run's L1 and L2."""
+    metric = headline(rows, task)
+    found = [
+        row.value
+        for row in rows
+        if (row.run, row.task, row.metric, row.language) == (run, task, metric, "") and row.group in ("L1", "L2")
+    ]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _clauses(rows: Sequence[Score], run: str, task: str) -> str:
+    metric = headline(rows, task)
+    clauses = []
+    for group, verdicts in _VERDICTS.items():
+        gain = _find(rows, run, task, GAIN, group)
+        after = _find(rows, run, task, metric, group)
+        if gain is None:
+            continue
+        verdict = verdicts[0] if _above(gain) else verdicts[1] if _below(gain) else verdicts[2]
+        numbers = f"{signed(100 * gain.value)} points"
+        if interval(gain):
+            numbers += f" [{interval(gain).replace('–', ' to ')}]"
+        if after is not None:
+            numbers = f"{points_of(after.value - gain.value)} → {points(after)}, {numbers}"
+        clauses.append(f"{verdict} ({group} {numbers})")
+    return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}" if clauses else ""
+
+
+def _above(gain: Score) -> bool:
+    return gain.low is not None and gain.low > 0
+
+
+def _below(gain: Score) -> bool:
+    return gain.high is not None and gain.high < 0
+
+
+def _find(rows: Sequence[Score], run: str, task: str, metric: str, group: str) -> Score | None:
+    wanted = (run, task, metric, group, "")
+    return next((row for row in rows if (row.run, row.task, row.metric, row.group, row.language) == wanted), None)
+
+
+def points_of(value: float) -> str:
+    """A number in points: 0.834 → "83.4"."""
+    return signed(100 * value).replace("+", "")
