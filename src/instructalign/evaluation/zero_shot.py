@@ -156,7 +156,7 @@ def evaluate(
         manifest["tasks"][plan.task.name] = entry
         write_json(folder / MANIFEST, manifest)
     scores = score_folder(out, config, run=run)
-    write_json(out / "scores.json", [asdict(score) for score in scores])
+    write_json(out / "scores.json", {"scores": [asdict(score) for score in scores]})
     return scores
 
 

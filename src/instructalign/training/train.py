@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
 
 from instructalign.config import Config, TrainingConfig
 from instructalign.errors import TrainingError
@@ -139,6 +140,7 @@ def _make_trainer(
         tally=tally,
         callbacks=[log, stop, *_tensorboard(config, out)],
     )
+    trainer.remove_callback(PrinterCallback)
     return trainer, stop
 
 
