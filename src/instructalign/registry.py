@@ -86,6 +86,12 @@ FORMATS = Registry(
         "csv": "instructalign.corpora.formats.table:read_csv",
         "jsonl": "instructalign.corpora.formats.jsonl:read",
         "moses": "instructalign.corpora.formats.moses:read",
+        "opus": "instructalign.corpora.formats.opus:read",
+        "parquet": "instructalign.corpora.formats.parquet:read",
+        "tmx": "instructalign.corpora.formats.tmx:read",
+        "xliff": "instructalign.corpora.formats.xliff:read",
+        "hub": "instructalign.corpora.formats.hub:read",
+        "flores_plus": "instructalign.corpora.formats.hub:read_by_language",
         "toy": "instructalign.toy.sources:read_corpus",
     },
 )

@@ -9,22 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from corpora.reading import read, texts
 from instructalign.errors import DataError
-from instructalign.records import Counts, ParallelRow
+from instructalign.records import Counts
 from instructalign.registry import FORMATS
-
-Read = tuple[list[ParallelRow], Counts]
-
-
-def read(format: str, languages: list[str], **options: Any) -> Read:
-    model = FORMATS.options(format).model_validate(options)
-    counts = Counts()
-    checked = {key: getattr(model, key) for key in type(model).model_fields}
-    return list(FORMATS.get(format)(languages, counts, **checked)), counts
-
-
-def texts(result: Read) -> dict[str, dict[str, str]]:
-    return {row.id: dict(row.texts) for row in result[0]}
 
 
 def write(folder: Path, files: Mapping[str, str]) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from instructalign.corpora.formats.moses import aligned_lines
+from instructalign.corpora.formats.moses import align_files
 from instructalign.corpora.formats.rows import make_row, select
 from instructalign.errors import DataError, suggest
 from instructalign.languages import canonical
@@ -34,7 +34,7 @@ def read(
     for split in splits:
         folder = _split_folder(path, split)
         files = select(languages, _language_files(folder, split), folder)
-        for number, fields in aligned_lines(files):
+        for number, fields in align_files(files):
             row = make_row(f"{split}-{number:04}", fields, counts)
             if row:
                 yield row

@@ -24,29 +24,39 @@ def read(languages: Sequence[str], counts: Counts, *, files: Mapping[Language, P
         DataError: a file is missing or not UTF-8, or the files differ in length.
     """
     chosen = select(languages, files, "moses")
-    for number, fields in aligned_lines(chosen):
+    for number, fields in align_files(chosen):
         row = make_row(str(number), fields, counts)
         if row:
             yield row
 
 
-def aligned_lines(files: Mapping[str, Path]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
-    """Line numbers from 1 and the (language, line) pairs of line-aligned files.
+def align_files(files: Mapping[str, Path]) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """Line numbers from 1 and the (language, line) pairs of line-aligned files; see `align_lines`."""
+    return align_lines({code: (str(path), read_lines(path)) for code, path in files.items()})
+
+
+def align_lines(
+    sides: Mapping[str, tuple[str, Iterator[tuple[int, str]]]],
+) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """Line numbers from 1 and the (language, line) pairs of line-aligned texts.
+
+    Args:
+        sides: by language, the text's name and its numbered lines.
 
     Raises:
-        DataError: the files differ in length; the message gives the length of each.
+        DataError: the texts differ in length; the message gives the length of each.
     """
-    missing = (0, None)
-    readers = [read_lines(path) for path in files.values()]
+    missing = (0, "")
+    readers = [lines for _, lines in sides.values()]
     for count, lines in enumerate(zip_longest(*readers, fillvalue=missing)):
         if missing in lines:
             lengths = [
-                count + (line is not missing) + sum(1 for _ in reader)
+                count + (line != missing) + sum(1 for _ in reader)
                 for line, reader in zip(lines, readers, strict=True)
             ]
-            listed = ", ".join(f"{path} has {n}" for path, n in zip(files.values(), lengths, strict=True))
+            listed = ", ".join(f"{name} has {n}" for (name, _), n in zip(sides.values(), lengths, strict=True))
             raise DataError(
                 f"line-aligned files must have equal numbers of lines, but {listed}. "
                 "A line was lost or split on one side; the pairs behind it would not be translations."
             )
-        yield count + 1, [(code, text or "") for code, (_, text) in zip(files, lines, strict=True)]
+        yield count + 1, [(code, text) for code, (_, text) in zip(sides, lines, strict=True)]

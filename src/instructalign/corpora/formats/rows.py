@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator
@@ -45,13 +45,23 @@ def select(wanted: Sequence[str], present: Mapping[str, T], where: object) -> di
         if canonical(code) in places:
             raise DataError(f"{where}: {canonical(code)} is there twice ({', '.join(map(str, present))}).")
         places[canonical(code)] = place
-    found = {code: places[code] for code in wanted if code in places}
+    require_two(wanted, places, where)
+    return {code: places[code] for code in wanted if code in places}
+
+
+def require_two(wanted: Sequence[str], present: Collection[str], where: object) -> None:
+    """Refuses a corpus that has fewer than two of the languages wanted; all codes are canonical.
+
+    Raises:
+        DataError: it has; the message lists what it does have.
+    """
+    found = [code for code in wanted if code in present]
     if len(found) < 2:
         raise DataError(
             f"{where}: parallel text needs two of the languages asked for ({', '.join(wanted)}), "
-            f"and it has {', '.join(found) or 'none of them'}. Languages there: {', '.join(sorted(places))}."
+            f"and it has {', '.join(found) or 'none of them'}. "
+            f"Languages there: {', '.join(sorted(present)) or 'none'}."
         )
-    return found
 
 
 def make_row(id: str, fields: Iterable[tuple[str, str]], counts: Counts) -> ParallelRow | None:
