@@ -81,7 +81,7 @@ def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"fine\nna\xefve\n", r"a.txt:2: not UTF-8 \(byte 0xef at column 3\).*iconv"),
-        (b"\xff\xfea\x00\n\x00", r"a.txt:1: UTF-16, not UTF-8.*iconv -f UTF-16"),
+        (b"\xff\xfea\x00\n\x00", r"a.txt:1: UTF-16 or UTF-32, not UTF-8.*iconv -f UTF-16"),
         (b"one\rtwo\rthree", r"a.txt:1: lines end in CR alone.*tr '\\r' '\\n'"),
         (b"\xed\xa0\x80", r"a.txt:1: not UTF-8"),
     ],

@@ -142,7 +142,7 @@ def _open(path: Path) -> IO[bytes]:
 def _check_start(name: str, line: bytes) -> None:
     """Refuses what the first line shows to be no UTF-8 text with common line ends."""
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{name}:1: UTF-16, not UTF-8. Convert the file first: iconv -f UTF-16 -t UTF-8")
+        raise DataError(f"{name}:1: UTF-16 or UTF-32, not UTF-8. Convert the file first: iconv -f UTF-16 -t UTF-8")
     if b"\r" in line.rstrip(b"\r\n") and not line.endswith(b"\n"):
         raise DataError(
             f"{name}:1: lines end in CR alone, as on old Macintoshes. Convert the file first: tr '\\r' '\\n'"

@@ -145,6 +145,12 @@ def test_table_columns_named_by_codes_need_no_map_and_rows_go_by_line(tmp_path: 
     }
 
 
+@pytest.mark.parametrize("id", ["id", 1])
+def test_the_column_that_names_the_rows_is_not_indonesian(tmp_path: Path, id: str | int) -> None:
+    path = write(tmp_path, {"a.csv": "id,en,ind\n7,one,satu\n"}) / "a.csv"
+    assert texts(read("csv", ["eng", "ind"], path=path, id=id)) == {"7": {"eng": "one", "ind": "satu"}}
+
+
 TABLE = "id,english,indonesian\n1,one,satu\n"
 MAP = {"eng": "english", "ind": "indonesian"}
 
@@ -160,12 +166,13 @@ MAP = {"eng": "english", "ind": "indonesian"}
         (TABLE, {"columns": {**MAP, "ind": 4}}, "no column 4; columns are numbered from 1 to 3"),
         (TABLE, {"columns": MAP, "id": "ID"}, "no column named 'ID'"),
         (TABLE, {"columns": MAP, "header": False}, "with header: false columns go by number, 1 to 3"),
-        (TABLE, {"header": False}, "no column is named by a language code, as there is no header"),
-        ("text,label\na,b\n", {}, r"no column is named by a language code \(text, label\)"),
+        (TABLE, {"header": False}, "with header: false say which is which"),
+        ("text,label\na,b\n", {}, "no column is named by a language code; columns: text, label"),
         ("a,a\nb,c\n", {"columns": {"eng": "a", "ind": "a"}}, "2 columns named 'a'"),
         (TABLE + '2,"open,dua\n', {"columns": MAP}, r"a.csv:3: not CSV .*quoting: false"),
         (TABLE + '2,"a"b,dua\n', {"columns": MAP}, r"a.csv:3: not CSV .*quoting: false"),
         ("", {"columns": MAP}, "a.csv is empty"),
+        ("id,en,jv,ind\n1,a,b,c\n", {}, "'id' may be Indonesian or name the rows"),
         (TABLE, {"columns": {"eng": "english"}}, "and it has eng. Languages there: eng"),
     ],
 )

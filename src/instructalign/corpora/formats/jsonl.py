@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instructalign.corpora.formats.rows import Language, make_row, select
+from instructalign.corpora.formats.rows import Language, columns_by_code, make_row, select
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_jsonl
-from instructalign.languages import canonical
 from instructalign.records import Counts, ParallelRow
 
 
@@ -53,7 +52,7 @@ def rows_from_records(
     for number, record in records:
         if not chosen:
             keys = list(_keys(record))
-            chosen = select(languages, columns or _keys_by_code(keys, where), where)
+            chosen = select(languages, columns or columns_by_code(keys, id, where), where)
             unseen = {*chosen.values(), *([id] if id else [])}
         values = {code: _look_up(record, key) for code, key in chosen.items()}
         name = number if id is None else _look_up(record, id)
@@ -88,20 +87,3 @@ def _keys(record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _keys(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
-
-
-def _keys_by_code(keys: Sequence[str], where: object) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key in keys:
-        code = key.removeprefix("translation.")
-        try:
-            canonical(code)
-        except DataError:
-            continue
-        found[code] = key
-    if not found:
-        raise DataError(
-            f"{where}: no key of the first record is a language code ({', '.join(keys) or 'it is empty'}). "
-            "Say which is which, for example columns: {eng: translation.en, ind: translation.id}."
-        )
-    return found

@@ -49,6 +49,36 @@ def select(wanted: Sequence[str], present: Mapping[str, T], where: object) -> di
     return {code: places[code] for code in wanted if code in places}
 
 
+def columns_by_code(names: Sequence[str], id: object, where: object) -> dict[str, str]:
+    """The columns whose names are language codes, alone or behind `translation.`.
+
+    Args:
+        names: of all columns.
+        id: the column that names the rows; it is no language, although `id` is the code of Indonesian.
+        where: the corpus, for the error message.
+
+    Raises:
+        DataError: no column is so named, or `id` may be meant as either.
+    """
+    found = {}
+    for name in names:
+        code = name.removeprefix("translation.")
+        try:
+            canonical(code)
+        except DataError:
+            continue
+        if name != id:
+            found[code] = name
+    if not found or ("id" in names and id is None and len(found) > 2):
+        listed = ", ".join(name or "(no name)" for name in names)
+        problem = "'id' may be Indonesian or name the rows" if found else "no column is named by a language code"
+        raise DataError(
+            f"{where}: {problem}; columns: {listed or 'none'}. Say which is which, for example "
+            "columns: {eng: english, ind: indonesian}."
+        )
+    return found
+
+
 def require_two(wanted: Sequence[str], present: Collection[str], where: object) -> None:
     """Refuses a corpus that has fewer than two of the languages wanted; all codes are canonical.
 

@@ -9,10 +9,9 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from instructalign.corpora.formats.rows import Language, make_row, select
+from instructalign.corpora.formats.rows import Language, columns_by_code, make_row, select
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_lines
-from instructalign.languages import canonical
 from instructalign.records import Counts, ParallelRow
 
 Column = str | int
@@ -67,9 +66,15 @@ def read_csv(
     if not first:
         raise DataError(f"{path} is empty.")
     names = [name.strip() for name in first] if header else None
-    chosen = select(languages, columns or _columns_by_code(path, names), path)
-    places = [(code, _place(path, column, names, len(first))) for code, column in chosen.items()]
     id_place = None if id is None else _place(path, id, names, len(first))
+    if columns is None:
+        if names is None:
+            raise DataError(
+                f"{path}: with header: false say which is which, for example columns: {{eng: 1, ind: 2}}."
+            )
+        columns = columns_by_code(names, None if id_place is None else names[id_place], path)
+    chosen = select(languages, columns, path)
+    places = [(code, _place(path, column, names, len(first))) for code, column in chosen.items()]
     for number, fields in records if header else _chain((1, first), records):
         if not any(map(str.strip, fields)):
             counts.read += 1
@@ -109,23 +114,6 @@ def _chain(first: tuple[int, list[str]], rest: Iterable[tuple[int, list[str]]]) 
     yield from rest
 
 
-def _columns_by_code(path: Path, names: Sequence[str] | None) -> dict[str, Column]:
-    found: dict[str, Column] = {}
-    for name in names or ():
-        try:
-            canonical(name)
-        except DataError:
-            continue
-        found[name] = name
-    if not found:
-        raise DataError(
-            f"{path}: no column is named by a language code"
-            f"{f' ({_listed(names)})' if names else ', as there is no header'}. "
-            "Say which is which, for example columns: {eng: 1, ind: 2}."
-        )
-    return found
-
-
 def _place(path: Path, column: Column, names: Sequence[str] | None, width: int) -> int:
     """The index from 0 of a column given by name or by its number from 1."""
     if isinstance(column, int):
@@ -138,7 +126,3 @@ def _place(path: Path, column: Column, names: Sequence[str] | None, width: int) 
         problem = "no column" if column not in names else f"{names.count(column)} columns"
         raise DataError(f"{path}: {problem} named {column!r}. {suggest(column, names)}")
     return names.index(column)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(name or "(without a name)" for name in names)
