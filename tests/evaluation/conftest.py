@@ -1,19 +1,19 @@
-"""Tiny models of every family with random weights, a tokenizer trained here, and data in temporary folders."""
+"""Tiny models with large random weights, so that scores differ, and sentiment data in temporary folders."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from instructalign.config import Config, build_config
+from instructalign.training.model import LoadedModel, load_model
+from tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 TEXTS = [
     "Iya benar, dia sedang jaga warung.",
@@ -28,94 +28,69 @@ TEXTS = [
 ]
 LABELS = ["positive", "neutral", "negative"]
 
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE small enough that most words have several tokens, and `positive` has one."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<pad>", "<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator([*TEXTS, *["is it positive positive positive"] * 20], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>", model_max_length=256
-    )
-
-
 SIZES: dict[str, Any] = {
-    "vocab_size": 400,
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": None,
 }
-ENCODER_DECODER: dict[str, Any] = {
-    "vocab_size": 400,
-    "d_model": 32,
-    "d_kv": 8,
-    "d_ff": 64,
-    "num_layers": 2,
-    "num_heads": 4,
-    "decoder_start_token_id": 0,
-}
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "bloom": ("BloomConfig", {"vocab_size": 400, "hidden_size": 32, "n_layer": 2, "n_head": 4}),
-    "llama": ("LlamaConfig", SIZES),
-    "mistral": ("MistralConfig", {**SIZES, "sliding_window": 24}),
-    "qwen2": ("Qwen2Config", SIZES),
+# Beside the usual families: windows shorter than the prompts, and a model that is not told positions.
+MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", {**SIZES, "head_dim": 8}),
     "gemma": ("GemmaConfig", {**SIZES, "head_dim": 8}),
-    "gemma2": ("Gemma2Config", {**SIZES, "head_dim": 8, "sliding_window": 24}),
-    "gpt_neox": ("GPTNeoXConfig", {key: SIZES[key] for key in SIZES if key != "num_key_value_heads"}),
-    "mpt": ("MptConfig", {"vocab_size": 400, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 256}),
-    "t5": ("T5Config", ENCODER_DECODER),
-    "mt5": ("MT5Config", ENCODER_DECODER),
+    "mistral, window of 24": ("MistralConfig", {**SIZES, "sliding_window": 24}),
+    "gemma2, window of 24": ("Gemma2Config", {**SIZES, "head_dim": 8, "sliding_window": 24}),
+    "mpt": ("MptConfig", {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 512}),
 }
+ALL = [*FAMILIES, *MORE]
+
+
+def random_model(family: str) -> Any:
+    if family in MORE:
+        name, options = MORE[family]
+        config = getattr(transformers, name)(vocab_size=len(tiny_tokenizer()), **options)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    else:
+        model = tiny_model(family)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        for parameter in model.parameters():
+            parameter.data = torch.randn_like(parameter) * 0.2
+    return model
 
 
 @pytest.fixture(scope="session")
-def make_model(
-    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
-) -> Callable[[str], Path]:
-    """Gives the folder of a tiny random model of a family; weights are large, so that scores differ."""
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the folder of a tiny model of a family."""
     folders: dict[str, Path] = {}
 
     def make(family: str) -> Path:
         if family not in folders:
-            folder = tmp_path_factory.mktemp(family)
-            name, options = FAMILIES[family]
-            config = getattr(transformers, name)(pad_token_id=0, bos_token_id=1, eos_token_id=2, **options)
-            factory: Any = (
-                transformers.AutoModelForSeq2SeqLM
-                if config.is_encoder_decoder
-                else transformers.AutoModelForCausalLM
-            )
-            with torch.random.fork_rng():
-                torch.manual_seed(7)
-                model = factory.from_config(config)
-                for parameter in model.parameters():
-                    parameter.data = torch.randn_like(parameter) * 0.3
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            folder = tmp_path_factory.mktemp("model")
+            random_model(family).save_pretrained(folder)
+            tiny_tokenizer().save_pretrained(folder)
             folders[family] = folder
         return folders[family]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def loaded_model(model_folder: Callable[[str], Path]) -> Callable[[str], LoadedModel]:
+    """Gives a tiny model of a family, ready for use."""
+    loaded: dict[str, LoadedModel] = {}
+
+    def load(family: str) -> LoadedModel:
+        if family not in loaded:
+            loaded[family] = load_model(str(model_folder(family)))
+        return loaded[family]
+
+    return load
 
 
 @pytest.fixture

@@ -2,17 +2,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-
-from instructalign.config import Config
-from instructalign.evaluation import compare, evaluate
-from instructalign.evaluation import zero_shot
+from instructalign.evaluation import evaluate
 from instructalign.evaluation.predictions import read_predictions
 
 
@@ -20,9 +12,9 @@ def read_all(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "predictions").iterdir())}
 
 
-def test_writes_predictions_and_scores(make_model, make_config, tmp_path):
+def test_writes_predictions_and_scores(model_folder, make_config, tmp_path):
     config = make_config()
-    scores = evaluate(make_model("llama"), config, tmp_path / "out", run="base")
+    scores = evaluate(model_folder("llama"), config, tmp_path / "out", run="base")
     assert sorted(read_all(tmp_path / "out")) == [
         "manifest.json",
         "nusax_senti.ace.jsonl",
@@ -38,6 +30,6 @@ def test_writes_predictions_and_scores(make_model, make_config, tmp_path):
     row = next(s for s in scores if (s.run, s.language, s.metric) == ("base", "ace", "accuracy"))
     assert math.isclose(row.value, sum(right.values()) / 2)
     assert row.group == "L2" and row.n == 12 and row.low <= row.value <= row.high
-    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == [
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["scores"] == [
         {name: getattr(score, name) for name in score.__slots__} for score in scores
     ]

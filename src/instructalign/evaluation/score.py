@@ -219,7 +219,7 @@ def _sums(logits: Tensor, rows: Sequence[Sequence[int]], *, skip_last: bool = Fa
 def _chances(logits: Tensor, tokens: Tensor) -> Tensor:
     """Log-likelihoods [n, k] of tokens [n, k] under logits [n, vocabulary]."""
     logits = logits.float()
-    return logits.gather(1, tokens) - logits.logsumexp(1, keepdim=True)
+    return (logits.gather(1, tokens) - logits.logsumexp(1, keepdim=True)).double()
 
 
 def _pad(rows: Sequence[Sequence[int]]) -> Tensor:

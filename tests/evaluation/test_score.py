@@ -1,0 +1,134 @@
+"""Label likelihoods against plain transformers, one item and one label at a time."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import ALL, TEXTS
+from instructalign.evaluation.prompting import Query
+from instructalign.evaluation.score import context_of, plan_batches, score_batch
+from instructalign.training.model import LoadedModel
+
+WORDS = ["positive", "neutral", "tidak menyenangkan", "yes"]
+
+
+def make_queries(loaded: LoadedModel) -> list[Query]:
+    queries = []
+    for text in TEXTS:
+        pairs = [loaded.codec.pair(f"{text}\nGood or bad?", word) for word in WORDS]
+        queries.append(Query(tuple(pairs[0][0]), tuple(tuple(label) for _, label in pairs)))
+    assert {len(label) for query in queries for label in query.labels} > {1}
+    return queries
+
+
+def one_at_a_time(loaded: LoadedModel, query: Query) -> tuple[list[float], float]:
+    """The scores by a full pass for each label, without padding, cache or anything of ours."""
+    sums, before = [], 0.0
+    for label in query.labels:
+        with torch.no_grad():
+            if loaded.encoder_decoder:
+                start = loaded.model.config.decoder_start_token_id
+                output = loaded.model(
+                    input_ids=torch.tensor([query.prompt]),
+                    decoder_input_ids=torch.tensor([[start, *label[:-1]]]),
+                )
+                chances = output.logits[0].log_softmax(-1)
+            else:
+                output = loaded.model(input_ids=torch.tensor([[*query.prompt, *label]]), use_cache=False)
+                whole = output.logits[0].log_softmax(-1)
+                chances = whole[len(query.prompt) - 1 :]
+                before = sum(whole[i, token].item() for i, token in enumerate(query.prompt[1:]))
+        sums.append(sum(chances[i, token].item() for i, token in enumerate(label)))
+    return sums, before
+
+
+def score_in_batches(
+    loaded: LoadedModel, queries: list[Query], size: int, prompts: bool = False
+) -> list[tuple[float, ...]]:
+    result: list[tuple[float, ...]] = []
+    for start in range(0, len(queries), size):
+        batch = score_batch(loaded, queries[start : start + size], prompts=prompts)
+        result += [(*scores.labels, *([scores.prompt] if prompts else [])) for scores in batch]
+    return result
+
+
+@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_equals_plain_transformers(loaded_model, family, size):
+    loaded = loaded_model(family)
+    queries = make_queries(loaded)
+    for got, query in zip(score_in_batches(loaded, queries, size), queries, strict=True):
+        assert got == pytest.approx(one_at_a_time(loaded, query)[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+def test_prompt_likelihood_equals_plain_transformers(loaded_model, family):
+    loaded = loaded_model(family)
+    queries = make_queries(loaded)
+    for got, query in zip(score_in_batches(loaded, queries, 4, prompts=True), queries, strict=True):
+        sums, before = one_at_a_time(loaded, query)
+        assert got == pytest.approx([*sums, before], abs=2e-4)  # sums over more than a hundred tokens
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama", "mt5"])
+def test_order_and_padding_side_change_nothing(loaded_model, family):
+    loaded = loaded_model(family)
+    queries = make_queries(loaded)
+    expected = score_in_batches(loaded, queries, 64)
+    order = list(range(len(queries)))
+    random.Random(3).shuffle(order)
+    side = loaded.tokenizer.padding_side
+    loaded.tokenizer.padding_side = "left" if side == "right" else "right"
+    try:
+        shuffled = score_in_batches(loaded, [queries[index] for index in order], 4)
+    finally:
+        loaded.tokenizer.padding_side = side
+    for index, got in zip(order, shuffled, strict=True):
+        assert got == pytest.approx(expected[index], abs=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_leaves_the_model_as_it_was(loaded_model, training):
+    loaded = loaded_model("llama")
+    loaded.model.train(training)
+    try:
+        first = score_batch(loaded, make_queries(loaded)[:2])
+        assert loaded.model.training is training
+        assert first == score_batch(loaded, make_queries(loaded)[:2])
+    finally:
+        loaded.model.eval()
+
+
+def test_prompt_runs_once_for_all_labels(loaded_model):
+    loaded = loaded_model("llama")
+    queries = make_queries(loaded)
+    seen = []
+    handle = loaded.model.register_forward_pre_hook(
+        lambda _, args, keywords: seen.append(keywords["input_ids"].numel()), with_kwargs=True
+    )
+    score_batch(loaded, queries)
+    handle.remove()
+    assert seen[0] == len(queries) * max(len(query.prompt) for query in queries)
+    behind = [max(len(query.labels[i]) for query in queries) - 1 for i in range(len(WORDS))]
+    assert seen[1:] == [len(queries) * width for width in behind if width]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 300))
+def test_batches_hold_every_query_once_within_the_budget(lengths, budget):
+    queries = [Query(tuple(range(length)), ((1,),)) for length in lengths]
+    batches = plan_batches(queries, budget)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+    longest = [max(lengths[index] for index in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+def test_context_comes_from_the_model_or_the_tokenizer(loaded_model):
+    assert context_of(loaded_model("llama")) == 512
+    assert context_of(loaded_model("t5")) is None

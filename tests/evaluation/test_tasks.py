@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from instructalign.errors import ConfigError, DataError, UnknownNameError
+from instructalign.evaluation.tasks import absent, build_task, load_task, read_items, source_of, task_names
+
+REVIEWS = """\
+name: reviews
+data: {format: csv, path: "reviews-{name}.csv"}
+fields: {text: review, label: stars}
+languages: {jv: jawa, su: sunda}
+labels: {good: bagus, bad: jelek}
+prompts:
+  mine: {language: ind, prompt: "{text}\\nBagus atau jelek?"}
+"""
+
+
+def reviews(**changes):
+    return build_task({**yaml.safe_load(REVIEWS), **changes}, "reviews.yaml")
+
+
+def problem(**changes):
+    with pytest.raises(ConfigError) as caught:
+        reviews(**changes)
+    return str(caught.value)
+
+
+# -- shipped tasks ---------------------------------------------------------------------------------------
+
+
+def test_every_shipped_task_loads_under_its_own_name():
+    for name in task_names():
+        task = load_task(name)
+        assert task.name == name
+        assert task.source
+        assert task.licence
+
+
+@pytest.mark.parametrize(
+    ("name", "languages"),
+    [
+        ("nusax_senti", "ace ban bbc bjn bug eng ind jav mad min nij sun"),
+        ("nusatranslation_senti", "abs bbc bew bhp jav mad mak min mui rej sun"),
+        ("nusatranslation_emot", "abs bbc bew bhp jav mad mak min mui rej sun"),
+        ("nusaparagraph_emot", "bbc bew bug jav mad mak min mui rej sun"),
+        ("nusaparagraph_topic", "bbc bew bug jav mad mak min mui rej sun"),
+        ("nusaparagraph_rhetoric", "bbc bew bug jav mad mak min mui rej sun"),
+        ("xnli", "ara bul deu ell eng fra hin rus spa swa tha tur urd vie zho"),
+    ],
+)
+def test_tasks_have_all_languages_of_their_sets(name, languages):
+    assert sorted(load_task(name).languages) == languages.split()
+
+
+@pytest.mark.parametrize("name", [name for name in task_names() if not name.startswith("toy")])
+def test_tasks_have_three_english_and_three_indonesian_prompts(name):
+    prompts = load_task(name).prompts
+    assert [prompt.language for prompt in prompts.values()] == ["eng"] * 3 + ["ind"] * 3
+    assert list(prompts) == ["en-1", "en-2", "en-3", "id-1", "id-2", "id-3"]
+    assert len({prompt.prompt for prompt in prompts.values()}) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "count", "labels"),
+    [
+        ("nusax_senti", "bbc", 400, {"positive": 151, "neutral": 96, "negative": 153}),
+        ("nusatranslation_senti", "bew", 1200, {"positive": 353, "negative": 847}),
+        ("smsa", "ind", 500, {"positive": 208, "neutral": 88, "negative": 204}),
+        ("emot", "ind", 440, {"anger": 110, "happy": 101, "sadness": 100, "fear": 65, "love": 64}),
+        ("indonli", "ind", 2201, {"e": 808, "n": 629, "c": 764}),
+        ("english_senti", "eng", 488, {"Positive": 245, "Negative": 243}),
+    ],
+)
+def test_reads_the_real_sets(shared_data, name, language, count, labels):
+    items = read_items(load_task(name), language, shared_data)
+    assert len(items) == count
+    assert {label: sum(item.label == label for item in items) for label in labels} == labels
+
+
+def test_quotation_marks_around_english_texts_are_not_text(shared_data):
+    items = read_items(load_task("english_senti"), "eng", shared_data)
+    assert any(item.fields["text"].startswith('If this is the first of the "Nemesis" films') for item in items)
+
+
+def test_a_language_without_files_is_absent(shared_data):
+    task = load_task("nusax_senti")
+    assert absent(task, shared_data, "ace") == ""
+    assert absent(task, shared_data, "nij").endswith("sentiment/ngaju/test.csv does not exist")
+    assert "the task has no deu" in absent(task, shared_data, "deu")
+
+
+def test_the_hub_serves_where_no_file_is(tmp_path, sentiment):
+    task = load_task("nusax_senti")
+    assert source_of(task, sentiment) is task.data
+    assert source_of(task, tmp_path / "empty") is task.hub
+
+
+# -- a task of the user's --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = [("Enak, murah", "good"), ('Kata "mereka"\nbasi', "bad"), ("", "bad")]
+    with (tmp_path / "reviews-jawa.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("review", "stars"), *rows])
+    (tmp_path / "reviews.yaml").write_text(REVIEWS, encoding="utf-8")
+    return tmp_path
+
+
+def test_ten_lines_of_yaml_make_a_task(folder):
+    task = load_task(str(folder / "reviews.yaml"))
+    items = read_items(task, "jav", folder)
+    assert [(item.id, item.fields, item.label) for item in items] == [
+        ("1", {"text": "Enak, murah"}, "good"),
+        ("2", {"text": 'Kata "mereka"\nbasi'}, "bad"),
+        ("3", {"text": ""}, "bad"),
+    ]
+    assert task.words("mine") == {"good": "bagus", "bad": "jelek"}
+
+
+def test_tsv_and_json_lines_read_the_same_items(folder):
+    expected = read_items(reviews(), "jav", folder)[:1]
+    (folder / "r.tsv").write_text("review\tstars\nEnak, murah\tgood\n", encoding="utf-8")
+    (folder / "bare.tsv").write_text("\ufeffEnak, murah\tgood\r\n", encoding="utf-8")
+    (folder / "r.jsonl").write_text(
+        json.dumps({"review": "Enak, murah", "stars": "good"}) + "\n\n", encoding="utf-8"
+    )
+    (folder / "many.csv").write_text('l,review,stars\nx,a,bad\njawa,"Enak, murah",good\n', encoding="utf-8")
+    for data in (
+        {"format": "tsv", "path": "r.tsv"},
+        {"format": "tsv", "path": "bare.tsv", "columns": ["review", "stars"]},
+        {"format": "jsonl", "path": "r.jsonl"},
+        {"format": "csv", "path": "many.csv", "language_column": "l"},
+    ):
+        assert read_items(reviews(data=data), "jav", folder) == expected
+
+
+def test_a_limit_chooses_the_same_items_in_every_language(sentiment):
+    task = load_task("nusax_senti")
+    chosen = {code: [item.id for item in read_items(task, code, sentiment, 5)] for code in ("ind", "ace", "mad")}
+    assert chosen["ind"] == chosen["ace"] == chosen["mad"]
+    assert len(chosen["ind"]) == 5
+    everything = [item.id for item in read_items(task, "ind", sentiment)]
+    assert [id for id in everything if id in chosen["ind"]] == chosen["ind"]
+    assert chosen["ind"] != everything[:5]
+    assert set(chosen["ind"]) < {item.id for item in read_items(task, "ind", sentiment, 7)}
+
+
+# -- mistakes in a task file -----------------------------------------------------------------------------
+
+
+def test_unknown_task_names_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"unknown task 'nusax'.*Did you mean 'nusax_senti'\?"):
+        load_task("nusax")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"no\.yaml.*\n.*does not exist"):
+        load_task(str(tmp_path / "no.yaml"))
+
+
+def test_label_given_twice(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text(REVIEWS.replace("bad: jelek", "good: jelek"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"twice\.yaml:\n.*the key 'good' is given twice"):
+        load_task(str(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"promts": {}}, "promts: unknown key. Did you mean 'prompts'?"),
+        ({"labels": {"good": "sama", "bad": "sama"}}, "labels.bad: the word 'sama' in ind is also that of 'good'"),
+        ({"labels": {"good": {"ind": "bagus"}, "bad": {"eng": "bad"}}}, "labels.bad: no word in ind"),
+        ({"labels": {"good": "bagus"}}, "labels: "),
+        ({"labels": {True: "ya", False: "tidak"}}, "labels: put the label in quotation marks"),
+        ({"languages": {"jawa": "jawa"}}, "languages: 'jawa' is not a language code"),
+        ({"fields": {"text": "review"}}, "fields.label: missing"),
+        ({"fields": {"label": "stars"}}, "fields: needs at least one text"),
+        ({"data": {"path": "x.csv"}}, "data: needs a format"),
+        (
+            {"data": {"format": "csw", "path": "x.csv"}},
+            "data.format: unknown task source 'csw'. Did you mean 'csv'?",
+        ),
+        ({"data": {"format": "csv"}}, "data.path: missing"),
+        ({"data": {"format": "csv", "path": "x", "header": 1}}, "data.header: unknown key"),
+        ({"name": "a/b"}, "name: "),
+    ],
+)
+def test_mistakes_name_their_key(changes, message):
+    said = problem(**changes)
+    assert "reviews.yaml" in said
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("Bagus atau jelek?", "prompts.mine.prompt: no slot {text}; without it the model never sees"),
+        ("{text} {tekst}?", "prompts.mine.prompt: unknown slot {tekst}. Did you mean 'text'?"),
+        ("{text}: ", "prompts.mine.prompt: ends with a space"),
+        ("{text} {", "prompts.mine.prompt: "),
+        ("{text!r}", "prompts.mine.prompt: a slot is a name in braces and nothing else"),
+    ],
+)
+def test_prompts_need_their_slots(prompt, message):
+    assert message in problem(prompts={"mine": {"language": "ind", "prompt": prompt}})
+
+
+def test_braces_in_an_item_are_text(folder):
+    task = reviews()
+    assert task.prompts["mine"].prompt.format_map({"text": "{label} {0}"}) == "{label} {0}\nBagus atau jelek?"
+
+
+def test_unknown_prompt():
+    with pytest.raises(UnknownNameError, match=r"prompt of task reviews 'min'\. Did you mean 'mine'\?"):
+        reviews().choose_prompts(["min"])
+
+
+# -- mistakes in the data --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("review,rating\nx,good\n", "no column 'stars' for fields.label"),
+        ("review,stars\nx,good\ny,fine\n", "item '2' (record 2) has the label 'fine'. Available: good, bad"),
+        ("review,stars\n", "holds no items"),
+        ("", "holds no items"),
+        ("review,stars\nx,good\ny\n", "reviews-jawa.csv:3: 1 columns where 2 were expected (review, stars)"),
+        ('review,stars\n"x,good\n', "reviews-jawa.csv:2: not CSV"),
+    ],
+)
+def test_mistakes_in_data_name_file_and_place(folder, content, message):
+    (folder / "reviews-jawa.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        read_items(reviews(), "jav", folder)
+    assert message in str(caught.value)
+    assert "reviews-jawa.csv" in str(caught.value)
+
+
+def test_bad_utf8_names_the_line(folder):
+    (folder / "reviews-jawa.csv").write_bytes(b"review,stars\nx,good\n\xff\xfe,bad\n")
+    with pytest.raises(DataError, match=r"reviews-jawa\.csv:3: not UTF-8"):
+        read_items(reviews(), "jav", folder)
+
+
+def test_ids_are_unique(folder):
+    task = reviews(fields={"id": "stars", "text": "review", "label": "stars"})
+    with pytest.raises(DataError, match=r"item 'bad' .record 3.*: another item has the same id"):
+        read_items(task, "jav", folder)
+
+
+def test_only_the_name_stands_in_a_path(folder):
+    task = reviews(data={"format": "csv", "path": "{lang}.csv"})
+    with pytest.raises(DataError, match=r"may hold \{name\} in braces and nothing else"):
+        read_items(task, "jav", folder)
+
+
+def test_the_hub_without_network_is_an_error_worth_reading():
+    task = reviews(hub={"dataset": "nobody/nothing", "config": "{language}"})
+    with pytest.raises(DataError, match=r"nobody/nothing \(jav, test\) cannot be loaded: .*evaluation\.data"):
+        read_items(task, "jav", Path("nowhere"))
