@@ -94,7 +94,9 @@ class Encoded:
         return len(self.prompt) + len(self.answer)
 
 
-def fit(prompt: list[int], answer: list[int], end: int | None, max_length: int) -> tuple[list[int], list[int]]:
+def fit(
+    prompt: list[int], answer: list[int], end: int | None, max_length: int, first: int | None = None
+) -> tuple[list[int], list[int]]:
     """Closes an answer with the end token and cuts both to a common length, never the whole answer.
 
     Where the two are too long together, the answer keeps half of the length, or more where the prompt leaves
@@ -104,6 +106,7 @@ def fit(prompt: list[int], answer: list[int], end: int | None, max_length: int) 
         prompt, answer: token ids.
         end: id of the end-of-sequence token; a cut answer does not get it, since it does not end there.
         max_length: tokens that prompt and answer may have together.
+        first: id of the token that begins every text of this model; a cut prompt keeps it.
     """
     closed = answer if end is None else [*answer, end]
     if len(prompt) + len(closed) <= max_length:
@@ -111,4 +114,6 @@ def fit(prompt: list[int], answer: list[int], end: int | None, max_length: int) 
     room = max(max_length // 2, max_length - len(prompt))
     kept = closed[:room]
     left = max_length - len(kept)
-    return (prompt[-left:] if left else []), kept
+    begins = prompt[:1] if first is not None and prompt[:1] == [first] and left > 0 else []
+    left -= len(begins)
+    return begins + (prompt[-left:] if left else []), kept

@@ -1,0 +1,156 @@
+"""Encoding, cutting and batching, checked by hand with a tokenizer whose ids say what they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instructalign.records import Instruction
+from instructalign.training.batch import Encoder, LossWeights, MicroBatches, collate
+from instructalign.training.encode import Codec, encode_pair, fit
+from instructalign.training.trainer import weighted_loss
+from tiny import DECODER_ONLY, ENCODER_DECODER, tiny_model, tiny_tokenizer
+
+
+class WordLengths:
+    """A tokenizer double: a word's id is its length; 100 begins a text, 0 pads, 99 ends."""
+
+    bos_token_id, pad_token_id, eos_token_id = 100, 0, 99
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [100] * add_special_tokens + [len(word) for word in text.split()]
+
+
+def codec(encoder_decoder: bool = False) -> Codec:
+    double: Any = WordLengths()
+    return Codec(double, encoder_decoder)
+
+
+def instruction(prompt: str, answer: str, kind: str = "mt") -> Instruction:
+    return Instruction(prompt, answer, kind, "eng", "jav")
+
+
+def test_pair_of_a_decoder_only_model() -> None:
+    assert codec().pair("one three", "a bb") == ([100, 3, 5], [1, 2])
+    encoded, cuts = Encoder(codec(), 16)(instruction("one three", "a bb"))
+    assert (encoded.prompt, encoded.answer, cuts) == ([100, 3, 5], [1, 2, 99], [])
+
+
+def test_pair_of_an_encoder_decoder_model() -> None:
+    encoded, _ = Encoder(codec(encoder_decoder=True), 16)(instruction("one three", "a bb"))
+    assert (encoded.prompt, encoded.answer) == ([100, 3, 5], [1, 2, 99])
+
+
+def test_long_prompt_is_cut_at_its_start_and_keeps_its_first_token() -> None:
+    encoded, cuts = Encoder(codec(), 8)(instruction("a bb ccc dddd eeeee ffffff", "a bb"))
+    assert (encoded.prompt, encoded.answer) == ([100, 3, 4, 5, 6], [1, 2, 99])
+    assert cuts == ["prompt cut"]
+
+
+def test_long_answer_keeps_half_and_does_not_end() -> None:
+    encoded, cuts = Encoder(codec(), 8)(instruction("a a a a a a a", "bb bb bb bb bb bb bb"))
+    assert (encoded.prompt, encoded.answer) == ([100, 1, 1, 1], [2, 2, 2, 2])
+    assert cuts == ["prompt cut", "answer cut"]
+
+
+@given(
+    st.lists(st.integers(1, 50), max_size=60),
+    st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    st.integers(8, 64),
+)
+def test_fit_keeps_the_length_and_some_of_the_answer(prompt: list[int], answer: list[int], length: int) -> None:
+    kept_prompt, kept_answer = fit(prompt, answer, 99, length)
+    assert len(kept_prompt) + len(kept_answer) <= length
+    assert len(kept_answer) >= min(len(answer) + 1, length // 2)
+    assert kept_answer == [*answer, 99][: len(kept_answer)]
+    assert prompt[len(prompt) - len(kept_prompt) :] == kept_prompt
+
+
+def test_seam_follows_the_whole_text() -> None:
+    tokenizer = tiny_tokenizer()
+    prompt, answer = encode_pair(tokenizer, "the food is", "good", encoder_decoder=False)
+    assert prompt == tokenizer.encode("the food is")
+    assert prompt + answer == tokenizer.encode("the food is good")
+    assert encode_pair(tokenizer, "the food is  ", "good", False)[0] == prompt
+
+
+def test_chat_template_wraps_the_prompt_and_the_answer_follows() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+    chat = Codec(tokenizer, False, chat=True, system_prompt="be kind")
+    prompt, answer = chat.pair("hello", "yes")
+    assert tokenizer.decode(prompt) == "<system>be kind<user>hello<a>"
+    assert tokenizer.decode(answer) == "yes"
+
+
+def test_collate_shifts_targets_and_weighs_answers() -> None:
+    encoder = Encoder(codec(), 16)
+    batch = collate(
+        [encoder(instruction("one three", "a bb")), encoder(instruction("x", "y"))],
+        codec(),
+        LossWeights(prompt=0.2),
+    )
+    assert batch["inputs"]["input_ids"].tolist() == [[100, 3, 5, 1, 2, 99], [100, 1, 1, 99, 0, 0]]
+    assert batch["inputs"]["attention_mask"].tolist() == [[1] * 6, [1, 1, 1, 1, 0, 0]]
+    assert batch["targets"].tolist() == [[3, 5, 1, 2, 99, 0], [1, 1, 99, 0, 0, 0]]
+    expected = torch.tensor([[0.2, 0.2, 1, 1, 1, 0], [0.2, 1, 1, 0, 0, 0]])
+    assert torch.equal(batch["weights"], expected)
+
+
+class Numbered:
+    """A stream whose i-th example has i % 7 + 1 words."""
+
+    def __getitem__(self, index: int) -> Instruction:
+        return instruction("w " * (index % 7 + 1), str(index))
+
+
+def test_micro_batches_hold_each_step_once_and_are_sorted() -> None:
+    batches = MicroBatches(
+        Numbered(), Encoder(codec(), 32), batch_size=12, micro_batch_size=4, weights=LossWeights()
+    )
+    for step in range(3):
+        parts = [batches[3 * step + part] for part in range(3)]
+        lengths = [int(n) for part in parts for n in part["inputs"]["attention_mask"].sum(dim=1)]
+        assert lengths == sorted(lengths)
+        # A prompt of i % 7 + 1 words, its first token, an answer of one word, the end.
+        assert lengths == sorted(i % 7 + 4 for i in range(12 * step, 12 * step + 12))
+
+
+@pytest.mark.parametrize("family", DECODER_ONLY)
+@pytest.mark.parametrize("weights", [LossWeights(), LossWeights(prompt=1.0)])
+def test_loss_equals_that_of_transformers(family: str, weights: LossWeights) -> None:
+    model, tokenizer = tiny_model(family), tiny_tokenizer()
+    plain = Codec(tokenizer, False)
+    encoder = Encoder(plain, 64)
+    batch = collate(
+        [encoder(instruction("the food is", "good")), encoder(instruction("resik", "clean and good"))],
+        plain,
+        weights,
+    )
+    ids, mask = batch["inputs"]["input_ids"], batch["inputs"]["attention_mask"]
+    labels = torch.full_like(ids, -100)
+    labels[:, 1:][batch["weights"][:, :-1] > 0] = ids[:, 1:][batch["weights"][:, :-1] > 0]
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        ours = weighted_loss(model, batch, False).mean()
+    assert torch.allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ENCODER_DECODER)
+def test_loss_of_encoder_decoder_models_equals_that_of_transformers(family: str) -> None:
+    model, tokenizer = tiny_model(family), tiny_tokenizer()
+    plain = Codec(tokenizer, True)
+    encoder = Encoder(plain, 64)
+    examples = [encoder(instruction("the food is", "good")), encoder(instruction("resik", "clean and good"))]
+    batch = collate(examples, plain, LossWeights())
+    labels = batch["targets"].masked_fill(batch["weights"] == 0, -100)
+    with torch.no_grad():
+        logits = model(**batch["inputs"], labels=labels).logits
+        expected = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+        ours = weighted_loss(model, batch, True).mean()
+    assert torch.allclose(ours, expected, atol=1e-6)
