@@ -20,7 +20,7 @@ from instructalign.report.markdown import render_markdown
 from instructalign.report.page import render_page
 from instructalign.report.plots import signed
 from instructalign.report.tables import main_table
-from instructalign.report.words import sentences
+from instructalign.report.words import verdicts
 
 FEW = 6  # points below which resampling them says nothing about their correlation
 
@@ -80,7 +80,7 @@ def assemble(folders: Sequence[Path]) -> Assembled:
         page=render_page(title, subtitle, found),
         markdown=render_markdown(title, subtitle, found),
         rows=rows + baselines,
-        sentences=sentences(rows),
+        sentences=[f"{run} {text}" for run, text in verdicts(rows)],
         table=main_table(rows + baselines, facts.best),
         runs=[{"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs],
     )

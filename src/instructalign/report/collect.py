@@ -13,9 +13,9 @@ import yaml
 from instructalign.errors import DataError, RunFolderError
 from instructalign.files import read_jsonl
 from instructalign.records import Prediction, Score
+from instructalign.report.tables import BASELINES
 
 BASE = "base"
-BASELINES = ("random", "majority")  # rows of what guessing would score
 CONTENTS = ("config.yaml", "run.json", "log.jsonl", "evaluation")
 
 T = TypeVar("T")

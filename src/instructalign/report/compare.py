@@ -17,9 +17,7 @@ from instructalign.evaluation.significance import (
 )
 from instructalign.records import Prediction, Score
 from instructalign.report.collect import Evaluated, Run
-from instructalign.report.tables import FORGETTING, GROUPS, headline, unique
-
-GAIN = "gain"
+from instructalign.report.tables import FORGETTING, GAIN, GROUPS, headline, unique
 
 
 @dataclass(slots=True)

@@ -29,12 +29,19 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's heading: its text, a note below, whether numbers stand in it, and its language group."""
+    """A column's heading: its text and a note below.
+
+    Attributes:
+        numeric: whether numbers stand in it, which are set to the right.
+        group: the language group that colours it.
+        wide: whether sentences stand in it, which need room.
+    """
 
     title: str
     note: str = ""
     numeric: bool = True
     group: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,8 @@ class Table:
         caption: what it shows, in units.
         columns: one heading a column.
         rows: as many cells each as there are columns.
-        groups: by row, the language group that colours its heading; empty for none.
+        groups: by row, the language group that colours its heading; `quiet` for a row that is there only to be
+            compared with; empty for neither.
     """
 
     caption: str
@@ -56,10 +64,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Running text; lead text is set larger."""
+    """Running text; lead text is set larger, and a name that begins it stands out."""
 
     text: str
     lead: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,10 @@ def _finite(line: Mapping[str, Any], name: str) -> bool:
 
 
 def _ceiling(values: Sequence[float]) -> float:
-    """Where the axis ends: above all but the highest hundredth, so that one spike does not flatten the rest."""
+    """Where the axis ends: above all values, or above all but a few spikes that would flatten the rest."""
     ordered = sorted(values)
-    return 1.08 * ordered[max(0, math.ceil(0.99 * len(ordered)) - 1)] or 1.0
+    usual = ordered[max(0, math.ceil(0.99 * len(ordered)) - 1)]
+    return 1.05 * min(ordered[-1], 2.5 * usual) or 1.0
 
 
 def mixture(facts: Facts) -> Section | None:
@@ -148,7 +149,7 @@ def again(facts: Facts) -> Section | None:
         columns = tuple(Column(title, numeric=False) for title in ("Signature", "Task", "Metrics"))
         table = Table("Numbers with the same signature are comparable.", columns, rows)
         blocks.append(Fold("Signatures", (table,)))
-    return Section("How to get these numbers again", "again", blocks) if blocks else None
+    return Section("How to get these numbers again", "reproduce", blocks) if blocks else None
 
 
 def _joined(signatures: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

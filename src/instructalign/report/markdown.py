@@ -40,7 +40,7 @@ def escape(text: str) -> str:
 
 def _block(block: Block) -> str:
     if isinstance(block, Paragraph):
-        return escape(block.text)
+        return f"**{escape(block.name)}** {escape(block.text)}" if block.name else escape(block.text)
     if isinstance(block, Code):
         longest = max((len(run) for run in re.findall("`+", block.text)), default=0)
         fence = "`" * max(3, longest + 1)

@@ -8,19 +8,21 @@ from itertools import chain
 
 from instructalign.records import Prediction, Score
 from instructalign.report.collect import Evaluated, Run
-from instructalign.report.compare import GAIN, evaluated
+from instructalign.report.compare import evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.items import Shift, confusion, most_changed
 from instructalign.report.plots import Change, dumbbells, scatter
 from instructalign.report.tables import (
+    GAIN,
     GROUPS,
     by_group,
+    gains_table,
     headline,
     heat_map,
     main_table,
     unique,
 )
-from instructalign.report.words import sentences
+from instructalign.report.words import verdicts
 
 SHOWN = 10  # items whose prediction changed most, each way
 FEWEST_POINTS = 3  # below this a correlation says nothing
@@ -60,9 +62,12 @@ def result(facts: Facts) -> Section | None:
     """The answer: a sentence, and the main table."""
     if not facts.rows:
         return None
-    said = [Paragraph(sentence, lead=i == 0) for i, sentence in enumerate(sentences(facts.rows))]
+    said = [Paragraph(text, lead=i == 0, name=run) for i, (run, text) in enumerate(verdicts(facts.rows))]
     said += [Paragraph(reason) for reason in facts.refused]
-    return Section("Result", "result", (*said, main_table([*facts.rows, *facts.baselines], facts.best)))
+    blocks: list[Block] = [*said, main_table([*facts.rows, *facts.baselines], facts.best)]
+    if gains := gains_table(facts.rows):
+        blocks.append(gains)
+    return Section("Result", "result", blocks)
 
 
 def by_language(facts: Facts) -> Section | None:
@@ -194,7 +199,7 @@ def _all(model: Evaluated) -> list[Prediction]:
 
 def _shift_table(facts: Facts, title: str, shifts: Sequence[Shift]) -> Table:
     columns = (
-        Column("Item", numeric=False),
+        Column("Item", numeric=False, wide=True),
         Column("Language", numeric=False),
         Column("Right", numeric=False),
         Column("Chosen", "before → after", numeric=False),
@@ -226,7 +231,7 @@ def translations(facts: Facts) -> Section | None:
     for model in evaluated(facts.runs):
         if model.translations:
             titles = ("Source", "Translation", "Reference")
-            columns = tuple(Column(title, numeric=False) for title in titles)
+            columns = tuple(Column(title, numeric=False, wide=True) for title in titles)
             rows = tuple(
                 (
                     Cell(str(s.get("text", "")), _direction(facts, s), foreign=True),

@@ -8,6 +8,7 @@ from importlib.resources import files
 from instructalign.report.content import Block, Cell, Code, Column, Fold, Paragraph, Section, Table
 from instructalign.report.markup import Html, join, raw, tag, user_text
 from instructalign.report.plots import Figure
+from instructalign.report.tables import GROUPS
 
 # Whatever got into the page, the browser loads nothing for it and runs nothing in it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -32,7 +33,9 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         tag("title", title),
         tag("style", raw(style)),
     )
-    links = [tag("a", section.title, href=f"#{section.anchor}") for section in sections]
+    links = [
+        tag("a", section.anchor.replace("-", " ").capitalize(), href=f"#{section.anchor}") for section in sections
+    ]
     body = tag(
         "body",
         tag(
@@ -53,7 +56,8 @@ def _section(section: Section) -> Html:
 
 def _block(block: Block) -> Html:
     if isinstance(block, Paragraph):
-        return tag("p", block.text, class_="lead" if block.lead else None, dir="auto")
+        name = [tag("strong", user_text(block.name)), " "] if block.name else None
+        return tag("p", name, block.text, class_="lead" if block.lead else None)
     if isinstance(block, Code):
         return tag("pre", tag("code", block.text), tabindex=0, dir="ltr")
     if isinstance(block, Table):
@@ -61,7 +65,8 @@ def _block(block: Block) -> Html:
     if isinstance(block, Fold):
         inner = [_block(child) for child in block.blocks]
         return tag("details", tag("summary", user_text(block.title)), inner, open=block.open)
-    return tag("div", [_panel(item) for item in block.items], class_="panels")
+    kind = "plots" if any(isinstance(item, Figure) for item in block.items) else "tables"
+    return tag("div", [_panel(item) for item in block.items], class_=f"panels {kind}")
 
 
 def _panel(item: Figure | Table) -> Html:
@@ -80,9 +85,10 @@ def _table(table: Table) -> Html:
     for i, row in enumerate(table.rows):
         group = table.groups[i] if i < len(table.groups) else ""
         starts = i > 0 and i < len(table.groups) and group != table.groups[i - 1]
+        classes = [name for name, wanted in (("starts", starts), ("quiet", group == "quiet")) if wanted]
         cells = [_row_heading(row[0], group)]
         cells += [_cell(cell, column) for cell, column in zip(row[1:], table.columns[1:], strict=True)]
-        rows.append(tag("tr", cells, class_="starts" if starts else None))
+        rows.append(tag("tr", cells, class_=" ".join(classes) or None))
     inner = tag(
         "table",
         tag("caption", user_text(table.caption)),
@@ -94,13 +100,14 @@ def _table(table: Table) -> Html:
 
 
 def _heading(column: Column) -> Html:
-    classes = " ".join(filter(None, ["number" if column.numeric else "", column.group.lower()]))
+    kinds = ["number" if column.numeric else "", "wide" if column.wide else "", column.group.lower()]
+    classes = " ".join(filter(None, kinds))
     note = tag("small", column.note) if column.note else None
     return tag("th", user_text(column.title), note, scope="col", class_=classes or None)
 
 
 def _row_heading(cell: Cell, group: str) -> Html:
-    return tag("th", _content(cell), scope="row", class_=group.lower() or None)
+    return tag("th", _content(cell), scope="row", class_=group.lower() if group in GROUPS else None)
 
 
 def _cell(cell: Cell, column: Column) -> Html:

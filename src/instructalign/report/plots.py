@@ -12,6 +12,7 @@ from instructalign.report.svg import GROUPS, INK, MUTED, PAGE, RULE, draw_svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NAMES, UNITS = 116, 84  # CSS pixels for the names at the left of a plot: of languages, of units
 GROUP_WORDS = {"L1": "L1 · known", "L2": "L2 · new", "L3": "L3 · related", "": "other"}
 
 
@@ -53,7 +54,7 @@ def dumbbells(title: str, changes: Sequence[Change], limits: tuple[float, float]
     def draw(axes: Axes) -> None:
         for y, line in enumerate(lines):
             if isinstance(line, str):
-                _beside(axes, y, GROUP_WORDS.get(line, line), GROUPS.get(line, MUTED), bold=True)
+                _beside(axes, y, GROUP_WORDS.get(line, line), GROUPS.get(line, MUTED), NAMES, bold=True)
             else:
                 _dumbbell(axes, y, line)
         axes.set_ylim(len(lines) - 0.4, -0.6)
@@ -63,7 +64,7 @@ def dumbbells(title: str, changes: Sequence[Change], limits: tuple[float, float]
 
     words = "; ".join(f"{c.label} {c.before:.1f} to {c.after:.1f}" for c in changes)
     description = f"Score before and after by language, {title}: {words}."
-    svg = draw_svg(draw, 22 * len(lines) + 34, description, left=116, right=46)
+    svg = draw_svg(draw, 22 * len(lines) + 34, description, left=NAMES, right=46)
     return Figure(title, svg, description)
 
 
@@ -74,7 +75,7 @@ def _dumbbell(axes: Axes, y: int, change: Change) -> None:
     axes.plot([change.before, change.after], [y, y], color=colour, linewidth=2, zorder=2)
     axes.plot(change.before, y, "o", color=PAGE, markeredgecolor=colour, markeredgewidth=1.6, zorder=3)
     axes.plot(change.after, y, "o", color=colour, markersize=7, zorder=4)
-    _beside(axes, y, change.label, INK)
+    _beside(axes, y, change.label, INK, NAMES)
     axes.annotate(
         signed(change.after - change.before),
         (1, y),
@@ -88,11 +89,11 @@ def _dumbbell(axes: Axes, y: int, change: Change) -> None:
     )
 
 
-def _beside(axes: Axes, y: int, text: str, colour: str, bold: bool = False) -> None:
+def _beside(axes: Axes, y: int, text: str, colour: str, width: int, bold: bool = False) -> None:
     axes.annotate(
         shorten(text, 17),
         (0, y),
-        (-110, 0),
+        (-width, 0),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
         va="center",
@@ -156,7 +157,9 @@ def curves(title: str, lines: Sequence[Curve], limits: tuple[float, float]) -> F
 
     def draw(axes: Axes) -> None:
         low, high = limits
-        ends = spread([line.values[-1] for line in lines], (high - low) * 0.082)
+        gap = (high - low) * 0.082
+        ends = spread([line.values[-1] for line in lines], gap)
+        ends = [end + max(0.0, low + 0.3 * gap - min(ends)) for end in ends]
         for line, end in zip(lines, ends, strict=True):
             colour = GROUPS["L2"] if line.strong else MUTED
             axes.plot(line.steps, line.values, color=colour, linewidth=2 if line.strong else 1.2)
@@ -197,7 +200,7 @@ def shares(title: str, bars: Mapping[str, Mapping[str, float]], planned: float |
 
     def draw(axes: Axes) -> None:
         for y, (unit, bar) in enumerate(bars.items()):
-            _beside(axes, y, unit, INK)
+            _beside(axes, y, unit, INK, UNITS)
             start = 0.0
             for part in parts:
                 share = 100 * bar.get(part, 0.0)
@@ -220,7 +223,7 @@ def shares(title: str, bars: Mapping[str, Mapping[str, float]], planned: float |
     )
     wish = "" if planned is None else f" Planned share of replay: {100 * planned:.1f} %."
     description = f"Shares of the training data, {title}: {words}.{wish}"
-    svg = draw_svg(draw, 30 * len(bars) + 48, description, left=84, right=14, bottom=42)
+    svg = draw_svg(draw, 30 * len(bars) + 48, description, left=UNITS, right=14, bottom=42)
     return Figure(title, svg, description)
 
 

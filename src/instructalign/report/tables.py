@@ -10,7 +10,8 @@ from instructalign.report.content import Cell, Column, Table
 from instructalign.report.plots import signed
 
 GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
-FORGETTING = "forgetting"
+GAIN, FORGETTING = "gain", "forgetting"  # metrics of a comparison of two models
+BASELINES = ("random", "majority")  # rows of what guessing would score
 HEADLINES = ("f1_weighted", "accuracy", "chrf")  # the first that a task has is the one the tables show
 METRIC_WORDS = {
     "f1_weighted": "Weighted F1",
@@ -45,14 +46,40 @@ def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = (
         columns.append(Column("Task", numeric=False))
     columns += [Column(name, GROUPS[name], group=name) for name in shown if name in GROUPS]
     columns += [Column("Forgetting", "L1 lost")] if FORGETTING in shown else []
-    lines = []
+    lines, kinds = [], []
     for task in tasks:
         for run in unique(row.run for row in rows if row.task == task):
             line = [Cell(run, foreign=True), *([Cell(task)] if len(tasks) > 1 else [])]
             for name in shown:
                 line.append(_number(cells.get((run, task, name)), (run, task, name) in best))
             lines.append(tuple(line))
-    return Table(_caption(rows, list(metrics.values()), bool(best)), tuple(columns), tuple(lines))
+            kinds.append("quiet" if run in BASELINES else "")
+    return Table(_caption(rows, list(metrics.values()), bool(best)), tuple(columns), tuple(lines), tuple(kinds))
+
+
+def gains_table(rows: Sequence[Score]) -> Table | None:
+    """What training changed, a row a run, with the paired intervals; None where nothing was compared."""
+    found = {
+        (row.run, row.task, row.group): row
+        for row in rows
+        if row.metric == GAIN and not row.language and row.group in GROUPS
+    }
+    if not found:
+        return None
+    several = len({task for _, task, _ in found}) > 1
+    groups = [group for group in GROUPS if any(key[2] == group for key in found)]
+    lines = []
+    for run, task in unique((run, task) for run, task, _ in found):
+        cells = [_change(found.get((run, task, group))) for group in groups]
+        lines.append((Cell(run, foreign=True), *([Cell(task)] if several else []), *cells))
+    columns = [Column("Change", numeric=False), *([Column("Task", numeric=False)] if several else [])]
+    columns += [Column(group, GROUPS[group], group=group) for group in groups]
+    caption = "After training minus base, in points, with the 95 % interval of the paired bootstrap over items."
+    return Table(caption, tuple(columns), tuple(lines))
+
+
+def _change(row: Score | None) -> Cell:
+    return Cell("–") if row is None else Cell(signed(100 * row.value), interval(row))
 
 
 def _column(row: Score, metric: str) -> str:
@@ -73,6 +100,10 @@ def _number(row: Score | None, best: bool) -> Cell:
 def _caption(rows: Sequence[Score], metrics: Sequence[str], bold: bool) -> str:
     names = unique(METRIC_WORDS.get(metric, metric) for metric in metrics)
     parts = [f"{' / '.join(names)} × 100, mean over prompts and the languages of a group"]
+    counts = {group: unique(row.n for row in rows if row.group == group and row.n) for group in GROUPS}
+    sizes = [f"{group} {' or '.join(map(str, found))}" for group, found in counts.items() if found]
+    if sizes:
+        parts.append(f"test items: {', '.join(sizes)}")
     if any(row.low is not None for row in rows):
         parts.append("with each number its 95 % confidence interval")
     if bold:
@@ -141,14 +172,19 @@ def is_base(run: str) -> bool:
 
 def points(row: Score) -> str:
     """A score in points: 0.834 → "83.4"."""
-    return signed(100 * row.value).replace("+", "")
+    return as_points(row.value)
+
+
+def as_points(value: float) -> str:
+    """A number in points, without a plus: 0.834 → "83.4"."""
+    return signed(100 * value).removeprefix("+")
 
 
 def interval(row: Score) -> str:
     """A score's interval in points, or nothing."""
     if row.low is None or row.high is None:
         return ""
-    low, high = (signed(100 * bound).replace("+", "") for bound in (row.low, row.high))
+    low, high = (as_points(bound) for bound in (row.low, row.high))
     return f"{low} to {high}" if "−" in low + high else f"{low}–{high}"
 
 

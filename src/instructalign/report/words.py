@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from instructalign.records import Score
-from instructalign.report.compare import GAIN
 from instructalign.report.plots import signed
-from instructalign.report.tables import headline, interval, points, unique
+from instructalign.report.tables import GAIN, as_points, headline, points, unique
+
+UNBROKEN = "\u00a0"  # a space at which no line ends
 
 _VERDICTS = {
     "L2": (
@@ -24,8 +25,8 @@ _VERDICTS = {
 }
 
 
-def sentences(rows: Sequence[Score]) -> list[str]:
-    """One sentence for each run and task, from the paired gains over the base; the best run first.
+def verdicts(rows: Sequence[Score]) -> list[tuple[str, str]]:
+    """A sentence for each run and task, from the paired gains over the base; the best run first.
 
     Best is the run with the highest mean of L1 and L2 on the first task: what was learned counts as much as
     what was kept. The verdict on a group follows the interval of its gain: where it includes 0, the change is
@@ -33,13 +34,16 @@ def sentences(rows: Sequence[Score]) -> list[str]:
 
     Args:
         rows: scores as in `report.json`.
+
+    Returns:
+        (the run, what it did) pairs; one after the other they are a sentence.
     """
     tasks = unique(row.task for row in rows if row.metric == GAIN)
     runs = unique(row.run for row in rows if row.metric == GAIN)
     runs.sort(key=lambda run: -_balance(rows, run, tasks[0]))
     several = len(tasks) > 1
     return [
-        f"{run}{f' ({task})' if several else ''} {parts}."
+        (run, f"({task}) {parts}." if several else f"{parts}.")
         for task in tasks
         for run in runs
         if (parts := _clauses(rows, run, task))
@@ -66,12 +70,11 @@ def _clauses(rows: Sequence[Score], run: str, task: str) -> str:
         if gain is None:
             continue
         verdict = verdicts[0] if _above(gain) else verdicts[1] if _below(gain) else verdicts[2]
-        numbers = f"{signed(100 * gain.value)} points"
-        if interval(gain):
-            numbers += f" [{interval(gain).replace('–', ' to ')}]"
-        if after is not None:
-            numbers = f"{points_of(after.value - gain.value)} → {points(after)}, {numbers}"
-        clauses.append(f"{verdict} ({group} {numbers})")
+        if after is None:
+            numbers = f"{signed(100 * gain.value)} points"
+        else:
+            numbers = f"{as_points(after.value - gain.value)} → {points(after)}"
+        clauses.append(f"{verdict} ({f'{group} {numbers}'.replace(' ', UNBROKEN)})")
     return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}" if clauses else ""
 
 
@@ -86,8 +89,3 @@ def _below(gain: Score) -> bool:
 def _find(rows: Sequence[Score], run: str, task: str, metric: str, group: str) -> Score | None:
     wanted = (run, task, metric, group, "")
     return next((row for row in rows if (row.run, row.task, row.metric, row.group, row.language) == wanted), None)
-
-
-def points_of(value: float) -> str:
-    """A number in points: 0.834 → "83.4"."""
-    return signed(100 * value).replace("+", "")
