@@ -21,7 +21,7 @@ from instructalign.languages import canonical
 from instructalign.records import Item
 from instructalign.registry import TASK_SOURCES
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 SHIPPED = files("instructalign.evaluation") / "tasks"
 
 

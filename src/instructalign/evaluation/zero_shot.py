@@ -171,7 +171,7 @@ def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
     bootstrap = Bootstrap(config.evaluation.bootstrap, config.seed)
     scores: list[Score] = []
     for task, outcomes, entry in _outcomes(out):
-        sign = _signer(task, entry, read_manifest(out / "predictions")["model"]["hash"], config)
+        sign = _signer(task, entry, _manifest(out)["model"]["hash"], config)
         scores += score_outcomes(outcomes, config.languages.groups, run, bootstrap, sign)
     return scores
 
@@ -192,7 +192,7 @@ def compare(
         DataError: the two models were not asked the same.
     """
     bootstrap = Bootstrap(config.evaluation.bootstrap, config.seed)
-    hashes = [read_manifest(folder / "predictions")["model"]["hash"] for folder in (base, adapted)]
+    hashes = [_manifest(folder)["model"]["hash"] for folder in (base, adapted)]
     before = {task: outcomes for task, outcomes, _ in _outcomes(base)}
     scores: list[Score] = []
     for task, outcomes, entry in _outcomes(adapted):
@@ -217,6 +217,8 @@ def _answer(
         _prediction(plan.task, *question, query, score, rule)
         for question, query, score in zip(asked, queries, scores, strict=True)
     ]
+    for path in folder.glob(f"{plan.task.name}.*.jsonl"):
+        path.unlink()  # answers to other questions, perhaps in languages that are not asked for now
     for language in plan.items:
         some = [prediction for prediction in predictions if prediction.language == language]
         write_predictions(prediction_file(folder, plan.task.name, language), some)
@@ -300,17 +302,21 @@ def decide(
 def _outcomes(out: Path) -> list[tuple[str, list[Outcome], Mapping[str, Any]]]:
     """The answers in an evaluation folder, by task, with the manifest's entry."""
     folder = out / "predictions"
-    manifest = read_manifest(folder)
-    if not manifest:
-        raise DataError(f"{folder} holds no predictions; `instructalign evaluate` writes them.")
     return [
         (
             task,
             [outcome_of(read_predictions(prediction_file(folder, task, code))) for code in entry["items"]],
             entry,
         )
-        for task, entry in manifest["tasks"].items()
+        for task, entry in _manifest(out)["tasks"].items()
     ]
+
+
+def _manifest(out: Path) -> dict[str, Any]:
+    manifest = read_manifest(out / "predictions")
+    if not manifest:
+        raise DataError(f"{out / 'predictions'} holds no predictions; `instructalign evaluate` writes them.")
+    return manifest
 
 
 def _signer(task: str, entry: Mapping[str, Any], model: str, config: Config) -> Callable[[Sequence[Outcome]], str]:
