@@ -104,6 +104,11 @@ OBJECTIVES = Registry(
         "tlm": "instructalign.instructions.objectives.tlm:TLM",
         "mt": "instructalign.instructions.objectives.mt:MT",
         "xss": "instructalign.instructions.objectives.xss:XSS",
+        "align": "instructalign.instructions.objectives.align:Align",
+        "dictionary": "instructalign.instructions.objectives.dictionary:Dictionary",
+        "hints": "instructalign.instructions.objectives.hints:Hints",
+        "codeswitch": "instructalign.instructions.objectives.codeswitch:CodeSwitch",
+        "cloze": "instructalign.instructions.objectives.cloze:Cloze",
     },
 )
 

@@ -6,7 +6,6 @@ from string import Formatter
 import pytest
 
 from instructalign.errors import ConfigError, UnknownNameError
-from instructalign.instructions.stream import make_objective
 from instructalign.instructions.templates import load_templates, template_sets
 from instructalign.registry import OBJECTIVES
 
@@ -24,7 +23,7 @@ templates:
 def load(folder: Path, text: str, *names: str) -> dict[str, list[str]]:
     path = folder / "own.yaml"
     path.write_text(text, encoding="utf-8")
-    objectives = {name: make_objective(name, {}) for name in names or ("mt", "xss")}
+    objectives = {name: OBJECTIVES.get(name) for name in names or ("mt", "xss")}
     return {name: [t.id for t in several] for name, several in load_templates([str(path)], objectives).items()}
 
 
@@ -36,14 +35,13 @@ def complaint(folder: Path, text: str, *names: str) -> str:
 
 @pytest.mark.parametrize("name", [name for name in template_sets() if name != "toy"])
 def test_shipped_sets_are_whole(name: str) -> None:
-    objectives = {objective: make_objective(objective, {}) for objective in OBJECTIVES.names()}
-    for objective, several in load_templates([name], objectives).items():
+    for objective, several in load_templates([name], OBJECTIVES.names()).items():
+        kind = OBJECTIVES.get(objective)
         prompts = [template.prompt for template in several]
         assert len(prompts) >= (10 if name == "eng" else 6), objective
         assert len(set(prompts)) == len(prompts)
-        if not objectives[objective].monolingual:  # the model must be able to know what is asked for
-            named = [p for p in prompts if "{target}" in p]
-            assert len(named) == len(prompts) or objectives[objective].labels
+        if not kind.labels and not {"noisy", "cloze"} & set(kind.slots):  # nothing else says the language
+            assert all("{target}" in prompt for prompt in prompts), objective
 
 
 def test_own_set(tmp_path: Path) -> None:
@@ -52,7 +50,7 @@ def test_own_set(tmp_path: Path) -> None:
 
 
 def test_sets_add_up() -> None:
-    both = load_templates(["eng", "ind", "eng"], {"mt": make_objective("mt", {})})["mt"]
+    both = load_templates(["eng", "ind", "eng"], ["mt"])["mt"]
     assert {template.language for template in both} == {"eng", "ind"}
     assert len({template.id for template in both}) == len(both)
 
@@ -66,13 +64,14 @@ def test_sets_add_up() -> None:
         ("{text} =", "{text} {", "mt-1: braces do not match"),
         ("{text} =", "{text} {}", "mt-1: unknown slot {}"),
         ("{text} =", "{text} ", "mt-1: starts or ends with a space"),
-        ("id: xss-1", "id: mt-1", "templates.xss: the id 'mt-1' is given twice"),
+        ("id: xss-1", "id: mt-1", "templates: the id 'mt-1' is given 2 times"),
         ('"no": "no"', '"nope": "no"', "answers: xss needs a word for 'no'"),
         ('"no": "no"', '"no": "yes"', "answers: xss needs a different word for each of yes, no"),
         ("language: eng", "language: zzzz", "'zzzz' is not a language code"),
         ("source: test", "", "source: Field required"),
         ("licence:", "license:", "license: Extra inputs are not permitted"),
         ("templates:", "- templates", "not YAML"),
+        ("  xss:", "  xs:", "templates.xs: unknown objective. Did you mean 'xss'?"),
         ("  xss:", "  mt:", "the key 'mt' is given twice"),
     ],
 )
@@ -96,14 +95,13 @@ def test_an_objective_without_a_template(tmp_path: Path) -> None:
 
 def test_a_set_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown template set 'english'.*Available: .*eng"):
-        load_templates(["english"], {})
+        load_templates(["english"])
     with pytest.raises(ConfigError, match=r"cannot be read.*No such file"):
-        load_templates([str(tmp_path / "none.yaml")], {})
+        load_templates([str(tmp_path / "none.yaml")])
 
 
 def test_the_english_prompts_of_each_objective_fill_without_leftovers() -> None:
-    objectives = {name: make_objective(name, {}) for name in OBJECTIVES.names()}
-    for name, several in load_templates(["eng"], objectives).items():
+    for name, several in load_templates(["eng"]).items():
         for template in several:
             slots = {slot: "x" for _, slot, _, _ in Formatter().parse(template.prompt) if slot}
             assert "{" not in template.prompt.format(**slots), name

@@ -9,8 +9,9 @@ from itertools import accumulate, islice, product
 
 from instructalign.config import InstructionsConfig, LanguagesConfig
 from instructalign.errors import DataError
+from instructalign.instructions.context import Context, Rows
 from instructalign.instructions.noise import Noise
-from instructalign.instructions.objectives import Context, Objective, Rows
+from instructalign.instructions.objectives import Objective
 from instructalign.instructions.templates import Template, load_templates
 from instructalign.languages import name_in
 from instructalign.randomness import Draws, digest_key, permuted
@@ -19,12 +20,15 @@ from instructalign.registry import OBJECTIVES
 
 Pair = tuple[str, str]
 
+_TRIES = 200  # other units, where an objective can make nothing of the one whose turn it is
+
 
 class InstructionStream:
     """An endless sequence of alignment instructions.
 
     A unit is a row in a direction: from a pivot to a new language or back. All units are visited once an
-    epoch, in a new order each; for each, an objective is drawn by weight and a template uniformly.
+    epoch, in a new order each; for each, an objective is drawn by weight and a template uniformly. Where the
+    objective can make nothing of a unit (no word of it is in the lexicon), it takes another, drawn at random.
 
     Args:
         corpus: the parallel rows.
@@ -49,7 +53,7 @@ class InstructionStream:
         self._units = _Units(corpus, pivots, languages.new)
         self._seed = seed
         self._key = digest_key(seed, "instructions")
-        self._context = Context(corpus, Noise(config.noise))
+        self._context = Context(corpus, Noise(config.noise), seed)
         self._objectives = {name: make_objective(name, entry.options) for name, entry in config.objectives.items()}
         templates = load_templates(config.templates, self._objectives)
         codes = {*pivots, *languages.new}
@@ -59,6 +63,8 @@ class InstructionStream:
         ]
         self._cumulative = list(accumulate(entry.weight for entry in config.objectives.values()))
         self._new = frozenset(languages.new)
+        for made in self._objectives.values():
+            made.prepare(self._units.directions, self._context)
 
     @property
     def epoch(self) -> int:
@@ -77,10 +83,21 @@ class InstructionStream:
         draws = Draws(self._key, k)
         name, objective, templates = self._choices[draws.weighted(self._cumulative)]
         template = templates[draws.below(len(templates))]
-        row, source, target = self._units[permuted(k, self._units.count, self._seed, "units")]
-        if objective.monolingual:
-            source = target = target if target in self._new else source
-        slots, answer = objective.make(row, source, target, draws, self._context)
+        unit = permuted(k, self._units.count, self._seed, "units")
+        for _ in range(_TRIES):
+            row, source, target = self._units[unit]
+            if objective.monolingual:
+                source = target = target if target in self._new else source
+            made = objective.make(row, source, target, draws, self._context)
+            if made is not None:
+                break
+            unit = draws.below(self._units.count)
+        else:
+            raise DataError(
+                f"{name} could make nothing of {_TRIES} rows in a row: its words are not in the lexicon, or too "
+                f"few are aligned. Leave {name} out of instructions.objectives, or add text."
+            )
+        slots, answer = made
         names = template.names
         prompt = template.format(source=names[source], target=names[target], **slots)
         if objective.labels:
@@ -131,6 +148,7 @@ class _Units:
                 self._ends.append(total)
             self._count(have, pivots, new)
         self.count = total
+        self.directions = list(dict.fromkeys(pair for pattern in self._patterns for pair in pattern))
         self._check(pivots, new)
 
     def _count(self, have: frozenset[str], pivots: Sequence[str], new: Sequence[str]) -> None:

@@ -7,11 +7,12 @@ templates by objective. The package ships some sets (`eng`, `ind`, …); a user'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Formatter
+from typing import cast
 
 import yaml
 from pydantic import Field, ValidationError
@@ -20,6 +21,7 @@ from instructalign.config import Strict, UniqueKeys
 from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
 from instructalign.instructions.objectives import Objective
 from instructalign.languages import canonical
+from instructalign.registry import OBJECTIVES
 
 _SHIPPED = files("instructalign.instructions") / "templates"
 
@@ -62,12 +64,12 @@ def template_sets() -> list[str]:
     return sorted(file.name[:-5] for file in _SHIPPED.iterdir() if file.name.endswith(".yaml"))
 
 
-def load_templates(names: Sequence[str], objectives: Mapping[str, Objective]) -> dict[str, list[Template]]:
-    """Reads template sets for some objectives.
+def load_templates(names: Sequence[str], objectives: Iterable[str] | None = None) -> dict[str, list[Template]]:
+    """Reads template sets.
 
     Args:
         names: shipped sets by name, sets of the user's by path.
-        objectives: the objectives by name; templates for others are left unread.
+        objectives: the objectives that need a template; by default whichever the sets are for.
 
     Returns:
         For each objective its templates from all sets.
@@ -76,15 +78,16 @@ def load_templates(names: Sequence[str], objectives: Mapping[str, Objective]) ->
         UnknownNameError: no such set is shipped.
         ConfigError: a set is wrong, or an objective has no template in any; all problems are listed.
     """
-    found: dict[str, list[Template]] = {name: [] for name in objectives}
+    found: dict[str, list[Template]] = {}
     for name in dict.fromkeys(names):
         where, text = _read(name)
         problems: list[str] = []
-        for objective, templates in _check(text, Path(name).stem, objectives, problems).items():
-            found[objective] += templates
+        for objective, templates in _check(text, Path(name).stem, problems).items():
+            found.setdefault(objective, []).extend(templates)
         if problems:
             raise ConfigError(problems, where)
-    missing = [name for name, templates in found.items() if not templates]
+    wanted = list(found) if objectives is None else list(objectives)
+    missing = [name for name in wanted if name not in found]
     if missing:
         raise ConfigError(
             [
@@ -93,7 +96,7 @@ def load_templates(names: Sequence[str], objectives: Mapping[str, Objective]) ->
                 for name in missing
             ]
         )
-    return found
+    return {name: found[name] for name in wanted}
 
 
 def _read(name: str) -> tuple[str, str]:
@@ -107,9 +110,8 @@ def _read(name: str) -> tuple[str, str]:
         raise ConfigError([f"the template set cannot be read: {error}"], name) from None
 
 
-def _check(
-    text: str, name: str, objectives: Mapping[str, Objective], problems: list[str]
-) -> dict[str, list[Template]]:
+def _check(text: str, name: str, problems: list[str]) -> dict[str, list[Template]]:
+    """The templates of a set by objective; what is wrong with it goes to `problems`."""
     try:
         made = _Set.model_validate(yaml.load(text, Loader=UniqueKeys))
         language = canonical(made.language)
@@ -125,24 +127,25 @@ def _check(
             f"{'.'.join(map(str, details['loc'])) or 'the file'}: {details['msg']}" for details in error.errors()
         )
         return {}
-    ids: set[str] = set()
+    every = [prompt.id for prompts in made.templates.values() for prompt in prompts]
+    twice = dict.fromkeys(id for id in every if every.count(id) > 1)
+    problems.extend(f"templates: the id {id!r} is given {every.count(id)} times" for id in twice)
     checked: dict[str, list[Template]] = {}
     for objective, prompts in made.templates.items():
+        if objective not in OBJECTIVES:
+            problems.append(f"templates.{objective}: unknown objective. {suggest(objective, OBJECTIVES.names())}")
+            continue
+        kind = cast("type[Objective]", OBJECTIVES.get(objective))
         for prompt in prompts:
-            if prompt.id in ids:
-                problems.append(f"templates.{objective}: the id {prompt.id!r} is given twice")
-            ids.add(prompt.id)
-        if objective in objectives:
-            for prompt in prompts:
-                _check_prompt(prompt, objectives[objective], problems)
-            _check_answers(made.answers, objective, objectives[objective].labels, problems)
-            checked[objective] = [
-                Template(f"{name}/{prompt.id}", language, prompt.prompt, made.answers, names) for prompt in prompts
-            ]
+            _check_prompt(prompt, kind, problems)
+        _check_answers(made.answers, objective, kind.labels, problems)
+        checked[objective] = [
+            Template(f"{name}/{prompt.id}", language, prompt.prompt, made.answers, names) for prompt in prompts
+        ]
     return checked
 
 
-def _check_prompt(prompt: _Prompt, objective: Objective, problems: list[str]) -> None:
+def _check_prompt(prompt: _Prompt, objective: type[Objective], problems: list[str]) -> None:
     """A prompt must have every slot its objective fills, once, and no other but language names."""
     try:
         slots = [slot for _, slot, form, _ in Formatter().parse(prompt.prompt) if slot is not None]

@@ -6,36 +6,17 @@ keyword-only arguments of its constructor are its options in the configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
+from instructalign.instructions.context import Context
 from instructalign.randomness import Draws
 from instructalign.records import ParallelRow
 
+__all__ = ["Context", "Made", "Objective"]
+
 Made = tuple[Mapping[str, str], str]
 """The texts for the slots of a prompt, and the answer."""
-
-
-class Rows(Protocol):
-    """Parallel rows by number: a `corpora.Corpus`, or a list."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> ParallelRow: ...
-    def __iter__(self) -> Iterator[ParallelRow]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What an objective may use beside the sentence in hand.
-
-    Attributes:
-        corpus: all rows there are to train on.
-        noise: makes a text noisy as configured.
-    """
-
-    corpus: Rows
-    noise: Callable[[str, Draws], str]
 
 
 class Objective:
@@ -51,7 +32,15 @@ class Objective:
     labels: ClassVar[tuple[str, ...]] = ()
     monolingual: ClassVar[bool] = False
 
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made:
+    def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
+        """Reads or learns what `make` needs, once.
+
+        Args:
+            directions: every (source, target) that will be asked for.
+            context: the corpus, and the noise.
+        """
+
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
         """Turns a sentence into a question and its answer.
 
         Args:
@@ -62,6 +51,7 @@ class Objective:
             context: the corpus, and the noise.
 
         Returns:
-            The texts for the slots, and the answer: a text, or one of `labels`.
+            The texts for the slots, and the answer: a text, or one of `labels`. None where nothing can be
+            made of this sentence in this direction; then another is drawn.
         """
         raise NotImplementedError

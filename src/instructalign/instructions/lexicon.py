@@ -1,0 +1,70 @@
+"""Bilingual lexicons: the same files that corpora come in, with a word or a phrase in the place of a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ValidationError
+
+from instructalign.config import Entry
+from instructalign.errors import DataError, UnknownNameError
+from instructalign.records import Counts
+from instructalign.registry import FORMATS
+
+Lexicon = Mapping[str, Sequence[str]]
+"""The translations of each word, all in one language pair."""
+
+
+def _entry(value: Any) -> Any:
+    """A lexicon of the configuration, written as a corpus is: `{format: csv, path: …, columns: …}`."""
+    if isinstance(value, Entry) or not isinstance(value, Mapping):
+        return value
+    options = dict(value)
+    name = str(options.pop("format", ""))
+    try:
+        checked = FORMATS.options(name).model_validate(options)
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from None
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        raise ValueError("; ".join(problems)) from None
+    return Entry(name=name, options={key: getattr(checked, key) for key in type(checked).model_fields})
+
+
+LexiconEntry = Annotated[Entry, BeforeValidator(_entry)]
+"""One lexicon file as an option of an objective."""
+
+
+def read_lexicons(
+    entries: Sequence[Entry], directions: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Lexicon]:
+    """Reads lexicons for some language pairs.
+
+    Args:
+        entries: the files.
+        directions: the (source, target) wanted.
+
+    Returns:
+        For each direction that some file has, the translations of each word as they stand there.
+
+    Raises:
+        DataError: a file is wrong, or none has any of the directions.
+    """
+    languages = sorted({code for pair in directions for code in pair})
+    found: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    for entry in entries:
+        for row in FORMATS.get(entry.name)(languages, Counts(), **entry.options):
+            for source, target in directions:
+                if source in row.texts and target in row.texts:
+                    of_word = found.setdefault((source, target), {}).setdefault(row.texts[source], {})
+                    of_word[row.texts[target]] = None
+    if not found:
+        raise DataError(
+            f"the lexicons have no word in any of the pairs {', '.join(map('-'.join, directions))}. Add a "
+            "lexicon of a pivot and a new language, or take its objective out of instructions.objectives."
+        )
+    return {
+        pair: {word: list(translations) for word, translations in lexicon.items()}
+        for pair, lexicon in found.items()
+    }

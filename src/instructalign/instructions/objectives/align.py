@@ -1,0 +1,46 @@
+"""Word alignment discrimination: does this word stand for that one?
+
+After AlignInstruct (Mao and Yu 2024, arXiv 2401.05811), with our own statistical aligner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.segment import words
+from instructalign.randomness import Draws
+from instructalign.records import ParallelRow
+
+
+class Align(Objective):
+    """Telling whether two words of a sentence pair translate each other; yes and no alike often.
+
+    The wrong word is one that stands for another word of the sentence.
+    """
+
+    slots = ("first", "second", "word", "candidate")
+    labels = ("yes", "no")
+
+    @override
+    def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
+        for source, target in directions:
+            context.aligner(source, target)
+
+    @override
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+        first, second = row.texts[source], row.texts[target]
+        ours, theirs = words(first), words(second)
+        links = context.aligner(source, target).links(ours, theirs)
+        if not links:
+            return None
+        i, j = draws.choice(links)
+        slots = {"first": first, "second": second, "word": ours[i]}
+        if draws.below(2):
+            return {**slots, "candidate": theirs[j]}, "yes"
+        # The same word elsewhere, on either side, would make a wrong pair right.
+        right = {theirs[b].casefold() for a, b in links if ours[a].casefold() == ours[i].casefold()}
+        wrong = [theirs[b] for _, b in links if theirs[b].casefold() not in right]
+        return ({**slots, "candidate": draws.choice(wrong)}, "no") if wrong else None

@@ -1,0 +1,29 @@
+"""Cloze: the word that is missing from a translation.
+
+A translation language model (Conneau and Lample 2019) asked for one word instead of the whole sentence.
+"""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.segment import segment
+from instructalign.randomness import Draws
+from instructalign.records import ParallelRow
+
+
+class Cloze(Objective):
+    """Naming the word that was taken out of a sentence whose translation is at hand."""
+
+    slots = ("context", "cloze")
+
+    @override
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+        pieces = segment(row.texts[target])
+        places = [place for place in range(1, len(pieces), 2) if any(map(str.isalpha, pieces[place]))]
+        if not places:
+            return None
+        place = draws.choice(places)
+        answer, pieces[place] = pieces[place], context.noise.mask
+        return {"context": row.texts[source], "cloze": "".join(pieces)}, answer

@@ -1,0 +1,47 @@
+"""Code-switching: a sentence with some of its words already in the other language → the translation.
+
+After the aligned substitution of mRASP (Lin et al. 2020), with our own statistical aligner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from instructalign.config import Probability
+from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.segment import segment, words
+from instructalign.randomness import Draws
+from instructalign.records import ParallelRow
+
+
+class CodeSwitch(Objective):
+    """Translating a sentence that mixes both languages.
+
+    Args:
+        share: the probability that a word whose translation is known from the alignment is replaced by it;
+            at least one is.
+    """
+
+    slots = ("mixed",)
+
+    def __init__(self, *, share: Probability = 0.3) -> None:
+        self.share = share
+
+    @override
+    def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
+        for source, target in directions:
+            context.aligner(source, target)
+
+    @override
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+        pieces = segment(row.texts[source])
+        theirs = words(row.texts[target])
+        links = context.aligner(source, target).links(pieces[1::2], theirs)
+        if not links:
+            return None
+        chosen = [link for link in links if draws.uniform() < self.share] or [draws.choice(links)]
+        for i, j in chosen:
+            pieces[2 * i + 1] = theirs[j]
+        return {"mixed": "".join(pieces)}, row.texts[target]

@@ -1,0 +1,61 @@
+"""Translation with hints: a sentence and what the user's lexicon knows of its words → the translation.
+
+After dictionary-based prompting (Ghazvininejad, Gonen and Zettlemoyer 2023, arXiv 2302.07856), as an instruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+from typing_extensions import override
+
+from instructalign.config import Positive
+from instructalign.instructions.lexicon import Lexicon, LexiconEntry, read_lexicons
+from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.segment import words
+from instructalign.randomness import Draws
+from instructalign.records import ParallelRow
+
+
+class Hints(Objective):
+    """Translating a sentence with dictionary entries of its words at hand.
+
+    Args:
+        lexicons: files as under `corpora`, with words in the place of sentences. Where a word has several
+            translations, one that the right translation uses is preferred.
+        most: how many hints there are at most.
+    """
+
+    slots = ("text", "hints")
+
+    def __init__(
+        self, *, lexicons: Annotated[list[LexiconEntry], Field(min_length=1)], most: Positive = 8
+    ) -> None:
+        self._entries = lexicons
+        self._most = most
+        self._lexicons: dict[tuple[str, str], Lexicon] = {}
+
+    @override
+    def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
+        self._lexicons = {
+            pair: {word.casefold(): translations for word, translations in lexicon.items()}
+            for pair, lexicon in read_lexicons(self._entries, directions).items()
+        }
+
+    @override
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+        lexicon = self._lexicons.get((source, target), {})
+        used = {word.casefold() for word in words(row.texts[target])}
+        known = [word for word in dict.fromkeys(words(row.texts[source])) if word.casefold() in lexicon]
+        if not known:
+            return None
+        while len(known) > self._most:
+            del known[draws.below(len(known))]
+        hints = []
+        for word in known:
+            translations = lexicon[word.casefold()]
+            fitting = [one for one in translations if one.casefold() in used]
+            hints.append(f"{word} = {draws.choice(fitting or translations)}")
+        return {"text": row.texts[source], "hints": "; ".join(hints)}, row.texts[target]
