@@ -204,7 +204,7 @@ def test_mistakes_name_their_key(changes, message):
     [
         ("Bagus atau jelek?", "prompts.mine.prompt: no slot {text}; without it the model never sees"),
         ("{text} {tekst}?", "prompts.mine.prompt: unknown slot {tekst}. Did you mean 'text'?"),
-        ("{text}: ", "prompts.mine.prompt: ends with a space"),
+        ("{text}: ", "prompts.mine.prompt: ends with white space"),
         ("{text} {", "prompts.mine.prompt: "),
         ("{text!r}", "prompts.mine.prompt: a slot is a name in braces and nothing else"),
     ],

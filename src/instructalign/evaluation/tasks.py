@@ -128,8 +128,8 @@ class Task(Strict):
         for text in self.texts:
             if text not in prompt.slots:
                 raise ValueError(f"{where}: no slot {{{text}}}; without it the model never sees the item's {text}")
-        if prompt.prompt != prompt.prompt.rstrip(" "):
-            raise ValueError(f"{where}: ends with a space; a space is put before the label anyway")
+        if prompt.prompt != prompt.prompt.rstrip():
+            raise ValueError(f"{where}: ends with white space; a space is put before the label anyway")
 
     def _check_words(self, name: str, language: str) -> None:
         seen: dict[str, str] = {}

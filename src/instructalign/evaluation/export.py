@@ -1,0 +1,88 @@
+"""Tasks for lm-evaluation-harness: YAML files that run there as they are, with the items beside them."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from instructalign.evaluation.tasks import Task, absent, read_items
+from instructalign.files import write_jsonl, write_text
+
+
+def export_lm_eval(
+    task: Task,
+    folder: Path,
+    data: Path,
+    *,
+    languages: Sequence[str] | None = None,
+    prompts: list[str] | None = None,
+    items: int | None = None,
+) -> list[str]:
+    """Writes a task for lm-evaluation-harness: one of its tasks for each language and prompt, and a group of all.
+
+    They ask the same questions: same prompts, label words, and one space between the two. To run them:
+    `lm_eval --model hf --model_args pretrained=MODEL --include_path FOLDER --tasks TASK`. The files name each
+    other by full paths; export again after moving the folder.
+
+    Args:
+        task: the task.
+        folder: where to write.
+        data: the folder of evaluation data.
+        languages: which languages; all that have data unless some are named.
+        prompts: which prompts; all unless some are named.
+        items: at most so many items a language, chosen as in an evaluation.
+
+    Returns:
+        The names of the tasks in the harness, without the group's.
+
+    Raises:
+        DataError: the data of a language that was named is missing.
+    """
+    folder = folder.resolve()
+    chosen = languages or [code for code in task.languages if not absent(task, data, code)]
+    names = []
+    for language in chosen:
+        file = folder / f"{task.name}.{language}.jsonl"
+        rows = read_items(task, language, data, items)
+        labels = list(task.labels)
+        write_jsonl(file, ({**row.fields, "id": row.id, "answer": labels.index(row.label)} for row in rows))
+        for prompt in task.choose_prompts(prompts):
+            name = f"{task.name}_{language}_{prompt}"
+            _write(folder / f"{name}.yaml", _harness_task(task, prompt, name, file))
+            names.append(name)
+    _write(folder / f"{task.name}.yaml", {"group": task.name, "task": names})
+    return names
+
+
+def _harness_task(task: Task, prompt: str, name: str, file: Path) -> dict[str, Any]:
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(file)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": _jinja(task.prompts[prompt].prompt),
+        "doc_to_choice": list(task.words(prompt).values()),
+        "doc_to_target": "answer",
+        "target_delimiter": " ",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1.0, "source": task.source, "licence": task.licence},
+    }
+
+
+def _jinja(prompt: str) -> str:
+    """A prompt as a template of Jinja, which the harness fills in."""
+    parts = []
+    for text, slot, _, _ in string.Formatter().parse(prompt):
+        parts.append("{% raw %}" + text + "{% endraw %}" if "{" in text or "}" in text else text)
+        if slot is not None:
+            parts.append("{{" + slot + "}}")
+    return "".join(parts)
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,71 @@
+"""Exported tasks in lm-evaluation-harness itself, beside our own evaluation of them."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import yaml
+
+from instructalign.errors import DataError
+from instructalign.evaluation import evaluate, load_task
+from instructalign.evaluation.export import _jinja, export_lm_eval
+from instructalign.evaluation.predictions import read_predictions
+
+
+@pytest.fixture
+def harness():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own and its libraries'
+        lm_eval = pytest.importorskip("lm_eval")
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+
+        yield lambda folder, include, tasks: lm_eval.simple_evaluate(
+            model=HFLM(pretrained=str(folder), device="cpu", batch_size=4, dtype="float32"),
+            tasks=tasks,
+            task_manager=TaskManager(include_path=str(include), include_defaults=False),
+            bootstrap_iters=0,
+        )
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+def test_the_harness_gives_the_same_numbers(harness, model_folder, make_config, sentiment, tmp_path, family):
+    names = export_lm_eval(
+        load_task("nusax_senti"), tmp_path / "tasks", sentiment, languages=["ind", "ace"], prompts=["en-1", "id-2"]
+    )
+    assert names == [f"nusax_senti_{code}_{prompt}" for code in ("ind", "ace") for prompt in ("en-1", "id-2")]
+    theirs = harness(model_folder(family), tmp_path / "tasks", ["nusax_senti"])
+    evaluate(model_folder(family), make_config(), tmp_path / "out", run="base")
+    for language in ("ind", "ace"):
+        ours = read_predictions(tmp_path / "out" / "predictions" / f"nusax_senti.{language}.jsonl")
+        for prompt in ("en-1", "id-2"):
+            name = f"nusax_senti_{language}_{prompt}"
+            mine = {p.item: p for p in ours if p.prompt == prompt}
+            samples = theirs["samples"][name]
+            assert len(samples) == len(mine) == 12
+            for sample in samples:
+                prediction = mine[sample["doc"]["id"]]
+                likelihoods = [float(answer[0]) for answer in sample["filtered_resps"]]
+                assert list(prediction.scores.values()) == pytest.approx(likelihoods, abs=1e-4)
+            accuracy = sum(p.predicted == p.gold for p in mine.values()) / len(mine)
+            assert theirs["results"][name]["acc,none"] == pytest.approx(accuracy, abs=1e-12)
+
+
+def test_exports_every_language_with_data_and_limits_items(sentiment, tmp_path):
+    names = export_lm_eval(load_task("nusax_senti"), tmp_path, sentiment, prompts=["en-1"], items=5)
+    assert names == ["nusax_senti_ace_en-1", "nusax_senti_ind_en-1", "nusax_senti_mad_en-1"]
+    assert yaml.safe_load((tmp_path / "nusax_senti.yaml").read_text()) == {"group": "nusax_senti", "task": names}
+    assert len((tmp_path / "nusax_senti.mad.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_named_language_must_have_data(sentiment, tmp_path):
+    with pytest.raises(DataError, match=r"ngaju/test\.csv does not exist"):
+        export_lm_eval(load_task("nusax_senti"), tmp_path, sentiment, languages=["nij"])
+
+
+def test_braces_and_percent_signs_of_a_prompt_survive_jinja():
+    from jinja2 import Template
+
+    prompt = "100 %}} {{of}} {text}\n{{% raw %}} {{# no #}}?"
+    assert Template(_jinja(prompt)).render(text="{x}") == prompt.format(text="{x}")
