@@ -110,6 +110,51 @@ class LanguagesConfig(Strict):
         return next((group for group, codes in self.groups.items() if code in codes), "")
 
 
+class Bounds(Strict):
+    """The scores that a filter accepts."""
+
+    min: Annotated[float, Field(ge=0)] = 0
+    max: Annotated[float, Field(ge=0)] = float("inf")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Bounds:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) is above max ({self.max:g}): nothing would be kept")
+        return self
+
+
+class LanguageBounds(Strict):
+    """Identification of the language by a fastText model of the user's."""
+
+    model: Path
+    min: Probability = 0.5
+
+
+class FilterConfig(Strict):
+    """Which rows of the corpora are kept.
+
+    The presets are in corpora/presets.yaml. A filter given here takes the place of the preset's; those named
+    under `without` are left out. What is taken out is written to the file `rejects`, if one is named.
+    """
+
+    preset: Literal["none", "basic", "standard", "strict"] = "basic"
+    without: list[
+        Literal[
+            "normalise", "control", "length", "alphabetic", "script", "identical", "length_ratio", "duplicates"
+        ]
+    ] = []
+    normalise: Literal["nfc"] | None = None
+    control: Bounds | None = None
+    length: Bounds | None = None
+    alphabetic: Bounds | None = None
+    script: Bounds | None = None
+    language: LanguageBounds | None = None
+    identical: Bounds | None = None
+    length_ratio: Bounds | None = None
+    duplicates: Literal["exact", "near"] | None = None
+    rejects: Path | None = None
+
+
 class NoiseConfig(Strict):
     """Noise for the denoising objectives (paper, section 3.1 and the published scripts).
 
@@ -143,16 +188,62 @@ class NoiseConfig(Strict):
         return value
 
 
+class StageConfig(Strict):
+    """From alignment example `at` on, objectives are drawn with these weights; those not named are not."""
+
+    at: Natural
+    weights: Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _some(self) -> StageConfig:
+        if sum(self.weights.values()) <= 0:
+            raise ValueError("at least one weight must be above 0")
+        return self
+
+
+class ScheduleConfig(Strict):
+    """Weights of the objectives that change in the course of training.
+
+    `staged`: the weights of a stage hold until the next one begins. `linear`: between two stages they go over
+    from one to the other evenly. Examples are counted without replay.
+    """
+
+    shape: Literal["staged", "linear"] = "staged"
+    stages: Annotated[list[StageConfig], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ScheduleConfig:
+        starts = [stage.at for stage in self.stages]
+        if starts[0] != 0:
+            raise ValueError(f"the first stage must be at: 0, found {starts[0]}")
+        if starts != sorted(set(starts)):
+            raise ValueError(f"each stage must begin later than the one before, found {starts}")
+        return self
+
+
 class InstructionsConfig(Strict):
     """How parallel rows become alignment instructions."""
 
     objectives: dict[str, Entry] = {name: Entry(name=name) for name in ("tlm", "mt", "xss")}
     pivots: list[str] | None = None
+    targets: list[str] | None = None
     heldout: Natural = 100
     templates: Annotated[list[str], Field(min_length=1)] = ["eng"]
     noise: NoiseConfig = NoiseConfig()
+    schedule: ScheduleConfig | None = None
 
-    @field_validator("pivots", mode="before")
+    @model_validator(mode="after")
+    def _known_objectives(self) -> InstructionsConfig:
+        for stage in self.schedule.stages if self.schedule else []:
+            for name in stage.weights:
+                if name not in self.objectives:
+                    raise ValueError(
+                        f"the schedule weighs {name!r}, which is not among objectives. "
+                        f"{suggest(name, sorted(self.objectives))}"
+                    )
+        return self
+
+    @field_validator("pivots", "targets", mode="before")
     @classmethod
     def _codes(cls, value: Any) -> Any:
         return LanguagesConfig._codes(value)
@@ -241,6 +332,7 @@ class Config(Strict):
     model: ModelConfig
     languages: LanguagesConfig
     corpora: Annotated[list[Entry], Field(min_length=1)]
+    filter: FilterConfig = FilterConfig()
     instructions: InstructionsConfig = InstructionsConfig()
     replay: ReplayConfig | None = None
     training: TrainingConfig
@@ -265,6 +357,14 @@ class Config(Strict):
     def pivots(self) -> list[str]:
         """The known languages from and into which new ones are aligned; all of them unless some are named."""
         return self.instructions.pivots or self.languages.known
+
+    @property
+    def targets(self) -> list[str]:
+        """The languages that are aligned with the pivots; the new ones unless others are named.
+
+        The paper aligned Indonesian, which its models know, with English beside the new languages.
+        """
+        return self.instructions.targets or self.languages.new
 
     def to_yaml(self) -> str:
         """The configuration as YAML that reads back as the same configuration."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, islice, product
+from itertools import islice, product
 
 from instructalign.config import InstructionsConfig, LanguagesConfig
 from instructalign.errors import DataError
@@ -13,6 +13,7 @@ from instructalign.instructions.context import Context, Rows
 from instructalign.instructions.noise import Noise
 from instructalign.instructions.objectives import Objective
 from instructalign.instructions.templates import Template, load_templates
+from instructalign.instructions.weights import Weights
 from instructalign.languages import name_in
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.records import Counts, Instruction, ParallelRow
@@ -33,7 +34,8 @@ class InstructionStream:
     Args:
         corpus: the parallel rows.
         config: objectives, templates and noise.
-        languages: which languages are new, and names that replace the usual ones in prompts.
+        languages: which languages are new (and so the targets, unless `config` names others), and names that
+            replace the usual ones in prompts.
         pivots: the known languages to align with.
         seed: another seed gives another stream.
 
@@ -50,19 +52,20 @@ class InstructionStream:
         pivots: Sequence[str],
         seed: int,
     ) -> None:
-        self._units = _Units(corpus, pivots, languages.new)
+        targets = config.targets or languages.new
+        self._units = _Units(corpus, pivots, targets)
         self._seed = seed
         self._key = digest_key(seed, "instructions")
         self._context = Context(corpus, Noise(config.noise), seed)
         self._objectives = {name: make_objective(name, entry.options) for name, entry in config.objectives.items()}
         templates = load_templates(config.templates, self._objectives)
-        codes = {*pivots, *languages.new}
+        codes = {*pivots, *targets}
         self._choices = [
             (name, made, [_Named(template, codes, languages.names) for template in templates[name]])
             for name, made in self._objectives.items()
         ]
-        self._cumulative = list(accumulate(entry.weight for entry in config.objectives.values()))
-        self._new = frozenset(languages.new)
+        self._weights = Weights(config)
+        self._targets = frozenset(targets)
         for made in self._objectives.values():
             made.prepare(self._units.directions, self._context)
 
@@ -81,13 +84,13 @@ class InstructionStream:
         if k < 0:
             raise IndexError(f"examples are counted from 0, not {k}")
         draws = Draws(self._key, k)
-        name, objective, templates = self._choices[draws.weighted(self._cumulative)]
+        name, objective, templates = self._choices[draws.weighted(self._weights.cumulative(k))]
         template = templates[draws.below(len(templates))]
         unit = permuted(k, self._units.count, self._seed, "units")
         for _ in range(_TRIES):
             row, source, target = self._units[unit]
             if objective.monolingual:
-                source = target = target if target in self._new else source
+                source = target = target if target in self._targets else source
             made = objective.make(row, source, target, draws, self._context)
             if made is not None:
                 break
@@ -168,9 +171,9 @@ class _Units:
         if missing:
             found = sorted({code for row in islice(self._corpus, 1000) for code in row.texts})
             raise DataError(
-                f"languages.new: no row of the corpus has {', '.join(missing)} together with a pivot "
+                f"languages.new or instructions.targets: no row of the corpus has {', '.join(missing)} together with a pivot "
                 f"({', '.join(pivots)}). The corpus has: {', '.join(found) or 'no text'}. Add a corpus with "
-                f"these languages, or take them out of languages.new."
+                f"these languages, or take them out."
             )
 
     def __getitem__(self, number: int) -> tuple[ParallelRow, str, str]:
