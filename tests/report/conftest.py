@@ -1,206 +1,32 @@
-"""Run folders as a run would leave them, with made-up predictions of known quality."""
-
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import yaml
+from made_up_runs import MLM, PLAIN, REPLAY, write_run
 
-from instructalign.evaluation.significance import Bootstrap, outcome_of, score_outcomes
-from instructalign.files import write_json, write_jsonl, write_text
-from instructalign.records import Prediction
-
-LANGUAGES = {
-    "known": ["eng", "ind"],
-    "new": ["jav", "sun", "min", "ace_Arab"],
-    "related": ["mad", "nij"],
-}
-GROUPS = {"L1": LANGUAGES["known"], "L2": LANGUAGES["new"], "L3": LANGUAGES["related"]}
-LABELS = ("positive", "neutral", "negative")
-PROMPTS = ("en-1", "en-2")
-UNSAFE = "<script>document.title = 'pwned'</script><img src='http://127.0.0.1:9/x'> *bold* | `code`"
-ARABIC = "الكتاب الجديد جيد جدا (١٢٣)"
-ITEMS = 60
-
-# The share of items that a model knows the label of, by group.
-BASE = {"L1": 0.9, "L2": 0.45, "L3": 0.4}
-REPLAY = {"L1": 0.9, "L2": 0.8, "L3": 0.55}
-PLAIN = {"L1": 0.4, "L2": 0.75, "L3": 0.5}
-MLM = {"L1": 0.88, "L2": 0.5, "L3": 0.42}
+from instructalign.report import Report, write_report
 
 
-def predictions(task: str, skill: Mapping[str, float], seed: int) -> list[Prediction]:
-    """Predictions of a model with a given skill; items have a difficulty that all models share."""
-    found = []
-    for group, codes in GROUPS.items():
-        for code in codes:
-            hard = np.random.default_rng([7, len(task), *code.encode()])
-            own = np.random.default_rng([seed, *code.encode()])
-            difficulty = hard.uniform(size=ITEMS)
-            gold = hard.integers(0, 3, size=ITEMS)
-            for prompt in PROMPTS:
-                for i in range(ITEMS):
-                    margin = 6 * (skill[group] - difficulty[i]) + own.normal(0, 0.4)
-                    scores = own.normal(-6, 0.3, size=3)
-                    scores[gold[i]] += margin
-                    by_label = dict(zip(LABELS, scores.round(4).tolist(), strict=True))
-                    best = max(by_label, key=lambda label: by_label[label])
-                    tokens = dict.fromkeys(LABELS, 2)
-                    found.append(
-                        Prediction(
-                            task, code, prompt, str(i), LABELS[gold[i]], best, by_label, tokens, int(i == 3)
-                        )
-                    )
-    return found
-
-
-def write_evaluation(folder: Path, tasks: Mapping[str, list[Prediction]], run: str, model: str) -> None:
-    """An evaluation folder: predictions, manifest, scores."""
-    scores = []
-    for task, found in tasks.items():
-        outcomes = []
-        for code in dict.fromkeys(p.language for p in found):
-            chosen = [p for p in found if p.language == code]
-            write_jsonl(folder / "predictions" / f"{task}.{code}.jsonl", map(asdict, chosen))
-            outcomes.append(outcome_of(chosen))
-
-        def sign(some: Any, task: str = task) -> str:
-            codes = "+".join(o.language for o in some)
-            return f"task:{task}|languages:{codes}|n:{len(some[0].items)}|model:{model}|version:0.1.0"
-
-        scores += score_outcomes(outcomes, GROUPS, run, Bootstrap(200, 42), sign)
-    write_json(folder / "scores.json", {"scores": [asdict(score) for score in scores]})
-    left_out = {"bjn": "nusax/sentiment/banjarese/test.csv does not exist"}
-    manifest = {"model": {"name": model, "hash": model}, "tasks": {t: {"left_out": left_out} for t in tasks}}
-    write_json(folder / "predictions" / "manifest.json", manifest)
-
-
-def write_task(folder: Path, task: str) -> Path:
-    """A task of the user's with its data; one text would run if it were taken for HTML."""
-    for code in (code for codes in GROUPS.values() for code in codes):
-        texts = [f"sentence {i} in {code}" for i in range(ITEMS)]
-        if code == "ace_Arab":
-            texts = [f"{ARABIC} {i}" for i in range(ITEMS)]
-        if code == "min":
-            texts = [f"{UNSAFE} {i}" for i in range(ITEMS)]
-        lines = [{"id": str(i), "text": text, "label": "positive"} for i, text in enumerate(texts)]
-        write_jsonl(folder / "data" / code / "test.jsonl", lines)
-    path = folder / f"{task}.yaml"
-    content = {
-        "name": task,
-        "title": task,
-        "source": "made up",
-        "licence": "CC0",
-        "split": "test",
-        "data": {"format": "jsonl", "path": "{name}/test.jsonl"},
-        "fields": {"id": "id", "text": "text", "label": "label"},
-        "languages": {code: code for codes in GROUPS.values() for code in codes},
-        "labels": {label: label for label in LABELS},
-        "prompts": {name: {"language": "eng", "prompt": "{text}\nFeeling:"} for name in PROMPTS},
-    }
-    write_text(path, yaml.safe_dump(content))
-    return path
-
-
-def log_lines(steps: int, floor: float, seed: int) -> list[dict[str, float]]:
-    """A training log whose losses fall towards a floor."""
-    noise = np.random.default_rng(seed)
-    lines = []
-    for step in range(10, steps + 1, 10):
-        loss = floor + 3 * float(np.exp(-step / 120)) + noise.normal(0, 0.04)
-        line = {"step": step, "loss": loss, "learning_rate": 1e-3 * (1 - step / steps), "grad_norm": 1.0}
-        line |= {f"loss/{name}": loss * factor for name, factor in (("mt", 1.2), ("tlm", 0.9), ("xss", 0.4))}
-        line |= {"loss/replay": 0.5 * loss, "tokens_per_second": 4200.0}
-        if step % 100 == 0:
-            line["heldout_loss"] = 1.05 * loss + 0.1
-        lines.append({key: round(value, 5) for key, value in line.items()})
-    return lines
-
-
-def record(name: str, share: float) -> dict[str, Any]:
-    """A run.json."""
-    replay = round(6400 * share)
-    rows = {"mt": (6400 - replay) // 3, "tlm": (6400 - replay) // 3, "xss": (6400 - replay) // 3}
-    if share:
-        rows["replay"] = replay
-    lengths = {"mt": 40, "tlm": 60, "xss": 35, "replay": 70}
-    return {
-        "run": name,
-        "command": ["instructalign", "run", f"configs/{name}.yaml", "--out", f"runs/{name}"],
-        "seed": 42,
-        "versions": {"instructalign": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
-        "model": {"base": "models/base", "hash": "0a1b2c3d", "parameters": 481_248},
-        "timings": {"evaluate_base": 12.3, "training_seconds": 61.25},
-        "corpus": {"read": 1009, "kept": 1000, "dropped": {"duplicate": 6, "empty": 3}, "heldout": 100},
-        "replay": {"read": 4000, "chosen": 1000 if share else 0, "dropped": {}},
-        "encoding": {"examples": 6400, "truncated_prompts": 12, "truncated_answers": 0},
-        "mixture": {
-            "planned": {"replay": share, "size": 1000 if share else 0},
-            "realised": {
-                "rows": rows,
-                "tokens": {part: n * lengths[part] for part, n in rows.items()},
-                "loss_tokens": {part: n * lengths[part] // 3 for part, n in rows.items()},
-                "replay_share": {"rows": share, "tokens": share, "loss_tokens": share},
-                "size": 1000 if share else 0,
-            },
-        },
-    }
-
-
-WriteRun = Callable[..., Path]
-
-
-@pytest.fixture
-def write_run(tmp_path: Path) -> WriteRun:
-    """Writes a run folder and returns it."""
-
-    def write(
-        name: str,
-        skill: Mapping[str, float] = REPLAY,
-        *,
-        share: float = 0.5,
-        tasks: tuple[str, ...] = ("mood",),
-        seed: int = 1,
-        base: str = "0a1b2c3d",
-        folder: str | None = None,
-    ) -> Path:
-        out = tmp_path / "runs" / (folder or name)
-        files = [str(write_task(tmp_path, task)) for task in tasks]
-        before = {task: predictions(task, BASE, 100) for task in tasks}
-        after = {task: predictions(task, skill, seed) for task in tasks}
-        write_evaluation(out / "evaluation" / "base", before, "base", base)
-        write_evaluation(out / "evaluation" / "adapted", after, "adapted", f"adapted{seed}")
-        write_json(out / "run.json", record(name, share))
-        write_jsonl(out / "log.jsonl", log_lines(600, 0.6, seed))
-        config = {
-            "seed": 42,
-            "model": {"base": "models/base"},
-            "languages": {**LANGUAGES, "names": {"min": "Minang & <b>kabau</b>", "ace_Arab": "بهسا اچيه"}},
-            "evaluation": {"tasks": files, "data": str(tmp_path / "data"), "bootstrap": 200},
-        }
-        write_text(out / "config.yaml", yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
-        return out
-
-    return write
-
-
-@pytest.fixture
-def demo(write_run: WriteRun) -> list[Path]:
-    """The demo's three runs, which share a base."""
+@pytest.fixture(scope="session")
+def demo_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The demo's three runs, which share a base; to be read only."""
+    place = tmp_path_factory.mktemp("demo")
     return [
-        write_run("no-replay", PLAIN, share=0.0, seed=1),
-        write_run("replay", REPLAY, seed=2),
-        write_run("mlm", MLM, seed=3),
+        write_run(place, "no-replay", PLAIN, share=0.0, seed=1),
+        write_run(place, "replay", REPLAY, seed=2),
+        write_run(place, "mlm", MLM, seed=3),
     ]
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """The rows of a report, and the runs."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+@pytest.fixture(scope="session")
+def demo_report(demo_runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report on the demo's three runs."""
+    return write_report(demo_runs, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def run_folder(demo_runs: list[Path], tmp_path: Path) -> Path:
+    """A run's folder to be changed."""
+    return Path(shutil.copytree(demo_runs[1], tmp_path / "replay"))

@@ -42,7 +42,8 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Report:
     The files depend on the run folders alone: the same folders give the same bytes.
 
     Args:
-        folders: run folders, in the order in which the runs are to stand. Runs that share a base share its row.
+        folders: run folders, in the order in which the runs are to stand. Runs that share a base share its
+            row. Files of an earlier report among them are passed over.
         out: a folder to write to, or a file whose name the three files take. Without it, a single run's own
             folder, or the folder that holds all of the runs.
 
@@ -52,7 +53,8 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Report:
     """
     from instructalign.report.assemble import assemble
 
-    folders = [Path(folder) for folder in folders]
+    # `report runs/*` also names the files of an earlier report among the runs.
+    folders = [f for f in map(Path, folders) if not (f.is_file() and f.suffix in SUFFIXES)]
     built = assemble(folders)
     page, markdown, data = _places(folders, out)
     write_text(page, built.page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,9 +139,11 @@ def _read_evaluated(folder: Path, name: str) -> Evaluated | None:
     path = folder / "scores.json"
     if not path.is_file():
         return None
-    scores = _read_object(path, json.loads).get("scores")
+    scores = _read(path, json.loads)
     if not isinstance(scores, list):
-        raise DataError(f'{path}: expected a list under "scores". Run `instructalign evaluate` again.')
+        raise DataError(
+            f"{path}: expected a list of scores, found {type(scores).__name__}. Delete it and evaluate again."
+        )
     predictions: dict[str, list[Prediction]] = {}
     for file in sorted((folder / "predictions").glob("*.jsonl")):
         for number, line in read_jsonl(file):
@@ -174,16 +176,18 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     return (line for _, line in read_jsonl(path)) if path.is_file() else iter(())
 
 
-def _read_object(path: Path, parse: Any) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+def _read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    value = _read(path, parse) if path.is_file() else {}
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected names and values, found {type(value).__name__}.")
     return value
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _unlike(runs: Sequence[Run]) -> list[Run]:

@@ -142,7 +142,7 @@ def _numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 def again(facts: Facts) -> Section | None:
     """How to get the same numbers: command, versions, configuration, signatures."""
-    blocks: list[Block] = [Fold(run.name, tuple(found)) for run in facts.runs if (found := _recipe(run))]
+    blocks: list[Block] = [Fold(run.name, found) for run in facts.runs if (found := tuple(_recipe(run)))]
     signatures = unique((row.task, row.metric, row.signature) for row in facts.rows if row.signature)
     if signatures:
         rows = tuple((Cell(s), Cell(t), Cell(m)) for s, t, m in _joined(signatures))

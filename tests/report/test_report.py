@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from made_up_runs import BASE, GROUPS, LABELS, MLM, PLAIN, REPLAY, predictions, write_run
+from sklearn.metrics import f1_score
+
+from instructalign.errors import DataError, RunFolderError
+from instructalign.report import Report, write_report
+from instructalign.report.collect import collect
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def value(rows: list[dict[str, object]], **wanted: str) -> float:
+    found = [row["value"] for row in rows if all(row[key] == want for key, want in wanted.items())]
+    assert len(found) == 1, wanted
+    assert isinstance(found[0], float)
+    return found[0]
+
+
+def test_three_runs_share_one_base_row(demo_report: Report) -> None:
+    names = [row[0].text for row in demo_report.table.rows]
+    assert names == ["base", "no-replay", "replay", "mlm", "random", "majority"]
+    assert [column.title for column in demo_report.table.columns] == ["Run", "L1", "L2", "L3", "Forgetting"]
+
+
+def test_another_base_gets_a_row_of_its_own(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, "one"), write_run(tmp_path, "two", base="ffff")]
+    names = [row[0].text for row in write_report(folders).table.rows]
+    assert names == ["base", "one", "base of two", "two", "random", "majority"]
+
+
+def test_a_run_without_a_base_of_its_own_takes_that_of_the_same_model(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, "one"), write_run(tmp_path, "two", seed=2)]
+    shutil.rmtree(folders[1] / "evaluation" / "base")
+    runs = collect(folders)
+    assert runs[1].base is runs[0].base is not None
+
+
+def test_gains_and_forgetting_equal_scikit_learn(demo_report: Report) -> None:
+    rows = rows_of(demo_report.json)
+
+    def weighted_f1(skill: dict[str, float], seed: int, group: str) -> float:
+        found = predictions("mood", skill, seed)
+        scores = []
+        for code in GROUPS[group]:
+            for prompt in ("en-1", "en-2"):
+                some = [p for p in found if (p.language, p.prompt) == (code, prompt)]
+                truth, answer = [p.gold for p in some], [p.predicted for p in some]
+                scores.append(f1_score(truth, answer, average="weighted", labels=LABELS, zero_division=0))
+        return sum(scores) / len(scores)
+
+    for run, skill, seed in (("no-replay", PLAIN, 1), ("replay", REPLAY, 2), ("mlm", MLM, 3)):
+        for group in GROUPS:
+            change = weighted_f1(skill, seed, group) - weighted_f1(BASE, 100, group)
+            assert value(rows, run=run, group=group, metric="gain", language="") == pytest.approx(change)
+            if group == "L1":
+                assert value(rows, run=run, metric="forgetting", language="") == pytest.approx(-change)
+
+
+def test_rows_have_the_fields_of_the_contract(demo_report: Report) -> None:
+    rows = rows_of(demo_report.json)
+    fields = ["run", "task", "language", "group", "metric", "value", "low", "high", "n", "signature"]
+    assert all(list(row) == fields for row in rows)
+    gain = next(row for row in rows if row["metric"] == "gain" and row["run"] == "replay" and row["language"])
+    assert "model:0a1b2c3d→adapted2" in str(gain["signature"])
+
+
+def test_best_is_bold_only_where_the_paired_test_supports_it(demo_report: Report) -> None:
+    table = demo_report.table
+    bold = [(row[0].text, table.columns[i].title) for row in table.rows for i, c in enumerate(row) if c.best]
+    # Replay is best by far on L2. On L1 it is level with the base and with MLM, so nobody is best there.
+    assert ("replay", "L2") in bold
+    assert not [column for _, column in bold if column in ("L1", "Forgetting")]
+
+
+def test_runs_that_are_level_have_no_best(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, name, BASE, seed=seed) for seed, name in enumerate(("a", "b"))]
+    table = write_report(folders).table
+    assert not [cell for row in table.rows for cell in row if cell.best]
+
+
+def test_sentences_follow_the_intervals(demo_report: Report) -> None:
+    sentences = demo_report.sentences
+    assert sentences[0].startswith("replay learned the new languages (L2")
+    assert "lost nothing measurable on the known ones" in sentences[0]
+    assert "carried over to related ones" in sentences[0]
+    last = next(sentence for sentence in sentences if sentence.startswith("no-replay"))
+    assert "forgot part of what it knew" in last
+
+
+def test_the_same_folders_give_the_same_bytes(demo_runs: list[Path], demo_report: Report, tmp_path: Path) -> None:
+    twice = write_report(demo_runs, tmp_path)
+    for kind in ("html", "markdown", "json"):
+        assert getattr(demo_report, kind).read_bytes() == getattr(twice, kind).read_bytes()
+
+
+def test_several_tasks(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "replay", tasks=("mood", "moods"))
+    report = write_report([folder])
+    assert report.html == folder / "report.html"
+    assert [column.title for column in report.table.columns][:2] == ["Run", "Task"]
+    assert [row[1].text for row in report.table.rows[:3]] == ["mood", "mood", "mood"]
+    assert [sentence.split(")")[0] for sentence in report.sentences] == ["replay (mood", "replay (moods"]
+    assert "replay, moods" in report.html.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kept", "there", "absent"),
+    [
+        (["log.jsonl"], ["training"], ["result", "languages", "mixture", "dropped", "reproduce"]),
+        (["run.json"], ["mixture", "dropped", "reproduce"], ["result", "training", "confusion"]),
+        (["evaluation"], ["result", "languages", "heat-map", "items"], ["training", "mixture"]),
+        (["config.yaml"], ["reproduce"], ["result", "training", "mixture", "dropped"]),
+    ],
+)
+def test_sections_without_data_are_absent(
+    run_folder: Path, kept: list[str], there: list[str], absent: list[str]
+) -> None:
+    for path in run_folder.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = write_report([run_folder]).html.read_text(encoding="utf-8")
+    assert [anchor for anchor in [*there, *absent] if f'id="{anchor}"' in page] == there
+
+
+def test_a_run_that_was_only_evaluated_before_training(run_folder: Path) -> None:
+    shutil.rmtree(run_folder / "evaluation" / "adapted")
+    report = write_report([run_folder])
+    assert [row[0].text for row in report.table.rows] == ["base", "random", "majority"]
+    assert report.sentences == ()
+
+
+def test_predictions_that_do_not_match_are_not_compared_and_said_so(run_folder: Path) -> None:
+    path = run_folder / "evaluation" / "adapted" / "predictions" / "mood.eng.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(line for line in lines if '"item": "0"' not in line) + "\n", encoding="utf-8")
+    text = write_report([run_folder]).markdown.read_text(encoding="utf-8")
+    assert (
+        "replay was not compared with its base: mood in eng: the two models were not asked the same items" in text
+    )
+
+
+def test_what_was_dropped_is_told(demo_report: Report) -> None:
+    text = demo_report.markdown.read_text(encoding="utf-8")
+    assert "| corpus · dropped · duplicate | 6 | 6 | 6 |" in text
+    assert "| encoding · truncated prompts | 12 | 12 | 12 |" in text
+    assert "mood was not evaluated in Banjar: nusax/sentiment/banjarese/test.csv does not exist." in text
+    assert "| evaluation · prompts cut to the model's context (after) | 16 | 16 | 16 |" in text
+
+
+def test_planned_and_realised_shares(demo_report: Report) -> None:
+    text = demo_report.markdown.read_text(encoding="utf-8")
+    # Of 6 400 rows 3 200 are replay with 70 tokens each; 1 066 each of three objectives have 40, 60, 35.
+    tokens = 100 * 3200 * 70 / (3200 * 70 + 1066 * (40 + 60 + 35))
+    assert f"| replay | 50.0 | 50.0 | {tokens:.1f} |" in text
+    assert "| no-replay | 0.0 | 0.0 | 0.0 | 0.0 |" in text
+
+
+def test_where_the_files_go(run_folder: Path) -> None:
+    runs = run_folder.parent
+    other = Path(shutil.copytree(run_folder, runs / "second"))
+    assert write_report([run_folder]).html == run_folder / "report.html"
+    assert write_report([run_folder, other]).html == runs / "report.html"
+    named = write_report([run_folder, other], runs / "comparison.html")
+    assert [named.html.name, named.markdown.name, named.json.name] == [
+        "comparison.html",
+        "comparison.md",
+        "comparison.json",
+    ]
+    # A pattern such as runs/* now names the files of earlier reports too.
+    everything = sorted(runs.iterdir())
+    assert len(everything) == 8
+    assert write_report(everything, runs / "out").html == runs / "out" / "report.html"
+
+
+def test_names_that_collide_are_told_apart(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, "base"), write_run(tmp_path, "base", folder="again", seed=3)]
+    names = [row[0].text for row in write_report(folders).table.rows]
+    assert names[:3] == ["base", "base (2)", "base (3)"]
+
+
+def test_no_folder() -> None:
+    with pytest.raises(RunFolderError, match=r"no run folder was given: name at least one"):
+        write_report([])
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"nowhere is not a folder\. A run folder is what"):
+        write_report([tmp_path / "nowhere"])
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"holds none of config\.yaml, run\.json, log\.jsonl, evaluation"):
+        write_report([tmp_path])
+
+
+def test_a_folder_of_runs(demo_runs: list[Path]) -> None:
+    message = r"holds some\. Name those: instructalign report \S+/mlm \S+/no-replay"
+    with pytest.raises(RunFolderError, match=message):
+        write_report([demo_runs[0].parent])
+
+
+def test_runs_in_different_places_need_a_place_for_the_report(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, "a"), write_run(tmp_path / "else", "b")]
+    with pytest.raises(RunFolderError, match=r"say it with --out"):
+        write_report(folders)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", "{", r"run\.json: cannot be read: Expecting property name"),
+        ("run.json", "[]", r"run\.json: expected names and values, found list"),
+        ("config.yaml", "a: [", r"config\.yaml: cannot be read: while parsing"),
+        ("log.jsonl", '{"step": 1}\nnope\n', r"log\.jsonl:2: not JSON"),
+        ("evaluation/base/scores.json", "{}", r"scores\.json: expected a list of scores, found dict"),
+        ("evaluation/base/scores.json", '[{"run": "base"}]', r"score 0: not a Score: task, language, .* missing"),
+        (
+            "evaluation/base/predictions/mood.eng.jsonl",
+            '{"task": "mood"}\n',
+            r"mood\.eng\.jsonl:1: not a Prediction: language, prompt, .* missing",
+        ),
+    ],
+)
+def test_broken_files_are_named(run_folder: Path, name: str, content: str, message: str) -> None:
+    (run_folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        write_report([run_folder])
