@@ -13,7 +13,7 @@ from scipy.stats import binomtest, chisquare
 
 from instructalign.config import Entry, InstructionsConfig, LanguagesConfig, NoiseConfig
 from instructalign.errors import DataError
-from instructalign.instructions import InstructionStream, generate, write_instructions
+from instructalign.instructions import InstructionStream, generate, write_instructions, write_stream
 from instructalign.instructions.segment import words
 from instructalign.records import Instruction, ParallelRow
 
@@ -112,6 +112,13 @@ def test_rows_that_lack_languages(having: list[set[str]]) -> None:
     else:
         with pytest.raises(DataError, match="no row of the corpus has"):
             make(corpus, ["mt"])
+
+
+def test_languages_that_are_both_pivot_and_target() -> None:
+    config = InstructionsConfig(objectives={"mt": Entry(name="mt")}, targets=KNOWN)
+    stream = InstructionStream(rows(5), config, LANGUAGES, KNOWN, 1)
+    pairs = Counter((i.source, i.target) for i in generate(stream, stream.epoch))
+    assert pairs == {("eng", "ind"): 5, ("ind", "eng"): 5}
 
 
 def test_the_answer_is_the_clean_sentence() -> None:
@@ -251,3 +258,17 @@ def test_writing(tmp_path: Path) -> None:
         {"role": "user", "content": made.prompt},
         {"role": "assistant", "content": made.answer},
     ]
+
+
+def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instructalign.instructions.write._CHUNK", 7)
+    stream = make(rows(20))
+    write_instructions(tmp_path / "0", generate(stream, 30))
+    seen: list[int] = []
+    assert write_stream(tmp_path / "1", stream, 30, progress=seen.append) == 30
+    assert seen == [7, 14, 21, 28, 30]
+    write_stream(tmp_path / "2", stream, 30, processes=2)
+    write_stream(tmp_path / "3", stream, 30, "messages", processes=3)
+    write_instructions(tmp_path / "4", generate(stream, 30), "messages")
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    assert (tmp_path / "3").read_bytes() == (tmp_path / "4").read_bytes()

@@ -2,7 +2,7 @@
 
 from instructalign.instructions.stream import InstructionStream, generate
 from instructalign.instructions.templates import Template, load_templates, template_sets
-from instructalign.instructions.write import as_record, write_instructions
+from instructalign.instructions.write import as_record, write_instructions, write_stream
 
 __all__ = [
     "InstructionStream",
@@ -12,4 +12,5 @@ __all__ = [
     "load_templates",
     "template_sets",
     "write_instructions",
+    "write_stream",
 ]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice, product
 
 from instructalign.config import InstructionsConfig, LanguagesConfig
 from instructalign.errors import DataError
@@ -13,13 +10,12 @@ from instructalign.instructions.context import Context, Rows
 from instructalign.instructions.noise import Noise
 from instructalign.instructions.objectives import Objective
 from instructalign.instructions.templates import Template, load_templates
+from instructalign.instructions.units import Units
 from instructalign.instructions.weights import Weights
 from instructalign.languages import name_in
 from instructalign.randomness import Draws, digest_key, permuted
-from instructalign.records import Counts, Instruction, ParallelRow
+from instructalign.records import Counts, Instruction
 from instructalign.registry import OBJECTIVES
-
-Pair = tuple[str, str]
 
 _TRIES = 200  # other units, where an objective can make nothing of the one whose turn it is
 
@@ -53,7 +49,7 @@ class InstructionStream:
         seed: int,
     ) -> None:
         targets = config.targets or languages.new
-        self._units = _Units(corpus, pivots, targets)
+        self._units = Units(corpus, pivots, targets)
         self._seed = seed
         self._key = digest_key(seed, "instructions")
         self._context = Context(corpus, Noise(config.noise), seed)
@@ -119,73 +115,6 @@ def make_objective(name: str, options: Mapping[str, object]) -> Objective:
     if not isinstance(made, Objective):
         raise TypeError(f"the objective {name!r} is not an instructalign.instructions.objectives.Objective")
     return made
-
-
-class _Units:
-    """All (row, source, target) there are, by number, without a list of them."""
-
-    def __init__(self, corpus: Rows, pivots: Sequence[str], new: Sequence[str]) -> None:
-        self._corpus = corpus
-        self.counts = Counts()
-        self._patterns: list[list[Pair]] = []
-        # Pattern of each row and the running sum of units; left empty as long as all rows have the same
-        # languages, as in FLORES, where a division finds the row.
-        self._pattern_of = array("I")
-        self._ends = array("Q")
-        known: dict[frozenset[str], int] = {}
-        wanted = frozenset([*pivots, *new])
-        total = 0
-        for number, row in enumerate(corpus):
-            have = frozenset(code for code in wanted & row.texts.keys() if row.texts[code].strip())
-            if have not in known:
-                known[have] = len(known)
-                pairs = [(a, b) for a, b in product(pivots, new) if a in have and b in have]
-                self._patterns.append(pairs + [(b, a) for a, b in pairs])
-                if len(known) == 2:
-                    width = len(self._patterns[0])
-                    self._pattern_of.extend([0] * number)
-                    self._ends.extend(width * (before + 1) for before in range(number))
-            total += len(self._patterns[known[have]])
-            if len(known) > 1:
-                self._pattern_of.append(known[have])
-                self._ends.append(total)
-            self._count(have, pivots, new)
-        self.count = total
-        self.directions = list(dict.fromkeys(pair for pattern in self._patterns for pair in pattern))
-        self._check(pivots, new)
-
-    def _count(self, have: frozenset[str], pivots: Sequence[str], new: Sequence[str]) -> None:
-        self.counts.read += 1
-        if have.isdisjoint(pivots):
-            self.counts.drop("no pivot language")
-        elif have.isdisjoint(new):
-            self.counts.drop("no new language")
-        else:
-            self.counts.kept += 1
-
-    def _check(self, pivots: Sequence[str], new: Sequence[str]) -> None:
-        if not self.counts.read:
-            raise DataError("the corpus is empty: there is no row to make instructions from.")
-        reached = {code for pattern in self._patterns for pair in pattern for code in pair}
-        missing = [code for code in new if code not in reached]
-        if missing:
-            found = sorted({code for row in islice(self._corpus, 1000) for code in row.texts})
-            raise DataError(
-                f"languages.new or instructions.targets: no row of the corpus has {', '.join(missing)} together with a pivot "
-                f"({', '.join(pivots)}). The corpus has: {', '.join(found) or 'no text'}. Add a corpus with "
-                f"these languages, or take them out."
-            )
-
-    def __getitem__(self, number: int) -> tuple[ParallelRow, str, str]:
-        if not self._ends:
-            pattern = self._patterns[0]
-            at, place = divmod(number, len(pattern))
-        else:
-            at = bisect_right(self._ends, number)
-            pattern = self._patterns[self._pattern_of[at]]
-            place = number - (self._ends[at - 1] if at else 0)
-        source, target = pattern[place]
-        return self._corpus[at], source, target
 
 
 class _Named:

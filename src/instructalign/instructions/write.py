@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from instructalign.files import write_jsonl
+from instructalign.files import atomic, json_line, write_jsonl
+from instructalign.instructions.stream import InstructionStream, generate
 from instructalign.records import Instruction
+
+_CHUNK = 5_000  # examples that a process makes at a time
 
 Form = Literal["plain", "messages"]
 
@@ -39,3 +44,61 @@ def write_instructions(path: Path, instructions: Iterable[Instruction], form: Fo
     """Writes instructions as JSON lines, all or nothing, and returns how many."""
     records: Iterator[dict[str, Any]] = (as_record(instruction, form) for instruction in instructions)
     return write_jsonl(path, records)
+
+
+def write_stream(
+    path: Path,
+    stream: InstructionStream,
+    count: int,
+    form: Form = "plain",
+    *,
+    processes: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Writes the first examples of a stream as JSON lines, all or nothing, and returns how many.
+
+    Args:
+        path: the file.
+        stream: where the examples come from.
+        count: how many.
+        form: see `as_record`.
+        processes: how many make them; the file is the same for any number.
+        progress: called now and then with the number written so far.
+    """
+    starts = range(0, count, _CHUNK)
+    with atomic(path) as file:
+        for start, lines in zip(starts, _chunks(stream, count, starts, form, processes), strict=True):
+            file.write(lines)
+            if progress is not None:
+                progress(min(start + _CHUNK, count))
+    return count
+
+
+def _chunks(
+    stream: InstructionStream, count: int, starts: Iterable[int], form: Form, processes: int
+) -> Iterator[bytes]:
+    if processes == 1:
+        yield from (_lines(stream, count, form, start) for start in starts)
+        return
+    # Forked, the processes share the corpus; where there is no fork, each gets a copy.
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    pool = multiprocessing.get_context(method).Pool(processes, _keep, (stream, count, form))
+    with pool:
+        yield from pool.imap(_kept_lines, starts)
+
+
+def _lines(stream: InstructionStream, count: int, form: Form, start: int) -> bytes:
+    number = min(_CHUNK, count - start)
+    return b"".join([json_line(as_record(each, form)) for each in generate(stream, number, start)])
+
+
+_make: Callable[[int], bytes]  # of a worker process: the lines of the chunk that begins there
+
+
+def _keep(stream: InstructionStream, count: int, form: Form) -> None:
+    global _make  # a worker serves one stream, which is too large to be sent with each chunk
+    _make = partial(_lines, stream, count, form)
+
+
+def _kept_lines(start: int) -> bytes:
+    return _make(start)
