@@ -72,11 +72,12 @@ def evaluated(runs: Iterable[Run]) -> list[Evaluated]:
 def _outcomes(model: Evaluated) -> dict[str, list[Outcome]]:
     """A model's outcomes by task, one a language."""
     found: dict[str, list[Outcome]] = {}
-    for task, predictions in model.predictions.items():
+    for task in unique(score.task for score in model.scores):
         by_language: dict[str, list[Prediction]] = {}
-        for prediction in predictions:
+        for prediction in model.predictions.get(task, ()):
             by_language.setdefault(prediction.language, []).append(prediction)
-        found[task] = [outcome_of(each) for each in by_language.values()]
+        if by_language:
+            found[task] = [outcome_of(each) for each in by_language.values()]
     return found
 
 

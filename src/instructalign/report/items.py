@@ -49,7 +49,7 @@ def confusion(title: str, predictions: Sequence[Prediction]) -> Table | None:
             for predicted, share in zip(labels, shares, strict=True)
         )
         lines.append((Cell(gold, foreign=True), *cells))
-    columns = (Column("right ↓ predicted →", numeric=False), *(Column(label) for label in labels))
+    columns = (Column("Right", numeric=False), *(Column(label) for label in labels))
     return Table(title, columns, tuple(lines))
 
 

@@ -11,7 +11,7 @@ from instructalign.report.collect import Run
 from instructalign.report.content import Block, Cell, Code, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.outcome import Facts
 from instructalign.report.plots import Curve, curves, shares
-from instructalign.report.tables import unique
+from instructalign.report.tables import headline, unique
 
 UNITS = {"rows": "rows", "tokens": "tokens", "loss_tokens": "loss tokens"}
 DROPS = ("corpus", "replay", "encoding")  # blocks of run.json that count what was read and dropped
@@ -143,21 +143,25 @@ def _numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 def again(facts: Facts) -> Section | None:
     """How to get the same numbers: command, versions, configuration, signatures."""
     blocks: list[Block] = [Fold(run.name, found) for run in facts.runs if (found := tuple(_recipe(run)))]
-    signatures = unique((row.task, row.metric, row.signature) for row in facts.rows if row.signature)
-    if signatures:
-        rows = tuple((Cell(s), Cell(t), Cell(m)) for s, t, m in _joined(signatures))
-        columns = tuple(Column(title, numeric=False) for title in ("Signature", "Task", "Metrics"))
-        table = Table("Numbers with the same signature are comparable.", columns, rows)
-        blocks.append(Fold("Signatures", (table,)))
+    if signatures := _signatures(facts):
+        blocks.append(Fold("Signatures", (signatures,)))
     return Section("How to get these numbers again", "reproduce", blocks) if blocks else None
 
 
-def _joined(signatures: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Signatures with their task and all metrics that carry them."""
-    metrics: dict[tuple[str, str], list[str]] = {}
-    for task, metric, signature in signatures:
-        metrics.setdefault((signature, task), []).append(metric)
-    return [(signature, task, ", ".join(names)) for (signature, task), names in metrics.items()]
+def _signatures(facts: Facts) -> Table | None:
+    """What each number of the main table measured; the rows by language have theirs in report.json."""
+    found = {
+        (row.run, row.task, row.group): row.signature
+        for row in facts.rows
+        if row.signature and not row.language and row.metric == headline(facts.rows, row.task)
+    }
+    rows = tuple(
+        (Cell(f"{run}, {group}", task, foreign=True), Cell(signature))
+        for (run, task, group), signature in found.items()
+    )
+    columns = (Column("Number", numeric=False), Column("Signature", numeric=False, wide=True))
+    caption = "Numbers are comparable where all but the model is the same. Every row's signature: report.json."
+    return Table(caption, columns, rows) if rows else None
 
 
 def _recipe(run: Run) -> Iterator[Block]:
@@ -172,7 +176,7 @@ def _recipe(run: Run) -> Iterator[Block]:
     ]
     rows = tuple((Cell(str(name)), Cell(_plain(value))) for name, value in facts if value is not None)
     if rows:
-        yield Table("Seed, model, versions; times in seconds.", (Column("What", numeric=False), Column("")), rows)
+        yield Table("Seed, model, versions; times in seconds.", (Column("What", numeric=False), Column("Value")), rows)
     if run.config_text:
         yield Paragraph("Configuration:")
         yield Code(run.config_text)

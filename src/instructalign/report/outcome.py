@@ -55,7 +55,7 @@ class Facts:
     @property
     def tasks(self) -> list[str]:
         """The tasks that were scored."""
-        return unique(row.task for row in self.rows)
+        return unique(row.task for row in self.rows if row.language or row.group in GROUPS)
 
 
 def result(facts: Facts) -> Section | None:
@@ -115,11 +115,8 @@ def _scaled(value: float | None) -> float | None:
 
 def heat(facts: Facts) -> Section | None:
     """Languages against runs, a table for each task."""
-    tables = [heat_map(facts.rows, task, facts.label) for task in facts.tasks]
-    blocks: list[Block] = []
-    for task, table in zip(facts.tasks, tables, strict=True):
-        if table is not None and len(table.columns) > 1:
-            blocks += [Paragraph(task), table] if len(facts.tasks) > 1 else [table]
+    found = (heat_map(facts.rows, task, facts.label) for task in facts.tasks)
+    blocks = [table for table in found if table is not None]
     return Section("Languages and runs", "heat-map", blocks) if blocks else None
 
 
@@ -200,15 +197,13 @@ def _all(model: Evaluated) -> list[Prediction]:
 def _shift_table(facts: Facts, title: str, shifts: Sequence[Shift]) -> Table:
     columns = (
         Column("Item", numeric=False, wide=True),
-        Column("Language", numeric=False),
         Column("Right", numeric=False),
         Column("Chosen", "before → after", numeric=False),
-        Column("P(right)", "before → after, %"),
+        Column("P(right), %", "before → after"),
     )
     rows = tuple(
         (
             Cell(facts.text(s.task, s.language, s.item) or s.item, _item_note(facts, s), foreign=True),
-            Cell(facts.label(s.language), foreign=True),
             Cell(s.gold, foreign=True),
             Cell(f"{s.predicted_before} → {s.predicted_after}", foreign=True),
             Cell(f"{100 * s.before:.0f} → {100 * s.after:.0f}"),
@@ -219,10 +214,9 @@ def _shift_table(facts: Facts, title: str, shifts: Sequence[Shift]) -> Table:
 
 
 def _item_note(facts: Facts, shift: Shift) -> str:
-    parts = [shift.task] if len(facts.tasks) > 1 else []
-    if facts.text(shift.task, shift.language, shift.item):
-        parts.append(f"item {shift.item}")
-    return ", ".join(parts)
+    known = facts.text(shift.task, shift.language, shift.item)
+    parts = [shift.task if len(facts.tasks) > 1 else "", f"item {shift.item}" if known else ""]
+    return ", ".join(filter(None, [*parts, facts.label(shift.language)]))
 
 
 def translations(facts: Facts) -> Section | None:

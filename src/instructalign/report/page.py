@@ -84,7 +84,7 @@ def _table(table: Table) -> Html:
     rows = []
     for i, row in enumerate(table.rows):
         group = table.groups[i] if i < len(table.groups) else ""
-        starts = i > 0 and i < len(table.groups) and group != table.groups[i - 1]
+        starts = group != "quiet" and 0 < i < len(table.groups) and group != table.groups[i - 1]
         classes = [name for name, wanted in (("starts", starts), ("quiet", group == "quiet")) if wanted]
         cells = [_row_heading(row[0], group)]
         cells += [_cell(cell, column) for cell, column in zip(row[1:], table.columns[1:], strict=True)]
@@ -111,7 +111,7 @@ def _row_heading(cell: Cell, group: str) -> Html:
 
 
 def _cell(cell: Cell, column: Column) -> Html:
-    classes = ["number" if column.numeric else ""]
+    classes = ["number" if column.numeric else "", "wide" if column.wide else ""]
     style = None
     if cell.shade:
         classes.append("better" if cell.shade > 0 else "worse")

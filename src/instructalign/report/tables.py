@@ -138,9 +138,8 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
         line += [_heat(by_place.get((language, run)), None if is_base(run) else base) for run in runs]
         lines.append(tuple(line))
     columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
-    words = (
-        f"{METRIC_WORDS.get(metric, metric)} × 100 by language; below it, and as colour, the change against base."
-    )
+    name = METRIC_WORDS.get(metric, metric)
+    words = f"{name} × 100 on {task} by language; below it, and as colour, the change against base."
     return Table(words, columns, tuple(lines), tuple(languages.values()))
 
 
