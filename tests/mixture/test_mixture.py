@@ -128,6 +128,11 @@ def test_hub_layout_is_read_in_streaming_mode(tmp_path: Path) -> None:
     assert [row.prompt for row in rows] == ["q0", "q1", "q2", "q3"]
 
 
+def test_files_of_a_type_are_read_without_a_data_set_around_them(tmp_path: Path) -> None:
+    file = write(tmp_path / "merged.jsonl", [{"inputs": f"q{i}", "targets": "a"} for i in range(10)])
+    assert len(list(read_hub(name="json", data_files=str(file), scan=None))) == 10
+
+
 def test_hub_name_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         list(read_hub(name=str(tmp_path / "nowhere")))

@@ -49,17 +49,20 @@ def read_hub(
     task: str = "task",
     language: str = "lang",
     languages: list[str] | None = None,
-    scan: int = 200_000,
+    scan: int | None = 200_000,
     streaming: bool = True,
 ) -> Iterator[Instruction]:
     """Past instruction data from a data set on the Hub, such as xP3.
 
     Args:
-        name: the data set, or a local folder in the Hub's layout.
-        subset: the data set's configuration (xP3: the language, `en`).
+        name: the data set, a local folder in the Hub's layout, or a file type (`json`, `parquet`) whose
+            files `data_files` names. xP3 needs the last: its repository holds a loading script, which
+            `datasets` refuses, but its files can be read as they are.
+        subset: the data set's configuration.
         split, revision, data_files: as in `datasets.load_dataset`.
         prompt, answer, task, language, languages: as in `read_jsonl`.
-        scan: how many examples from the start to choose from; xP3's English part alone has tens of millions.
+        scan: how many examples from the start to choose from, since xP3's English part alone has tens of
+            millions; null for all, in one pass.
         streaming: read over the network as needed; otherwise download first.
 
     Raises:

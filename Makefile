@@ -1,0 +1,36 @@
+# `make demo` and `make test` set up what they need; nothing has to be done before.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(READY)  ## the whole pipeline offline: a base model adapted three ways, one table, report.html
+	$(BIN)/instructalign demo --out runs/demo
+
+test: $(READY)  ## the default test suite
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(READY)  ## the slow tests too
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+bench: $(READY)  ## our speed beside the peers', in one run each; takes a while
+	$(BIN)/python benchmarks/generate.py
+	$(BIN)/python benchmarks/evaluate.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# torch first and pinned, so that no other package's range picks another build of it.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
