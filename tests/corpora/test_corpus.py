@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
+import io
+import multiprocessing
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instructalign.config import Entry
@@ -31,9 +34,15 @@ def ids(part: Corpus) -> list[str]:
     return [row.id for row in part]
 
 
-@settings(deadline=None)
-@given(ROWS)
-def test_a_store_gives_back_what_was_put_in(rows: list[ParallelRow]) -> None:
+@pytest.fixture(params=["in memory", "in a file"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "in a file":
+        monkeypatch.setattr("instructalign.corpora.store._IN_MEMORY", 0)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS)
+def test_a_store_gives_back_what_was_put_in(place: None, rows: list[ParallelRow]) -> None:
     store = RowStore(iter(rows))
     assert list(store) == rows == [store[i] for i in range(len(rows))] == store[:]
     assert store.languages == {code for row in rows for code in row.texts}
@@ -44,6 +53,23 @@ def test_a_store_gives_back_what_was_put_in(rows: list[ParallelRow]) -> None:
     for index in (len(rows), -len(rows) - 1):
         with pytest.raises(IndexError):
             store[index]
+
+
+def test_forked_processes_read_one_file_at_a_time_of_their_own(place: None) -> None:
+    store = RowStore(ParallelRow(str(i), {"eng": f"e{i}", "ind": f"i{i}" * 50}) for i in range(2000))
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        found = pool.map(store.__getitem__, range(2000), chunksize=500)
+    assert found == list(store)
+
+
+def test_a_full_disk_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
+    with pytest.raises(DataError, match=r"cannot be kept in .*: No space left on device\. .*set TMPDIR"):
+        RowStore([ParallelRow("1", {"eng": "e", "ind": "i"})])
 
 
 @settings(deadline=None)

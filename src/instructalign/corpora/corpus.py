@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
+from instructalign.corpora.clean import Removed
 from instructalign.corpora.store import Selection
 from instructalign.errors import DataError
 from instructalign.randomness import digest_key
@@ -19,13 +20,19 @@ class Corpus:
         rows: any sequence of rows; not copied.
         counts: what was read and dropped.
         languages: the languages in the rows, where they are known; found by going through the rows otherwise.
+        removed: what each filter took out, by its name.
     """
 
     def __init__(
-        self, rows: Sequence[ParallelRow], counts: Counts, languages: Iterable[str] | None = None
+        self,
+        rows: Sequence[ParallelRow],
+        counts: Counts,
+        languages: Iterable[str] | None = None,
+        removed: Mapping[str, Removed] | None = None,
     ) -> None:
         self.rows = rows
         self.counts = counts
+        self.removed = dict(removed or {})
         if languages is None:
             languages = {code for row in rows for code in row.texts}
         self.languages: tuple[str, ...] = tuple(sorted(set(languages)))

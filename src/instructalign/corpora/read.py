@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from instructalign.config import Entry, FilterConfig
+from instructalign.corpora.clean import Cleaner, cleaning
 from instructalign.corpora.corpus import Corpus
-from instructalign.corpora.store import RowStore
+from instructalign.corpora.duplicates import find_exact, find_near
+from instructalign.corpora.store import RowStore, Selection
 from instructalign.errors import DataError
 from instructalign.languages import canonical
 from instructalign.records import Counts, ParallelRow
 from instructalign.registry import FORMATS
 
-if TYPE_CHECKING:
-    from instructalign.config import Entry
 
-
-def read_corpora(entries: Sequence[Entry], languages: Sequence[str]) -> Corpus:
-    """Reads corpora one behind the other into one.
+def read_corpora(entries: Sequence[Entry], languages: Sequence[str], filter: FilterConfig | None = None) -> Corpus:
+    """Reads corpora one behind the other into one, and cleans it.
 
     A row's id gets the name of its corpus before it (`flores200/dev-0001`), so that ids of two corpora are
     never taken for each other: the label given to it, or the name of its file or folder. Corpora of one label
@@ -26,29 +25,40 @@ def read_corpora(entries: Sequence[Entry], languages: Sequence[str]) -> Corpus:
 
     Args:
         entries: the corpora of a configuration.
-        languages: the languages wanted; text in others is not read.
+        languages: the languages wanted, the known ones first; text in others is not read.
+        filter: which rows to keep; all by default.
 
     Raises:
         DataError: a file is wrong, nothing is left of a corpus, or no corpus has text in one of the languages.
     """
     wanted = list(dict.fromkeys(map(canonical, languages)))
     counts = Counts()
-    store = RowStore(_rows(entries, wanted, counts))
+    with cleaning(filter or FilterConfig(preset="none")) as cleaner:
+        store = RowStore(_rows(entries, wanted, counts, cleaner))
+        rows = _without_duplicates(store, counts, cleaner)
     absent = [code for code in wanted if code not in store.languages]
     if absent:
+        taken = ", ".join(f"{name} {removed.texts}" for name, removed in cleaner.removed.items())
         raise DataError(
             f"no corpus has text in {', '.join(absent)}. Languages found: "
-            f"{', '.join(sorted(store.languages))}. Add a corpus, or take the language out of the configuration."
+            f"{', '.join(sorted(store.languages)) or 'none'}. Add a corpus, or take the language out of the "
+            f"configuration.{f' Texts taken out by filters: {taken}.' if taken else ''}"
         )
-    return Corpus(store, counts, store.languages)
+    return Corpus(rows, counts, store.languages, cleaner.removed)
 
 
-def _rows(entries: Sequence[Entry], languages: Sequence[str], total: Counts) -> Iterator[ParallelRow]:
+def _rows(
+    entries: Sequence[Entry], languages: Sequence[str], total: Counts, cleaner: Cleaner
+) -> Iterator[ParallelRow]:
     for entry, name in zip(entries, corpus_names(entries), strict=True):
         counts = Counts()
-        for row in FORMATS.get(entry.name)(languages, counts, **entry.options):
-            counts.kept += 1
-            yield ParallelRow(f"{name}/{row.id}", row.texts)
+        for read in FORMATS.get(entry.name)(languages, counts, **entry.options):
+            row, reason = cleaner.clean(ParallelRow(f"{name}/{read.id}", read.texts))
+            if row is None:
+                counts.drop(reason)
+            else:
+                counts.kept += 1
+                yield row
         if not counts.kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
             raise DataError(
@@ -56,6 +66,23 @@ def _rows(entries: Sequence[Entry], languages: Sequence[str], total: Counts) -> 
                 f"{f', all dropped: {reasons}' if reasons else ''}."
             )
         total.add(counts)
+
+
+def _without_duplicates(rows: RowStore, counts: Counts, cleaner: Cleaner) -> Sequence[ParallelRow]:
+    find = {"exact": find_exact, "near": find_near}.get(cleaner.duplicates)
+    if find is None:
+        return rows
+    doubled: set[int] = set()
+    for index, likeness in find(rows):
+        doubled.add(index)
+        code, text = next(iter(rows[index].texts.items()))
+        cleaner.remove("duplicates", rows[index].id, code, text, likeness)
+    if not doubled:
+        return rows
+    cleaner.removed["duplicates"].rows = len(doubled)
+    counts.drop("duplicates", len(doubled))
+    counts.kept -= len(doubled)
+    return Selection(rows, (i for i in range(len(rows)) if i not in doubled))
 
 
 def corpus_names(entries: Sequence[Entry]) -> list[str]:

@@ -1,30 +1,28 @@
-"""Rows in little memory: packed into a temporary file and mapped into memory, found by offset."""
+"""Rows in little memory: packed, in a temporary file where they are many, found by offset."""
 
 from __future__ import annotations
 
 import marshal
-import mmap
+import os
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any, overload
+from typing import Any, overload
 
 from instructalign.errors import DataError
 from instructalign.records import ParallelRow
 
-# Pages of the map count as the process's own once they are read. In a large store they are let go after so
-# many reads (the operating system still has them); a read brings in 64 KiB at most.
-_SMALL = 128 << 20
-_FORGET_AFTER = 2048
+_IN_MEMORY = 128 << 20
+"""Bytes of packed rows up to which a store is kept in memory."""
 
 
 class RowStore(Sequence[ParallelRow]):
-    """A sequence of rows that keeps their text out of the process's memory.
+    """A sequence of rows that keeps the text of a large corpus out of the process's memory.
 
-    A row takes 8 bytes of memory, and its UTF-8 text in a temporary file (in the folder TMPDIR) that is mapped
-    into memory; reading one takes about two microseconds. The file has no name, so that nothing is left
-    behind whatever happens. Forked processes share it; one that is started otherwise (a spawned worker) gets
-    a copy.
+    A row takes 8 bytes of memory and its UTF-8 text; the text of a large store lies in a temporary file (in
+    the folder TMPDIR). Reading a row takes two microseconds, four from the file. The file has no name, so
+    that nothing is left behind whatever happens. Forked processes share it; one that is started otherwise (a
+    spawned worker) gets a copy.
 
     Args:
         rows: stored in this order; consumed once.
@@ -35,20 +33,37 @@ class RowStore(Sequence[ParallelRow]):
 
     def __init__(self, rows: Iterable[ParallelRow]) -> None:
         self._offsets = array("Q", [0])
-        self._reads = 0
+        self._file = tempfile.TemporaryFile(prefix="instructalign-")  # noqa: SIM115 (closed by __del__)
         numbers: dict[tuple[str, ...], int] = {}
-        with tempfile.TemporaryFile(prefix="instructalign-") as file:
-            end = 0
-            for row in rows:
-                codes = tuple(row.texts)
-                number = numbers.setdefault(codes, len(numbers))
-                # marshal is the fastest packing that Python has. Its format may change between versions,
-                # which does not matter here: the file lives no longer than the process.
-                end += _write(file, marshal.dumps((row.id, number, *row.texts.values())))
-                self._offsets.append(end)
-            _write(file, None)
-            self._data: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if end else b""
+        end = 0
+        for row in rows:
+            codes = tuple(row.texts)
+            number = numbers.setdefault(codes, len(numbers))
+            # marshal is the fastest packing that Python has. Its format may change between versions, which
+            # does not matter here: the file lives no longer than the process.
+            end += self._write(marshal.dumps((row.id, number, *row.texts.values())))
+            self._offsets.append(end)
+        self._write(b"", flush=True)
         self._languages = list(numbers)
+        self._data: bytes | None = None
+        if end <= _IN_MEMORY or not hasattr(os, "pread"):
+            self._file.seek(0)
+            self._data = self._file.read()
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def _write(self, data: bytes, flush: bool = False) -> int:
+        try:
+            written = self._file.write(data)
+            if flush:
+                self._file.flush()
+        except OSError as error:
+            raise DataError(
+                f"the corpus cannot be kept in {tempfile.gettempdir()}: {error.strerror}. Free some space, or "
+                "set TMPDIR to a folder on a larger disk."
+            ) from None
+        return written
 
     @property
     def languages(self) -> set[str]:
@@ -69,11 +84,14 @@ class RowStore(Sequence[ParallelRow]):
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} is outside a corpus of {len(self)}")
-        self._reads += 1
-        if self._reads % _FORGET_AFTER == 0 and len(self._data) > _SMALL:
-            self._data.madvise(mmap.MADV_DONTNEED)
         start, end = self._offsets[index], self._offsets[index + 1]
-        id, number, *texts = marshal.loads(self._data[start:end])
+        if self._data is not None:
+            packed = self._data[start:end]
+        else:
+            # Not seek and read, which forked processes would do to one another; not a memory map, whose pages
+            # would count as the process's own.
+            packed = os.pread(self._file.fileno(), end - start, start)
+        id, number, *texts = marshal.loads(packed)
         return ParallelRow(id, dict(zip(self._languages[number], texts, strict=True)))
 
     def __iter__(self) -> Iterator[ParallelRow]:
@@ -81,17 +99,6 @@ class RowStore(Sequence[ParallelRow]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RowStore, (list(self),)
-
-
-def _write(file: IO[bytes], data: bytes | None) -> int:
-    """Writes data, or what is still in the buffer where it is None."""
-    try:
-        return file.flush() or 0 if data is None else file.write(data)
-    except OSError as error:
-        raise DataError(
-            f"the corpus cannot be kept in {tempfile.gettempdir()}: {error.strerror}. Free some space, or set "
-            "TMPDIR to a folder on a larger disk."
-        ) from None
 
 
 class Selection(Sequence[ParallelRow]):
