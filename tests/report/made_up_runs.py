@@ -73,7 +73,7 @@ def write_evaluation(folder: Path, tasks: Mapping[str, list[Prediction]], run: s
             return f"task:{task}|languages:{codes}|n:{len(some[0].items)}|model:{model}|version:0.1.0"
 
         scores += score_outcomes(outcomes, GROUPS, run, Bootstrap(200, 42), sign)
-    write_json(folder / "scores.json", [asdict(score) for score in scores])
+    write_json(folder / "scores.json", {"scores": [asdict(score) for score in scores]})
     left_out = {"bjn": "nusax/sentiment/banjarese/test.csv does not exist"}
     manifest = {"model": {"name": model, "hash": model}, "tasks": {t: {"left_out": left_out} for t in tasks}}
     write_json(folder / "predictions" / "manifest.json", manifest)

@@ -221,8 +221,12 @@ def test_runs_in_different_places_need_a_place_for_the_report(tmp_path: Path) ->
         ("run.json", "[]", r"run\.json: expected names and values, found list"),
         ("config.yaml", "a: [", r"config\.yaml: cannot be read: while parsing"),
         ("log.jsonl", '{"step": 1}\nnope\n', r"log\.jsonl:2: not JSON"),
-        ("evaluation/base/scores.json", "{}", r"scores\.json: expected a list of scores, found dict"),
-        ("evaluation/base/scores.json", '[{"run": "base"}]', r"score 0: not a Score: task, language, .* missing"),
+        ("evaluation/base/scores.json", "{}", r'scores\.json: expected a list under "scores"\. Delete it'),
+        (
+            "evaluation/base/scores.json",
+            '{"scores": [{"run": "base"}]}',
+            r"score 0: not a Score: task, language, .* missing",
+        ),
         (
             "evaluation/base/predictions/mood.eng.jsonl",
             '{"task": "mood"}\n',

@@ -139,11 +139,9 @@ def _read_evaluated(folder: Path, name: str) -> Evaluated | None:
     path = folder / "scores.json"
     if not path.is_file():
         return None
-    scores = _read(path, json.loads)
+    scores = _read_object(path, json.loads).get("scores")
     if not isinstance(scores, list):
-        raise DataError(
-            f"{path}: expected a list of scores, found {type(scores).__name__}. Delete it and evaluate again."
-        )
+        raise DataError(f'{path}: expected a list under "scores". Delete it and evaluate again.')
     predictions: dict[str, list[Prediction]] = {}
     for file in sorted((folder / "predictions").glob("*.jsonl")):
         for number, line in read_jsonl(file):
@@ -177,17 +175,15 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    value = _read(path, parse) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        value = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected names and values, found {type(value).__name__}.")
     return value
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _unlike(runs: Sequence[Run]) -> list[Run]:
