@@ -247,12 +247,12 @@ def test_near_duplicates_ignore_case_and_marks_but_not_other_sentences() -> None
 class Identifier:
     """Stands in for a fastText model that hears Javanese wherever there is an o."""
 
-    def get_labels(self) -> list[str]:
-        return ["__label__jav_Latn", "__label__ind_Latn", "__label__und_Latn"]
+    labels = ("__label__jav_Latn", "__label__ind_Latn", "__label__und_Latn")
 
     def predict(self, text: str, k: int) -> tuple[Sequence[str], Sequence[float]]:
         share = 0.9 if "o" in text else 0.2
-        return self.get_labels()[:2], [share, 1 - share]
+        shares = (share, 1 - share, 0.0)
+        return (self.labels, shares) if k == -1 else (self.labels[:2], shares[:2])
 
 
 def test_language_identification(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

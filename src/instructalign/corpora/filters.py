@@ -97,7 +97,7 @@ def score_language_by(model: Path) -> Score:
         loaded: Any = fasttext.load_model(str(model))
     except (ValueError, OSError) as error:
         raise DataError(f"{model}: not a fastText model that can be read ({error}).") from None
-    labels = {label: _language_of(label) for label in loaded.get_labels()}
+    labels = {label: _language_of(label) for label in loaded.predict("a", k=-1)[0]}
     known = set(labels.values())
 
     def score(text: str, language: str) -> float:
