@@ -21,7 +21,7 @@ from instructalign.report.content import Cell, Column, Table
 from instructalign.report.items import confusion, gold_probability, most_changed
 from instructalign.report.markdown import escape, table_markdown
 from instructalign.report.markup import raw, tag
-from instructalign.report.plots import Change, Curve, curves, dumbbells, shorten, signed, spread
+from instructalign.report.plots import Change, Curve, curves, dumbbells, scatter, shorten, signed, spread
 from instructalign.report.words import verdicts
 
 MOOD = predictions("mood", REPLAY, 1)
@@ -140,6 +140,15 @@ def test_plots_have_no_colour_of_their_own_and_say_what_they_show() -> None:
 def test_a_colour_as_a_name_stays_a_name() -> None:
     name = "#010105; font-family: x; 1.23456"
     assert "#010105; font-fa…" in dumbbells("r", [Change(name, "L1", 1, 2)], (0, 9)).svg
+
+
+def test_points_of_the_scatter_have_their_names() -> None:
+    points = [("left", 0.0, 0.0), ("right", 9.0, 4.0), ("the same as right", 9.0, 4.0)]
+    svg = scatter("t", points, "").svg
+    found = dict(re.findall(r'<text style="[^"]*" x="[\d.]+" y="([\d.]+)">([a-z][a-z ]+)</text>', svg))
+    places = {name: float(y) for y, name in found.items()}
+    assert {name for name, _, _ in points} <= set(places)
+    assert abs(places["right"] - places["the same as right"]) > 10  # so that neither covers the other
 
 
 def test_text_of_a_plot_is_escaped() -> None:

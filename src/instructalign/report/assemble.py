@@ -80,7 +80,7 @@ def assemble(folders: Sequence[Path]) -> Assembled:
         page=render_page(title, subtitle, found),
         markdown=render_markdown(title, subtitle, found),
         rows=rows + baselines,
-        sentences=[f"{run} {text}" for run, text in verdicts(rows)],
+        sentences=[f"{run} {text}" for run, text in verdicts(rows)[: outcome.SAID]],
         table=main_table(rows + baselines, facts.best),
         runs=[{"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs],
     )
@@ -151,7 +151,8 @@ def _correlation(rows: Sequence[Score]) -> str:
 def _subtitle(run: Run, label: Callable[[str], str]) -> str:
     """What the runs are about, in a line."""
     languages = _mapping(run.config, "languages")
-    parts = [str(_mapping(run.config, "model").get("base", ""))]
+    base = str(_mapping(run.config, "model").get("base", ""))
+    parts = [Path(base).name if Path(base).is_absolute() else base]
     for key in ("known", "new", "related"):
         names = ", ".join(label(str(code)) for code in languages.get(key) or [])
         parts += [f"{key}: {names}"] if names else []

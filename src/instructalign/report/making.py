@@ -23,7 +23,7 @@ def training(facts: Facts) -> Section | None:
     if not drawn:
         return None
     values = [value for _, lines in drawn for line in lines for value in line.values]
-    limits = (min(0.0, *values), _ceiling(values))
+    limits = (_floor(values), _ceiling(values))
     panels = Panels(tuple(curves(name, lines, limits) for name, lines in drawn))
     text = (
         "Loss in nats per counted token: all of training strong, single objectives and held-out instructions thin."
@@ -49,6 +49,12 @@ def _curves(run: Run) -> list[Curve]:
 
 def _finite(line: Mapping[str, Any], name: str) -> bool:
     return all(isinstance(line.get(key), (int, float)) and math.isfinite(line[key]) for key in ("step", name))
+
+
+def _floor(values: Sequence[float]) -> float:
+    """Where the axis begins: at 0, unless all values lie so far above it that their course would not show."""
+    low, high = min(values), max(values)
+    return low - 0.1 * (high - low) if low < 0 or 2 * low > high else 0.0
 
 
 def _ceiling(values: Sequence[float]) -> float:
@@ -176,7 +182,9 @@ def _recipe(run: Run) -> Iterator[Block]:
     ]
     rows = tuple((Cell(str(name)), Cell(_plain(value))) for name, value in facts if value is not None)
     if rows:
-        yield Table("Seed, model, versions; times in seconds.", (Column("What", numeric=False), Column("Value")), rows)
+        yield Table(
+            "Seed, model, versions; times in seconds.", (Column("What", numeric=False), Column("Value")), rows
+        )
     if run.config_text:
         yield Paragraph("Configuration:")
         yield Code(run.config_text)

@@ -11,7 +11,7 @@ from instructalign.report.collect import Evaluated, Run
 from instructalign.report.compare import evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.items import Shift, confusion, most_changed
-from instructalign.report.plots import Change, dumbbells, scatter
+from instructalign.report.plots import Change, dumbbells, scatter, shorten
 from instructalign.report.tables import (
     GAIN,
     GROUPS,
@@ -24,7 +24,9 @@ from instructalign.report.tables import (
 )
 from instructalign.report.words import verdicts
 
+SAID = 6  # sentences of the result at most; the tables have the rest
 SHOWN = 10  # items whose prediction changed most, each way
+LONGEST = 280  # characters shown of an item's text
 FEWEST_POINTS = 3  # below this a correlation says nothing
 
 
@@ -62,7 +64,7 @@ def result(facts: Facts) -> Section | None:
     """The answer: a sentence, and the main table."""
     if not facts.rows:
         return None
-    said = [Paragraph(text, lead=i == 0, name=run) for i, (run, text) in enumerate(verdicts(facts.rows))]
+    said = [Paragraph(text, lead=i == 0, name=run) for i, (run, text) in enumerate(verdicts(facts.rows)[:SAID])]
     said += [Paragraph(reason) for reason in facts.refused]
     blocks: list[Block] = [*said, main_table([*facts.rows, *facts.baselines], facts.best)]
     if gains := gains_table(facts.rows):
@@ -199,11 +201,11 @@ def _shift_table(facts: Facts, title: str, shifts: Sequence[Shift]) -> Table:
         Column("Item", numeric=False, wide=True),
         Column("Right", numeric=False),
         Column("Chosen", "before → after", numeric=False),
-        Column("P(right), %", "before → after"),
+        Column("P(right)", "%, before → after"),
     )
     rows = tuple(
         (
-            Cell(facts.text(s.task, s.language, s.item) or s.item, _item_note(facts, s), foreign=True),
+            Cell(shorten(_item_text(facts, s) or s.item, LONGEST), _item_note(facts, s), foreign=True),
             Cell(s.gold, foreign=True),
             Cell(f"{s.predicted_before} → {s.predicted_after}", foreign=True),
             Cell(f"{100 * s.before:.0f} → {100 * s.after:.0f}"),
@@ -213,9 +215,12 @@ def _shift_table(facts: Facts, title: str, shifts: Sequence[Shift]) -> Table:
     return Table(title, columns, rows)
 
 
+def _item_text(facts: Facts, shift: Shift) -> str:
+    return facts.text(shift.task, shift.language, shift.item)
+
+
 def _item_note(facts: Facts, shift: Shift) -> str:
-    known = facts.text(shift.task, shift.language, shift.item)
-    parts = [shift.task if len(facts.tasks) > 1 else "", f"item {shift.item}" if known else ""]
+    parts = [shift.task if len(facts.tasks) > 1 else "", f"item {shift.item}" if _item_text(facts, shift) else ""]
     return ", ".join(filter(None, [*parts, facts.label(shift.language)]))
 
 

@@ -117,23 +117,32 @@ def scatter(title: str, points: Sequence[tuple[str, float, float]], note: str) -
         axes.axvline(0, color=RULE, linewidth=1)
         axes.plot([x for _, x, _ in points], [y for *_, y in points], "o", color=GROUPS["L3"], markersize=8)
         axes.margins(0.18)
-        middle = sum(axes.get_xlim()) / 2
-        for label, x, y in points:
-            left = x > middle
-            axes.annotate(
-                shorten(label, 20),
-                (x, y),
-                (-8 if left else 8, 7),
-                textcoords="offset points",
-                ha="right" if left else "left",
-                color=INK,
-            )
+        _label_points(axes, points)
         axes.set_xlabel("gain on L2, points")
         axes.set_ylabel("gain on L3, points")
 
     words = "; ".join(f"{label}: L2 {signed(x)}, L3 {signed(y)}" for label, x, y in points)
     description = f"{note} {words}."
     return Figure(title, draw_svg(draw, 270, description, left=52, right=10, bottom=44), description)
+
+
+def _label_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Writes names towards the middle, moved apart where they would lie on one another."""
+    low, high = axes.get_ylim()
+    middle = sum(axes.get_xlim()) / 2
+    for offset, align in ((8, "left"), (-8, "right")):
+        side = [point for point in points if (point[1] > middle) == (offset < 0)]
+        places = spread([y for *_, y in side], 0.065 * (high - low))
+        for (label, x, _), y in zip(side, places, strict=True):
+            axes.annotate(
+                shorten(label, 24),
+                (x, y),
+                (offset, 0),
+                textcoords="offset points",
+                ha=align,
+                va="center",
+                color=INK,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,10 @@ def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = (
     return Table(_caption(rows, list(metrics.values()), bool(best)), tuple(columns), tuple(lines), tuple(kinds))
 
 
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def gains_table(rows: Sequence[Score]) -> Table | None:
     """What training changed, a row a run, with the paired intervals; None where nothing was compared."""
     found = {
@@ -100,8 +104,8 @@ def _number(row: Score | None, best: bool) -> Cell:
 def _caption(rows: Sequence[Score], metrics: Sequence[str], bold: bool) -> str:
     names = unique(METRIC_WORDS.get(metric, metric) for metric in metrics)
     parts = [f"{' / '.join(names)} × 100, mean over prompts and the languages of a group"]
-    counts = {group: unique(row.n for row in rows if row.group == group and row.n) for group in GROUPS}
-    sizes = [f"{group} {' or '.join(map(str, found))}" for group, found in counts.items() if found]
+    counts = {group: [row.n for row in rows if row.group == group and row.n] for group in GROUPS}
+    sizes = [f"{group} {_span(min(found), max(found))}" for group, found in counts.items() if found]
     if sizes:
         parts.append(f"test items: {', '.join(sizes)}")
     if any(row.low is not None for row in rows):

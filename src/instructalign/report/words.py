@@ -14,7 +14,7 @@ _VERDICTS = {
     "L2": (
         "learned the new languages",
         "got worse at the new languages",
-        "gained nothing measurable on the new ones",
+        "gained nothing measurable on the new languages",
     ),
     "L1": (
         "even gained on the known ones",
