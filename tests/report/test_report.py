@@ -81,6 +81,15 @@ def test_best_is_bold_only_where_the_paired_test_supports_it(demo_report: Report
     assert not [column for _, column in bold if column in ("L1", "Forgetting")]
 
 
+def test_the_run_that_forgets_less_is_best_though_the_base_forgets_nothing(
+    demo_runs: list[Path], tmp_path: Path
+) -> None:
+    table = write_report(demo_runs[:2], tmp_path).table
+    bold = {(row[0].text, table.columns[i].title) for row in table.rows for i, c in enumerate(row) if c.best}
+    assert ("replay", "Forgetting") in bold
+    assert not {column for _, column in bold if column == "L1"}
+
+
 def test_runs_that_are_level_have_no_best(tmp_path: Path) -> None:
     folders = [write_run(tmp_path, name, BASE, seed=seed) for seed, name in enumerate(("a", "b"))]
     table = write_report(folders).table
@@ -136,6 +145,14 @@ def test_a_run_that_was_only_evaluated_before_training(run_folder: Path) -> None
     report = write_report([run_folder])
     assert [row[0].text for row in report.table.rows] == ["base", "random", "majority"]
     assert report.sentences == ()
+
+
+def test_the_folder_of_a_single_evaluation_is_a_row(run_folder: Path, demo_runs: list[Path]) -> None:
+    single = run_folder / "evaluation" / "adapted"
+    single = single.rename(run_folder.parent / "bloomz")
+    report = write_report([single, demo_runs[2]], run_folder.parent)
+    assert [row[0].text for row in report.table.rows] == ["bloomz", "base", "mlm", "random", "majority"]
+    assert [sentence.split()[0] for sentence in report.sentences] == ["mlm"]
 
 
 def test_predictions_that_do_not_match_are_not_compared_and_said_so(run_folder: Path) -> None:
@@ -198,7 +215,9 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"holds none of config\.yaml, run\.json, log\.jsonl, evaluation"):
+    with pytest.raises(
+        RunFolderError, match=r"holds none of config\.yaml, run\.json, log\.jsonl, scores\.json, evaluation"
+    ):
         write_report([tmp_path])
 
 

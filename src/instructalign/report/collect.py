@@ -16,7 +16,7 @@ from instructalign.records import Prediction, Score
 from instructalign.report.tables import BASELINES
 
 BASE = "base"
-CONTENTS = ("config.yaml", "run.json", "log.jsonl", "evaluation")
+CONTENTS = ("config.yaml", "run.json", "log.jsonl", "scores.json", "evaluation")
 
 T = TypeVar("T")
 
@@ -114,7 +114,8 @@ def _read_run(folder: Path) -> Run:
         config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
         log=tuple(_lines(folder / "log.jsonl")),
         base=_read_evaluated(folder / "evaluation" / "base", BASE),
-        adapted=_read_evaluated(folder / "evaluation" / "adapted", name),
+        # What `instructalign evaluate` wrote for a single model is a run that was not trained.
+        adapted=_read_evaluated(folder / "evaluation" / "adapted", name) or _read_evaluated(folder, name),
     )
 
 
@@ -123,7 +124,7 @@ def _check_folder(folder: Path) -> None:
         raise RunFolderError(f"{folder} is not a folder. A run folder is what `instructalign run` writes.")
     if any((folder / name).exists() for name in CONTENTS):
         return
-    inner = sorted(child for child in folder.iterdir() if any((child / name).exists() for name in CONTENTS[:3]))
+    inner = sorted(child for child in folder.iterdir() if any((child / name).exists() for name in CONTENTS[:4]))
     if inner:
         raise RunFolderError(
             f"{folder} is not a run folder but holds some. "

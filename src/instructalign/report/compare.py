@@ -128,14 +128,16 @@ def _best(
 ) -> Iterator[tuple[str, str, str]]:
     """The cells of one task that paired intervals put before every other cell of their column."""
     models = {model.name: model for model in evaluated(runs) if task in outcomes[model.name]}
-    bases = {run.base.name for run in runs if run.base is not None}
     for group in GROUPS:
         values = {name: _value(model, task, group) for name, model in models.items()}
         if winner := _winner(values, group, models, task, outcomes, bootstrap):
             yield winner, task, group
-    # Forgetting compares runs only, and only runs that started from the same base.
-    adapted = {name: _value(model, task, "L1") for name, model in models.items() if name not in bases}
-    if len(bases) == 1 and (winner := _winner(adapted, "L1", models, task, outcomes, bootstrap)):
+    # Forgetting compares runs only, and only where all of them started from one base.
+    pairs = [(run.base.name, run.adapted.name) for run in runs if run.base and run.adapted]
+    trained = {name: _value(models[name], task, "L1") for _, name in pairs if name in models}
+    if len({base for base, _ in pairs}) == 1 and (
+        winner := _winner(trained, "L1", models, task, outcomes, bootstrap)
+    ):
         yield winner, task, FORGETTING
 
 

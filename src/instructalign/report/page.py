@@ -96,7 +96,7 @@ def _table(table: Table) -> Html:
         tag("tbody", rows),
     )
     # A table wider than the screen scrolls by itself; with a keyboard too.
-    return tag("div", inner, class_="scroll", role="region", aria_label=table.caption, tabindex=0)
+    return tag("div", inner, class_="scroll", role="group", aria_label=table.caption, tabindex=0)
 
 
 def _heading(column: Column) -> Html:

@@ -138,7 +138,7 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
         base = next(
             (by_place[language, run] for run in runs if (language, run) in by_place and is_base(run)), None
         )
-        line = [Cell(label(language), foreign=True)]
+        line = [Cell(label(language), GROUPS.get(languages[language], ""), foreign=True)]
         line += [_heat(by_place.get((language, run)), None if is_base(run) else base) for run in runs]
         lines.append(tuple(line))
     columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
