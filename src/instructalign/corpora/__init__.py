@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from instructalign.corpora.contamination import ItemIndex, ItemText, check_corpus, check_texts
 from instructalign.corpora.corpus import Corpus
 from instructalign.corpora.read import read_corpora
 
-__all__ = ["Corpus", "read_corpora"]
+__all__ = ["Corpus", "ItemIndex", "ItemText", "check_corpus", "check_texts", "read_corpora"]
