@@ -45,7 +45,8 @@ def build_data(config: Config) -> Data:
 
 def read_rows(config: Config) -> tuple[Corpus, Corpus]:
     """The parallel rows of a configuration: those to train on, and those held out by sentence id."""
-    rows = read_corpora(config.corpora, list(dict.fromkeys([*config.pivots, *config.targets])))
+    languages = list(dict.fromkeys([*config.pivots, *config.targets]))
+    rows = read_corpora(config.corpora, languages, config.filter)
     return rows.split(config.instructions.heldout, config.seed)
 
 
