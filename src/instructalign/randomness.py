@@ -1,8 +1,8 @@
 """Random numbers that are functions of (seed, what for, index) and of nothing else.
 
 No generator is carried from one example to the next, so example i is the same whoever asks for it, in
-whatever order, in whatever process. A hash (BLAKE2b) gives the bits: the same on every platform and with
-every version of every library.
+whatever order, in whatever process. Hashes (BLAKE2b, and SHAKE where many numbers are wanted at once) give the
+bits: the same on every platform and with every version of every library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, MutableSequence, Sequence
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import blake2b, shake_128
 from math import isqrt
 from struct import Struct
 from typing import TypeVar
@@ -18,7 +18,6 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _LONG = Struct("<8Q").unpack  # one digest as 8 words of 64 bits
-_SHORT = 16  # the same digest as words of 32 bits
 _UNIT = 1.0 / (1 << 53)
 
 
@@ -49,21 +48,17 @@ class Draws:
         """A whole number, uniform over 0 … 2**64 - 1."""
         at = self._at
         if at == 8:
-            self._words = _LONG(self._digest())
+            self._words = _LONG(blake2b(self._prefix + self._block.to_bytes(8, "little")).digest())
+            self._block += 1
             at = 0
         self._at = at + 1
         return int(self._words[at])
 
     def many(self, count: int) -> Sequence[int]:
-        """At least `count` whole numbers, uniform over 0 … 2**32 - 1; quicker than one at a time."""
-        blocks = -(-count // _SHORT)
-        data = self._digest() if blocks == 1 else b"".join([self._digest() for _ in range(blocks)])
-        return _shorts(blocks)(data)
-
-    def _digest(self) -> bytes:
+        """`count` whole numbers, uniform over 0 … 2**32 - 1; quicker than one at a time."""
         block = self._block
         self._block = block + 1
-        return blake2b(self._prefix + block.to_bytes(8, "little")).digest()
+        return _shorts(count)(shake_128(self._prefix + block.to_bytes(8, "little")).digest(4 * count))
 
     def uniform(self) -> float:
         """A real number, uniform over [0, 1)."""
@@ -92,9 +87,9 @@ class Draws:
             items[i], items[j] = items[j], items[i]
 
 
-@lru_cache(maxsize=64)
-def _shorts(blocks: int) -> Callable[[bytes], tuple[int, ...]]:
-    return Struct(f"<{blocks * _SHORT}I").unpack
+@lru_cache(maxsize=1024)
+def _shorts(count: int) -> Callable[[bytes], tuple[int, ...]]:
+    return Struct(f"<{count}I").unpack
 
 
 class Permutation:

@@ -43,47 +43,43 @@ class Noise:
             if operation == "infill":
                 self._infill(pieces, draws)
             elif operation == "delete":
-                pieces = self._delete(pieces, draws)
+                self._delete(pieces, draws)
             elif operation == "permute":
                 _permute(pieces, draws)
             else:
-                pieces = self._span(pieces, draws)
+                self._span(pieces, draws)
         return "".join(pieces)
 
     def _infill(self, pieces: list[str], draws: Draws) -> None:
         """Each unit becomes the mask with the configured probability."""
         hit, mask = self._hit, self.mask
         units = pieces[1::2]
-        pieces[1::2] = [mask if x < hit else unit for x, unit in zip(draws.many(len(units)), units, strict=False)]
+        pieces[1::2] = [mask if x < hit else unit for x, unit in zip(draws.many(len(units)), units, strict=True)]
 
-    def _delete(self, pieces: list[str], draws: Draws) -> list[str]:
+    def _delete(self, pieces: list[str], draws: Draws) -> None:
         """Each unit goes with the configured probability, and the space before it; one always stays."""
         count = len(pieces) // 2
-        gone = [x < self._hit for x in draws.many(count)[:count]]
-        if all(gone) and gone:
-            gone[draws.below(count)] = False
-        kept = pieces[:1]
-        for unit, gap, goes in zip(pieces[1::2], pieces[2::2], gone, strict=True):
-            if goes:
-                kept[-1] = kept[-1].rstrip() + gap
-            else:
-                kept += (unit, gap)
-        if gone and gone[0]:
-            kept[0] = kept[0].lstrip()
-        return kept
+        hit = self._hit
+        gone = [i for i, x in enumerate(draws.many(count)) if x < hit]
+        if gone and len(gone) == count:
+            del gone[draws.below(count)]
+        for i in reversed(gone):
+            pieces[2 * i : 2 * i + 3] = [pieces[2 * i].rstrip() + pieces[2 * i + 2]]
+        if gone and gone[0] == 0:
+            pieces[0] = pieces[0].lstrip()
 
-    def _span(self, pieces: list[str], draws: Draws) -> list[str]:
+    def _span(self, pieces: list[str], draws: Draws) -> None:
         """Runs of units, with what stands inside a run, become one mask each."""
         kept = pieces[:1]
         begin, masked = self._hit, False
-        for unit, gap, x in zip(pieces[1::2], pieces[2::2], draws.many(len(pieces) // 2), strict=False):
+        for unit, gap, x in zip(pieces[1::2], pieces[2::2], draws.many(len(pieces) // 2), strict=True):
             if masked and x < self._go_on:
                 kept[-1] = gap
                 continue
             masked = x < (self._restart if masked else begin)
             begin = self._begin
             kept += (self.mask if masked else unit, gap)
-        return kept
+        pieces[:] = kept
 
 
 def _permute(pieces: list[str], draws: Draws) -> None:

@@ -28,6 +28,8 @@ class Weights:
 
     def cumulative(self, k: int) -> Sequence[float]:
         """The running sums of the weights at example k."""
+        if len(self._starts) == 1:
+            return self._sums[0]
         stage = bisect_right(self._starts, k) - 1
         if not self._linear or stage + 1 == len(self._starts):
             return self._sums[stage]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Literal
 
 from typing_extensions import override
@@ -14,7 +14,7 @@ from instructalign.randomness import Draws
 from instructalign.records import ParallelRow
 
 _CANDIDATES = 16  # among which a hard negative is chosen
-_TRIES = 64  # random ones, before all rows are gone through
+_TRIES = 64  # rows drawn at random, before all are gone through
 
 
 class XSS(Objective):
@@ -40,58 +40,53 @@ class XSS(Objective):
             return {"first": first, "second": second}, "yes"
         if self.negatives == "paper":
             return {"first": context.noise(first, draws), "second": context.noise(second, draws)}, "no"
-        others = _others(row, source, target, draws, context)
         if self.negatives == "random":
-            return {"first": first, "second": next(others)}, "no"
-        return {"first": first, "second": _hardest(second, others)}, "no"
+            return {"first": first, "second": _another(row, source, target, draws, context)}, "no"
+        others = [_another(row, source, target, draws, context) for _ in range(_CANDIDATES)]
+        return {"first": first, "second": _nearest(second, others)}, "no"
 
 
-def _others(row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Iterator[str]:
-    """Sentences in the target language that are no translation of the row's; without end.
+def _another(row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> str:
+    """A sentence in the target language that is no translation of the row's.
 
-    A row that says the same on either side (a repeated sentence, or another translation of it) is none.
+    A row that says the same on either side (a repeated sentence, or another translation of it) has none.
 
     Raises:
-        DataError: there is no such sentence.
+        DataError: no row has one.
     """
     corpus = context.corpus
-    same_source, same_target = _fold(row.texts[source]), _fold(row.texts[target])
+    first, second = row.texts[source], row.texts[target]
 
-    def other(index: int) -> str | None:
-        texts = corpus[index].texts
+    def other(number: int) -> str:
+        texts = corpus[number].texts
         text = texts.get(target, "")
-        folded = _fold(text)
-        if not folded or folded == same_target or _fold(texts.get(source, "")) == same_source:
-            return None
-        return text
+        return "" if _same(text, second) or _same(texts.get(source, ""), first) else text
 
-    while True:
-        for _ in range(_TRIES):
-            text = other(draws.below(len(corpus)))
-            if text is not None:
-                yield text
-                break
-        else:
-            start = draws.below(len(corpus))
-            found = (other((start + step) % len(corpus)) for step in range(len(corpus)))
-            text = next((text for text in found if text is not None), None)
-            if text is None:
-                raise DataError(
-                    f"xss needs a second sentence in {target} to compare with, but all rows say the same "
-                    f"({row.texts[target][:60]!r}). Add rows, or leave xss out of instructions.objectives."
-                )
-            yield text
+    for _ in range(_TRIES):
+        if text := other(draws.below(len(corpus))):
+            return text
+    start = draws.below(len(corpus))
+    for step in range(len(corpus)):
+        if text := other((start + step) % len(corpus)):
+            return text
+    raise DataError(
+        f"xss needs a second sentence in {target} to compare with, but all rows say the same "
+        f"({second[:60]!r}). Add rows, or leave xss out of instructions.objectives."
+    )
 
 
-def _hardest(text: str, others: Iterator[str]) -> str:
+def _nearest(text: str, others: Sequence[str]) -> str:
     own = set(map(str.casefold, words(text)))
 
     def likeness(other: str) -> tuple[float, float]:
         theirs = set(map(str.casefold, words(other)))
         return len(own & theirs) / (len(own | theirs) or 1), -abs(len(other) - len(text))
 
-    return max((next(others) for _ in range(_CANDIDATES)), key=likeness)
+    return max(others, key=likeness)
 
 
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split())
+def _same(one: str, other: str) -> bool:
+    """Whether two texts differ in case and spaces at most."""
+    if one.lstrip()[:1].casefold()[:1] != other.lstrip()[:1].casefold()[:1]:
+        return False  # which spares most pairs the whole comparison
+    return one.casefold().split() == other.casefold().split()
