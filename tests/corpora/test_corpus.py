@@ -104,9 +104,9 @@ def test_another_seed_holds_other_sentences_out() -> None:
 
 def test_split_counts_and_languages() -> None:
     rows = [ParallelRow(str(i), {"eng": "e", "ind" if i % 2 else "jav": "x"}) for i in range(10)]
-    train, test = Corpus(rows, Counts(10, 10)).split(1, 0)
-    assert train.counts == Counts(10, 9, {"held out": 1})
-    assert test.counts == Counts(10, 1, {"kept for training": 9})
+    train, test = Corpus(rows, Counts(12, 10, {"empty": 2})).split(1, 0)
+    assert train.counts == Counts(12, 9, {"empty": 2, "held out": 1})
+    assert test.counts == Counts(12, 1, {"empty": 2, "kept for training": 9})
     assert train.languages == ("eng", "ind", "jav")
     assert len(test.languages) == 2
 

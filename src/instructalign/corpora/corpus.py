@@ -76,9 +76,11 @@ class Corpus:
     def _take(self, sides: bytes, side: int, reason: str) -> Corpus:
         """The rows of one side; those of the other count as dropped for the reason."""
         rows = Selection(self.rows, (i for i, value in enumerate(sides) if value == side))
-        counts = Counts(len(self.rows), len(rows), {reason: len(self.rows) - len(rows)})
+        counts = Counts(self.counts.read, len(rows), dict(self.counts.dropped))
+        counts.drop(reason, len(self.rows) - len(rows))
         # A large side has every language; only a small one needs to be looked through.
-        return Corpus(rows, counts, self.languages if len(rows) > 100_000 else None)
+        languages = self.languages if len(rows) > 100_000 else None
+        return Corpus(rows, counts, languages, self.removed)
 
 
 def _hash(id: str, key: bytes) -> bytes:
