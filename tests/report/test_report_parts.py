@@ -254,14 +254,31 @@ def test_colours_have_contrast() -> None:
             assert contrast(page, colour) >= 4.5, (page, colour)  # WCAG 2.2, 1.4.3
 
 
+def test_shaded_cells_have_contrast() -> None:
+    style = files("instructalign.report").joinpath("style.css").read_text(encoding="utf-8")
+    names = ("page", "ink", "better", "worse", "deep")
+    themes = list(zip(*(re.findall(rf"--{name}: ([^;]+);", style) for name in names), strict=True))
+    assert len(themes) == 3
+    for page, ink, better, worse, deep in themes:
+        for shade in (better, worse):
+            full = float(deep) * np.array([int(part) for part in shade.split(",")])
+            below = full + (1 - float(deep)) * 255 * parts_of(page)
+            assert contrast("#" + "".join(f"{round(part):02x}" for part in below), ink) >= 4.5, (shade, ink)
+
+
 def contrast(one: str, other: str) -> float:
     """WCAG's contrast ratio of two colours."""
     low, high = sorted(map(luminance, (one, other)))
     return (high + 0.05) / (low + 0.05)
 
 
-def luminance(colour: str) -> float:
+def parts_of(colour: str) -> np.ndarray:
+    """Red, green and blue of a colour, each from 0 to 1."""
     digits = colour[1:] if len(colour) == 7 else "".join(2 * c for c in colour[1:])
-    parts = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+    return np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+
+
+def luminance(colour: str) -> float:
+    parts = parts_of(colour)
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])

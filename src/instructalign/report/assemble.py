@@ -13,8 +13,8 @@ from instructalign.evaluation.tasks import Task, load_task, read_items, source_o
 from instructalign.languages import english_name
 from instructalign.records import Score
 from instructalign.report import making, outcome
-from instructalign.report.collect import Run, collect
-from instructalign.report.compare import compare, evaluated
+from instructalign.report.collect import Run, collect, evaluated
+from instructalign.report.compare import compare
 from instructalign.report.content import Section, Table
 from instructalign.report.markdown import render_markdown
 from instructalign.report.page import render_page

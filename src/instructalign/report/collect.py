@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +91,12 @@ def collect(folders: Sequence[Path]) -> list[Run]:
     return _share_base(joined)
 
 
+def evaluated(runs: Iterable[Run]) -> list[Evaluated]:
+    """Every evaluated model once, each base before the runs that started from it."""
+    models = [model for run in runs for model in (run.base, run.adapted) if model is not None]
+    return list({model.name: model for model in models}.values())
+
+
 def _share_base(runs: Sequence[Run]) -> list[Run]:
     """Gives a run without a base of its own the one that another run of the same base model has."""
     by_model = {_base_model(run): run.base for run in runs if run.base is not None}
@@ -163,12 +170,19 @@ def _read_evaluated(folder: Path, name: str) -> Evaluated | None:
 
 def _record(kind: type[T], line: Any, where: str) -> T:
     """A record of a kind from a dictionary, which may hold more keys than the record has."""
-    described = fields(kind)  # type: ignore[arg-type]
-    needed = [f.name for f in described if f.default is MISSING and f.default_factory is MISSING]
+    needed, allowed = _keys(kind)
     missing = [name for name in needed if not isinstance(line, dict) or name not in line]
     if missing:
         raise DataError(f"{where}: not a {kind.__name__}: {', '.join(missing)} missing.")
-    return kind(**{f.name: line[f.name] for f in described if f.name in line})
+    return kind(**{name: line[name] for name in allowed if name in line})
+
+
+@cache
+def _keys(kind: type) -> tuple[list[str], list[str]]:
+    """The keys that a record needs, and those that it may have."""
+    described = fields(kind)
+    needed = [f.name for f in described if f.default is MISSING and f.default_factory is MISSING]
+    return needed, [f.name for f in described]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

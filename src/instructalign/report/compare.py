@@ -16,7 +16,7 @@ from instructalign.evaluation.significance import (
     outcome_of,
 )
 from instructalign.records import Prediction, Score
-from instructalign.report.collect import Evaluated, Run
+from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.tables import FORGETTING, GAIN, GROUPS, headline, unique
 
 
@@ -61,12 +61,6 @@ def compare(runs: Sequence[Run], rounds: int = 1000, seed: int = 0) -> Compariso
     for task in tasks:
         found.best.update(_best(task, runs, outcomes, bootstrap))
     return found
-
-
-def evaluated(runs: Iterable[Run]) -> list[Evaluated]:
-    """Every evaluated model once, each base before the runs that started from it."""
-    models = [model for run in runs for model in (run.base, run.adapted) if model is not None]
-    return list({model.name: model for model in models}.values())
 
 
 def _outcomes(model: Evaluated) -> dict[str, list[Outcome]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from instructalign.records import Prediction, Score
-from instructalign.report.collect import Evaluated, Run
-from instructalign.report.compare import evaluated
+from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.items import Shift, confusion, most_changed
 from instructalign.report.plots import Change, dumbbells, scatter, shorten
@@ -243,7 +243,6 @@ def translations(facts: Facts) -> Section | None:
     return Section("Translation samples", "translations", blocks) if blocks else None
 
 
-def _direction(facts: Facts, sample: object) -> str:
-    get = getattr(sample, "get", lambda *_: "")
-    codes = [str(get(key, "")) for key in ("source", "target")]
+def _direction(facts: Facts, sample: Mapping[str, Any]) -> str:
+    codes = [str(sample.get(key, "")) for key in ("source", "target")]
     return " → ".join(facts.label(code) for code in codes if code)
