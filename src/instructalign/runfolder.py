@@ -22,7 +22,8 @@ PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "dat
 def open_folder(folder: Path, config: Config) -> None:
     """Makes a run's folder, or checks that an existing one is of the same configuration.
 
-    What evaluation does may differ: it is checked where results are reused.
+    A folder in which nothing was trained yet takes the new configuration over. What evaluation does may
+    differ in any case: it is checked where results are reused.
 
     Raises:
         RunFolderError: the folder holds another run, or something that is no run.
@@ -41,7 +42,7 @@ def open_folder(folder: Path, config: Config) -> None:
     before = yaml.safe_load(saved.read_text(encoding="utf-8"))
     after = yaml.safe_load(config.to_yaml())
     changed = [key for key in differences(before, after) if not _is_free(key)]
-    if changed:
+    if changed and any((folder / name).exists() for name in ("checkpoints", "model")):
         raise RunFolderError(
             f"{folder} holds a run of another configuration; different: {', '.join(changed[:8])}. "
             "Give another folder with --out, or remove this one."

@@ -81,7 +81,8 @@ def test_seam_follows_the_whole_text() -> None:
 
 def test_chat_template_wraps_the_prompt_and_the_answer_follows() -> None:
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+    turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}<a>{% endif %}"
     chat = Codec(tokenizer, False, chat=True, system_prompt="be kind")
     prompt, answer = chat.pair("hello", "yes")
     assert tokenizer.decode(prompt) == "<system>be kind<user>hello<a>"

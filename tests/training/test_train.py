@@ -195,7 +195,7 @@ def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_run_whose_labels_are_all_masked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from instructalign.training import batch
 
-    monkeypatch.setattr(batch, "fit", lambda prompt, answer, end, length: (prompt[:length], []))
+    monkeypatch.setattr(batch, "fit", lambda prompt, answer, end, length, first=None: (prompt[:length], []))
     with pytest.raises(TrainingError, match="every label would be masked"):
         train(configure(tmp_path), tmp_path / "run")
 

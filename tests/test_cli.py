@@ -1,0 +1,179 @@
+"""The command line as a user meets it: outputs, exit codes, and errors without a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from instructalign.cli import main
+from tiny import save_tiny
+
+COMMANDS = ["demo", "init", "validate", "preview", "generate", "train", "evaluate", "report", "run"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: its exit code and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(*arguments: object, folder: Path | None = None) -> Done:
+    """Runs the command line in this process, as the installed command would."""
+    out, err, argv, here = io.StringIO(), io.StringIO(), sys.argv, Path.cwd()
+    code = 0
+    try:
+        os.chdir(folder or here)
+        sys.argv = ["instructalign", *map(str, arguments)]
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = argv
+        os.chdir(here)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a user would have it: a corpus, past data, a task of their own, a model, a configuration."""
+    folder = tmp_path_factory.mktemp("project")
+    save_tiny(folder / "model")
+    rows = [f"the food is good {i}\tpanganane enak {i}" for i in range(12)]
+    (folder / "corpus.tsv").write_text("English\tJavanese\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    past = [{"inputs": f"is {i} a number?", "targets": "yes"} for i in range(6)]
+    (folder / "past.jsonl").write_text("".join(json.dumps(line) + "\n" for line in past), encoding="utf-8")
+    for code in ("eng", "jav"):
+        items = "".join(f"{i},text {i},{'good' if i % 2 else 'bad'}\n" for i in range(8))
+        (folder / f"reviews-{code}.csv").write_text(f"id,text,label\n{items}", encoding="utf-8")
+    task = {
+        "name": "reviews",
+        "title": "Reviews",
+        "source": "ours",
+        "licence": "CC0",
+        "data": {"format": "csv", "path": "reviews-{name}.csv"},
+        "fields": {"id": "id", "text": "text", "label": "label"},
+        "languages": {"eng": "eng", "jav": "jav"},
+        "labels": {"good": {"eng": "good"}, "bad": {"eng": "bad"}},
+        "prompts": {"en-1": {"language": "eng", "prompt": "{text}\nGood or bad?"}},
+    }
+    (folder / "reviews.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    config = {
+        "model": {"base": "model"},
+        "languages": {"known": ["eng"], "new": ["jav"]},
+        "corpora": [{"format": "tsv", "path": "corpus.tsv", "columns": {"eng": "English", "jav": "Javanese"}}],
+        "instructions": {"heldout": 3},
+        "replay": {"source": {"format": "jsonl", "path": "past.jsonl"}, "size": 4},
+        "training": {"steps": 3, "batch_size": 4, "log_every": 1, "learning_rate": 1e-3, "report_to": []},
+        "evaluation": {"tasks": ["reviews.yaml"], "data": "."},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str) -> None:
+    done = call(command, "--help")
+    assert done.returncode == 0
+    assert f"instructalign {command}" in done.stdout.split("Example:")[1]
+
+
+def test_run_does_everything_and_again_does_nothing(project: Path) -> None:
+    done = call("run", "config.yaml", "--out", "run", folder=project)
+    assert done.returncode == 0, done.stderr
+    run = project / "run"
+    for name in ("config.yaml", "run.json", "log.jsonl", "report.md", "report.html", "report.json"):
+        assert (run / name).is_file(), name
+    for side in ("base", "adapted"):
+        assert (run / "evaluation" / side / "scores.json").is_file()
+        assert list((run / "evaluation" / side / "predictions").glob("*.jsonl"))
+    assert "L1" in done.stdout
+    assert "L2" in done.stdout
+    rows = json.loads((run / "report.json").read_text(encoding="utf-8"))["rows"]
+    keys = {"run", "task", "language", "group", "metric", "value", "low", "high", "n", "signature"}
+    assert set(rows[0]) == keys
+    before = (run / "model" / "model.safetensors").stat().st_mtime_ns
+    report = (run / "report.json").read_bytes()
+    again = call("run", "config.yaml", "--out", "run", folder=project)
+    assert again.returncode == 0, again.stderr
+    assert (run / "model" / "model.safetensors").stat().st_mtime_ns == before
+    assert (run / "report.json").read_bytes() == report
+
+
+def test_generate_is_the_same_twice_and_a_prefix_of_more(project: Path) -> None:
+    for name, count in (("a.jsonl", 20), ("b.jsonl", 20), ("c.jsonl", 50)):
+        done = call("generate", "config.yaml", "--count", count, "--out", name, folder=project)
+        assert done.returncode == 0, done.stderr
+    first, second, longer = ((project / name).read_bytes() for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
+    assert first == second
+    assert longer.startswith(first)
+    record = json.loads(first.splitlines()[0])
+    assert list(record) == ["prompt", "answer", "objective", "source", "target", "row"]
+    call("generate", "config.yaml", "--count", 3, "--out", "m.jsonl", "--format", "messages", folder=project)
+    messages = json.loads((project / "m.jsonl").read_text(encoding="utf-8").splitlines()[0])["messages"]
+    assert [turn["role"] for turn in messages] == ["user", "assistant"]
+
+
+def test_preview_marks_what_carries_the_loss(project: Path) -> None:
+    done = call("preview", "config.yaml", "-n", 4, "--step", 2, folder=project)
+    assert done.returncode == 0, done.stderr
+    assert "#8" in done.stdout
+    assert done.stdout.count("⟦") == 4
+    assert "</s>⟧" in done.stdout
+
+
+def test_evaluate_any_model(project: Path) -> None:
+    done = call("evaluate", "model", "--config", "config.yaml", "--out", "scores", folder=project)
+    assert done.returncode == 0, done.stderr
+    assert (project / "scores" / "scores.json").is_file()
+    assert "L1" in done.stdout
+
+
+def test_init_then_validate(tmp_path: Path) -> None:
+    assert call("init", folder=tmp_path).returncode == 0
+    assert "is valid" in call("validate", "instructalign.yaml", folder=tmp_path).stdout
+    again = call("init", folder=tmp_path)
+    assert again.returncode == 1
+    assert "exists already" in again.stderr
+
+
+def test_lists() -> None:
+    assert "nusax_senti" in call("tasks", "ls").stdout
+    assert (
+        "Acehnese" in call("tasks", "show", "nusax_senti").stdout
+        or "ace" in call("tasks", "show", "nusax_senti").stdout
+    )
+    assert "eng" in call("templates", "ls").stdout
+    assert "{noisy}" in call("templates", "show", "ind").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["validate", "no.yaml"], 2, "the file does not exist"),
+        (["validate", "config.yaml", "--set", "training.steps=-1"], 2, "training.steps"),
+        (["validate", "config.yaml", "--set", "evaluation.tasks=[nusax_sent]"], 2, "Did you mean 'nusax_senti'?"),
+        (["train", "config.yaml", "--set", "model.base=./nowhere"], 1, "does not exist"),
+        (["train", "config.yaml", "--set", "corpora.0.path=no.tsv"], 1, "no.tsv does not exist"),
+        (["train", "config.yaml", "--set", "languages.new=[sun]"], 1, "needs two of the languages asked for"),
+        (["report", "model"], 1, "is not a run folder"),
+        (["generate", "config.yaml", "--out", "x.jsonl"], 2, "--count"),
+    ],
+)
+def test_wrong_use_is_explained_without_a_traceback(
+    project: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = call(*arguments, *(["--out", "wrong"] if arguments[0] == "train" else []), folder=project)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert message in done.stderr

@@ -1,0 +1,182 @@
+"""The configuration: strict, all problems at once, each with its path; and the same after a round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from instructalign.config import build_config, load_config, starter
+from instructalign.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def minimal() -> dict[str, Any]:
+    return {
+        "model": {"base": "toy"},
+        "languages": {"known": ["eng"], "new": ["jav"]},
+        "corpora": [{"format": "tsv", "path": "corpus.tsv", "columns": {"eng": "English", "jav": "Javanese"}}],
+        "training": {"steps": 10},
+    }
+
+
+def problems_of(data: Any, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        build_config(data, overrides=overrides)
+    return list(caught.value.problems)
+
+
+def test_minimal_configuration_has_the_papers_defaults(tmp_path: Path) -> None:
+    config = build_config(minimal(), folder=tmp_path)
+    assert (config.seed, config.training.learning_rate, config.training.max_length) == (42, 1e-5, 128)
+    assert list(config.instructions.objectives) == ["tlm", "mt", "xss"]
+    assert config.corpora[0].options["path"] == tmp_path / "corpus.tsv"
+    assert sum(config.instructions.noise.mixture.values()) == pytest.approx(1)
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    data = minimal()
+    data["training"] = {"step": 10, "learning_rate": -1}
+    data["languages"]["new"] = ["javanese-of-the-east"]
+    data["corpora"][0] |= {"pth": "x"}
+    data["instructions"] = {"objectives": {"tml": 1}}
+    found = problems_of(data)
+    for expected in (
+        "training.step: unknown key. Did you mean 'steps'?",
+        "training.steps: missing",
+        "training.learning_rate: input should be greater than 0, found -1",
+        "'javanese-of-the-east' is not a language code",
+        "corpora.0.pth: unknown key. Did you mean 'path'?",
+        "instructions.objectives.tml: unknown objective 'tml'. Did you mean 'tlm'?",
+    ):
+        assert any(expected in problem for problem in found), (expected, found)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"languages": {"known": ["eng"], "new": ["en"]}}, "'eng' stands in both 'known' and 'new'"),
+        ({"languages": {"known": [False], "new": ["jav"]}}, "YAML reads the bare word no as false"),
+        (
+            {"languages": {"known": ["eng"], "new": ["qaa"]}},
+            "private codes need a name: add qaa to languages.names",
+        ),
+        ({"corpora": [{"path": "x"}]}, "corpora.0: needs a format. Available: "),
+        ({"corpora": []}, "corpora: list should have at least 1 item"),
+        ({"instructions": {"pivots": ["jav"]}}, "instructions.pivots: jav is not among languages.known"),
+        (
+            {"instructions": {"objectives": {"mt": 0}}},
+            "instructions.objectives: at least one weight must be above 0",
+        ),
+        ({"instructions": {"objectives": {"xss": {"negatives": "soft"}}}}, "objectives.xss.negatives: "),
+        ({"instructions": {"noise": {"mixture": {"infil": 1}}}}, "Did you mean 'infill'?"),
+        (
+            {"replay": {"source": {"format": "jsonl", "path": "x"}, "size": 5, "share": 0}},
+            "share is 0 but size is 5: no sample would ever be drawn",
+        ),
+        ({"training": {"steps": 5, "strategy": "repaly"}}, "unknown strategy 'repaly'. Did you mean 'replay'?"),
+        ({"training": {"steps": 5, "batch_size": 10, "micro_batch_size": 3}}, "must divide batch_size (10)"),
+        ({"training": {"steps": 5, "prompt_weight": 0.5}}, "prompt_weight has an effect with loss_on: all only"),
+        ({"training": {"steps": 5, "warmup": 9}}, "warmup (9) is longer than the training itself (5 steps)"),
+        (
+            {
+                "replay": {"source": {"format": "jsonl", "path": "x"}},
+                "training": {"steps": 5, "strategy": "none"},
+            },
+            "training.strategy is none but replay.size is 1000",
+        ),
+    ],
+)
+def test_each_problem_says_what_is_wrong_and_where(change: dict[str, Any], message: str) -> None:
+    found = problems_of(minimal() | change)
+    assert any(message in problem for problem in found), found
+
+
+def test_file_that_is_not_there_or_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"the file does not exist; `instructalign init --out .*my\.yaml` writes one"
+    ):
+        load_config(tmp_path / "my.yaml")
+    path = tmp_path / "twice.yaml"
+    path.write_text("seed: 1\nseed: 2\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="the key 'seed' is given twice"):
+        load_config(path)
+    path.write_text("just words", encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected keys such as model: and languages:, found 'just words'"):
+        load_config(path)
+
+
+def test_overrides_reach_every_depth(tmp_path: Path) -> None:
+    config = build_config(
+        minimal(),
+        folder=tmp_path,
+        overrides=["training.steps=7", "corpora.0.path=other.tsv", "languages.new=[jav, sun]", "seed=3"],
+    )
+    assert config.training.steps == 7
+    assert config.corpora[0].options["path"] == tmp_path / "other.tsv"
+    assert config.languages.new == ["jav", "sun"]
+    assert config.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.steps", "expected key.path=value"),
+        ("training.stepz=3", "training.stepz: unknown key. Did you mean 'steps'?"),
+        ("seed.deep.er=3", "leads through 'deep'"),
+        ("training.steps=[1", "is not YAML"),
+    ],
+)
+def test_wrong_overrides(override: str, message: str) -> None:
+    data = minimal() | {"seed": 1}
+    assert any(message in problem for problem in problems_of(data, override))
+
+
+def test_resolved_copy_reads_back_as_the_same(tmp_path: Path) -> None:
+    data = minimal()
+    data["instructions"] = {"objectives": {"xss": {"weight": 2, "negatives": "hard"}, "mt": 1}}
+    data["replay"] = {"source": {"format": "jsonl", "path": "past.jsonl"}, "size": 10}
+    config = build_config(data, folder=tmp_path)
+    path = tmp_path / "elsewhere" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(path) == config
+
+
+def test_starter_is_a_valid_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "instructalign.yaml"
+    path.write_text(starter(), encoding="utf-8")
+    assert load_config(path).training.steps == 5000
+
+
+SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    assert load_config(path).training.batch_size == 32
+
+
+def test_the_papers_recipe_has_the_papers_hyperparameters() -> None:
+    config = load_config(ROOT / "configs" / "paper" / "bloomz-560m.yaml")
+    assert config.model.base == "bigscience/bloomz-560m"
+    training = config.training
+    assert (training.learning_rate, training.steps, training.batch_size, training.max_length) == (
+        1e-5,
+        50_000,
+        32,
+        128,
+    )
+    assert (training.loss_on, training.precision, training.gradient_checkpointing) == ("all", "float16", True)
+    assert config.seed == 42
+    assert config.replay is not None
+    assert (config.replay.size, config.replay.share) == (1000, 0.5)
+    assert config.instructions.objectives["xss"].options["negatives"] == "paper"
+    assert config.instructions.noise.probability == 0.2
+    assert config.targets == ["ind", *config.languages.new]
+    assert len(config.languages.new) == 7
+    plain = yaml.safe_load((ROOT / "configs" / "paper" / "bloomz-560m.yaml").read_text(encoding="utf-8"))
+    assert plain["instructions"]["noise"]["mixture"] == config.instructions.noise.mixture
