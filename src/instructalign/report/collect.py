@@ -170,7 +170,7 @@ def _read_evaluated(folder: Path, name: str) -> Evaluated | None:
 
 def _record(kind: type[T], line: Any, where: str) -> T:
     """A record of a kind from a dictionary, which may hold more keys than the record has."""
-    needed, allowed = _keys(kind)
+    needed, allowed = _keys(kind)  # type: ignore[arg-type]
     missing = [name for name in needed if not isinstance(line, dict) or name not in line]
     if missing:
         raise DataError(f"{where}: not a {kind.__name__}: {', '.join(missing)} missing.")
