@@ -38,7 +38,7 @@ def find_near(rows: Sequence[ParallelRow]) -> Iterator[tuple[int, float]]:
 
     Rows are compared by the fingerprints of all their texts together.
     """
-    dropped: set[int] = set()
+    dropped = bytearray(len(rows))
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(_BANDS)]
         for row in rows:
@@ -47,13 +47,13 @@ def find_near(rows: Sequence[ParallelRow]) -> Iterator[tuple[int, float]]:
         for file in files:
             file.seek(0)
             for group in _groups(np.frombuffer(file.read(), dtype=np.uint64)):
-                members = [int(index) for index in group if int(index) not in dropped]
+                members = [int(index) for index in group if not dropped[index]]
                 first = shingles(_words(rows[members[0]])) if members else set()
                 for index in members[1:]:
                     other = shingles(_words(rows[index]))
                     likeness = len(first & other) / len(first | other)
                     if likeness >= NEAR:
-                        dropped.add(index)
+                        dropped[index] = True
                         yield index, likeness
 
 

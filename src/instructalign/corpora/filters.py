@@ -42,13 +42,14 @@ def score_alphabetic(text: str, _language: str) -> float:
 def score_script(text: str, language: str) -> float:
     """Share of letters in the language's script; 1 where there are none, or where the script is not known."""
     pattern = _script_pattern(language)
-    letters = _NOT_LETTERS.sub("", text)
+    letters = _NOT_LETTERS.sub("", text) if pattern else ""
     return 1 - len(pattern.sub("", letters)) / len(letters) if pattern and letters else 1.0
 
 
 def score_control(text: str, _language: str) -> float:
     """Number of characters that no text has: controls, unassigned and private ones, replacements of lost ones."""
-    return len(_CONTROL.findall(text))
+    # What Python finds printable is none of these but for the replacement; most texts go no further.
+    return 0.0 if text.isprintable() and "\ufffd" not in text else len(_CONTROL.findall(text))
 
 
 def score_length_ratio(reference: str, text: str) -> float:
@@ -62,8 +63,8 @@ def score_length_ratio(reference: str, text: str) -> float:
 
 def score_identical(reference: str, text: str) -> float:
     """1 where both say the same in the same words, of which there are at least three; else 0."""
-    words = fingerprint(text)
-    return float(words.count(" ") >= 2 and words == fingerprint(reference))
+    words = _words(text)
+    return float(words.count(" ") >= 2 and words == _words(reference))
 
 
 TEXT_SCORES: dict[str, Score] = {
@@ -116,6 +117,11 @@ def _language_of(label: str) -> str:
         return ""
 
 
+# One text of a row is compared to all others.
+_words = lru_cache(maxsize=64)(fingerprint)
+
+
+@lru_cache(maxsize=64)
 def _width(text: str) -> int:
     letters = _NOT_LETTERS.sub("", text)
     return len(letters) if letters.isascii() else len(letters) + len(_WIDE.findall(letters))

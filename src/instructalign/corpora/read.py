@@ -72,17 +72,17 @@ def _without_duplicates(rows: RowStore, counts: Counts, cleaner: Cleaner) -> Seq
     find = {"exact": find_exact, "near": find_near}.get(cleaner.duplicates)
     if find is None:
         return rows
-    doubled: set[int] = set()
+    doubled = bytearray(len(rows))
     for index, likeness in find(rows):
-        doubled.add(index)
+        doubled[index] = True
         code, text = next(iter(rows[index].texts.items()))
         cleaner.remove("duplicates", rows[index].id, code, text, likeness)
-    if not doubled:
+    if not any(doubled):
         return rows
-    cleaner.removed["duplicates"].rows = len(doubled)
-    counts.drop("duplicates", len(doubled))
-    counts.kept -= len(doubled)
-    return Selection(rows, (i for i in range(len(rows)) if i not in doubled))
+    cleaner.removed["duplicates"].rows = sum(doubled)
+    counts.drop("duplicates", sum(doubled))
+    counts.kept -= sum(doubled)
+    return Selection(rows, (index for index, double in enumerate(doubled) if not double))
 
 
 def corpus_names(entries: Sequence[Entry]) -> list[str]:
