@@ -36,7 +36,7 @@ class Report:
     table: Table
 
 
-def write_report(folders: Sequence[Path], out: Path | None = None) -> Report:
+def write_report(folders: Sequence[str | Path], out: Path | None = None) -> Report:
     """Writes `report.html`, `report.md` and `report.json` on one or more runs.
 
     The files depend on the run folders alone: the same folders give the same bytes.

@@ -80,9 +80,15 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """Plots or small tables side by side where there is room."""
+    """Plots or small tables side by side where there is room.
+
+    Attributes:
+        items: the panels.
+        legend: how to read plots; left out where they are put into words.
+    """
 
     items: tuple[Figure | Table, ...]
+    legend: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ def training(facts: Facts) -> Section | None:
         return None
     values = [value for _, lines in drawn for line in lines for value in line.values]
     limits = (_floor(values), _ceiling(values))
-    panels = Panels(tuple(curves(name, lines, limits) for name, lines in drawn))
     text = (
         "Loss in nats per counted token: all of training strong, single objectives and held-out instructions thin."
     )
-    return Section("Training", "training", (Paragraph(text), panels))
+    panels = Panels(tuple(curves(name, lines, limits) for name, lines in drawn), text)
+    return Section("Training", "training", (panels,))
 
 
 def _curves(run: Run) -> list[Curve]:
@@ -174,6 +174,9 @@ def _recipe(run: Run) -> Iterator[Block]:
     command = run.record.get("command")
     if command:
         yield Code(shlex.join(map(str, command)) if isinstance(command, list) else str(command))
+    elif run.config_text:
+        yield Paragraph("With the configuration below in config.yaml:")
+        yield Code("instructalign run config.yaml --out again")
     facts = [
         ("seed", run.record.get("seed")),
         *((f"model {key}", value) for key, value in _block(run.record, "model").items()),

@@ -48,7 +48,8 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return table_markdown(block)
     if isinstance(block, Panels):
-        return "\n\n".join(_panel(item) for item in block.items)
+        between = "\n" if all(isinstance(item, Figure) for item in block.items) else "\n\n"
+        return between.join(_panel(item) for item in block.items)
     return _fold(block)
 
 

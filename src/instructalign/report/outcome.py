@@ -87,8 +87,8 @@ def by_language(facts: Facts) -> Section | None:
     pad = 0.06 * (max(edges) - min(edges) or 10)
     limits = (min(edges) - pad, max(edges) + pad)
     text = "Ring: base. Dot: after training. Band: 95 % interval of the score after. Right: the change in points."
-    panels = Panels(tuple(dumbbells(title, changes, limits) for title, changes in found))
-    return Section("Before and after, by language", "languages", (Paragraph(text), panels))
+    panels = Panels(tuple(dumbbells(title, changes, limits) for title, changes in found), text)
+    return Section("Before and after, by language", "languages", (panels,))
 
 
 def _changes(facts: Facts, run: Run, task: str) -> list[Change]:

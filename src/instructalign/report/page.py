@@ -66,7 +66,8 @@ def _block(block: Block) -> Html:
         inner = [_block(child) for child in block.blocks]
         return tag("details", tag("summary", user_text(block.title)), inner, open=block.open)
     kind = "plots" if any(isinstance(item, Figure) for item in block.items) else "tables"
-    return tag("div", [_panel(item) for item in block.items], class_=f"panels {kind}")
+    legend = tag("p", block.legend) if block.legend else None
+    return join(legend, tag("div", [_panel(item) for item in block.items], class_=f"panels {kind}"))
 
 
 def _panel(item: Figure | Table) -> Html:

@@ -143,7 +143,7 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
         lines.append(tuple(line))
     columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
     name = METRIC_WORDS.get(metric, metric)
-    words = f"{name} × 100 on {task} by language; below it, and as colour, the change against base."
+    words = f"{name} × 100 on {task} by language; with it, and as colour, the change against base."
     return Table(words, columns, tuple(lines), tuple(languages.values()))
 
 
