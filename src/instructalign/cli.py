@@ -116,18 +116,14 @@ def generate(
 
     Example: `instructalign generate my-language.yaml --count 10000 --out instructions.jsonl`
     """
-    from instructalign.instructions import generate as make
     from instructalign.instructions import write_instructions
-    from instructalign.mixture.build import build_instructions, read_rows
+    from instructalign.mixture.build import generate as make
 
-    loaded = _load(config, settings)
     with console.progress() as progress:
         progress("reading corpora", 0, 0)
-        corpus, _ = read_rows(loaded)
-        stream = build_instructions(loaded, corpus)
-        counted = console.counted(make(stream, count), "writing", count, progress)
-        written = write_instructions(out, counted, form)
-    console.out.print(f"wrote {written} instructions of {len(corpus)} rows to {out}")
+        made = console.counted(make(_load(config, settings), count), "writing", count, progress)
+        written = write_instructions(out, made, form)
+    console.out.print(f"wrote {written} instructions to {out}")
 
 
 @app.command()
@@ -291,12 +287,8 @@ def _check_names(config: Config) -> None:
     """Template sets and tasks are files; what is wrong in them counts as a problem of the configuration."""
     from instructalign.evaluation import load_task
     from instructalign.instructions import load_templates
-    from instructalign.instructions.stream import make_objective
 
-    chosen = config.instructions.objectives.items()
-    load_templates(
-        config.instructions.templates, {name: make_objective(name, entry.options) for name, entry in chosen}
-    )
+    load_templates(config.instructions.templates, config.instructions.objectives)
     for name in config.evaluation.tasks:
         load_task(name)
 

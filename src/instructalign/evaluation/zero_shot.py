@@ -119,7 +119,7 @@ def _plan(config: Config, task: Task) -> Plan:
 
 
 def evaluate(
-    model: str | Path, config: Config, out: Path, *, run: str, progress: Progress | None = None
+    model: str | Path, config: Config, out: str | Path, *, run: str, progress: Progress | None = None
 ) -> list[Score]:
     """Evaluates a model on the tasks of a configuration.
 
@@ -138,6 +138,7 @@ def evaluate(
         ModelError: the model cannot be loaded.
         RunFolderError: `out` holds the predictions of another model.
     """
+    out = Path(out)
     plans = plan_tasks(config)
     base = str(model)
     revision = config.model.revision if base == config.model.base else None

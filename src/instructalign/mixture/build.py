@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from instructalign.config import Config
 from instructalign.corpora import Corpus, read_corpora
 from instructalign.instructions import InstructionStream
+from instructalign.instructions import generate as instructions_of
 from instructalign.mixture.replay import ReplayBuffer, load_replay
 from instructalign.mixture.schedule import Mixture
+from instructalign.records import Instruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +56,15 @@ def read_rows(config: Config) -> tuple[Corpus, Corpus]:
 def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:
     """The alignment instructions that a configuration makes of a corpus."""
     return InstructionStream(corpus, config.instructions, config.languages, config.pivots, config.seed)
+
+
+def generate(config: Config, count: int, start: int = 0) -> Iterator[Instruction]:
+    """Alignment instructions of a configuration, without replay: `start` … `start + count - 1` of its stream.
+
+    The same configuration gives the same instructions; fewer of them are the beginning of more.
+
+    Raises:
+        DataError: a corpus cannot be read, or a language has no text.
+    """
+    corpus, _ = read_rows(config)
+    return instructions_of(build_instructions(config, corpus), count, start)

@@ -36,7 +36,7 @@ class Report:
     table: Table
 
 
-def write_report(folders: Sequence[str | Path], out: Path | None = None) -> Report:
+def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -> Report:
     """Writes `report.html`, `report.md` and `report.json` on one or more runs.
 
     The files depend on the run folders alone: the same folders give the same bytes.
@@ -54,9 +54,9 @@ def write_report(folders: Sequence[str | Path], out: Path | None = None) -> Repo
     from instructalign.report.assemble import assemble
 
     # `report runs/*` also names the files of an earlier report among the runs.
-    folders = [f for f in map(Path, folders) if not (f.is_file() and f.suffix in SUFFIXES)]
-    built = assemble(folders)
-    page, markdown, data = _places(folders, out)
+    runs = [f for f in map(Path, folders) if not (f.is_file() and f.suffix in SUFFIXES)]
+    built = assemble(runs)
+    page, markdown, data = _places(runs, None if out is None else Path(out))
     write_text(page, built.page)
     write_text(markdown, built.markdown)
     write_json(data, {"runs": built.runs, "rows": [asdict(row) for row in built.rows]})

@@ -48,7 +48,7 @@ class TrainResult:
     finished: bool
 
 
-def train(config: Config, out: Path, report: Report = silent) -> TrainResult:
+def train(config: Config, out: str | Path, report: Report = silent) -> TrainResult:
     """Adapts the configured model to the new languages, in the run's folder.
 
     A folder with an unfinished run of the same configuration is gone on with from its last checkpoint, with
