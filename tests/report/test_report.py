@@ -184,9 +184,9 @@ def test_planned_and_realised_shares(demo_report: Report) -> None:
 def test_where_the_files_go(run_folder: Path) -> None:
     runs = run_folder.parent
     other = Path(shutil.copytree(run_folder, runs / "second"))
-    assert write_report([run_folder]).html == run_folder / "report.html"
+    assert write_report([str(run_folder)]).html == run_folder / "report.html"
     assert write_report([run_folder, other]).html == runs / "report.html"
-    named = write_report([run_folder, other], runs / "comparison.html")
+    named = write_report([run_folder, other], str(runs / "comparison.html"))
     assert [named.html.name, named.markdown.name, named.json.name] == [
         "comparison.html",
         "comparison.md",
