@@ -16,7 +16,7 @@ from instructalign.config import Entry
 from instructalign.corpora import Corpus, read_corpora
 from instructalign.corpora.read import corpus_names
 from instructalign.corpora.store import RowStore
-from instructalign.errors import DataError
+from instructalign.errors import ConfigError, DataError, UnknownNameError
 from instructalign.records import Counts, ParallelRow
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -155,6 +155,24 @@ def test_corpora_of_one_label_share_their_ids(tmp_path: Path) -> None:
         for code in ("jav", "sun")
     ]
     assert ids(read_corpora(entries, ["ind", "jav", "sun"])) == ["nusa/2", "nusa/2"]
+
+
+def test_corpora_can_be_given_as_in_a_configuration(tmp_path: Path) -> None:
+    csv(tmp_path, "c.en", "one\n")
+    csv(tmp_path, "c.id", "satu\n")
+    files = {code: str(tmp_path / f"c.{code}") for code in ("en", "id")}
+    whole = read_corpora([{"format": "moses", "label": "mine", "files": files}], ["eng", "ind"])
+    assert list(whole) == [ParallelRow("mine/1", {"eng": "one", "ind": "satu"})]
+
+
+def test_wrong_entries_are_all_named() -> None:
+    entries = [{"format": "moses", "file": {}}, {"format": "csv", "path": "a.csv", "columns": {"xx-x": 1}}]
+    with pytest.raises(ConfigError) as caught:
+        read_corpora(entries, ["eng", "ind"])
+    assert "corpora.0.file: unknown key. Did you mean 'files'?" in str(caught.value)
+    assert "corpora.1.columns" in str(caught.value)
+    with pytest.raises(UnknownNameError, match=r"unknown corpus format 'mosses'\. Did you mean 'moses'"):
+        read_corpora([{"format": "mosses"}], ["eng", "ind"])
 
 
 def test_names_of_corpora(tmp_path: Path) -> None:

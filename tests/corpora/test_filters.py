@@ -145,6 +145,12 @@ def test_the_first_text_is_the_odd_one_where_most_others_disagree_with_it() -> N
     assert [example["language"] for example in cleaner.removed["length_ratio"].examples] == ["eng", "sun"]
 
 
+def test_a_text_of_display_controls_alone_is_taken_out() -> None:
+    texts, reason, cleaner = clean({"eng": "\u202e\u2066", "ind": "satu"}, FilterConfig())
+    assert (texts, reason) == (None, "normalise")
+    assert cleaner.removed["normalise"].texts == 1
+
+
 def test_copies_of_one_text_are_no_row() -> None:
     row = dict.fromkeys(["eng", "ind", "jav", "sun"], "not translated at all")
     assert clean(row, only(identical=Bounds(max=0)))[:2] == (None, "identical")

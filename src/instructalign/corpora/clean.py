@@ -65,10 +65,15 @@ class Cleaner:
     def clean(self, row: ParallelRow) -> tuple[ParallelRow | None, str]:
         """The row without the texts that are not accepted, or None and the filter that dropped it."""
         texts = dict(row.texts)
-        if self._normalise:
-            texts = {code: normalise(text) for code, text in texts.items()}
         before = len(texts)
         last = ""
+        if self._normalise:
+            for code, text in row.texts.items():
+                texts[code] = normalise(text)
+                if not texts[code]:  # it was of display controls alone
+                    self.remove("normalise", row.id, code, text, 0)
+                    del texts[code]
+                    last = "normalise"
         for name, score, low, high in self._text_filters:
             for code, text in list(texts.items()):
                 value = score(text, code)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from instructalign.config import Entry, FilterConfig
+from pydantic import ValidationError
+
+from instructalign.config import Entry, FilterConfig, explain
 from instructalign.corpora.clean import Cleaner, cleaning
 from instructalign.corpora.corpus import Corpus
 from instructalign.corpora.duplicates import find_exact, find_near
 from instructalign.corpora.store import RowStore, Selection
-from instructalign.errors import DataError
+from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
 from instructalign.records import Counts, ParallelRow
 from instructalign.registry import FORMATS
@@ -24,17 +27,18 @@ def read_corpora(entries: Sequence[Entry], languages: Sequence[str], filter: Fil
     share their ids, so that a sentence that several of them have is split as one.
 
     Args:
-        entries: the corpora of a configuration.
+        entries: the corpora, as in a configuration: `{"format": "moses", "files": {"en": …, "id": …}}`.
         languages: the languages wanted, the known ones first; text in others is not read.
         filter: which rows to keep; all by default.
 
     Raises:
+        ConfigError: an entry is wrong.
         DataError: a file is wrong, nothing is left of a corpus, or no corpus has text in one of the languages.
     """
     wanted = list(dict.fromkeys(map(canonical, languages)))
     counts = Counts()
     with cleaning(filter or FilterConfig(preset="none")) as cleaner:
-        store = RowStore(_rows(entries, wanted, counts, cleaner))
+        store = RowStore(_rows(_check_entries(entries), wanted, counts, cleaner))
         rows = _without_duplicates(store, counts, cleaner)
     absent = [code for code in wanted if code not in store.languages]
     if absent:
@@ -45,6 +49,28 @@ def read_corpora(entries: Sequence[Entry], languages: Sequence[str], filter: Fil
             f"configuration.{f' Texts taken out by filters: {taken}.' if taken else ''}"
         )
     return Corpus(rows, counts, store.languages, cleaner.removed)
+
+
+def _check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
+    """Entries with checked options; those of a configuration are so already, and stay as they are."""
+    checked: list[Entry] = []
+    problems: list[str] = []
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, Entry):
+            options = dict(entry)
+            name, label = str(options.pop("format", "")), options.pop("label", None)
+            entry = Entry(name=name, label=label, options=options)
+        model = FORMATS.options(entry.name)
+        try:
+            found = model.model_validate(entry.options)
+        except ValidationError as error:
+            problems.extend(explain(details, f"corpora.{place}", model) for details in error.errors())
+        else:
+            values = {key: getattr(found, key) for key in model.model_fields}
+            checked.append(entry.model_copy(update={"options": values}))
+    if problems:
+        raise ConfigError(problems)
+    return checked
 
 
 def _rows(

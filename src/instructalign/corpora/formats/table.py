@@ -95,7 +95,9 @@ def _records(path: Path, delimiter: str, quoting: bool) -> Iterator[tuple[int, l
         for number, line in read_lines(path):
             yield number, line.split(delimiter)
         return
-    reader = csv.reader((line + "\n" for _, line in read_lines(path)), delimiter=delimiter, strict=True)
+    # Before Python 3.11, csv refuses NUL; half of a surrogate pair is dropped and counted as NUL is.
+    lines = (line.replace("\0", "\ud800") + "\n" for _, line in read_lines(path))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = reader.line_num + 1
         try:
