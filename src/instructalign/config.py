@@ -135,7 +135,6 @@ class FilterConfig(Strict):
 
     The presets are in corpora/presets.yaml. A filter given here takes the place of the preset's; those named
     under `without` are left out. What is taken out is written to the file `rejects`, if one is named.
-    `contamination` says what becomes of training rows that give test items away.
     """
 
     preset: Literal["none", "basic", "standard", "strict"] = "basic"
@@ -154,7 +153,6 @@ class FilterConfig(Strict):
     length_ratio: Bounds | None = None
     duplicates: Literal["exact", "near"] | None = None
     rejects: Path | None = None
-    contamination: Literal["ignore", "report", "drop", "refuse"] = "report"
 
 
 class NoiseConfig(Strict):

@@ -122,7 +122,7 @@ def cleaning(config: FilterConfig) -> Iterator[Cleaner]:
 
 def resolve(config: FilterConfig) -> dict[str, Any]:
     """The filters that are on, with their bounds: those of the preset, changed by the configuration's own."""
-    own = config.model_dump(exclude={"preset", "without", "rejects", "contamination"}, exclude_none=True)
+    own = config.model_dump(exclude={"preset", "without", "rejects"}, exclude_none=True)
     settings = {**_presets()[config.preset], **own}
     return {name: value for name, value in settings.items() if name not in config.without}
 

@@ -195,7 +195,7 @@ def check_corpus(
     if action == "refuse":
         raise DataError(
             f"{len(rows)} sentences of the training corpus give test items away:\n{describe(found)}\n"
-            "Leave them out with filter.contamination: drop, or take another corpus or task."
+            "Drop these rows, or take another corpus or task."
         )
     kept = [place for place, row in enumerate(corpus) if row.id not in rows]
     if not kept:
