@@ -22,15 +22,14 @@ from instructalign.errors import DataError, suggest
 from instructalign.randomness import Draws, Permutation, digest_key
 
 KNOWN = ("qka", "qkb", "qkc", "qkd", "qke", "qkf")
-"""Codes of the languages that the shipped base model was trained on."""
+"""Codes of the languages that the shipped base model knows."""
 
 DESCENT = {
-    "qna": ("qka", 0.4),
-    "qnb": ("qkb", 0.4),
-    "qnc": ("qkc", 0.4),
+    "qna": ("qka", 0.3),
+    "qnb": ("qkb", 0.3),
     "qra": ("qna", 0.9),
     "qrb": ("qnb", 0.8),
-    "qrc": ("qnc", 0.7),
+    "qrc": ("qna", 0.7),
 }
 """Of every new (`qn…`) and related (`qr…`) language: the parent and the relatedness to it."""
 
@@ -179,7 +178,7 @@ def meaning(index: int, *, seed: int = 0) -> Meaning:
     All meanings are numbered, one digit a slot; a permutation keyed by the seed scatters the numbers, so
     that any range of indices is a fair sample and disjoint ranges share no sentence.
     """
-    number = Permutation(meanings(), digest_key(seed, "toy meanings"))[index]
+    number = _scatter(seed)[index]
     sentiments, topics = _concepts()["sentiments"], _concepts()["topics"]
 
     def pick(choices: list[str]) -> str:
@@ -202,6 +201,11 @@ def meaning(index: int, *, seed: int = 0) -> Meaning:
         object_quality=pick(tone["adjectives"]),
         manner=pick(tone["adverbs"]),
     )
+
+
+@lru_cache(maxsize=8)
+def _scatter(seed: int) -> Permutation:
+    return Permutation(meanings(), digest_key(seed, "toy meanings"))
 
 
 @lru_cache(maxsize=1)

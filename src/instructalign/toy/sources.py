@@ -26,7 +26,7 @@ CORPUS = range(600_000, 800_000)
 TEST = range(800_000, 1_000_000)
 """Sentences of the test items."""
 
-_PAST_TASKS = (("sentiment", 0.4), ("topic", 0.55), ("translation", 1.0))  # running sums of their shares
+_PAST_TASKS = (("sentiment", 0.25), ("topic", 0.5), ("translation", 1.0))  # running sums of their shares
 
 
 def read_corpus(
