@@ -21,6 +21,7 @@ def read(
     subset: str | None = None,
     split: str = "train",
     revision: str | None = None,
+    data_files: str | list[str] | None = None,
     columns: Mapping[Language, str] | None = None,
     id: str | None = None,
     streaming: bool = True,
@@ -31,7 +32,7 @@ def read(
         languages: canonical codes; the columns of others are left alone.
         counts: takes what was read and dropped.
         name: the data set, or a local folder in the Hub's layout.
-        subset, split, revision: as in `datasets.load_dataset`.
+        subset, split, revision, data_files: as in `datasets.load_dataset`.
         columns: the column of each language; dots lead into objects (`translation.en`). By default those
             that are language codes, or are so within an object `translation`.
         id: the column that names the rows; by default they are named by their number.
@@ -40,7 +41,7 @@ def read(
     Raises:
         DataError: the data set cannot be loaded, or has no such column.
     """
-    records = _records(name, subset, split, revision, streaming)
+    records = _records(name, subset, split=split, revision=revision, data_files=data_files, streaming=streaming)
     numbered = enumerate(records, start=1)
     yield from rows_from_records(languages, counts, numbered, name, columns=columns, id=id)
 
@@ -71,7 +72,9 @@ def read_by_language(
     """
     subsets = select(languages, _subsets(name, revision), name)
     for split in splits:
-        sides = [_records(name, subset, split, revision, True) for subset in subsets.values()]
+        sides = [
+            _records(name, subset, split=split, revision=revision, streaming=True) for subset in subsets.values()
+        ]
         for records in zip_longest(*sides):
             names = {str((record or {}).get(id)) for record in records}
             if len(names) > 1:
@@ -85,13 +88,11 @@ def read_by_language(
                 yield row
 
 
-def _records(
-    name: str, subset: str | None, split: str, revision: str | None, streaming: bool
-) -> Iterator[dict[str, Any]]:
+def _records(name: str, subset: str | None, **options: Any) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
     try:
-        yield from load_dataset(name, subset, split=split, revision=revision, streaming=streaming)
+        yield from load_dataset(name, subset, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(name, error) from None
 
