@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config
@@ -14,6 +17,7 @@ def at_beginning(config: Config, data: Data, loaded: LoadedModel) -> dict[str, A
     """What is known before the first step: versions, seed, data and model."""
     counts = data.corpus.counts
     return {
+        "command": command(),
         "versions": versions(),
         "seed": config.seed,
         "corpus": {
@@ -34,6 +38,13 @@ def at_beginning(config: Config, data: Data, loaded: LoadedModel) -> dict[str, A
             "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
         },
     }
+
+
+def command() -> str | None:
+    """The command that started this run, if the command line did."""
+    if Path(sys.argv[0]).name not in ("instructalign", "__main__.py"):
+        return None
+    return shlex.join(["instructalign", *sys.argv[1:]])
 
 
 def at_end(config: Config, data: Data, counts: dict[str, Any], seconds: float) -> dict[str, Any]:
