@@ -58,11 +58,13 @@ def make(
     return InstructionStream(corpus, config, languages, pivots, seed)
 
 
+FIRST, SECOND = make(rows(20)), make(rows(20))
+
+
 @given(st.lists(st.integers(0, 10**9), max_size=20))
 def test_an_example_is_a_function_of_its_number(numbers: list[int]) -> None:
-    first, second = make(rows(20)), make(rows(20))
-    forward = [first[k] for k in numbers]
-    backward = [second[k] for k in reversed(numbers)][::-1]
+    forward = [FIRST[k] for k in numbers]
+    backward = [SECOND[k] for k in reversed(numbers)][::-1]
     assert forward == backward
 
 

@@ -6,7 +6,7 @@ from string import Formatter
 import pytest
 
 from instructalign.errors import ConfigError, UnknownNameError
-from instructalign.instructions.templates import load_templates, template_sets
+from instructalign.instructions.templates import Template, load_templates, template_sets, variety
 from instructalign.registry import OBJECTIVES
 
 GOOD = """
@@ -40,6 +40,7 @@ def test_shipped_sets_are_whole(name: str) -> None:
         prompts = [template.prompt for template in several]
         assert len(prompts) >= (10 if name == "eng" else 6), objective
         assert len(set(prompts)) == len(prompts)
+        assert variety(several) > 0.75, objective
         if not kind.labels and not {"noisy", "cloze"} & set(kind.slots):  # nothing else says the language
             assert all("{target}" in prompt for prompt in prompts), objective
 
@@ -105,3 +106,12 @@ def test_the_english_prompts_of_each_objective_fill_without_leftovers() -> None:
         for template in several:
             slots = {slot: "x" for _, slot, _, _ in Formatter().parse(template.prompt) if slot}
             assert "{" not in template.prompt.format(**slots), name
+
+
+def test_variety_by_hand() -> None:
+    def worded(*prompts: str) -> list[Template]:
+        return [Template("x", "eng", prompt, {}, {}) for prompt in prompts]
+
+    assert variety(worded("Say {text} now:", "say it {text} NOW")) == pytest.approx(1 / 3)
+    assert variety(worded("a b {text}", "a c {text}", "d {text}")) == pytest.approx((2 / 3 + 1 + 1) / 3)
+    assert variety(worded("a", "a")) == variety(worded("a")) == 0

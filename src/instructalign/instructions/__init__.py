@@ -1,7 +1,7 @@
 """From parallel rows to alignment instructions."""
 
 from instructalign.instructions.stream import InstructionStream, generate
-from instructalign.instructions.templates import Template, load_templates, template_sets
+from instructalign.instructions.templates import Template, load_templates, template_sets, variety
 from instructalign.instructions.write import as_record, write_instructions, write_stream
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "generate",
     "load_templates",
     "template_sets",
+    "variety",
     "write_instructions",
     "write_stream",
 ]

@@ -7,9 +7,12 @@ templates by objective. The package ships some sets (`eng`, `ind`, …); a user'
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from string import Formatter
 from typing import cast
@@ -20,10 +23,12 @@ from pydantic import Field, ValidationError
 from instructalign.config import Strict, UniqueKeys
 from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
 from instructalign.instructions.objectives import Objective
+from instructalign.instructions.segment import words
 from instructalign.languages import canonical
 from instructalign.registry import OBJECTIVES
 
 _SHIPPED = files("instructalign.instructions") / "templates"
+_SLOT = re.compile(r"\{\w*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +85,8 @@ def load_templates(names: Sequence[str], objectives: Iterable[str] | None = None
     """
     found: dict[str, list[Template]] = {}
     for name in dict.fromkeys(names):
-        where, text = _read(name)
-        problems: list[str] = []
-        for objective, templates in _check(text, Path(name).stem, problems).items():
+        for objective, templates in _parse(_read(name), name).items():
             found.setdefault(objective, []).extend(templates)
-        if problems:
-            raise ConfigError(problems, where)
     wanted = list(found) if objectives is None else list(objectives)
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -99,38 +100,63 @@ def load_templates(names: Sequence[str], objectives: Iterable[str] | None = None
     return {name: found[name] for name in wanted}
 
 
-def _read(name: str) -> tuple[str, str]:
+def variety(templates: Sequence[Template]) -> float:
+    """How differently templates are worded: 0 if all use the same words, 1 if no two share any.
+
+    The mean, over all pairs, of one minus the share of common words (Jaccard distance) beside the slots.
+    """
+    said = [set(map(str.casefold, words(_SLOT.sub("", template.prompt)))) for template in templates]
+    distances = [1 - len(one & other) / (len(one | other) or 1) for one, other in combinations(said, 2)]
+    return sum(distances) / (len(distances) or 1)
+
+
+def _read(name: str) -> str:
     if not name.endswith((".yaml", ".yml")):
         if name not in template_sets():
             raise UnknownNameError("template set", name, template_sets())
-        return name, (_SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
+        return (_SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
     try:
-        return name, Path(name).read_text(encoding="utf-8-sig")
+        return Path(name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"the template set cannot be read: {error}"], name) from None
 
 
-def _check(text: str, name: str, problems: list[str]) -> dict[str, list[Template]]:
-    """The templates of a set by objective; what is wrong with it goes to `problems`."""
+@lru_cache(maxsize=64)
+def _parse(text: str, where: str) -> Mapping[str, Sequence[Template]]:
+    """The templates of a set by objective.
+
+    Raises:
+        ConfigError: something is wrong with it.
+    """
     try:
         made = _Set.model_validate(yaml.load(text, Loader=UniqueKeys))
         language = canonical(made.language)
         names = {canonical(code): called for code, called in made.names.items()}
     except yaml.YAMLError as error:
-        problems.append(f"not YAML: {' '.join(str(error).split())}")
-        return {}
+        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], where) from None
     except DataError as error:
-        problems.append(str(error))
-        return {}
+        raise ConfigError([str(error)], where) from None
     except ValidationError as error:
-        problems.extend(
-            f"{'.'.join(map(str, details['loc'])) or 'the file'}: {details['msg']}" for details in error.errors()
-        )
-        return {}
+        found = error.errors()
+        raise ConfigError(
+            [f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in found], where
+        ) from None
+    if problems := _problems(made):
+        raise ConfigError(problems, where)
+    stem = Path(where).stem
+    return {
+        objective: [
+            Template(f"{stem}/{prompt.id}", language, prompt.prompt, made.answers, names) for prompt in prompts
+        ]
+        for objective, prompts in made.templates.items()
+    }
+
+
+def _problems(made: _Set) -> list[str]:
+    """What is wrong with a set whose form is right."""
     every = [prompt.id for prompts in made.templates.values() for prompt in prompts]
     twice = dict.fromkeys(id for id in every if every.count(id) > 1)
-    problems.extend(f"templates: the id {id!r} is given {every.count(id)} times" for id in twice)
-    checked: dict[str, list[Template]] = {}
+    problems = [f"templates: the id {id!r} is given {every.count(id)} times" for id in twice]
     for objective, prompts in made.templates.items():
         if objective not in OBJECTIVES:
             problems.append(f"templates.{objective}: unknown objective. {suggest(objective, OBJECTIVES.names())}")
@@ -139,10 +165,7 @@ def _check(text: str, name: str, problems: list[str]) -> dict[str, list[Template
         for prompt in prompts:
             _check_prompt(prompt, kind, problems)
         _check_answers(made.answers, objective, kind.labels, problems)
-        checked[objective] = [
-            Template(f"{name}/{prompt.id}", language, prompt.prompt, made.answers, names) for prompt in prompts
-        ]
-    return checked
+    return problems
 
 
 def _check_prompt(prompt: _Prompt, objective: type[Objective], problems: list[str]) -> None:
@@ -167,6 +190,6 @@ def _check_answers(answers: Mapping[str, str], objective: str, labels: Sequence[
     for label in labels:
         if not answers.get(label, "").strip():
             problems.append(f"answers: {objective} needs a word for {label!r}")
-    words = [answers[label] for label in labels if label in answers]
-    if len(set(words)) < len(words):
+    given = [answers[label] for label in labels if label in answers]
+    if len(set(given)) < len(given):
         problems.append(f"answers: {objective} needs a different word for each of {', '.join(labels)}")
