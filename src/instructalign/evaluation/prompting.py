@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from instructalign.errors import DataError
@@ -100,3 +100,10 @@ def _start(codec: Codec) -> int:
         if token is not None:
             return int(token)
     raise DataError("the prompt has no tokens, and the tokenizer has no token to begin a text with.")
+
+
+def make_queries(
+    codec: Codec, task: Task, questions: Sequence[tuple[str, Item]], context: int | None = None
+) -> list[Query]:
+    """`make_query` for many pairs of prompt and item."""
+    return [make_query(codec, task, prompt, item, context) for prompt, item in questions]

@@ -11,13 +11,18 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import gelu
 
 from instructalign.evaluation.prompting import Query
 from instructalign.training.model import LoadedModel, logits_at
+
+CPU_TOKENS = 1024
+"""Tokens of a batch above which a processor only gets slower, since its caches no longer hold the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool 
         prompts: whether the likelihood of the prompts is wanted too (not for encoder-decoder models).
     """
     model: Any = loaded.model
-    with torch.inference_mode(), _evaluating(model):
+    with torch.inference_mode(), _evaluating(model), _fused_gelu(model):
         if loaded.encoder_decoder:
             return _score_decoder(model, queries)
         return _score_sequence(model, queries, prompts=prompts)
@@ -237,3 +242,16 @@ def _evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+@contextmanager
+def _fused_gelu(model: Any) -> Iterator[None]:
+    """BLOOM's activation in one pass over memory inside, where its own code makes eight: a quarter of the time."""
+    modules = [module for module in model.modules() if type(module).__name__ == "BloomGelu"]
+    for module in modules:
+        module.forward = partial(gelu, approximate="tanh")
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward

@@ -20,8 +20,8 @@ from instructalign.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from instructalign.evaluation.prompting import Query, make_query
-from instructalign.evaluation.score import Scores, context_of, plan_batches, score_batch
+from instructalign.evaluation.prompting import Query, make_queries
+from instructalign.evaluation.score import CPU_TOKENS, Scores, context_of, plan_batches, score_batch
 from instructalign.evaluation.significance import (
     Bootstrap,
     Outcome,
@@ -210,9 +210,10 @@ def _answer(
     """Puts a task's questions to the model, writes the predictions, and gives the manifest's entry."""
     context = context_of(loaded)
     asked = plan.asked()
-    queries = [make_query(loaded.codec, plan.task, prompt, item, context) for _, prompt, item in asked]
-    journal = Journal(folder / f".{plan.task.name}.unfinished", text_hash([key, config.evaluation.batch_tokens]))
-    scores = _score_all(loaded, plan, queries, config, journal, progress)
+    queries = make_queries(loaded.codec, plan.task, [question[1:] for question in asked], context)
+    batches = plan_batches(queries, _budget(loaded, config))
+    journal = Journal(folder / f".{plan.task.name}.unfinished", text_hash([key, batches]))
+    scores = _score_all(loaded, plan, queries, batches, config, journal, progress)
     rule = config.evaluation.scoring
     predictions = [
         _prediction(plan.task, *question, query, score, rule)
@@ -244,13 +245,13 @@ def _score_all(
     loaded: LoadedModel,
     plan: Plan,
     queries: Sequence[Query],
+    batches: Sequence[Sequence[int]],
     config: Config,
     journal: Journal,
     progress: Progress | None,
 ) -> list[Scores]:
     """Scores all questions of a task in one queue, going on behind the batches that a journal has."""
     paper = config.evaluation.scoring == "paper"
-    batches = plan_batches(queries, config.evaluation.batch_tokens)
     scores: list[Scores | None] = [None] * len(queries)
     done = 0
     for number, batch in enumerate(batches):
@@ -347,6 +348,12 @@ def _asking(config: Config) -> list[Any]:
 
 def _complete(folder: Path, plan: Plan) -> bool:
     return all(prediction_file(folder, plan.task.name, language).exists() for language in plan.items)
+
+
+def _budget(loaded: LoadedModel, config: Config) -> int:
+    """Tokens that a batch may have on the model's device."""
+    most = config.evaluation.batch_tokens
+    return min(most, CPU_TOKENS) if loaded.model.device.type == "cpu" else most
 
 
 def _to_device(loaded: LoadedModel) -> None:
