@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -187,20 +188,29 @@ def test_the_paper_s_negatives_are_the_same_pair_with_noise() -> None:
 
 
 def test_hard_negatives_are_harder() -> None:
-    corpus = rows(200)
+    draw = random.Random(2)
+    vocabulary = [f"w{i}" for i in range(40)]
+    corpus = [
+        ParallelRow(str(i), {code: " ".join(draw.choices(vocabulary, k=draw.randint(3, 20))) for code in WORDS})
+        for i in range(300)
+    ]
     texts = {(row.id, code): text for row in corpus for code, text in row.texts.items()}
-    sentences = {code: [row.texts[code] for row in corpus] for code in WORDS}
 
-    def overlap(negatives: str) -> float:
-        shares = []
+    def measure(negatives: str) -> tuple[float, float]:
+        overlaps, ratios = [], []
         for made in generate(make(corpus, ["xss"], options={"negatives": negatives}), 400):
             if made.answer == "no":
-                given = next(text for text in sentences[made.target] if text in made.prompt)
-                own, other = set(words(texts[made.row, made.target])), set(words(given))
-                shares.append(len(own & other) / len(own | other))
-        return sum(shares) / len(shares)
+                own = texts[made.row, made.target]
+                fitting = (row.texts[made.target] for row in corpus if row.texts[made.target] in made.prompt)
+                given = max(fitting, key=len)
+                here, there = set(words(own)), set(words(given))
+                overlaps.append(len(here & there) / len(here | there))
+                ratios.append(min(len(own), len(given)) / max(len(own), len(given)))
+        return sum(overlaps) / len(overlaps), sum(ratios) / len(ratios)
 
-    assert overlap("hard") > overlap("random") + 0.1
+    (hard_overlap, hard_ratio), (overlap, ratio) = measure("hard"), measure("random")
+    assert hard_overlap > overlap + 0.05
+    assert hard_ratio > ratio + 0.1
 
 
 def test_xss_needs_a_second_sentence() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from typing_extensions import override
@@ -22,9 +22,9 @@ class XSS(Objective):
 
     Args:
         negatives: what stands in the place of the translation when the answer is no. `random`: the sentence
-            of another row. `hard`: of 16 others the one that shares most words with the translation and is
-            nearest to it in length. `paper`: the translation itself, with noise on both sides, as in the
-            published code (where a model can learn to spot the noise).
+            of another row. `hard`: of 16 others the one most like the translation in its words and its length.
+            `paper`: the translation itself, with noise on both sides, as in the published code (where a model
+            can learn to spot the noise).
     """
 
     slots = ("first", "second")
@@ -43,7 +43,7 @@ class XSS(Objective):
         if self.negatives == "random":
             return {"first": first, "second": _another(row, source, target, draws, context)}, "no"
         others = [_another(row, source, target, draws, context) for _ in range(_CANDIDATES)]
-        return {"first": first, "second": _nearest(second, others)}, "no"
+        return {"first": first, "second": max(others, key=partial(likeness, second))}, "no"
 
 
 def _another(row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> str:
@@ -75,14 +75,11 @@ def _another(row: ParallelRow, source: str, target: str, draws: Draws, context: 
     )
 
 
-def _nearest(text: str, others: Sequence[str]) -> str:
-    own = set(map(str.casefold, words(text)))
-
-    def likeness(other: str) -> tuple[float, float]:
-        theirs = set(map(str.casefold, words(other)))
-        return len(own & theirs) / (len(own | theirs) or 1), -abs(len(other) - len(text))
-
-    return max(others, key=likeness)
+def likeness(one: str, other: str) -> tuple[float, float]:
+    """How hard two sentences are to tell apart: (share of common words × ratio of lengths, ratio of lengths)."""
+    here, there = set(map(str.casefold, words(one))), set(map(str.casefold, words(other)))
+    ratio = min(len(one), len(other)) / (max(len(one), len(other)) or 1)
+    return len(here & there) / (len(here | there) or 1) * ratio, ratio
 
 
 def _same(one: str, other: str) -> bool:
