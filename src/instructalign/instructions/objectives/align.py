@@ -37,10 +37,12 @@ class Align(Objective):
         if not links:
             return None
         i, j = draws.choice(links)
-        slots = {"first": first, "second": second, "word": ours[i]}
-        if draws.below(2):
-            return {**slots, "candidate": theirs[j]}, "yes"
         # The same word elsewhere, on either side, would make a wrong pair right.
         right = {theirs[b].casefold() for a, b in links if ours[a].casefold() == ours[i].casefold()}
         wrong = [theirs[b] for _, b in links if theirs[b].casefold() not in right]
-        return ({**slots, "candidate": draws.choice(wrong)}, "no") if wrong else None
+        if not wrong:  # for yes too, so that both stay as frequent
+            return None
+        slots = {"first": first, "second": second, "word": ours[i]}
+        if draws.below(2):
+            return {**slots, "candidate": theirs[j]}, "yes"
+        return {**slots, "candidate": draws.choice(wrong)}, "no"

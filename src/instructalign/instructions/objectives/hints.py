@@ -39,10 +39,11 @@ class Hints(Objective):
 
     @override
     def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
-        self._lexicons = {
-            pair: {word.casefold(): translations for word, translations in lexicon.items()}
-            for pair, lexicon in read_lexicons(self._entries, directions).items()
-        }
+        for pair, lexicon in read_lexicons(self._entries, directions).items():
+            folded: dict[str, list[str]] = {}
+            for word, translations in lexicon.items():
+                folded.setdefault(word.casefold(), []).extend(translations)
+            self._lexicons[pair] = folded
 
     @override
     def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
