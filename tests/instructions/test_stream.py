@@ -143,6 +143,17 @@ def test_without_noise_the_sentence_stands_in_the_prompt() -> None:
         assert made.answer in made.prompt
 
 
+def test_an_objective_can_have_noise_of_its_own() -> None:
+    options = {"noise": NoiseConfig(probability=1, span_length=50, mixture={"span": 1})}
+    config = InstructionsConfig(
+        objectives={"tlm": Entry(name="tlm", options=options), "mlm": Entry(name="mlm")},
+        noise=NoiseConfig(probability=0),
+    )
+    for made in generate(InstructionStream(rows(20), config, LANGUAGES, KNOWN, 1), 100):
+        assert ("___" in made.prompt) == (made.objective == "tlm")
+        assert (made.answer in made.prompt) == (made.objective == "mlm")
+
+
 def test_objectives_are_drawn_by_weight_and_templates_evenly() -> None:
     made = list(generate(make(rows(50), {"mt": 3, "mlm": 1}), 8000))
     share = Counter(i.objective for i in made)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.objectives import Context, Made
+from instructalign.instructions.objectives.denoise import Denoise
 from instructalign.randomness import Draws
 from instructalign.records import ParallelRow
 
 
-class MLM(Objective):
+class MLM(Denoise):
     """Restoring a noisy sentence of the new language."""
 
     slots = ("noisy",)
@@ -18,4 +19,4 @@ class MLM(Objective):
     @override
     def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made:
         text = row.texts[target]
-        return {"noisy": context.noise(text, draws)}, text
+        return {"noisy": self.noisy(text, draws, context)}, text

@@ -1,19 +1,20 @@
 """Crosslingual denoising: a sentence and its noisy translation → the translation.
 
 After translation language modelling (Conneau and Lample 2019), as instructions in arXiv 2305.13627,
-section 3.1. Whether words or spans are masked is for `instructions.noise` to say.
+section 3.1. Whether words or spans are masked is for the noise to say: `{span: 1}` masks spans.
 """
 
 from __future__ import annotations
 
 from typing_extensions import override
 
-from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.objectives import Context, Made
+from instructalign.instructions.objectives.denoise import Denoise
 from instructalign.randomness import Draws
 from instructalign.records import ParallelRow
 
 
-class TLM(Objective):
+class TLM(Denoise):
     """Restoring a noisy sentence with its translation at hand."""
 
     slots = ("context", "noisy")
@@ -21,4 +22,4 @@ class TLM(Objective):
     @override
     def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made:
         text = row.texts[target]
-        return {"context": row.texts[source], "noisy": context.noise(text, draws)}, text
+        return {"context": row.texts[source], "noisy": self.noisy(text, draws, context)}, text
