@@ -72,9 +72,8 @@ def read_by_language(
     """
     subsets = select(languages, _subsets(name, revision), name)
     for split in splits:
-        sides = [
-            _records(name, subset, split=split, revision=revision, streaming=True) for subset in subsets.values()
-        ]
+        options = {"split": split, "revision": revision, "streaming": True}
+        sides = [_records(name, subset, **options) for subset in subsets.values()]
         for records in zip_longest(*sides):
             names = {str((record or {}).get(id)) for record in records}
             if len(names) > 1:

@@ -1,0 +1,165 @@
+"""Reading corpora: speed, and memory from ten thousand to ten million pairs.
+
+    python benchmarks/read.py --out docs/results/read.md
+
+Made-up pairs of sentences (13 words, 60 to 70 characters a side) are written in each format and read by a process
+of its own, which then holds 1 000 sentences out and reads 100 000 rows at random places. Memory is the most that
+the process ever had in use (VmHWM, its peak resident set), with the interpreter and all libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from machine import describe
+
+WORDS = [first + last for first in ("ka", "lo", "mi", "nu", "re", "sa") for last in ("bang", "du", "lim", "ra")]
+UNIT = '<tu><tuv xml:lang="en"><seg>{}</seg></tuv><tuv xml:lang="id"><seg>{}</seg></tuv></tu>\n'
+HEAD = (
+    "| format | pairs | file, MB | filter | CPU µs a pair | memory to read, MB | with split, MB "
+    "| µs to read a row |\n| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"
+)
+
+
+def sentences(pairs: int) -> Iterator[tuple[str, str]]:
+    """Pairs of sentences, each with the pair's number in it."""
+    draw = random.Random(1)
+    for number in range(pairs):
+        words = draw.choices(WORDS, k=24)
+        yield f"{' '.join(words[:12])} {number}.", f"{number} {' '.join(words[12:])}."
+
+
+def write_moses(folder: Path, pairs: int) -> dict[str, Any]:
+    """Two files, a sentence a line."""
+    files = {"en": folder / "c.en", "id": folder / "c.id"}
+    with files["en"].open("w") as english, files["id"].open("w") as indonesian:
+        for one, other in sentences(pairs):
+            english.write(one + "\n")
+            indonesian.write(other + "\n")
+    return {"files": {code: str(path) for code, path in files.items()}}
+
+
+def writer(ending: str, head: str, line: Callable[[str, str], str], foot: str = "") -> Any:
+    """A function that writes a file of one record a line."""
+
+    def write(folder: Path, pairs: int) -> dict[str, Any]:
+        path = folder / f"c.{ending}"
+        with path.open("w") as file:
+            file.write(head)
+            file.writelines(line(one, other) for one, other in sentences(pairs))
+            file.write(foot)
+        return {"path": str(path)}
+
+    return write
+
+
+def write_parquet(folder: Path, pairs: int) -> dict[str, Any]:
+    """A file in groups of rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = folder / "c.parquet"
+    schema = pa.schema([("en", pa.string()), ("id", pa.string())])
+    with parquet.ParquetWriter(path, schema) as file:
+        batch: list[dict[str, str]] = []
+        for number, (one, other) in enumerate(sentences(pairs), start=1):
+            batch.append({"en": one, "id": other})
+            if len(batch) == 50_000 or number == pairs:
+                file.write_table(pa.Table.from_pylist(batch, schema))
+                batch = []
+    return {"path": str(path)}
+
+
+WRITERS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "moses": write_moses,
+    "tsv": writer("tsv", "en\tid\n", lambda one, other: f"{one}\t{other}\n"),
+    "csv": writer("csv", "en,id\n", lambda one, other: f'"{one}","{other}"\n'),
+    "jsonl": writer("jsonl", "", lambda one, other: json.dumps({"en": one, "id": other}) + "\n"),
+    "parquet": write_parquet,
+    "tmx": writer("tmx", "<tmx><body>", UNIT.format, "</body></tmx>"),
+}
+
+
+def read(entry: dict[str, Any], preset: str) -> dict[str, float]:
+    """Reads a corpus in this process, and says what that took."""
+    from instructalign.config import FilterConfig
+    from instructalign.corpora import read_corpora
+
+    def peak() -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+    start = time.process_time()
+    corpus = read_corpora([entry], ["eng", "ind"], FilterConfig.model_validate({"preset": preset}))
+    seconds, memory = time.process_time() - start, peak()
+    train, _ = corpus.split(min(1000, len(corpus) // 10), 1)
+    draw = random.Random(2)
+    places = [draw.randrange(len(train)) for _ in range(100_000)]
+    start = time.process_time()
+    for place in places:
+        train[place]
+    access = (time.process_time() - start) / len(places)
+    return {"rows": len(corpus), "seconds": seconds, "memory": memory, "all": peak(), "access": access * 1e6}
+
+
+def measure(format: str, pairs: int, preset: str, folder: Path) -> str:
+    """One line of the table."""
+    options = WRITERS[format](folder, pairs)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    entry = json.dumps({"format": format, **options})
+    command = [sys.executable, __file__, "--entry", entry, "--preset", preset]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    for path in folder.iterdir():
+        path.unlink()
+    return (
+        f"| {format} | {found['rows']:,} | {size / 1e6:,.0f} | {preset} | {found['seconds'] / pairs * 1e6:.1f} "
+        f"| **{found['memory']:.0f}** | {found['all']:.0f} | {found['access']:.1f} |"
+    )
+
+
+def main() -> None:
+    """Measures, and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=10_000_000, help="pairs of the largest corpus")
+    parser.add_argument("--out", type=Path, help="Markdown file for the result; printed otherwise")
+    parser.add_argument("--entry", help=argparse.SUPPRESS)
+    parser.add_argument("--preset", default="none", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.entry:
+        print(json.dumps(read(json.loads(given.entry), given.preset)))
+        return
+    about = describe("pyarrow", "numpy")
+    most = given.pairs
+    turns = [(format, pairs, "none") for format in ("moses", "tmx") for pairs in (most // 1000, most // 10, most)]
+    turns += [(format, most // 10, "none") for format in WRITERS if format not in ("moses", "tmx")]
+    turns += [("moses", most, "basic"), ("moses", most // 10, "standard"), ("moses", most // 100, "strict")]
+    lines = [HEAD]
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        for turn in turns:
+            lines.append(measure(*turn, Path(folder)))
+            print(lines[-1], file=sys.stderr)
+    parts = [
+        "# Reading corpora: speed and memory",
+        f"Made by `python benchmarks/read.py {' '.join(sys.argv[1:])}` on {about}.",
+        " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
+        "\n".join(lines),
+    ]
+    text = "\n\n".join(parts) + "\n"
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
