@@ -36,7 +36,14 @@ from instructalign.training.progress import TrainingLog
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import AlignTrainer
 
-KNOWN = {"eng": "English", "ind": "Indonesian", "zsm": "Malay", "tgl": "Tagalog", "spa": "Spanish", "por": "Portuguese"}
+KNOWN = {
+    "eng": "English",
+    "ind": "Indonesian",
+    "zsm": "Malay",
+    "tgl": "Tagalog",
+    "spa": "Spanish",
+    "por": "Portuguese",
+}
 SENTENCE_WORDS = 30  # longer running text is cut: the model reads at most 160 tokens
 
 

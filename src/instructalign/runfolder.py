@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +20,11 @@ FREE = {"training": ["workers", "report_to", "log_every", "keep_checkpoints", "c
 PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 
 
+def is_main_process() -> bool:
+    """Whether this process writes for all, where several were launched together."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def open_folder(folder: Path, config: Config) -> None:
     """Makes a run's folder, or checks that an existing one is of the same configuration.
 
@@ -31,6 +37,8 @@ def open_folder(folder: Path, config: Config) -> None:
     saved = folder / "config.yaml"
     if not saved.exists():
         strangers = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        if not is_main_process():
+            return
         if strangers and not (folder / "run.json").exists():
             raise RunFolderError(
                 f"{folder} is not empty and holds no run (found: {', '.join(sorted(strangers)[:8])}). "
@@ -47,7 +55,8 @@ def open_folder(folder: Path, config: Config) -> None:
             f"{folder} holds a run of another configuration; different: {', '.join(changed[:8])}. "
             "Give another folder with --out, or remove this one."
         )
-    write_text(saved, config.to_yaml())
+    if is_main_process():
+        write_text(saved, config.to_yaml())
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:
@@ -82,6 +91,8 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def update_record(folder: Path, **entries: Any) -> None:
     """Adds entries to a folder's run.json; dictionaries are merged into those already there."""
+    if not is_main_process():
+        return
     record = read_record(folder)
     for key, value in entries.items():
         if isinstance(value, dict) and isinstance(record.get(key), dict):

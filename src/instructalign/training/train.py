@@ -80,7 +80,9 @@ def train(config: Config, out: str | Path, report: Report = silent) -> TrainResu
     update_record(out, **at_beginning(config, data, loaded))
     trainer, stop = _make_trainer(config, out, data, loaded, encoder, report)
     last = next(iter(checkpoint.complete(out / "checkpoints")[::-1]), None)
-    checkpoint.clear_partial(out / "checkpoints")
+    if trainer.args.should_save:
+        checkpoint.clear_partial(out / "checkpoints")
+    trainer.accelerator.wait_for_everyone()
     if last is not None:
         trainer.tally.restore(json.loads((last / TALLY).read_text(encoding="utf-8")))
     with stop.listening(), warnings.catch_warnings():
