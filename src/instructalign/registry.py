@@ -139,6 +139,7 @@ TASK_SOURCES = Registry(
         "tsv": "instructalign.evaluation.sources:read_tsv",
         "jsonl": "instructalign.evaluation.sources:read_jsonl",
         "hub": "instructalign.evaluation.sources:read_hub",
+        "pairs": "instructalign.evaluation.sources:read_pairs",
         "toy": "instructalign.toy.sources:read_task",
     },
 )

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from instructalign.errors import ConfigError, DataError, UnknownNameError
-from instructalign.evaluation.tasks import absent, build_task, load_task, read_items, source_of, task_names
+from instructalign.evaluation.items import absent, read_items, source_of
+from instructalign.evaluation.tasks import build_task, load_task, task_names
 
 REVIEWS = """\
 name: reviews

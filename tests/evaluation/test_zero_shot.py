@@ -8,12 +8,12 @@ import torch
 
 from conftest import TEXTS, random_model
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
-from instructalign.evaluation import compare, evaluate, zero_shot
+from instructalign.evaluation import compare, evaluate, plan, zero_shot
 from instructalign.evaluation.predictions import read_manifest, read_predictions
 from instructalign.evaluation.prompting import make_query
+from instructalign.evaluation.results import decide
 from instructalign.evaluation.score import score_batch
 from instructalign.evaluation.tasks import build_task, load_task
-from instructalign.evaluation.zero_shot import decide
 from instructalign.records import Item
 from tiny import tiny_tokenizer
 
@@ -235,26 +235,26 @@ def test_a_language_without_files_is_left_out_and_said(model_folder, make_config
 def test_a_language_asked_for_must_have_files(make_config, sentiment):
     shutil.rmtree(sentiment / "nusax" / "sentiment" / "madurese")
     with pytest.raises(DataError, match=r"nusax_senti in mad, which evaluation\.languages asks for: .*not exist"):
-        zero_shot.plan_tasks(make_config(languages=["ind", "mad"]))
+        plan.plan_tasks(make_config(languages=["ind", "mad"]))
     with pytest.raises(DataError, match=r"evaluation\.languages: deu is in none of the tasks: nusax_senti"):
-        zero_shot.plan_tasks(make_config(languages=["deu"]))
+        plan.plan_tasks(make_config(languages=["deu"]))
 
 
 def test_no_data_at_all(make_config, tmp_path):
     (tmp_path / "nusax" / "sentiment" / "english").mkdir(parents=True)
     (tmp_path / "nusax" / "sentiment" / "english" / "test.csv").write_text("id,text,label\n1,x,positive\n")
     with pytest.raises(DataError, match=r"nusax_senti has no data for the languages of this config.*exist"):
-        zero_shot.plan_tasks(make_config(data=str(tmp_path)))
+        plan.plan_tasks(make_config(data=str(tmp_path)))
 
 
 def test_no_task(make_config):
     with pytest.raises(ConfigError, match=r"evaluation\.tasks: names no task"):
-        zero_shot.plan_tasks(make_config(tasks=[]))
+        plan.plan_tasks(make_config(tasks=[]))
 
 
 def test_unknown_prompt(make_config):
     with pytest.raises(UnknownNameError, match=r"prompt of task nusax_senti 'en-4'\. Did you mean 'en-"):
-        zero_shot.plan_tasks(make_config(prompts=["en-4"]))
+        plan.plan_tasks(make_config(prompts=["en-4"]))
 
 
 # -- prompts too long, labels without tokens -------------------------------------------------------------

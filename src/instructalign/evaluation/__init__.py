@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from instructalign.evaluation.tasks import Task, load_task, task_names
+from instructalign.evaluation.tasks import Task, Translation, load_task, task_names
 
 if TYPE_CHECKING:
+    from instructalign.evaluation.export import export_lm_eval
+    from instructalign.evaluation.results import compare, score_predictions
     from instructalign.evaluation.significance import correlate_gains
-    from instructalign.evaluation.zero_shot import compare, evaluate
+    from instructalign.evaluation.zero_shot import evaluate
 
-__all__ = ["Task", "compare", "correlate_gains", "evaluate", "load_task", "task_names"]
+_HOMES = {
+    "compare": "results",
+    "correlate_gains": "significance",
+    "evaluate": "zero_shot",
+    "export_lm_eval": "export",
+    "score_predictions": "results",
+}
+
+__all__ = [
+    "Task",
+    "Translation",
+    "compare",
+    "correlate_gains",
+    "evaluate",
+    "export_lm_eval",
+    "load_task",
+    "score_predictions",
+    "task_names",
+]
 
 
 def __getattr__(name: str) -> Any:
     # What needs torch is imported when it is used, so that the command line starts fast.
-    if name in ("compare", "evaluate"):
-        from instructalign.evaluation import zero_shot
-
-        return getattr(zero_shot, name)
-    if name == "correlate_gains":
-        from instructalign.evaluation.significance import correlate_gains
-
-        return correlate_gains
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"instructalign.evaluation.{_HOMES[name]}"), name)

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from instructalign.evaluation.tasks import Task, absent, read_items
+from instructalign.evaluation.items import absent, read_items
+from instructalign.evaluation.tasks import Task
 from instructalign.files import write_jsonl, write_text
 
 

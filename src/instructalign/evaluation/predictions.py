@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from instructalign.config import Config
 from instructalign.errors import DataError, RunFolderError
 from instructalign.evaluation.score import Scores
 from instructalign.files import atomic, json_line, read_jsonl, write_json, write_jsonl
@@ -85,6 +86,11 @@ def open_folder(folder: Path, model: Mapping[str, str]) -> dict[str, Any]:
             f"({model['hash']}). Give another output folder, or delete this one."
         )
     return manifest
+
+
+def asking(config: Config) -> list[str | None]:
+    """What else, beside model and questions, a model's answers depend on."""
+    return [config.evaluation.scoring, config.model.dtype, config.model.chat, config.model.system_prompt]
 
 
 class Journal:

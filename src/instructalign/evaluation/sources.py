@@ -17,6 +17,7 @@ from pydantic import StringConstraints
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_jsonl as json_objects
 from instructalign.files import read_lines
+from instructalign.randomness import Draws, digest_key
 
 
 def place(data: Path, path: str, name: str) -> Path:
@@ -126,6 +127,49 @@ def read_jsonl(
     for _, record in json_objects(file):
         if _speaks(record, language_column, name, file):
             yield {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
+
+
+def read_pairs(data: Path, language: str, name: str, *, path: str, pivot: str) -> Iterator[dict[str, str]]:
+    """Makes pairs of sentences out of two files whose lines say the same: half as they are, half crossed.
+
+    The records have the columns `id`, `first` (in the pivot language), `second`, and `label` (`same` or
+    `different`). Which lines are crossed, and with which, goes by the line's number alone: the items are the
+    same in every language.
+
+    Args:
+        data: the folder that the paths are relative to.
+        language: code of the language; unused, `name` tells the file.
+        name: what the data calls the language.
+        path: the file, with `{name}` where the language's name stands.
+        pivot: the file in the pivot language.
+
+    Raises:
+        DataError: a file is missing, or the two differ in length.
+    """
+    del language
+    firsts, seconds = read_aligned(data / pivot, place(data, path, name))
+    count = len(firsts)
+    key = digest_key(0, "pairs")
+    for number, first in enumerate(firsts):
+        draws = Draws(key, number)
+        other = number if draws.below(2) or count < 2 else (number + 1 + draws.below(count - 1)) % count
+        label = "same" if other == number else "different"
+        yield {"id": str(number + 1), "first": first, "second": seconds[other], "label": label}
+
+
+def read_aligned(first: Path, second: Path) -> tuple[list[str], list[str]]:
+    """The lines of two files that say the same.
+
+    Raises:
+        DataError: a file is missing, or the two differ in length.
+    """
+    texts = [line for _, line in read_lines(first)], [line for _, line in read_lines(second)]
+    if len(texts[0]) != len(texts[1]):
+        raise DataError(
+            f"{first} has {len(texts[0])} lines and {second} has {len(texts[1])}; line by line they should say "
+            "the same."
+        )
+    return texts
 
 
 def read_hub(

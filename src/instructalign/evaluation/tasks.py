@@ -1,28 +1,26 @@
-"""Classification tasks as data: one YAML file each, shipped in `tasks/` or written by the user."""
+"""Tasks as data: one YAML file each, shipped in `tasks/` or written by the user."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from instructalign.config import Entry, Strict, UniqueKeys, explain
 from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
-from instructalign.evaluation.sources import place
 from instructalign.files import text_hash
 from instructalign.languages import canonical
-from instructalign.records import Item
 from instructalign.registry import TASK_SOURCES
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-SHIPPED = files("instructalign.evaluation") / "tasks"
+HERE = files("instructalign.evaluation")
+SHIPPED = HERE / "tasks"
 
 
 class Prompt(Strict):
@@ -71,7 +69,8 @@ class Task(Strict):
         data: the reader of files under `evaluation.data` (see `sources`), with its options.
         hub: the same data on the Hugging Face Hub, used where the folder has none of its files.
         fields: the column for `label`, for `id` (by default items are numbered) and for each slot of the prompts.
-        languages: by code, the name of the language in the data's paths or columns.
+        languages: by code, the name of the language in the data's paths or columns; or the name of a set
+            of languages (`flores200`).
         labels: by label in the data, its word by prompt language; or one word for all prompt languages.
         prompts: by id, the wordings.
     """
@@ -91,11 +90,7 @@ class Task(Strict):
     @field_validator("languages", mode="before")
     @classmethod
     def _codes(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            value = {code: code for code in value}
-        if not isinstance(value, Mapping):
-            return value
-        return {_checked_code(str(code)): str(name) for code, name in value.items()}
+        return _language_names(value)
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -163,14 +158,70 @@ class Task(Strict):
         Raises:
             UnknownNameError: the task has no prompt of that name.
         """
-        for name in names or []:
-            if name not in self.prompts:
-                raise UnknownNameError(f"prompt of task {self.name}", name, self.prompts)
-        return [name for name in self.prompts if names is None or name in names]
+        return _chosen(self.name, self.prompts, names)
 
     def digest(self) -> str:
         """A hash of everything that decides what the model is asked."""
         return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "data", "hub"}))
+
+
+class Translation(Strict):
+    """A translation task, from and into one language.
+
+    Attributes:
+        kind: `translation`, which tells it from a classification task.
+        name, title, source, licence, split: as in `Task`.
+        path: the file of sentences under `evaluation.data`, with `{name}` where the language's name stands;
+            one sentence a line, the same in every language.
+        pivot: the language that all are translated from and into.
+        languages: as in `Task`.
+        prompts: by id, the wordings, with the slot `{text}`, and `{source}` and `{target}` for the languages'
+            names.
+        tokens: how long a translation may be.
+    """
+
+    kind: Literal["translation"]
+    name: Name
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    split: str = "test"
+    path: str
+    pivot: str
+    languages: Annotated[dict[str, str], Field(min_length=2)]
+    prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
+    tokens: Annotated[int, Field(ge=1)] = 256
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _codes(cls, value: Any) -> Any:
+        return _language_names(value)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Translation:
+        if self.pivot not in self.languages:
+            raise ValueError(f"pivot: {self.pivot!r} is not among the languages")
+        for name, prompt in self.prompts.items():
+            where = f"prompts.{name}.prompt"
+            for slot in sorted(prompt.slots - {"text", "source", "target"}):
+                raise ValueError(
+                    f"{where}: unknown slot {{{slot}}}. {suggest(slot, ['text', 'source', 'target'])}"
+                )
+            for slot in ("text", "target"):
+                if slot not in prompt.slots:
+                    raise ValueError(f"{where}: no slot {{{slot}}}")
+        return self
+
+    def choose_prompts(self, names: list[str] | None) -> list[str]:
+        """As `Task.choose_prompts`."""
+        return _chosen(self.name, self.prompts, names)
+
+    def digest(self) -> str:
+        """A hash of everything that decides what the model is asked."""
+        return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "path"}))
+
+
+AnyTask = TypeVar("AnyTask", bound=Strict)
 
 
 def task_names() -> list[str]:
@@ -178,7 +229,7 @@ def task_names() -> list[str]:
     return sorted(entry.name[: -len(".yaml")] for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_task(name_or_path: str) -> Task:
+def load_task(name_or_path: str) -> Task | Translation:
     """Reads a task: a shipped one by its name, or a user's from a YAML file.
 
     Raises:
@@ -198,6 +249,8 @@ def load_task(name_or_path: str) -> Task:
         raise ConfigError([f"the file cannot be read: {error}"], where) from None
     except yaml.YAMLError as error:
         raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], where) from None
+    if isinstance(data, dict) and data.get("kind") == "translation":
+        return _checked(Translation, data, where, [])
     return build_task(data, where)
 
 
@@ -218,10 +271,15 @@ def build_task(data: Any, where: str) -> Task:
     for key in ("data", "hub"):
         if data.get(key) is not None:
             data[key] = _source(data[key], key, problems)
+    return _checked(Task, data, where, problems)
+
+
+def _checked(model: type[AnyTask], data: dict[str, Any], where: str, problems: list[str]) -> AnyTask:
+    """A task of a kind, or all that is wrong with it."""
     try:
-        task = Task.model_validate(data)
+        task = model.model_validate(data)
     except ValidationError as error:
-        problems.extend(explain(details, model=Task) for details in error.errors())
+        problems = [*problems, *(explain(details, model=model) for details in error.errors())]
     if problems:
         raise ConfigError(problems, where)
     return task
@@ -243,83 +301,29 @@ def _source(value: Any, key: str, problems: list[str]) -> Entry:
     return Entry.model_construct(name=name, options=options)
 
 
+def _chosen(task: str, prompts: Mapping[str, Prompt], names: list[str] | None) -> list[str]:
+    for name in names or []:
+        if name not in prompts:
+            raise UnknownNameError(f"prompt of task {task}", name, prompts)
+    return [name for name in prompts if names is None or name in names]
+
+
+def _language_names(value: Any) -> Any:
+    """The languages of a task file as names by code: given so, as a list of codes, or as the name of a set."""
+    if isinstance(value, str):
+        sets = [entry.name[: -len(".yaml")] for entry in (HERE / "languages").iterdir()]
+        if value not in sets:
+            raise ValueError(f"unknown set of languages {value!r}. {suggest(value, sets)}")
+        value = yaml.safe_load((HERE / "languages" / f"{value}.yaml").read_text(encoding="utf-8"))
+    if isinstance(value, list):
+        value = {code: code for code in value}
+    if not isinstance(value, Mapping):
+        return value
+    return {_checked_code(str(code)): str(name) for code, name in value.items()}
+
+
 def _checked_code(code: str) -> str:
     try:
         return canonical(code)
     except DataError as error:
         raise ValueError(str(error)) from None
-
-
-def source_of(task: Task, data: Path) -> Entry:
-    """Where a task is read from: its files under a folder, or the Hub where the folder has none of them."""
-    if task.hub is None or any(_exists(task, data, code) for code in task.languages):
-        return task.data
-    return task.hub
-
-
-def absent(task: Task, data: Path, language: str) -> str:
-    """Why a task cannot be read in a language; empty where it can."""
-    if language not in task.languages:
-        return f"the task has no {language}; it has: {', '.join(task.languages)}"
-    if source_of(task, data) is task.data and not _exists(task, data, language):
-        return f"{file_of(task, data, language)} does not exist"
-    return ""
-
-
-def file_of(task: Task, data: Path, language: str) -> Path | None:
-    """The file that holds a task in a language; None where it does not come from a file."""
-    path = task.data.options.get("path")
-    return place(data, path, task.languages[language]) if path else None
-
-
-def _exists(task: Task, data: Path, language: str) -> bool:
-    path = file_of(task, data, language)
-    return path is None or path.is_file()
-
-
-def read_items(task: Task, language: str, data: Path, limit: int | None = None) -> list[Item]:
-    """The items of a task in one language.
-
-    Args:
-        task: the task.
-        language: code; one of the task's.
-        data: the folder that the task's paths are relative to.
-        limit: at most so many items: those whose ids have the smallest hashes, so that the choice needs no
-            seed and falls on the same items in every language of a parallel set. They keep the data's order.
-
-    Raises:
-        DataError: a column is missing, a label is outside the set, an id is there twice, or there is no item.
-    """
-    source = source_of(task, data)
-    origin = str(file_of(task, data, language) or source.name) if source is task.data else source.name
-    records = TASK_SOURCES.get(source.name)(data, language, task.languages[language], **source.options)
-    items = list(_items(task, records, f"{task.name} in {language}: {origin}"))
-    if not items:
-        raise DataError(f"{task.name} in {language}: {origin} holds no items.")
-    if limit is not None and limit < len(items):
-        kept = set(sorted((item.id for item in items), key=_rank)[:limit])
-        items = [item for item in items if item.id in kept]
-    return items
-
-
-def _items(task: Task, records: Iterator[Mapping[str, str]], where: str) -> Iterator[Item]:
-    seen: set[str] = set()
-    for number, record in enumerate(records, start=1):
-        for field, column in task.fields.items():
-            if column not in record:
-                raise DataError(
-                    f"{where}: no column {column!r} for fields.{field}. {suggest(column, list(record))}"
-                )
-        id = record[task.fields["id"]] if "id" in task.fields else str(number)
-        here = f"{where}: item {id!r} (record {number})"
-        label = record[task.fields["label"]]
-        if label not in task.labels:
-            raise DataError(f"{here} has the label {label!r}. {suggest(label, list(task.labels))}")
-        if id in seen:
-            raise DataError(f"{here}: another item has the same id; leave fields.id out to number the items.")
-        seen.add(id)
-        yield Item(id, {text: record[task.fields[text]] for text in task.texts}, label)
-
-
-def _rank(id: str) -> bytes:
-    return blake2b(id.encode(), digest_size=16, key=b"items").digest()

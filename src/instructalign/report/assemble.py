@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.errors import InstructAlignError
-from instructalign.evaluation.tasks import Task, load_task, read_items, source_of
+from instructalign.evaluation.items import read_items, source_of
+from instructalign.evaluation.tasks import Task, load_task
 from instructalign.languages import english_name
 from instructalign.records import Score
 from instructalign.report import making, outcome
@@ -114,7 +115,8 @@ def item_texts(runs: Sequence[Run]) -> Callable[[str, str, str], str]:
                 task = load_task(str(name))
             except InstructAlignError:
                 continue
-            tasks[task.name] = (task, Path(str(settings.get("data") or "")))
+            if isinstance(task, Task):
+                tasks[task.name] = (task, Path(str(settings.get("data") or "")))
 
     @cache
     def texts(task: str, language: str) -> Mapping[str, str]:

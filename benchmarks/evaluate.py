@@ -1,0 +1,353 @@
+"""Zero-shot evaluation: ours, lm-evaluation-harness, and the first InstructAlign code's method, side by side.
+
+All three put the same NusaX questions to the same model: BLOOM's shape with random weights, and a byte-level
+BPE trained on the data at hand. The harness runs our exported tasks. The first code's method is written here
+from its description: every prompt with every label in it, in the data's order, padded, through the whole
+model, with logits at every token. For the harness and the first method the best of several batch sizes is
+taken. The methods take turns, each in a process of its own; what is timed goes from prompts as text to scores
+(tokenising included; reading data and loading the model not).
+
+    python benchmarks/evaluate.py --data ../shared/data --items 20 --rounds 3 --out docs/results/evaluate.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LANGUAGES = ["ace", "ban", "bbc", "bjn", "bug", "eng", "ind", "jav", "mad", "min", "sun"]
+PROMPTS = ["en-1", "en-2", "en-3"]
+BATCHES = [4, 8, 16, 32, 64]
+SHAPES = {  # of bigscience/bloom-560m, and 560M's proportions at a size for processors
+    "small": {"vocab_size": 21_000, "hidden_size": 256, "n_layer": 8, "n_head": 8},
+    "560m": {"vocab_size": 250_880, "hidden_size": 1024, "n_layer": 24, "n_head": 16},
+}
+
+Answers = dict[str, list[float]]
+"""The label log-likelihoods of each question."""
+
+
+def main() -> None:
+    """Runs the comparison, or one method of it."""
+    options = read_options()
+    if options.method:
+        print(json.dumps(METHODS[options.method](options)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        options.work = Path(folder)
+        make_model(options)
+        result = compare(options)
+    print(json.dumps(result, indent=2))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def read_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds nusax/")
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--items", type=int, default=400, help="per language and prompt")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--batch-tokens", type=int, default=1024, help="ours")
+    parser.add_argument("--methods", nargs="*", default=["ours", "lm-eval", "first"])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--method", help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--batch", type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def make_model(options: argparse.Namespace) -> None:
+    """Writes the model and its tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
+
+    shape = SHAPES[options.shape]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=21_000,
+        special_tokens=["<unk>", "<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    files = sorted((options.data / "text").glob("*.txt")) + sorted(options.data.glob("nusax/**/train.csv"))
+    bpe.train([str(file) for file in files], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    torch.manual_seed(0)
+    config = BloomConfig(**shape, bos_token_id=1, eos_token_id=2, pad_token_id=3, initializer_range=0.05)
+    BloomForCausalLM(config).save_pretrained(options.work / "model")
+    tokenizer.save_pretrained(options.work / "model")
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Lets the methods take turns, and gathers rates, memory and how far their answers agree."""
+    batches = {method: best_batch(options, method) for method in options.methods if method != "ours"}
+    runs: dict[str, list[dict[str, Any]]] = {method: [] for method in options.methods}
+    for _ in range(options.rounds):
+        for method in options.methods:
+            runs[method].append(run(options, method, batches.get(method, {}).get("best", 0), options.items))
+    ours = runs["ours"][0]["answers"] if "ours" in runs else None
+    return {
+        "machine": machine(options),
+        "shape": {"name": options.shape, **SHAPES[options.shape]},
+        "questions": {"languages": len(LANGUAGES), "prompts": len(PROMPTS), "items": options.items},
+        "batch_sizes": batches,
+        "methods": {method: summary(results, ours) for method, results in runs.items()},
+    }
+
+
+def summary(results: list[dict[str, Any]], ours: Answers | None) -> dict[str, Any]:
+    """Rate and memory of one method, and its difference from our answers."""
+    rates = [result["questions"] / result["seconds"] for result in results]
+    by_cpu = [result["questions"] / result["cpu_seconds"] for result in results]
+    said: dict[str, Any] = {
+        "questions_per_second": round(statistics.median(rates), 1),
+        "each_round": [round(rate, 1) for rate in rates],
+        "questions_per_cpu_second": round(statistics.median(by_cpu), 1),
+        "each_round_per_cpu_second": [round(rate, 1) for rate in by_cpu],
+        "peak_memory_mib": max(result["memory"] for result in results) >> 20,
+    }
+    if ours is not None:
+        answers = results[0]["answers"]
+        pairs = [(answers[key], ours[key]) for key in ours]
+        said["largest_difference"] = max(abs(a - b) for one, two in pairs for a, b in zip(one, two, strict=True))
+        said["same_prediction"] = sum(one.index(max(one)) == two.index(max(two)) for one, two in pairs) / len(
+            pairs
+        )
+    return said
+
+
+def best_batch(options: argparse.Namespace, method: str) -> dict[str, Any]:
+    """The batch size with which a method is fastest, on a few items."""
+    few = max(2, options.items // 5)
+    rates = {}
+    for size in BATCHES:
+        result = run(options, method, size, few)
+        rates[size] = round(result["questions"] / result["cpu_seconds"], 1)
+    return {"best": max(rates, key=lambda size: rates[size]), "questions_per_cpu_second": rates}
+
+
+def run(options: argparse.Namespace, method: str, batch: int, items: int) -> dict[str, Any]:
+    """One method in a process of its own."""
+    command = [sys.executable, __file__, "--method", method, "--batch", str(batch), "--items", str(items)]
+    for name in ("data", "shape", "threads", "device", "dtype", "batch_tokens", "work"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{method} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    """What the figures were measured on and with."""
+    import torch
+
+    names = [line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "threads": options.threads,
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
+        "dtype": options.dtype,
+        "load_before": os.getloadavg()[0],
+        **{name: version(name) for name in ("torch", "transformers", "lm_eval", "instructalign")},
+        "python": platform.python_version(),
+    }
+
+
+def cpu_lines() -> Iterator[str]:
+    """What the system says of its processors."""
+    path = Path("/proc/cpuinfo")
+    yield from path.read_text().splitlines() if path.exists() else []
+
+
+# -- the methods -----------------------------------------------------------------------------------------
+
+
+def ours(options: argparse.Namespace) -> dict[str, Any]:
+    """The evaluation stage of this package."""
+    from instructalign.evaluation.prompting import make_queries
+    from instructalign.evaluation.score import context_of, plan_batches, score_batch
+    from instructalign.training.model import load_model
+
+    start_quietly(options)
+    task, questions = read_questions(options)
+    loaded = load_model(str(options.work / "model"), dtype=options.dtype)
+    loaded.model.to(options.device)
+    clock = Clock()
+    queries = make_queries(
+        loaded.codec, task, [(prompt, item) for _, prompt, item in questions], context_of(loaded)
+    )
+    scores: list[Any] = [None] * len(queries)
+    for batch in plan_batches(queries, options.batch_tokens):
+        for index, score in zip(batch, score_batch(loaded, [queries[i] for i in batch]), strict=True):
+            scores[index] = score
+    spent = clock.read()
+    answers = {name(*question): list(score.labels) for question, score in zip(questions, scores, strict=True)}
+    return measured(options, spent, answers)
+
+
+def harness(options: argparse.Namespace) -> dict[str, Any]:
+    """lm-evaluation-harness on the exported tasks; its time is that of its scoring of requests."""
+    start_quietly(options)
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from instructalign.evaluation import load_task
+    from instructalign.evaluation.export import export_lm_eval
+
+    tasks = options.work / f"tasks-{options.items}"
+    export_lm_eval(
+        load_task("nusax_senti"), tasks, options.data, languages=LANGUAGES, prompts=PROMPTS, items=options.items
+    )
+    model = HFLM(
+        pretrained=str(options.work / "model"),
+        device=options.device,
+        batch_size=options.batch,
+        dtype=options.dtype,
+    )
+    spent = []
+    score = model.loglikelihood
+
+    def timed(*args: Any, **keywords: Any) -> Any:
+        clock = Clock()
+        result = score(*args, **keywords)
+        spent.append(clock.read())
+        return result
+
+    model.loglikelihood = timed
+    result = lm_eval.simple_evaluate(
+        model=model,
+        tasks=["nusax_senti"],
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+        bootstrap_iters=0,
+    )
+    answers = {
+        f"{task.removeprefix('nusax_senti_').replace('_', '/')}/{sample['doc']['id']}": [
+            float(answer[0]) for answer in sample["filtered_resps"]
+        ]
+        for task, samples in result["samples"].items()
+        for sample in samples
+    }
+    return measured(options, spent[0], answers)
+
+
+def first(options: argparse.Namespace) -> dict[str, Any]:
+    """The first code's method: each label in a pass of its own, in the data's order, logits everywhere."""
+    start_quietly(options)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    task, questions = read_questions(options)
+    tokenizer = AutoTokenizer.from_pretrained(options.work / "model")
+    model = AutoModelForCausalLM.from_pretrained(options.work / "model", dtype=getattr(torch, options.dtype))
+    model.to(options.device).eval()
+    answers: Answers = {name(*question): [] for question in questions}
+    clock = Clock()
+    for begin in range(0, len(questions), options.batch):
+        batch = questions[begin : begin + options.batch]
+        prompts = [task.prompts[prompt].prompt.format_map(item.fields) for _, prompt, item in batch]
+        lengths = torch.tensor([len(tokenizer.encode(prompt)) for prompt in prompts])
+        for choice in range(len(task.labels)):
+            words = [list(task.words(prompt).values())[choice] for _, prompt, _ in batch]
+            filled = [f"{prompt} {word}" for prompt, word in zip(prompts, words, strict=True)]
+            inputs = tokenizer(filled, padding=True, padding_side="right", return_tensors="pt")
+            with torch.inference_mode():
+                logits = model(**inputs.to(options.device)).logits[:, :-1].float()
+            targets = inputs.input_ids[:, 1:]
+            chances = logits.log_softmax(-1).gather(2, targets[:, :, None])[:, :, 0].cpu()
+            places = torch.arange(chances.shape[1])
+            label = (places >= lengths[:, None] - 1) & inputs.attention_mask[:, 1:].bool().cpu()
+            for question, value in zip(batch, (chances * label).sum(1).tolist(), strict=True):
+                answers[name(*question)].append(value)
+    return measured(options, clock.read(), answers)
+
+
+METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "ours": ours,
+    "lm-eval": harness,
+    "first": first,
+}
+
+
+def read_questions(options: argparse.Namespace) -> tuple[Any, list[tuple[str, str, Any]]]:
+    """The task; and language, prompt and item of every question."""
+    from instructalign.evaluation.items import read_items
+    from instructalign.evaluation.tasks import load_task
+
+    task = load_task("nusax_senti")
+    return task, [
+        (language, prompt, item)
+        for language in LANGUAGES
+        for prompt in PROMPTS
+        for item in read_items(task, language, options.data, options.items)
+    ]
+
+
+def name(language: str, prompt: str, item: Any) -> str:
+    """What a question is called in the answers."""
+    return f"{language}/{prompt}/{item.id}"
+
+
+class Clock:
+    """Time on the wall, and of the processor: the machine may have other work to do."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        """Seconds since the start, of both kinds."""
+        return time.perf_counter() - self.start[0], time.process_time() - self.start[1]
+
+
+def measured(options: argparse.Namespace, spent: tuple[float, float], answers: Answers) -> dict[str, Any]:
+    """What a process hands back."""
+    import torch
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if options.device == "cuda":
+        used = torch.cuda.max_memory_allocated()
+    return {
+        "seconds": spent[0],
+        "cpu_seconds": spent[1],
+        "questions": len(answers),
+        "memory": used,
+        "answers": answers,
+    }
+
+
+def start_quietly(options: argparse.Namespace) -> None:
+    """The number of threads, and silence on the standard output."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The items of a task: where they are, and reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+from instructalign.config import Entry
+from instructalign.errors import DataError, suggest
+from instructalign.evaluation.sources import place
+from instructalign.evaluation.tasks import Task
+from instructalign.records import Item
+from instructalign.registry import TASK_SOURCES
+
+
+def source_of(task: Task, data: Path) -> Entry:
+    """Where a task is read from: its files under a folder, or the Hub where the folder has none of them."""
+    if task.hub is None or any(_exists(task, data, code) for code in task.languages):
+        return task.data
+    return task.hub
+
+
+def absent(task: Task, data: Path, language: str) -> str:
+    """Why a task cannot be read in a language; empty where it can."""
+    if language not in task.languages:
+        return f"the task has no {language}; it has: {', '.join(task.languages)}"
+    if source_of(task, data) is task.data and not _exists(task, data, language):
+        return f"{file_of(task, data, language)} does not exist"
+    return ""
+
+
+def file_of(task: Task, data: Path, language: str) -> Path | None:
+    """The file that holds a task in a language; None where it does not come from a file."""
+    path = task.data.options.get("path")
+    return place(data, path, task.languages[language]) if path else None
+
+
+def _exists(task: Task, data: Path, language: str) -> bool:
+    path = file_of(task, data, language)
+    return path is None or path.is_file()
+
+
+def read_items(task: Task, language: str, data: Path, limit: int | None = None) -> list[Item]:
+    """The items of a task in one language.
+
+    Args:
+        task: the task.
+        language: code; one of the task's.
+        data: the folder that the task's paths are relative to.
+        limit: at most so many items: those whose ids have the smallest hashes, so that the choice needs no
+            seed and falls on the same items in every language of a parallel set. They keep the data's order.
+
+    Raises:
+        DataError: a column is missing, a label is outside the set, an id is there twice, or there is no item.
+    """
+    source = source_of(task, data)
+    origin = str(file_of(task, data, language) or source.name) if source is task.data else source.name
+    records = TASK_SOURCES.get(source.name)(data, language, task.languages[language], **source.options)
+    items = list(_items(task, records, f"{task.name} in {language}: {origin}"))
+    if not items:
+        raise DataError(f"{task.name} in {language}: {origin} holds no items.")
+    kept = choose_items([item.id for item in items], limit)
+    return [item for item in items if item.id in kept]
+
+
+def choose_items(ids: Sequence[str], limit: int | None) -> set[str]:
+    """At most so many ids: those with the smallest hashes."""
+    return set(ids if limit is None else sorted(ids, key=_rank)[:limit])
+
+
+def _items(task: Task, records: Iterator[Mapping[str, str]], where: str) -> Iterator[Item]:
+    seen: set[str] = set()
+    for number, record in enumerate(records, start=1):
+        for field, column in task.fields.items():
+            if column not in record:
+                raise DataError(
+                    f"{where}: no column {column!r} for fields.{field}. {suggest(column, list(record))}"
+                )
+        id = record[task.fields["id"]] if "id" in task.fields else str(number)
+        here = f"{where}: item {id!r} (record {number})"
+        label = record[task.fields["label"]]
+        if label not in task.labels:
+            raise DataError(f"{here} has the label {label!r}. {suggest(label, list(task.labels))}")
+        if id in seen:
+            raise DataError(f"{here}: another item has the same id; leave fields.id out to number the items.")
+        seen.add(id)
+        yield Item(id, {text: record[task.fields[text]] for text in task.texts}, label)
+
+
+def _rank(id: str) -> bytes:
+    return blake2b(id.encode(), digest_size=16, key=b"items").digest()

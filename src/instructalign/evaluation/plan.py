@@ -1,0 +1,95 @@
+"""What a configuration asks of a model: tasks, languages, prompts and items."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from instructalign.config import Config
+from instructalign.errors import ConfigError, DataError
+from instructalign.evaluation.items import absent, read_items
+from instructalign.evaluation.tasks import Task, Translation, load_task
+from instructalign.files import text_hash
+from instructalign.records import Item
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of a model on one task.
+
+    Attributes:
+        task: the task.
+        prompts: ids of the prompts.
+        items: the items by language.
+        left_out: by language, why it is not evaluated.
+    """
+
+    task: Task
+    prompts: list[str]
+    items: Mapping[str, list[Item]]
+    left_out: Mapping[str, str]
+
+    def asked(self) -> list[tuple[str, str, Item]]:
+        """Language, prompt and item of every question, in the order of the files."""
+        return [
+            (language, prompt, item)
+            for language, items in self.items.items()
+            for prompt in self.prompts
+            for item in items
+        ]
+
+    def digest(self) -> str:
+        """A hash of the questions."""
+        items = {language: [asdict(item) for item in some] for language, some in self.items.items()}
+        return text_hash([self.task.digest(), self.prompts, items])
+
+
+def plan_tasks(config: Config) -> tuple[list[Plan], list[Translation]]:
+    """Reads the tasks that a configuration names: classification tasks with their items, and translations.
+
+    A task is read in those of its languages that stand in `languages`, or that `evaluation.languages` names.
+    A language without data is left out and said so, unless it was named.
+
+    Raises:
+        ConfigError: no task is named.
+        UnknownNameError: there is no such task or prompt.
+        DataError: data that was asked for is missing or wrong.
+    """
+    settings = config.evaluation
+    if not settings.tasks:
+        raise ConfigError(["evaluation.tasks: names no task to evaluate"])
+    tasks = [load_task(name) for name in settings.tasks]
+    for language in settings.languages or []:
+        if not any(language in task.languages for task in tasks):
+            raise DataError(
+                f"evaluation.languages: {language} is in none of the tasks: "
+                f"{', '.join(task.name for task in tasks)}."
+            )
+    return (
+        [_plan(config, task) for task in tasks if isinstance(task, Task)],
+        [task for task in tasks if isinstance(task, Translation)],
+    )
+
+
+def _plan(config: Config, task: Task) -> Plan:
+    settings = config.evaluation
+    wanted = settings.languages or [code for codes in config.languages.groups.values() for code in codes]
+    items, left_out = {}, {}
+    for language in wanted:
+        if language not in task.languages:
+            continue
+        reason = absent(task, settings.data, language)
+        if reason and settings.languages:
+            raise DataError(f"{task.name} in {language}, which evaluation.languages asks for: {reason}.")
+        if reason:
+            left_out[language] = reason
+            log.warning("%s leaves out %s: %s", task.name, language, reason)
+        else:
+            items[language] = read_items(task, language, settings.data, settings.items)
+    if not items:
+        reasons = "; ".join(left_out.values()) or f"the task has only {', '.join(task.languages)}"
+        raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.")
+    return Plan(task, task.choose_prompts(settings.prompts), items, left_out)

@@ -1,0 +1,185 @@
+"""From predictions on disk to scores: of one model, and of what changed between two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from instructalign.config import Config
+from instructalign.errors import DataError
+from instructalign.evaluation.predictions import prediction_file, read_manifest, read_predictions
+from instructalign.evaluation.significance import (
+    Bootstrap,
+    Outcome,
+    compare_outcomes,
+    outcome_of,
+    score_outcomes,
+)
+from instructalign.evaluation.translation_scores import score_translations
+from instructalign.records import Prediction, Score
+
+
+def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
+    """Computes the scores of an evaluation folder from its predictions.
+
+    Args:
+        out: a folder that `evaluate` wrote.
+        config: gives the languages' groups and the bootstrap.
+        run: what the scores call the model.
+    """
+    bootstrap = Bootstrap(config.evaluation.bootstrap, config.seed)
+    scores: list[Score] = []
+    for task, outcomes, entry in _outcomes(out):
+        sign = _signer(task, entry, _manifest(out)["model"]["hash"], config)
+        scores += score_outcomes(outcomes, config.languages.groups, run, bootstrap, sign)
+    return scores + score_translations(out, config.languages.groups, run, bootstrap)
+
+
+def compare(
+    base: Path, adapted: Path, config: Config, *, run: str = "adapted", metric: str = "f1_weighted"
+) -> list[Score]:
+    """What adapting a model changed: gain by language and group, and forgetting on the known languages.
+
+    Args:
+        base: folder of the evaluation before.
+        adapted: folder of the evaluation after, of the same tasks.
+        config: gives the languages' groups and the bootstrap.
+        run: what the scores call the adapted model.
+        metric: the score that is compared.
+
+    Raises:
+        DataError: the two models were not asked the same.
+    """
+    bootstrap = Bootstrap(config.evaluation.bootstrap, config.seed)
+    hashes = [_manifest(folder)["model"]["hash"] for folder in (base, adapted)]
+    before = {task: outcomes for task, outcomes, _ in _outcomes(base)}
+    scores: list[Score] = []
+    for task, outcomes, entry in _outcomes(adapted):
+        if task in before:
+            sign = _signer(task, entry, "→".join(hashes), config)
+            groups = config.languages.groups
+            scores += compare_outcomes(before[task], outcomes, groups, run, bootstrap, sign, metric)
+    return scores
+
+
+def score_predictions(
+    files: Sequence[Path],
+    *,
+    rule: str | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    rounds: int = 1000,
+    seed: int = 42,
+    run: str = "predictions",
+) -> list[Score]:
+    """Computes scores from files of predictions alone, under the scoring rule they were made with or another.
+
+    Args:
+        files: files that `evaluate` wrote, of one model.
+        rule: `sum`, `mean` or `paper`; by default the saved decisions count.
+        groups: language codes by group, for scores of groups.
+        rounds: draws of the bootstrap; 0 for no intervals.
+        seed: of the draws.
+        run: what the scores call the model.
+
+    Raises:
+        DataError: a line is not a prediction, or predictions are missing or double.
+    """
+    predictions: dict[tuple[str, str], list[Prediction]] = {}
+    for file in files:
+        for prediction in read_predictions(file):
+            chosen = prediction if rule is None else _decided_anew(prediction, rule)
+            predictions.setdefault((prediction.task, prediction.language), []).append(chosen)
+    outcomes: dict[str, list[Outcome]] = {}
+    for (task, _), some in predictions.items():
+        outcomes.setdefault(task, []).append(outcome_of(some))
+
+    def sign(chosen: Sequence[Outcome]) -> str:
+        parts = {
+            "task": chosen[0].task,
+            "languages": "+".join(outcome.language for outcome in chosen),
+            "n": "+".join(str(len(outcome.items)) for outcome in chosen),
+            "prompts": "+".join(chosen[0].prompts),
+            "scoring": rule or "as predicted",
+            "bootstrap": rounds,
+        }
+        return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+    bootstrap = Bootstrap(rounds, seed)
+    return [
+        score for some in outcomes.values() for score in score_outcomes(some, groups or {}, run, bootstrap, sign)
+    ]
+
+
+def decide(
+    scores: Mapping[str, float],
+    tokens: Mapping[str, int],
+    rule: str,
+    prompt_score: float = 0.0,
+    prompt_tokens: int = 0,
+) -> str:
+    """The label with the highest score; the first of them where several have it.
+
+    Args:
+        scores: by label, the summed log-likelihood of its tokens.
+        tokens: by label, how many they are.
+        rule: `sum`; `mean`, the sum over the number of tokens; or `paper`, the mean over the tokens of prompt
+            and label together, as the published scripts have it (for encoder-decoder models: of the label).
+        prompt_score: the summed log-likelihood of the prompt's tokens, for `paper`.
+        prompt_tokens: how many they are.
+    """
+    if rule == "sum":
+        return max(scores, key=lambda label: scores[label])
+    return max(scores, key=lambda label: (prompt_score + scores[label]) / (prompt_tokens + tokens[label]))
+
+
+def _decided_anew(prediction: Prediction, rule: str) -> Prediction:
+    if rule == "paper" and prediction.prompt_score is None:
+        raise DataError(
+            f"{prediction.task} in {prediction.language}: the predictions lack the likelihood of the prompts, "
+            "which the rule of the paper needs; evaluate with evaluation.scoring: paper."
+        )
+    label = decide(
+        prediction.scores, prediction.tokens, rule, prediction.prompt_score or 0.0, prediction.prompt_tokens
+    )
+    return replace(prediction, predicted=label)
+
+
+def _outcomes(out: Path) -> list[tuple[str, list[Outcome], Mapping[str, Any]]]:
+    """The answers in an evaluation folder, by task, with the manifest's entry."""
+    folder = out / "predictions"
+    return [
+        (
+            task,
+            [outcome_of(read_predictions(prediction_file(folder, task, code))) for code in entry["items"]],
+            entry,
+        )
+        for task, entry in _manifest(out)["tasks"].items()
+    ]
+
+
+def _manifest(out: Path) -> dict[str, Any]:
+    manifest = read_manifest(out / "predictions")
+    if not manifest:
+        raise DataError(f"{out / 'predictions'} holds no predictions; `instructalign evaluate` writes them.")
+    return manifest
+
+
+def _signer(task: str, entry: Mapping[str, Any], model: str, config: Config) -> Callable[[Sequence[Outcome]], str]:
+    def sign(outcomes: Sequence[Outcome]) -> str:
+        parts = {
+            "task": task,
+            "split": entry["split"],
+            "languages": "+".join(outcome.language for outcome in outcomes),
+            "n": "+".join(str(len(outcome.items)) for outcome in outcomes),
+            "prompts": "+".join(entry["prompts"]),
+            "scoring": entry["scoring"],
+            "questions": entry["questions"][:8],
+            "bootstrap": config.evaluation.bootstrap,
+            "model": model,
+            "version": entry["version"],
+        }
+        return "|".join(f"{key}:{value}" for key, value in parts.items())
+
+    return sign

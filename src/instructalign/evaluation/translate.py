@@ -1,0 +1,315 @@
+"""Translations: what is asked, greedy generation in batches, and the files that keep the answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instructalign.config import Config
+from instructalign.errors import DataError
+from instructalign.evaluation.items import choose_items
+from instructalign.evaluation.predictions import MANIFEST, asking, open_folder
+from instructalign.evaluation.score import context_of
+from instructalign.evaluation.sources import place, read_aligned
+from instructalign.evaluation.tasks import Translation
+from instructalign.files import read_jsonl, text_hash, write_json, write_jsonl
+from instructalign.languages import name_in
+from instructalign.training.model import LoadedModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """What a model made of one sentence under one prompt.
+
+    Attributes:
+        task, prompt, item: what was asked.
+        source, target: codes of the languages.
+        text: the sentence.
+        reference: what it should be in the target language.
+        translation: what the model wrote, up to the end of the line.
+        unfinished: whether it wrote as long as it was allowed to.
+    """
+
+    task: str
+    prompt: str
+    item: str
+    source: str
+    target: str
+    text: str
+    reference: str
+    translation: str
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """Sentences to translate from one language into another.
+
+    Attributes:
+        task: the task.
+        prompts: ids of the prompts.
+        source, target: codes of the languages.
+        items: ids of the sentences, the numbers of their lines.
+        texts: the sentences in the source language.
+        references: the same sentences in the target language.
+        names: names of languages by code, from the configuration.
+    """
+
+    task: Translation
+    prompts: list[str]
+    source: str
+    target: str
+    items: list[str]
+    texts: list[str]
+    references: list[str]
+    names: Mapping[str, str]
+
+    @property
+    def language(self) -> str:
+        """The language that is not the pivot."""
+        return self.source if self.target == self.task.pivot else self.target
+
+    @property
+    def title(self) -> str:
+        """What scores call the task in this direction."""
+        into = self.target == self.task.pivot
+        return f"{self.task.name}/{'into' if into else 'from'}-{self.task.pivot}"
+
+    @property
+    def file(self) -> str:
+        """The name of the file of translations."""
+        return f"{self.task.name}.{self.source}-{self.target}.jsonl"
+
+    def digest(self) -> str:
+        """A hash of the questions."""
+        return text_hash([self.task.digest(), self.prompts, self.source, self.items, self.texts, dict(self.names)])
+
+    def word(self, prompt: str, text: str) -> str:
+        """The prompt for a sentence."""
+        wording = self.task.prompts[prompt]
+        names = {
+            slot: self.names.get(code) or name_in(code, wording.language)
+            for slot, code in (("source", self.source), ("target", self.target))
+        }
+        return wording.prompt.format(text=text, **names)
+
+
+def plan_directions(config: Config, task: Translation) -> list[Direction]:
+    """The directions of a task in a configuration.
+
+    Every language of the configuration that the task has is translated from and into the pivot. One without
+    a file is left out and said so, unless `evaluation.languages` names it.
+
+    Raises:
+        DataError: a language that `evaluation.languages` names has no file, or no language has.
+    """
+    settings = config.evaluation
+    wanted = settings.languages or [code for codes in config.languages.groups.values() for code in codes]
+    directions: list[Direction] = []
+    pivot = place(settings.data, task.path, task.languages[task.pivot])
+    for language in wanted:
+        if language not in task.languages or language == task.pivot:
+            continue
+        file = place(settings.data, task.path, task.languages[language])
+        if not file.is_file() and settings.languages:
+            raise DataError(
+                f"{task.name} in {language}, which evaluation.languages asks for: {file} does not exist."
+            )
+        if not file.is_file():
+            log.warning("%s leaves out %s: %s does not exist", task.name, language, file)
+            continue
+        directions += _both_ways(config, task, language, *read_aligned(pivot, file))
+    if not directions:
+        raise DataError(f"{task.name} has no data for the languages of this configuration under {settings.data}.")
+    return directions
+
+
+def _both_ways(
+    config: Config, task: Translation, language: str, pivots: Sequence[str], others: Sequence[str]
+) -> list[Direction]:
+    kept = choose_items([str(number) for number in range(1, len(pivots) + 1)], config.evaluation.items)
+    lines = [index for index in range(len(pivots)) if str(index + 1) in kept]
+    ids = [str(index + 1) for index in lines]
+    here, there = [pivots[index] for index in lines], [others[index] for index in lines]
+    prompts, names = task.choose_prompts(config.evaluation.prompts), config.languages.names
+    return [
+        Direction(task, prompts, task.pivot, language, ids, here, there, names),
+        Direction(task, prompts, language, task.pivot, ids, there, here, names),
+    ]
+
+
+def translate_all(
+    load: Callable[[], LoadedModel],
+    directions: Sequence[Direction],
+    config: Config,
+    folder: Path,
+    identity: Mapping[str, str],
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Translates in every direction, one file each; files that are there already are not made again.
+
+    Args:
+        load: gives the model, where it is needed.
+        directions: what to translate.
+        config: says how large a batch may be.
+        folder: where the files go.
+        identity: `name` and `hash` of the model.
+        progress: told how far each direction is.
+
+    Raises:
+        RunFolderError: the folder holds translations of another model.
+    """
+    manifest = open_folder(folder, identity)
+    for direction in directions:
+        key = text_hash([direction.digest(), identity["hash"], *asking(config)])
+        there = manifest["tasks"].get(direction.file, {}).get("key") == key
+        if there and (folder / direction.file).exists():
+            continue
+        tell = partial(progress, direction.file.removesuffix(".jsonl")) if progress else None
+        entry = _translate(load(), direction, folder, config.evaluation.batch_tokens, tell)
+        manifest["tasks"][direction.file] = {"key": key, **entry}
+        write_json(folder / MANIFEST, manifest)
+
+
+def _translate(
+    loaded: LoadedModel,
+    direction: Direction,
+    folder: Path,
+    batch_tokens: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Translates, writes the file, and gives the manifest's entry."""
+    asked = [
+        (prompt, index, direction.word(prompt, text))
+        for prompt in direction.prompts
+        for index, text in enumerate(direction.texts)
+    ]
+    answers = generate(loaded, [words for _, _, words in asked], direction.task.tokens, batch_tokens, progress)
+    records = [
+        Translated(
+            direction.task.name,
+            prompt,
+            direction.items[index],
+            direction.source,
+            direction.target,
+            direction.texts[index],
+            direction.references[index],
+            *answer,
+        )
+        for (prompt, index, _), answer in zip(asked, answers, strict=True)
+    ]
+    write_jsonl(folder / direction.file, map(asdict, records))
+    return {
+        "questions": direction.digest(),
+        "title": direction.title,
+        "language": direction.language,
+        "split": direction.task.split,
+        "prompts": direction.prompts,
+        "items": len(direction.items),
+        "unfinished": sum(record.unfinished for record in records),
+        "version": version("instructalign"),
+    }
+
+
+def generate(
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    tokens: int,
+    batch_tokens: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[str, bool]]:
+    """What a model writes behind prompts, greedily, and whether it had not come to an end.
+
+    Args:
+        loaded: the model.
+        prompts: as text.
+        tokens: how many it may write.
+        batch_tokens: tokens of a batch, those to be written included.
+        progress: told how many prompts are done.
+
+    Returns:
+        By prompt, the first line of what was written; and whether it has as many tokens as allowed.
+
+    Raises:
+        DataError: a prompt leaves no room in the model's context.
+    """
+    encoded = [loaded.codec.pair(prompt, "")[0] for prompt in prompts]
+    context = context_of(loaded)
+    order = sorted(range(len(prompts)), key=lambda index: (-len(encoded[index]), index))
+    answers: dict[int, tuple[str, bool]] = {}
+    while order:
+        longest = len(encoded[order[0]])
+        room = tokens if context is None or loaded.encoder_decoder else min(tokens, context - longest)
+        if room < 1:
+            raise DataError(
+                f"a prompt of {longest} tokens fills the model's context of {context}: {prompts[order[0]]}"
+            )
+        rows = max(1, batch_tokens // (longest + room))
+        batch, order = order[:rows], order[rows:]
+        answers.update(zip(batch, _write(loaded, [encoded[index] for index in batch], room), strict=True))
+        if progress:
+            progress(len(answers), len(prompts))
+    return [answers[index] for index in range(len(prompts))]
+
+
+def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> list[tuple[str, bool]]:
+    model: Any = loaded.model
+    tokenizer = loaded.tokenizer
+    end = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)} - {None}
+    longest = max(map(len, prompts))
+    ids = torch.zeros((len(prompts), longest), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        # A decoder goes on behind the last token, so that its padding stands in front.
+        where = slice(0, len(prompt)) if loaded.encoder_decoder else slice(longest - len(prompt), longest)
+        ids[row, where] = torch.tensor(prompt)
+        mask[row, where] = 1
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        written = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=sorted(end) or None,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    model.train(training)
+    behind = written[:, 1:] if loaded.encoder_decoder else written[:, longest:]
+    answers = []
+    for row in behind.tolist():
+        stop = next((place for place, token in enumerate(row) if token in end), None)
+        text = str(tokenizer.decode(row[:stop], skip_special_tokens=True)).strip()
+        line = text.split("\n", 1)
+        answers.append((line[0].strip(), stop is None and len(line) == 1))
+    return answers
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def read_translations(path: Path) -> list[Translated]:
+    """Reads a file of translations.
+
+    Raises:
+        DataError: a line is not one; the message names it.
+    """
+    records = []
+    for number, record in read_jsonl(path):
+        try:
+            records.append(Translated(**record))
+        except TypeError:
+            raise DataError(f"{path}:{number}: not a translation.") from None
+    return records
