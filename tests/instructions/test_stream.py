@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
 import pickle
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,9 +12,9 @@ from scipy.stats import binomtest, chisquare
 
 from instructalign.config import Entry, InstructionsConfig, LanguagesConfig, NoiseConfig
 from instructalign.errors import DataError
-from instructalign.instructions import InstructionStream, generate, write_instructions, write_stream
+from instructalign.instructions import InstructionStream, generate
 from instructalign.instructions.segment import words
-from instructalign.records import Instruction, ParallelRow
+from instructalign.records import ParallelRow
 
 KNOWN, NEW = ["eng", "ind"], ["jav", "sun"]
 LANGUAGES = LanguagesConfig(known=KNOWN, new=NEW)
@@ -261,37 +259,3 @@ def test_errors_say_what_is_missing() -> None:
         make(rows(3, ["eng", "jav"]))
     with pytest.raises(IndexError, match="counted from 0"):
         make(rows(3))[-1]
-
-
-def test_writing(tmp_path: Path) -> None:
-    stream = make(rows(20))
-    assert write_instructions(tmp_path / "a.jsonl", generate(stream, 60)) == 60
-    write_instructions(tmp_path / "b.jsonl", generate(make(rows(20)), 100))
-    first, longer = (tmp_path / "a.jsonl").read_bytes(), (tmp_path / "b.jsonl").read_bytes()
-    assert longer.startswith(first)
-    record = json.loads(first.splitlines()[0])
-    assert list(record) == ["prompt", "answer", "objective", "source", "target", "row"]
-    made: Instruction = stream[0]
-    assert record["prompt"] == made.prompt
-
-    write_instructions(tmp_path / "m.jsonl", generate(stream, 2), "messages")
-    record = json.loads((tmp_path / "m.jsonl").read_text().splitlines()[0])
-    assert list(record) == ["messages", "objective", "source", "target", "row"]
-    assert record["messages"] == [
-        {"role": "user", "content": made.prompt},
-        {"role": "assistant", "content": made.answer},
-    ]
-
-
-def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instructalign.instructions.write._CHUNK", 7)
-    stream = make(rows(20))
-    write_instructions(tmp_path / "0", generate(stream, 30))
-    seen: list[int] = []
-    assert write_stream(tmp_path / "1", stream, 30, progress=seen.append) == 30
-    assert seen == [7, 14, 21, 28, 30]
-    write_stream(tmp_path / "2", stream, 30, processes=2)
-    write_stream(tmp_path / "3", stream, 30, "messages", processes=3)
-    write_instructions(tmp_path / "4", generate(stream, 30), "messages")
-    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
-    assert (tmp_path / "3").read_bytes() == (tmp_path / "4").read_bytes()

@@ -1,10 +1,11 @@
-"""Writing instructions as JSON lines, for this package or for another trainer."""
+"""Writing instructions as JSON lines or Parquet, for this package or for another trainer."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,9 +42,32 @@ def as_record(instruction: Instruction, form: Form = "plain") -> dict[str, Any]:
 
 
 def write_instructions(path: Path, instructions: Iterable[Instruction], form: Form = "plain") -> int:
-    """Writes instructions as JSON lines, all or nothing, and returns how many."""
-    records: Iterator[dict[str, Any]] = (as_record(instruction, form) for instruction in instructions)
-    return write_jsonl(path, records)
+    """Writes instructions, all or nothing, and returns how many.
+
+    Args:
+        path: a file; Parquet where its name ends in .parquet, JSON lines otherwise.
+        instructions: what to write; consumed once.
+        form: see `as_record`.
+    """
+    records = (as_record(instruction, form) for instruction in instructions)
+    return _write_parquet(path, records) if path.suffix == ".parquet" else write_jsonl(path, records)
+
+
+def _write_parquet(path: Path, records: Iterator[dict[str, Any]]) -> int:
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    count = 0
+    with atomic(path) as file:
+        writer: ParquetWriter | None = None
+        while chunk := list(islice(records, _CHUNK)):
+            table = pyarrow.Table.from_pylist(chunk)
+            writer = writer or ParquetWriter(file, table.schema, compression="zstd")
+            writer.write_table(table)
+            count += len(chunk)
+        if writer is not None:
+            writer.close()
+    return count
 
 
 def write_stream(

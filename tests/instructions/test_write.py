@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instructalign.config import Entry, InstructionsConfig, LanguagesConfig
+from instructalign.instructions import InstructionStream, as_record, generate, write_instructions, write_stream
+from instructalign.records import ParallelRow
+
+
+def make(count: int = 20) -> InstructionStream:
+    rows = [ParallelRow(f"r{i}", {"eng": f"stone {i} falls", "jav": f"watu {i} tiba"}) for i in range(count)]
+    config = InstructionsConfig(objectives={name: Entry(name=name) for name in ("mlm", "tlm", "mt", "xss")})
+    return InstructionStream(rows, config, LanguagesConfig(known=["eng"], new=["jav"]), ["eng"], 1)
+
+
+def test_writing(tmp_path: Path) -> None:
+    stream = make()
+    assert write_instructions(tmp_path / "a.jsonl", generate(stream, 60)) == 60
+    write_instructions(tmp_path / "b.jsonl", generate(make(), 100))
+    first, longer = (tmp_path / "a.jsonl").read_bytes(), (tmp_path / "b.jsonl").read_bytes()
+    assert longer.startswith(first)
+    record = json.loads(first.splitlines()[0])
+    assert list(record) == ["prompt", "answer", "objective", "source", "target", "row"]
+    made = stream[0]
+    assert record["prompt"] == made.prompt
+
+    write_instructions(tmp_path / "m.jsonl", generate(stream, 2), "messages")
+    record = json.loads((tmp_path / "m.jsonl").read_text().splitlines()[0])
+    assert list(record) == ["messages", "objective", "source", "target", "row"]
+    assert record["messages"] == [
+        {"role": "user", "content": made.prompt},
+        {"role": "assistant", "content": made.answer},
+    ]
+
+
+@pytest.mark.parametrize("form", ["plain", "messages"])
+def test_parquet_holds_the_same_records(tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyarrow.parquet import ParquetFile
+
+    monkeypatch.setattr("instructalign.instructions.write._CHUNK", 7)
+    made = list(generate(make(), 30))
+    assert write_instructions(tmp_path / "a.parquet", iter(made), form) == 30
+    with ParquetFile(tmp_path / "a.parquet") as file:
+        assert file.read().to_pylist() == [as_record(each, form) for each in made]
+
+
+def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instructalign.instructions.write._CHUNK", 7)
+    stream = make()
+    write_instructions(tmp_path / "0", generate(stream, 30))
+    seen: list[int] = []
+    assert write_stream(tmp_path / "1", stream, 30, progress=seen.append) == 30
+    assert seen == [7, 14, 21, 28, 30]
+    write_stream(tmp_path / "2", stream, 30, processes=2)
+    write_stream(tmp_path / "3", stream, 30, "messages", processes=3)
+    write_instructions(tmp_path / "4", generate(stream, 30), "messages")
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    assert (tmp_path / "3").read_bytes() == (tmp_path / "4").read_bytes()
+
+
+CHAT = (
+    "{% for turn in messages %}{% if turn.role == 'assistant' %}answer: "
+    "{% generation %}{{ turn.content }}{{ eos_token }}{% endgeneration %}"
+    "{% else %}question: {{ turn.content }} {% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["made.jsonl", "made.parquet"])
+def test_trl_takes_the_messages_as_they_are(tmp_path: Path, name: str) -> None:
+    trl = pytest.importorskip("trl")
+    from datasets import load_dataset
+
+    from tiny import tiny_model, tiny_tokenizer
+
+    write_instructions(tmp_path / name, generate(make(), 16), "messages")
+    kind = "json" if name.endswith("jsonl") else "parquet"
+    dataset = load_dataset(kind, data_files=str(tmp_path / name), split="train", cache_dir=str(tmp_path / "cache"))
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CHAT
+    arguments = trl.SFTConfig(
+        output_dir=str(tmp_path / "out"),
+        max_steps=1,
+        per_device_train_batch_size=4,
+        assistant_only_loss=True,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+    )
+    trainer = trl.SFTTrainer(
+        model=tiny_model("llama"), args=arguments, train_dataset=dataset, processing_class=tokenizer
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    learnt = tokenizer.decode(batch["labels"][0][batch["labels"][0] != -100])
+    answers = {each.answer + tokenizer.eos_token for each in generate(make(), 16)}
+    assert learnt in answers
+    assert trainer.train().training_loss > 0
