@@ -52,7 +52,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
     found: dict[str, dict[str, str]] = {}
     for name in archive.namelist():
         place = PurePosixPath(name.replace("\\", "/"))
-        if place.is_absolute() or ".." in place.parts or ":" in place.parts[0]:
+        if place.is_absolute() or ".." in place.parts or ":" in "".join(place.parts[:1]):
             raise DataError(f"{path}: holds the name {name!r}, which leads out of it; not to be trusted.")
         corpus, _, code = name.rpartition(".")
         try:
