@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from conftest import TEXTS, random_model
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
 from instructalign.evaluation import compare, evaluate, plan, zero_shot
 from instructalign.evaluation.predictions import read_manifest, read_predictions
-from instructalign.evaluation.prompting import make_query
+from instructalign.evaluation.prompting import make_queries
 from instructalign.evaluation.results import decide
 from instructalign.evaluation.score import score_batch
 from instructalign.evaluation.tasks import build_task, load_task
@@ -20,6 +21,10 @@ from tiny import tiny_tokenizer
 
 def read_all(out):
     return {path.name: path.read_bytes() for path in sorted((out / "predictions").iterdir())}
+
+
+def make_query(codec, task, prompt, item, context=None):
+    return make_queries(codec, task, [(prompt, item)], context)[0]
 
 
 def predictions_of(out, language):
@@ -313,17 +318,32 @@ def test_cut_prompts_are_counted(make_config, tmp_path):
     assert entry["cut"] == sum(count > 0 for count in cut)
 
 
-def test_a_label_without_tokens_is_refused(loaded_model, monkeypatch):
-    loaded, task = loaded_model("t5"), build_task(NLI, "nli.yaml")
-    encode = type(loaded.tokenizer).encode
-    monkeypatch.setattr(
-        type(loaded.tokenizer),
-        "encode",
-        lambda self, text, **options: [] if text == "yes" else encode(self, text, **options),
-    )
+class SilentCodec:
+    """Gives the word `yes` no tokens."""
+
+    encoder_decoder = True
+
+    def pairs(self, prompts, answers):
+        return [([5, 6], [] if answer == "yes" else [7]) for answer in answers]
+
+
+def test_a_label_without_tokens_is_refused():
     item = Item("7", {"premise": "x", "hypothesis": "y"}, "yes")
     with pytest.raises(DataError, match=r"nli: labels\.yes: the word 'yes' has no tokens of its own"):
-        make_query(loaded.codec, task, "q", item)
+        make_query(SilentCodec(), build_task(NLI, "nli.yaml"), "q", item)
+
+
+@pytest.mark.parametrize("family", ["llama", "mt5"])
+def test_pairs_at_once_equal_pairs_one_by_one(loaded_model, family):
+    codec = loaded_model(family).codec
+    prompts = [text for text in [*TEXTS, "ends with spaces  ", ""] for _ in range(2)]
+    answers = ["positive", "tidak"] * (len(prompts) // 2)
+    for chosen in (codec, replace(codec, chat=True)):
+        if chosen.chat:
+            chosen.tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}: "
+        expected = [chosen.pair(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        assert chosen.pairs(prompts, answers) == expected
+    codec.tokenizer.chat_template = None
 
 
 # -- two models ------------------------------------------------------------------------------------------

@@ -26,8 +26,10 @@ class Query:
     cut: int = 0
 
 
-def make_query(codec: Codec, task: Task, prompt: str, item: Item, context: int | None = None) -> Query:
-    """Words a prompt for an item and encodes it with each label.
+def make_queries(
+    codec: Codec, task: Task, questions: Sequence[tuple[str, Item]], context: int | None = None
+) -> list[Query]:
+    """Words prompts for items and encodes them with each label.
 
     A prompt that is longer than the model's context, together with the longest label, loses the beginning
     of the item's longest text, character by character; of the question nothing is lost.
@@ -35,22 +37,31 @@ def make_query(codec: Codec, task: Task, prompt: str, item: Item, context: int |
     Args:
         codec: how the model wants its tokens.
         task: the task.
-        prompt: id of one of its prompts.
-        item: the item.
+        questions: id of one of the task's prompts, and an item, each.
         context: tokens that prompt and label may have together; None where there is no limit.
 
     Raises:
         DataError: a label has no tokens, or the question alone is longer than the context.
     """
-    whole = _encode(codec, task, prompt, item.fields)
-    for label, ids in zip(task.labels, whole.labels, strict=True):
+    queries = _encode(codec, task, [(prompt, item.fields) for prompt, item in questions])
+    for place, (prompt, item) in enumerate(questions):
+        _check_labels(task, prompt, queries[place])
+        if context is not None and _length(codec, queries[place]) > context:
+            queries[place] = _shorten(codec, task, prompt, item, queries[place], context)
+    return queries
+
+
+def _check_labels(task: Task, prompt: str, query: Query) -> None:
+    for label, ids in zip(task.labels, query.labels, strict=True):
         if not ids:
             raise DataError(
                 f"{task.name}: labels.{label}: the word {task.words(prompt)[label]!r} has no tokens of its own "
                 f"behind the prompt {prompt!r} in this model's tokenizer; choose another word."
             )
-    if context is None or _length(codec, whole) <= context:
-        return whole
+
+
+def _shorten(codec: Codec, task: Task, prompt: str, item: Item, whole: Query, context: int) -> Query:
+    """A query that fits: the beginning of the longest text is cut, and of the next where that is not enough."""
     fields = dict(item.fields)
     while True:
         longest = max(fields, key=lambda name: len(fields[name]))
@@ -61,7 +72,7 @@ def make_query(codec: Codec, task: Task, prompt: str, item: Item, context: int |
             )
         fields[longest], fits = _cut(codec, task, prompt, fields, longest, context)
         if fits:
-            short = _encode(codec, task, prompt, fields)
+            short = _encode(codec, task, [(prompt, fields)])[0]
             return Query(short.prompt, short.labels, cut=len(whole.prompt) - len(short.prompt))
 
 
@@ -73,19 +84,32 @@ def _cut(
     low, high = 1, len(text)
     while low < high:
         middle = (low + high) // 2
-        if _length(codec, _encode(codec, task, prompt, {**fields, name: text[middle:]})) <= context:
+        if _fits(codec, task, prompt, {**fields, name: text[middle:]}, context):
             high = middle
         else:
             low = middle + 1
     rest = text[low:].lstrip()
-    return rest, _length(codec, _encode(codec, task, prompt, {**fields, name: rest})) <= context
+    return rest, _fits(codec, task, prompt, {**fields, name: rest}, context)
 
 
-def _encode(codec: Codec, task: Task, prompt: str, fields: Mapping[str, str]) -> Query:
-    text = task.prompts[prompt].prompt.format_map(fields)
-    pairs = [codec.pair(text, word) for word in task.words(prompt).values()]
-    head = pairs[0][0] or [_start(codec)]
-    return Query(tuple(head), tuple(tuple(label) for _, label in pairs))
+def _fits(codec: Codec, task: Task, prompt: str, fields: Mapping[str, str], context: int) -> bool:
+    return _length(codec, _encode(codec, task, [(prompt, fields)])[0]) <= context
+
+
+def _encode(codec: Codec, task: Task, questions: Sequence[tuple[str, Mapping[str, str]]]) -> list[Query]:
+    texts = [task.prompts[prompt].prompt.format_map(fields) for prompt, fields in questions]
+    words = {prompt: list(task.words(prompt).values()) for prompt, _ in questions}
+    count = len(task.labels)
+    pairs = codec.pairs(
+        [text for text in texts for _ in range(count)],
+        [word for prompt, _ in questions for word in words[prompt]],
+    )
+    queries = []
+    for start in range(0, len(pairs), count):
+        some = pairs[start : start + count]
+        head = some[0][0] or [_start(codec)]
+        queries.append(Query(tuple(head), tuple(tuple(label) for _, label in some)))
+    return queries
 
 
 def _length(codec: Codec, query: Query) -> int:
@@ -100,10 +124,3 @@ def _start(codec: Codec) -> int:
         if token is not None:
             return int(token)
     raise DataError("the prompt has no tokens, and the tokenizer has no token to begin a text with.")
-
-
-def make_queries(
-    codec: Codec, task: Task, questions: Sequence[tuple[str, Item]], context: int | None = None
-) -> list[Query]:
-    """`make_query` for many pairs of prompt and item."""
-    return [make_query(codec, task, prompt, item, context) for prompt, item in questions]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,24 @@ class Codec:
             return self.tokenizer.encode(prompt), self.tokenizer.encode(answer, add_special_tokens=False)
         return split_at_seam(self.tokenizer, prompt, f" {answer}")
 
+    def pairs(self, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """`pair` for many at once, each text encoded only once: for scoring, where prompts come back."""
+        if self.encoder_decoder and not self.chat:
+            heads, tails = self._encode_all(prompts), self._encode_all(answers, add_special_tokens=False)
+            return [(heads[prompt], tails[answer]) for prompt, answer in zip(prompts, answers, strict=True)]
+        contexts = [self.wrap(prompt) for prompt in prompts]
+        space = "" if self.chat else " "
+        bare = [context.rstrip(" ") for context in contexts]
+        whole = [f"{context}{space}{answer}" for context, answer in zip(contexts, answers, strict=True)]
+        ids = self._encode_all([*bare, *whole], add_special_tokens=not self.chat)
+        end = self.tokenizer.eos_token_id
+        return [_split(ids[head], ids[text], end) for head, text in zip(bare, whole, strict=True)]
+
+    def _encode_all(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        unique = list(dict.fromkeys(texts))
+        found = self.tokenizer(unique, add_special_tokens=add_special_tokens, return_attention_mask=False)
+        return dict(zip(unique, found["input_ids"], strict=True))
+
 
 def encode_pair(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, encoder_decoder: bool
@@ -68,7 +87,10 @@ def split_at_seam(
     continuation = context[len(bare) :] + continuation
     head = tokenizer.encode(bare, add_special_tokens=add_special_tokens)
     whole = tokenizer.encode(bare + continuation, add_special_tokens=add_special_tokens)
-    end = tokenizer.eos_token_id
+    return _split(head, whole, tokenizer.eos_token_id)
+
+
+def _split(head: list[int], whole: list[int], end: int | None) -> tuple[list[int], list[int]]:
     if whole and head and whole[-1] == end and head[-1] == end:  # tokenizers that close every text
         head, whole = head[:-1], whole[:-1]
     return head, whole[len(head) :]
