@@ -25,8 +25,8 @@ KNOWN = ("qka", "qkb", "qkc", "qkd", "qke", "qkf")
 """Codes of the languages that the shipped base model knows."""
 
 DESCENT = {
-    "qna": ("qka", 0.3),
-    "qnb": ("qkb", 0.3),
+    "qna": ("qka", 0.1),
+    "qnb": ("qkb", 0.1),
     "qra": ("qna", 0.9),
     "qrb": ("qnb", 0.8),
     "qrc": ("qna", 0.7),

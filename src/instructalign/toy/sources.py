@@ -64,9 +64,9 @@ def read_replay(*, rows: int = 20_000, seed: int = 0) -> Iterator[Instruction]:
 
 
 def read_task(
-    data: Path,  # noqa: ARG001 - task sources that read files need it
+    data: Path,
     code: str,
-    name: str,  # noqa: ARG001
+    name: str,
     *,
     task: Literal["sentiment", "topic"] = "sentiment",
     items: int = 200,
