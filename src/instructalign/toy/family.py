@@ -31,7 +31,10 @@ DESCENT = {
     "qrb": ("qnb", 0.8),
     "qrc": ("qna", 0.7),
 }
-"""Of every new (`qn…`) and related (`qr…`) language: the parent and the relatedness to it."""
+"""Of every new (`qn…`) and related (`qr…`) language: the parent and the relatedness to it.
+
+The new ones are distant on purpose: with more words in common, denoising them alone already helps (docs/LOG.md).
+"""
 
 NEW = tuple(code for code in DESCENT if code.startswith("qn"))
 RELATED = tuple(code for code in DESCENT if code.startswith("qr"))
