@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 
@@ -67,3 +68,20 @@ def test_case_does_not_matter_and_links_follow_the_diagonal() -> None:
 def test_nothing_to_learn_from() -> None:
     assert train_aligner([]).links(["a"], ["b"]) == []
     assert train_aligner([("", "b"), ("a", "?")]).links(["a"], ["b"]) == []
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instructalign.instructions.align._CELLS", 500)
+    monkeypatch.setattr("instructalign.instructions.align._LONG", 10)
+    read = []
+
+    def endless() -> Iterator[tuple[str, str]]:
+        yield "x " * 100, "y " * 100  # too long to learn from
+        while True:
+            read.append(1)
+            yield "a b", "c d"
+
+    aligner = train_aligner(endless())
+    assert len(read) == 126
+    assert aligner.links(["x"], ["y"]) == []
+    assert aligner.links(["a", "b"], ["c", "d"]) == [(0, 0), (1, 1)]

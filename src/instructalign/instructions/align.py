@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import exp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from instructalign.instructions.segment import words
 
@@ -23,8 +23,13 @@ _NULL = 0.08  # probability that a word stands for none of the other side
 _DISCOUNT = 1.0  # added to the count of each word, so that a pair seen once is not certain
 _TRUSTED = 0.1  # least product of both models' probabilities, times the diagonal's
 _KEPT = 1e-3  # least product that the table holds
+_CELLS = 6_000_000  # pairs of words within sentence pairs that are learnt from: 10 000 sentences of 25 words
+_LONG = _CELLS // 100  # a sentence pair with more of them is passed over
 
 Table = dict[str, dict[str, float]]
+
+if TYPE_CHECKING:
+    _Cells = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 
 class Aligner:
@@ -76,28 +81,32 @@ def train_aligner(pairs: Iterable[tuple[str, str]]) -> Aligner:
     """Learns which words stand for each other from sentences and their translations.
 
     Args:
-        pairs: sentences and their translations. Memory grows with them: some 100 bytes a pair of words, so a
-            few ten thousand sentences are enough and do no harm.
+        pairs: sentences and their translations, best in random order: they are read until there is enough to
+            learn from, some 10 000, which takes 400 MB of memory for the time of learning.
     """
     import numpy as np
 
     source_ids: dict[str, int] = {}
     target_ids: dict[str, int] = {}
-    cells: list[tuple[NDArray[Any], ...]] = []
-    rows = columns = 0
+    cells: list[_Cells] = []
+    rows = columns = size = 0
     for first, second in pairs:
         source = [source_ids.setdefault(word.casefold(), len(source_ids)) for word in words(first)]
         target = [target_ids.setdefault(word.casefold(), len(target_ids)) for word in words(second)]
-        if source and target:
+        if 0 < len(source) * len(target) <= _LONG:
+            size += len(source) * len(target)
+            if size > _CELLS:
+                break
             cells.append(_cells(source, target, rows, columns))
             rows, columns = rows + len(source), columns + len(target)
     if not cells:
         return Aligner({})
-    first_ids, second_ids, at_row, at_column, near = (np.concatenate(part) for part in zip(*cells, strict=True))
-    keys, pair_of = np.unique(first_ids * len(target_ids) + second_ids, return_inverse=True)
-    pair_source, pair_target = np.divmod(keys, len(target_ids))
-    forward = _train(pair_of, pair_source, at_column, near)  # P(target word | source word)
-    backward = _train(pair_of, pair_target, at_row, near)  # P(source word | target word)
+    keys, at_row, at_column, near = (np.concatenate(part) for part in zip(*cells, strict=True))
+    cells.clear()
+    keys, pair_of = np.unique(keys, return_inverse=True)
+    pair_source, pair_target = keys >> 32, keys & 0xFFFFFFFF
+    forward = _train(pair_of, pair_source, at_column, near, len(target_ids))  # P(target word | source word)
+    backward = _train(pair_of, pair_target, at_row, near, len(source_ids))  # P(source word | target word)
     product = forward * backward
     source_words, target_words = list(source_ids), list(target_ids)
     table: Table = {}
@@ -108,30 +117,27 @@ def train_aligner(pairs: Iterable[tuple[str, str]]) -> Aligner:
     return Aligner(table)
 
 
-def _cells(
-    source: Sequence[int], target: Sequence[int], rows: int, columns: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Every (source word, target word) of one sentence pair, as five arrays of the same length.
+def _cells(source: Sequence[int], target: Sequence[int], rows: int, columns: int) -> _Cells:
+    """Every (source word, target word) of one sentence pair, as four arrays of the same length.
 
-    They are: word ids on both sides, the running numbers of the two words within the corpus, and the diagonal
-    prior, not normalised.
+    They are: both word ids in one number, the running numbers of the two words within the corpus, and the
+    diagonal prior, not normalised.
     """
     import numpy as np
 
     n, m = len(source), len(target)
-    i, j = np.arange(n), np.arange(m)
+    i, j = np.arange(n, dtype=np.int32), np.arange(m, dtype=np.int32)
     near = np.exp(-_DIAGONAL * np.abs(((i + 0.5) / n)[:, None] - ((j + 0.5) / m)[None, :]))
-    return (
-        np.repeat(np.asarray(source, dtype=np.int64), m),
-        np.tile(np.asarray(target, dtype=np.int64), n),
-        np.repeat(i + rows, m),
-        np.tile(j + columns, n),
-        near.ravel(),
-    )
+    keys = (np.asarray(source, dtype=np.int64) << 32)[:, None] | np.asarray(target, dtype=np.int64)[None, :]
+    return keys.ravel(), np.repeat(i + rows, m), np.tile(j + columns, n), near.astype(np.float32).ravel()
 
 
 def _train(
-    pair_of: NDArray[np.int64], given: NDArray[np.int64], place: NDArray[np.int64], near: NDArray[np.float64]
+    pair_of: NDArray[np.int64],
+    given: NDArray[np.int64],
+    place: NDArray[np.int32],
+    near: NDArray[np.float32],
+    vocabulary: int,
 ) -> NDArray[np.float64]:
     """One model: the probability of each pair's other word, given the word that it stands for.
 
@@ -140,16 +146,16 @@ def _train(
         given: id of the given word of each pair [pairs].
         place: running number of the word to be explained, which its cells share [cells].
         near: the diagonal prior of each cell [cells].
+        vocabulary: how many different words there are to be explained.
     """
     import numpy as np
 
     prior = near / np.bincount(place, near)[place] * (1 - _NULL)
-    pairs = len(given)
-    probability = np.full(pairs, 1.0)
-    # Each word could also stand for nothing: then it is drawn from the words at large.
+    probability = np.full(len(given), 1 / vocabulary)
     for _ in range(_ROUNDS):
         cell = prior * probability[pair_of]
-        cell /= (np.bincount(place, cell) + _NULL / pairs)[place]
-        count = np.bincount(pair_of, cell, minlength=pairs)
+        # A word can also stand for nothing: then any word is as likely as another.
+        cell /= (np.bincount(place, cell) + _NULL / vocabulary)[place]
+        count = np.bincount(pair_of, cell, minlength=len(given))
         probability = count / (np.bincount(given, count) + _DISCOUNT)[given]
     return probability

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Protocol
 
 from instructalign.instructions.align import Aligner, train_aligner
 from instructalign.instructions.noise import Noise
 from instructalign.randomness import permuted
 from instructalign.records import ParallelRow
-
-_ALIGNED = 10_000  # rows that an aligner learns from, at most
 
 
 class Rows(Protocol):
@@ -39,11 +36,11 @@ class Context:
     def aligner(self, source: str, target: str) -> Aligner:
         """The word aligner of a language pair, learnt from the corpus when it is first asked for.
 
-        Both directions share one; it is learnt from 10 000 rows at most, chosen by the seed.
+        Both directions share one. Of a large corpus it sees some 10 000 rows, chosen by the seed.
         """
         if (source, target) not in self._aligners:
             first, second = sorted((source, target))
-            aligner = train_aligner(islice(self._pairs(first, second), _ALIGNED))
+            aligner = train_aligner(self._pairs(first, second))
             self._aligners[first, second] = aligner
             self._aligners[second, first] = aligner.reversed()
         return self._aligners[source, target]
