@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ def test_the_folder_is_small_and_says_how_it_was_made() -> None:
     assert sum(file.stat().st_size for file in toy_base().iterdir()) <= 3_000_000
     assert not [file.name for file in toy_base().iterdir() if file.suffix in (".bin", ".pt", ".pkl")]
     assert "python benchmarks/toy_base.py" in (toy_base() / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_script_makes_the_shipped_tokenizer_and_shape(base) -> None:
+    model, tokenizer = base
+    script = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "toy_base.py"))
+    again = script["make_tokenizer"](len(tokenizer))
+    assert again.get_vocab() == tokenizer.get_vocab()
+    fresh = script["make_model"](again).state_dict()
+    assert {name: each.shape for name, each in fresh.items()} == {
+        name: each.shape for name, each in model.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("code", [*KNOWN, "qna"])
