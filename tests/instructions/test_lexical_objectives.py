@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -175,3 +178,17 @@ def test_wrong_lexicons_are_refused(tmp_path: Path, lexicons: object, message: s
     with pytest.raises(ConfigError) as error:
         config(tmp_path, lexicons)
     assert message in str(error.value)
+
+
+def test_the_order_of_sets_decides_nothing() -> None:
+    """Python hashes strings differently in each process unless told otherwise."""
+    names = ("align", "codeswitch", "cloze")
+    code = f"from {Path(__file__).stem} import make\nfor name in {names}: print([i for i, _ in make(name, 60)])"
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    assert output.splitlines() == [repr([i for i, _ in make(name, 60)]) for name in names]
