@@ -9,7 +9,7 @@ import torch
 
 from conftest import TEXTS, random_model
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
-from instructalign.evaluation import compare, evaluate, plan, zero_shot
+from instructalign.evaluation import compare, evaluate, plan, score_predictions, zero_shot
 from instructalign.evaluation.predictions import read_manifest, read_predictions
 from instructalign.evaluation.prompting import make_queries
 from instructalign.evaluation.results import decide
@@ -371,3 +371,36 @@ def test_compares_two_evaluations(model_folder, make_config, tmp_path):
 def test_comparison_needs_predictions(make_config, tmp_path):
     with pytest.raises(DataError, match="holds no predictions"):
         compare(tmp_path, tmp_path, make_config())
+
+
+# -- scores from files -----------------------------------------------------------------------------------
+
+
+def test_scores_are_computed_from_files_alone(model_folder, make_config, tmp_path):
+    config = make_config()
+    scores = evaluate(model_folder("llama"), config, tmp_path, run="base")
+    files = sorted((tmp_path / "predictions").glob("*.jsonl"))
+    again = score_predictions(files, groups=config.languages.groups, rounds=50, seed=config.seed, run="base")
+    assert {values(score) for score in again} == {values(score) for score in scores}
+
+
+def test_another_rule_decides_anew(model_folder, make_config, tmp_path):
+    evaluate(model_folder("llama"), make_config(scoring="paper"), tmp_path / "paper", run="base")
+    files = sorted((tmp_path / "paper" / "predictions").glob("*.jsonl"))
+    for rule in ("sum", "mean"):
+        scores = evaluate(model_folder("llama"), make_config(scoring=rule), tmp_path / rule, run="base")
+        again = score_predictions(files, rule=rule, rounds=50, run="base")
+        assert {values(score)[:4] for score in again} == {values(score)[:4] for score in scores if score.language}
+        with pytest.raises(DataError, match="lack the likelihood of the prompts"):
+            score_predictions(sorted((tmp_path / rule / "predictions").glob("*.jsonl")), rule="paper")
+
+
+def values(score):
+    return score.run, score.language, score.metric, score.value, score.group, score.low, score.high, score.n
+
+
+def test_a_line_that_is_no_prediction_is_named(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"task": "a"}\n')
+    with pytest.raises(DataError, match=r"x\.jsonl:1: not a prediction"):
+        score_predictions([path])

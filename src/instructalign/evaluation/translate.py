@@ -251,7 +251,8 @@ def generate(
         room = tokens if context is None or loaded.encoder_decoder else min(tokens, context - longest)
         if room < 1:
             raise DataError(
-                f"a prompt of {longest} tokens fills the model's context of {context}: {prompts[order[0]]}"
+                f"a prompt of {longest} tokens leaves no room in the model's context of {context}: "
+                f"{prompts[order[0]][:60]}…"
             )
         rows = max(1, batch_tokens // (longest + room))
         batch, order = order[:rows], order[rows:]
