@@ -131,7 +131,8 @@ def decide(
     """
     if rule == "sum":
         return max(scores, key=lambda label: scores[label])
-    return max(scores, key=lambda label: (prompt_score + scores[label]) / (prompt_tokens + tokens[label]))
+    before, behind = (prompt_score, prompt_tokens) if rule == "paper" else (0.0, 0)
+    return max(scores, key=lambda label: (before + scores[label]) / (behind + tokens[label]))
 
 
 def _decided_anew(prediction: Prediction, rule: str) -> Prediction:
