@@ -16,6 +16,7 @@ from instructalign.errors import ConfigError, InstructAlignError, UnknownNameErr
 
 if TYPE_CHECKING:
     from instructalign.config import Config
+    from instructalign.records import Score
     from instructalign.report import Report
 
 app = typer.Typer(
@@ -172,6 +173,29 @@ def evaluate(
 
 
 @app.command()
+def score(
+    files: Annotated[list[Path], typer.Argument(metavar="PREDICTIONS...", help="Files that evaluate wrote.")],
+    rule: Annotated[
+        Literal["sum", "mean", "paper"] | None,
+        typer.Option(help="Decide anew by this rule; the saved decisions count unless one is given."),
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Draws for the intervals.")] = 1000,
+) -> None:
+    """Computes scores from files of predictions alone.
+
+    Example: `instructalign score runs/javanese/evaluation/adapted/predictions/*.jsonl --rule mean`
+    """
+    from instructalign.evaluation import score_predictions
+
+    rows = [
+        [each.task, each.language, each.metric, f"{100 * each.value:.1f}", _bounds(each), str(each.n)]
+        for each in score_predictions(files, rule=rule, rounds=bootstrap)
+        if each.metric in ("accuracy", "f1_weighted") and each.run == "predictions"
+    ]
+    console.print_table("", ["task", "language", "metric", "score", "95 %", "items"], rows)
+
+
+@app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="One or more run folders.")],
     out: Annotated[
@@ -260,6 +284,30 @@ def validate_task(path: Annotated[str, typer.Argument(help="A task file.")]) -> 
     console.out.print(f"{path} is valid: {load_task(path).title}")
 
 
+@tasks_app.command("export")
+def export_task(
+    name: Annotated[str, typer.Argument(help="A task's name, or a file of yours.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The folder of evaluation data.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
+    items: Annotated[int | None, typer.Option(min=1, help="At most so many items a language.")] = None,
+    to: Annotated[Literal["lm-eval"], typer.Option("--format", help="The harness to write for.")] = "lm-eval",
+) -> None:
+    """Writes a task for lm-evaluation-harness, with its items, in every language that has data.
+
+    Example: `instructalign tasks export nusax_senti --format lm-eval --data data --out harness`
+    """
+    from instructalign.evaluation import Task, export_lm_eval, load_task
+
+    task = load_task(name)
+    if not isinstance(task, Task):
+        raise InstructAlignError(f"{name} is a translation task; {to} takes classification tasks only.")
+    names = export_lm_eval(task, out, data, items=items)
+    console.out.print(f"wrote {len(names)} tasks to {out}; run them all with:")
+    console.out.print(
+        f"lm_eval --model hf --model_args pretrained=MODEL --include_path {out} --tasks {task.name}", markup=False
+    )
+
+
 def main() -> None:
     """Runs the command line; the exit code is 0 for done, 1 for failed, 2 for wrong use or configuration."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -291,6 +339,10 @@ def _check_names(config: Config) -> None:
     load_templates(config.instructions.templates, config.instructions.objectives)
     for name in config.evaluation.tasks:
         load_task(name)
+
+
+def _bounds(score: Score) -> str:
+    return "" if score.low is None or score.high is None else f"{100 * score.low:.1f} to {100 * score.high:.1f}"
 
 
 def _folder(config: Path, out: Path | None) -> Path:
