@@ -268,3 +268,12 @@ def test_the_hub_without_network_is_an_error_worth_reading():
     task = reviews(hub={"dataset": "nobody/nothing", "config": "{language}"})
     with pytest.raises(DataError, match=r"nobody/nothing \(jav, test\) cannot be loaded: .*evaluation\.data"):
         read_items(task, "jav", Path("nowhere"))
+
+
+def test_the_guides_example_is_a_task(tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "your-own-task.md").read_text(encoding="utf-8")
+    path = tmp_path / "reviews.yaml"
+    path.write_text(guide.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    task = load_task(str(path))
+    assert task.words("id-1") == {"good": "bagus", "bad": "jelek"}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 10
