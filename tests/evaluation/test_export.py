@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
+from conftest import TEXTS
 from instructalign.errors import DataError
 from instructalign.evaluation import evaluate, load_task
 from instructalign.evaluation.export import _jinja, export_lm_eval
 from instructalign.evaluation.predictions import read_predictions
+from instructalign.training.encode import Codec
+from tiny import tiny_tokenizer
 
 
 @pytest.fixture
@@ -69,3 +75,51 @@ def test_braces_and_percent_signs_of_a_prompt_survive_jinja():
 
     prompt = "100 %}} {{of}} {text}\n{{% raw %}} {{# no #}}?"
     assert Template(_jinja(prompt)).render(text="{x}") == prompt.format(text="{x}")
+
+
+def sentencepiece_like(model, **options):
+    """A tokenizer in the manner of SentencePiece: spaces are part of the words behind them."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(**options)
+    tokenizer.decoder = decoders.Metaspace(**options)
+    special = ["<pad>", "</s>", "<unk>"]
+    if isinstance(model, models.BPE):
+        trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+    else:
+        trainer = trainers.UnigramTrainer(
+            vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    tokenizer.train_from_iterator([*TEXTS, "is it positive or not at all positive, or neutral"] * 3, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def words(scheme, **options):
+    return sentencepiece_like(models.BPE(unk_token="<unk>"), prepend_scheme=scheme, **options)
+
+
+TOKENIZERS = {
+    "byte-level BPE": tiny_tokenizer,
+    "BPE with a space in front": lambda: words("always"),
+    "BPE without": lambda: words("never"),
+    "BPE over words": lambda: words("first", split=False),
+    "unigram": lambda: sentencepiece_like(models.Unigram(), prepend_scheme="always"),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_seam_of_prompt_and_label_is_the_harnesss(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from lm_eval.api.model import TemplateLM
+
+    tokenizer = TOKENIZERS[name]()
+    harness = SimpleNamespace(backend="causal", tok_encode=tokenizer.encode)
+    codec = Codec(tokenizer, encoder_decoder=False)
+    for prompt in ("Good or bad?", "The mood is", "Mood:", "ends with spaces  ", "it is pos"):
+        for word in ("positive", "not at all", "yes"):
+            theirs = TemplateLM._encode_pair(harness, prompt, f" {word}")
+            assert codec.pair(prompt, word) == codec.pairs([prompt], [word])[0] == theirs
+            assert theirs[1]

@@ -277,3 +277,26 @@ def test_the_guides_example_is_a_task(tmp_path):
     task = load_task(str(path))
     assert task.words("id-1") == {"good": "bagus", "bad": "jelek"}
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 10
+
+
+def test_the_hub_gives_the_columns_and_labels_of_the_files(monkeypatch):
+    import datasets
+
+    asked = []
+    rows = datasets.Dataset.from_dict(
+        {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": [2, 0]},
+        features=datasets.Features(
+            {
+                "premise": datasets.Value("string"),
+                "hypothesis": datasets.Value("string"),
+                "label": datasets.ClassLabel(names=["entailment", "neutral", "contradiction"]),
+            }
+        ),
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda *given, **options: asked.append((given, options)) or rows)
+    items = read_items(load_task("xnli"), "swa", Path("nowhere"))
+    assert asked == [(("facebook/xnli", "sw"), {"split": "test", "revision": None})]
+    assert [(item.fields, item.label) for item in items] == [
+        ({"premise": "a", "hypothesis": "c"}, "contradiction"),
+        ({"premise": "b", "hypothesis": "d"}, "entailment"),
+    ]
