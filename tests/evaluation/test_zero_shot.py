@@ -10,7 +10,7 @@ import torch
 from conftest import TEXTS, random_model
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
 from instructalign.evaluation import compare, evaluate, plan, score_predictions, zero_shot
-from instructalign.evaluation.predictions import read_manifest, read_predictions
+from instructalign.evaluation.predictions import Journal, read_manifest, read_predictions
 from instructalign.evaluation.prompting import make_queries
 from instructalign.evaluation.results import decide
 from instructalign.evaluation.score import score_batch
@@ -198,6 +198,19 @@ def test_other_questions_are_asked_anew(model_folder, make_config, tmp_path, cou
     first = count_batches["done"]
     evaluate(model_folder("llama"), make_config(**change), tmp_path, run="base")
     assert count_batches["done"] > first
+
+
+def test_a_stop_among_new_files_does_not_pass_them_off_as_the_old_ones(
+    model_folder, make_config, tmp_path, monkeypatch
+):
+    evaluate(model_folder("llama"), make_config(), tmp_path, run="base")
+    before = read_all(tmp_path)
+    monkeypatch.setattr(Journal, "close", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # all files are new, the manifest is not
+        evaluate(model_folder("llama"), make_config(scoring="mean"), tmp_path, run="base")
+    monkeypatch.undo()
+    evaluate(model_folder("llama"), make_config(), tmp_path, run="base")
+    assert read_all(tmp_path) == before
 
 
 def test_changed_data_are_asked_anew(model_folder, make_config, tmp_path, count_batches, sentiment):

@@ -88,6 +88,12 @@ def open_folder(folder: Path, model: Mapping[str, str]) -> dict[str, Any]:
     return manifest
 
 
+def forget(folder: Path, manifest: dict[str, Any], name: str) -> None:
+    """Takes an entry out of the manifest before its files change: a stop in between leaves no false claim."""
+    if manifest["tasks"].pop(name, None) is not None:
+        write_json(folder / MANIFEST, manifest)
+
+
 def asking(config: Config) -> list[str | None]:
     """What else, beside model and questions, a model's answers depend on."""
     return [config.evaluation.scoring, config.model.dtype, config.model.chat, config.model.system_prompt]

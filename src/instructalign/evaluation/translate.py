@@ -15,7 +15,7 @@ import torch
 from instructalign.config import Config
 from instructalign.errors import DataError
 from instructalign.evaluation.items import choose_items
-from instructalign.evaluation.predictions import MANIFEST, asking, open_folder
+from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder
 from instructalign.evaluation.score import context_of
 from instructalign.evaluation.sources import place, read_aligned
 from instructalign.evaluation.tasks import Translation
@@ -174,6 +174,7 @@ def translate_all(
         there = manifest["tasks"].get(direction.file, {}).get("key") == key
         if there and (folder / direction.file).exists():
             continue
+        forget(folder, manifest, direction.file)
         tell = partial(progress, direction.file.removesuffix(".jsonl")) if progress else None
         entry = _translate(load(), direction, folder, config.evaluation.batch_tokens, tell)
         manifest["tasks"][direction.file] = {"key": key, **entry}

@@ -16,6 +16,7 @@ from instructalign.evaluation.predictions import (
     MANIFEST,
     Journal,
     asking,
+    forget,
     open_folder,
     prediction_file,
     write_predictions,
@@ -71,6 +72,7 @@ def evaluate(
         key = text_hash([plan.digest(), identity["hash"], *asking(config)])
         if manifest["tasks"].get(plan.task.name, {}).get("key") == key and _complete(folder, plan):
             continue
+        forget(folder, manifest, plan.task.name)
         manifest["tasks"][plan.task.name] = _answer(load(), plan, config, folder, key, progress)
         write_json(folder / MANIFEST, manifest)
     if directions:
@@ -160,9 +162,10 @@ def _complete(folder: Path, plan: Plan) -> bool:
 
 
 def _budget(loaded: LoadedModel, config: Config) -> int:
-    """Tokens that a batch may have on the model's device."""
+    """Tokens that a batch may have: few where caches are small, or where every token needs its logits."""
+    few = loaded.model.device.type == "cpu" or config.evaluation.scoring == "paper"
     most = config.evaluation.batch_tokens
-    return min(most, CPU_TOKENS) if loaded.model.device.type == "cpu" else most
+    return min(most, CPU_TOKENS) if few else most
 
 
 def _load(config: Config, base: str) -> LoadedModel:
