@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -128,3 +129,10 @@ def test_chains_are_drawn_by_weight() -> None:
     text = "a b c d e f g h"
     infilled = sum("_" in noisy(noise, text, index) for index in range(4000))
     assert binomtest(infilled, 4000, 0.75).pvalue > 1e-4
+
+
+def test_noise_takes_linear_time() -> None:
+    text = "kata " * 200_000
+    start = time.process_time()
+    assert noisy(make("delete+infill+permute+span"), text)
+    assert time.process_time() - start < 10  # a quadratic step takes minutes

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 import regex
 from hypothesis import example, given
@@ -90,3 +92,12 @@ def test_every_letter_is_in_a_word_unless_it_hangs_on_something_else(text: str) 
     rest = "".join(segment(text)[::2])
     graphemes = regex.findall(r"\X", rest)
     assert not [g for g in graphemes if regex.match(r"\p{Grapheme_Cluster_Break=Prepend}*[\p{L}\p{N}]", g)]
+
+
+@pytest.mark.parametrize(
+    "text", ["kata-" * 50_000, "!" * 300_000 + "\u0301", "क" * 200_000, "क-" * 100_000, "เ" * 100_000]
+)
+def test_a_monstrous_line_is_cut_in_linear_time(text: str) -> None:
+    start = time.process_time()
+    assert "".join(segment(text)) == text
+    assert time.process_time() - start < 5

@@ -63,8 +63,13 @@ class Noise:
         gone = [i for i, x in enumerate(draws.many(count)) if x < hit]
         if gone and len(gone) == count:
             del gone[draws.below(count)]
-        for i in reversed(gone):
-            pieces[2 * i : 2 * i + 3] = [pieces[2 * i].rstrip() + pieces[2 * i + 2]]
+        kept: list[str] = []
+        start = 0
+        for i in gone:
+            kept += pieces[start : 2 * i + 1]
+            kept[-1] = kept[-1].rstrip() + pieces[2 * i + 2]
+            start = 2 * i + 3
+        pieces[:start] = kept
         if gone and gone[0] == 0:
             pieces[0] = pieces[0].lstrip()
 

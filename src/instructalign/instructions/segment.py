@@ -33,10 +33,11 @@ _LEADING = "[\u0e40-\u0e44\u0ec0-\u0ec4]"  # Thai and Lao vowels written before 
 _CLOSING = r"(?:(?=[\u0e30\u0e32\u0e45\u0eb0\u0eb2\p{M}]|[\u1000-\u1021]\u1037?\u103a)\X)*+"
 _PREPENDED = r"\p{Grapheme_Cluster_Break=Prepend}*+"
 _SYLLABLE = rf"(?={_PREPENDED}{_LETTER})(?:{_LEADING}(?={_LETTER}))?\X{_CLOSING}"
-_PART = rf"(?:(?={_PREPENDED}[[\p{{L}}\p{{N}}]--{_LETTER}])\X)++"
+_MOST = 1000  # graphemes taken at once; without an end, a line of millions would need gigabytes
+_PART = rf"(?:(?={_PREPENDED}[[\p{{L}}\p{{N}}]--{_LETTER}])\X){{1,{_MOST}}}+"
 _JOINT = r"(?:(?<=\p{Nd})[.,](?=\p{Nd})|['’·\u2011-](?=\p{L}))"
-_WORD = rf"{_SYLLABLE}|{_PART}(?:{_JOINT}{_PART})*+"
-_OTHER = r"(?:(?![\p{L}\p{N}\p{Grapheme_Cluster_Break=Prepend}])\X)++|\X"
+_WORD = rf"{_SYLLABLE}|{_PART}(?:{_JOINT}{_PART}){{0,{_MOST}}}+"
+_OTHER = rf"(?:(?![\p{{L}}\p{{N}}\p{{Grapheme_Cluster_Break=Prepend}}])\X){{1,{_MOST}}}+|\X"
 _UNITS = regex.compile(rf"({_WORD})|{_OTHER}", regex.V1)
 
 # Latin, Greek and Cyrillic without combining marks need none of that: one grapheme is one character there.
@@ -60,12 +61,13 @@ def segment(text: str) -> list[str]:
 
 def segment_any(text: str) -> list[str]:
     """`segment` without its short cut for plain alphabets; the same result, several times slower."""
-    pieces = [""]
+    pieces: list[str] = []
+    end = 0
     for match in _UNITS.finditer(text):
-        if match[1] is None:
-            pieces[-1] += match[0]
-        else:
-            pieces += (match[1], "")
+        if match[1] is not None:
+            pieces += (text[end : match.start()], match[1])
+            end = match.end()
+    pieces.append(text[end:])
     return pieces
 
 
