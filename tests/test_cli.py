@@ -16,7 +16,7 @@ import yaml
 from instructalign.cli import main
 from tiny import save_tiny
 
-COMMANDS = ["demo", "init", "validate", "preview", "generate", "train", "evaluate", "report", "run"]
+COMMANDS = ["demo", "init", "validate", "doctor", "preview", "generate", "train", "evaluate", "report", "run"]
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,28 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
 
 
 @app.command()
+def doctor(
+    config: ConfigFile,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: all of it as JSON.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Looks at everything that would go wrong in a run, without training; exit code 1 where something would.
+
+    Example: `instructalign doctor my-language.yaml`
+    """
+    from instructalign.doctor import examine
+
+    with console.progress() as progress:
+        diagnosis = examine(_load(config, settings), progress=progress)
+    if as_json:
+        console.print_json(diagnosis.to_dict())
+    else:
+        console.show_diagnosis(diagnosis)
+    if not diagnosis.ready:
+        raise typer.Exit(1)
+
+
+@app.command()
 def preview(
     config: ConfigFile,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many examples.")] = 5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from instructalign.doctor import Diagnosis
     from instructalign.report.content import Table as ReportTable
     from instructalign.training.preview import Previewed
 
@@ -108,11 +110,38 @@ def show_previews(previews: Sequence[Previewed]) -> None:
         out.print(text, "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a small table."""
+def show_diagnosis(diagnosis: Diagnosis) -> None:
+    """Prints what an examination found: tables, findings with what to do, and the verdict."""
+    from instructalign.doctor.show import lines, tables
+
+    for table in tables(diagnosis):
+        print_table(table.title, table.columns, table.rows, numbers=True)
+        out.print()
+    for line in lines(diagnosis):
+        out.print(line, markup=False)
+    out.print()
+    colours = {"ok": "green", "warning": "yellow", "problem": "red"}
+    for finding in diagnosis.findings:
+        text = Text(f"{finding.level:8}", style=f"bold {colours[finding.level]}")
+        text.append(f" {finding.about}: {finding.found}", style="default")
+        out.print(text)
+        if finding.advice:
+            out.print(Text(f"{'':8}   {finding.advice}", style="dim"))
+    out.print(Text(f"\n{diagnosis.verdict}", style="bold"))
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON, on standard output alone and without colours."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False
+) -> None:
+    """Prints a small table; with `numbers`, all columns but the first are set to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if numbers and place else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     out.print(table)

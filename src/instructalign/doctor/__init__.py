@@ -1,0 +1,9 @@
+"""What would go wrong, found before GPU hours are spent; nothing is trained."""
+
+from __future__ import annotations
+
+from instructalign.doctor.diagnosis import Diagnosis
+from instructalign.doctor.examine import examine
+from instructalign.doctor.findings import Finding
+
+__all__ = ["Diagnosis", "Finding", "examine"]

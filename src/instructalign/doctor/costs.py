@@ -1,0 +1,316 @@
+"""What training takes: memory, disk, arithmetic, and time where it can be measured quickly.
+
+The sources of the estimates:
+
+* Memory of the weights' side: weights, one gradient for each trained one, and Adam's two moments, all in the
+  weights' type (`torch.optim.AdamW`; Rajbhandari et al. 2020, "ZeRO", section 3.1, counts the same). Autocast
+  keeps copies of the weights in its own type while a step runs.
+* Activations: Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models" (arXiv
+  2205.05198), section 4.1, without dropout masks and without the matrix of attention, which fused kernels do not
+  keep: for each token and layer, 8 values as wide as the model and 2 as wide as its inner layer (4 where that is
+  gated, as in LLaMA). With `gradient_checkpointing` one value a layer, and one whole layer. Then the logits where
+  the loss counts, their log-softmax and its gradient, in float32.
+* Arithmetic: 6 operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1): 2 forward, 2
+  for the gradients of activations, 2 for those of trained weights; with checkpointing 2 more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from instructalign.config import Config
+from instructalign.doctor.findings import Findings
+from instructalign.doctor.lengths import Sampled, percentile
+from instructalign.doctor.mixing import loss_tokens
+from instructalign.doctor.speed import measure_speed
+from instructalign.errors import ModelError
+from instructalign.mixture import Mixture
+from instructalign.training.adapter import add_adapter
+from instructalign.training.encode import Codec
+from instructalign.training.model import LoadedModel, model_place
+from instructalign.training.train import micro_batch_size, refuse_unloadable_length
+
+SMALL = 200_000_000
+"""Parameters up to which a model is loaded to measure its speed."""
+NEARLY = 0.8  # share of the memory
+
+_BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
+_AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class CostPart:
+    """What a run takes, in one process.
+
+    Attributes:
+        parameters, trained: how many weights there are, and how many of them are trained.
+        memory: bytes, by what they hold: `weights`, `gradients`, `optimizer`, `activations`.
+        device: where it would train: `cuda` or `cpu`.
+        available: bytes of memory that the device has; None where the system does not say.
+        disk: bytes that checkpoints and the model take at most at one time.
+        free: bytes free where runs are written.
+        tokens: tokens of the whole run, about.
+        operations: floating-point operations of the whole run.
+        tokens_per_second: as measured here; None for a model that is too large to try.
+        seconds: time that all steps take at that rate; None likewise.
+    """
+
+    parameters: int
+    trained: int
+    memory: dict[str, int]
+    device: str
+    available: int | None
+    disk: int
+    free: int
+    tokens: int
+    operations: float
+    tokens_per_second: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model's build decides the size of its activations.
+
+    Attributes:
+        layers, decoder_layers: of the encoder (or of a model that has none apart), and of the decoder.
+        width: of the hidden state.
+        inner: values as wide as the inner layer that a token keeps, times its width.
+        vocabulary: tokens in it.
+    """
+
+    layers: int
+    decoder_layers: int
+    width: int
+    inner: int
+    vocabulary: int
+
+
+def examine_costs(
+    config: Config, codec: Codec, mixture: Mixture | None, taken: Sequence[Sampled], out: Path
+) -> tuple[CostPart | None, Findings]:
+    """Estimates what training takes, from the model's configuration; a small model is tried.
+
+    Args:
+        config: the run's configuration.
+        codec: the base's.
+        mixture: the training stream; None where there is none, and then nothing is tried.
+        taken: its first examples in tokens.
+        out: a folder on the disk that runs are written to.
+    """
+    findings = Findings("costs")
+    empty = findings.attempt("Check model.base.", lambda: load_empty(config, codec))
+    if empty is None:
+        return None, findings
+    dtype = _dtype(config, empty.model)
+    findings.attempt("Lower training.max_length.", lambda: refuse_unloadable_length(config, empty))
+    shape = shape_of(empty.model, codec.encoder_decoder)
+    parameters = _count(empty.model, trained=False)
+    adapted: Any = empty.model
+    if config.model.adapter:
+        adapter = config.model.adapter
+        adapted = findings.attempt("Change model.adapter.targets.", lambda: add_adapter(empty, adapter))
+        if adapted is None:
+            return None, findings
+    trained = _count(adapted, trained=True)
+    total = _count(adapted, trained=False)
+    tokens = (
+        config.training.steps
+        * config.training.batch_size
+        * (fmean(each.kept_prompt + each.kept_answer for each in taken) if taken else config.training.max_length)
+    )
+    speed = (
+        measure_speed(config, mixture, codec) if mixture is not None and taken and parameters <= SMALL else None
+    )
+    part = CostPart(
+        parameters=parameters,
+        trained=trained,
+        memory=estimate_memory(config, shape, total, trained, _BYTES[dtype], taken, codec.encoder_decoder),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        available=_available(),
+        disk=_disk(config, parameters, trained, _BYTES[dtype]),
+        free=shutil.disk_usage(_existing(out)).free,
+        tokens=round(tokens),
+        operations=operations(config, parameters, trained, tokens),
+        tokens_per_second=speed,
+        seconds=tokens / speed if speed else None,
+    )
+    _judge_numbers(config, dtype, findings)
+    _judge(part, findings)
+    return part, findings
+
+
+def load_empty(config: Config, codec: Codec) -> LoadedModel:
+    """The base without its weights, which take no memory and are not even read.
+
+    Raises:
+        ModelError: its configuration is of no known kind.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    trust = {"trust_remote_code": config.model.trust_remote_code}
+    factory: Any = AutoModelForSeq2SeqLM if codec.encoder_decoder else AutoModelForCausalLM
+    try:
+        settings = AutoConfig.from_pretrained(
+            model_place(config.model.base), revision=config.model.revision, **trust
+        )
+        with torch.device("meta"):
+            model = factory.from_config(settings, **trust)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the model {config.model.base} cannot be built: {first}") from None
+    return LoadedModel(model, codec.tokenizer, codec, codec.encoder_decoder, config.model.base)
+
+
+def shape_of(model: Any, encoder_decoder: bool) -> Shape:
+    """The shape of a model, from its configuration and the names of its layers."""
+    settings = model.config
+    width = int(settings.hidden_size)
+    inner = int(getattr(settings, "intermediate_size", None) or getattr(settings, "d_ff", None) or 4 * width)
+    gated = any(name.endswith(("gate_proj", "wi_1")) for name, _ in model.named_modules())
+    layers = int(settings.num_hidden_layers)
+    return Shape(
+        layers=layers,
+        decoder_layers=int(getattr(settings, "num_decoder_layers", None) or layers) if encoder_decoder else 0,
+        width=width,
+        inner=(4 if gated else 2) * inner,
+        vocabulary=int(settings.vocab_size),
+    )
+
+
+def estimate_memory(
+    config: Config,
+    shape: Shape,
+    total: int,
+    trained: int,
+    width: int,
+    taken: Sequence[Sampled],
+    encoder_decoder: bool,
+) -> dict[str, int]:
+    """Bytes that a step holds at its peak, by what they are; see the module's docstring.
+
+    Args:
+        config: the run's configuration.
+        shape: the model's.
+        total, trained: weights in all, those of an adapter included, and those that are trained.
+        width: bytes of one weight.
+        taken: examples; a micro-batch is taken to be as long as the longest of a hundred of them.
+        encoder_decoder: whether prompt and answer go to different stacks.
+    """
+    cast = _AUTOCAST[config.training.precision] if width == 4 else 0
+    rows = micro_batch_size(config.training, 1)
+    most = config.training.max_length
+    on_prompt = config.training.loss_on == "all"
+    counted = (
+        percentile([loss_tokens(each, on_prompt, encoder_decoder) for each in taken], 0.99) if taken else most
+    )
+    if encoder_decoder:
+        first = percentile([each.kept_prompt for each in taken], 0.99) if taken else most
+        second = percentile([each.kept_answer for each in taken], 0.99) if taken else most
+    else:
+        first = percentile([each.kept_prompt + each.kept_answer for each in taken], 0.99) if taken else most
+        second = 0
+    whole = 8 * shape.width + shape.inner  # values that a token keeps in one layer
+    values = (shape.layers * first + shape.decoder_layers * second) * whole
+    if config.training.gradient_checkpointing:
+        kept = (shape.layers * first + shape.decoder_layers * second) * shape.width
+        values = kept + max(first, second) * whole
+    logits = 3 * 4 * counted * shape.vocabulary
+    return {
+        "weights": total * (width + cast),
+        "gradients": trained * width,
+        "optimizer": 2 * trained * width,
+        "activations": rows * (values * (cast or width) + logits),
+    }
+
+
+def operations(config: Config, parameters: int, trained: int, tokens: float) -> float:
+    """Floating-point operations of a whole run; an adapter's own weights are left out of the count."""
+    each = 2 + 2 + (2 if trained >= parameters else 0) + (2 if config.training.gradient_checkpointing else 0)
+    return each * float(parameters) * tokens
+
+
+def _disk(config: Config, parameters: int, trained: int, width: int) -> int:
+    """Checkpoints (trained weights and Adam's two moments), one more while it is written, and the model."""
+    checkpoint = 3 * trained * width
+    return (config.training.keep_checkpoints + 1) * checkpoint + parameters * width
+
+
+def _judge_numbers(config: Config, dtype: torch.dtype, findings: Findings) -> None:
+    if dtype == torch.float16:
+        note = findings.problem if config.training.precision == "float16" else findings.warn
+        note(
+            "The trained weights are in float16: small gradients vanish, and precision float16 refuses them.",
+            "Set model.dtype to float32, and training.precision to float16 or bfloat16 for speed.",
+        )
+    if dtype == torch.bfloat16 and not config.model.adapter:
+        findings.warn(
+            "The trained weights are in bfloat16, which keeps 8 bits: small updates are rounded away.",
+            "Set model.dtype to float32 and training.precision to bfloat16, or use model.adapter.",
+        )
+
+
+def _judge(part: CostPart, findings: Findings) -> None:
+    needed = sum(part.memory.values())
+    lighter = (
+        "Lower training.micro_batch_size, set training.gradient_checkpointing, or use model.adapter: {type: lora}."
+    )
+    if part.available is not None and needed > NEARLY * part.available:
+        note = findings.problem if needed > part.available else findings.warn
+        note(
+            f"Training needs about {size(needed)} of memory; this machine's {part.device} has "
+            f"{size(part.available)}.",
+            lighter,
+        )
+    if part.disk > NEARLY * part.free:
+        note = findings.problem if part.disk > part.free else findings.warn
+        note(
+            f"Checkpoints and model need {size(part.disk)} of disk; {size(part.free)} are free.",
+            "Lower training.keep_checkpoints, use model.adapter, or write to another disk with --out.",
+        )
+    if not findings:
+        findings.ok(f"About {size(needed)} of memory and {size(part.disk)} of disk; both are there.")
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def _count(model: Any, *, trained: bool) -> int:
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad or not trained)
+
+
+def _dtype(config: Config, model: Any) -> torch.dtype:
+    """The type that the weights are trained in; `auto` is the one they were saved in."""
+    if config.model.dtype != "auto":
+        chosen: torch.dtype = getattr(torch, config.model.dtype)
+        return chosen
+    saved = getattr(model.config, "dtype", None)
+    return saved if saved in _BYTES else torch.float32
+
+
+def _available() -> int | None:
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.resolve()
+    return next(place for place in (folder, *folder.parents) if place.exists())

@@ -1,0 +1,103 @@
+"""The examination of a configuration, section by section."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from instructalign.config import Config
+from instructalign.corpora import Corpus
+from instructalign.doctor.corpus import examine_corpus
+from instructalign.doctor.costs import examine_costs
+from instructalign.doctor.diagnosis import Diagnosis
+from instructalign.doctor.findings import Finding, Findings
+from instructalign.doctor.leaks import examine_leaks
+from instructalign.doctor.lengths import Sampled, examine_lengths, take_sample
+from instructalign.doctor.mixing import examine_mixture
+from instructalign.doctor.tasks import examine_tasks
+from instructalign.doctor.tokens import LanguageTokens, examine_tokenizer
+from instructalign.instructions import InstructionStream
+from instructalign.mixture import Mixture, ReplayBuffer, load_replay
+from instructalign.mixture.build import build_instructions
+from instructalign.training.encode import Codec
+from instructalign.training.model import load_codec
+from instructalign.training.progress import Report, silent
+
+
+def examine(config: Config, *, sample: int = 2000, out: str | Path = ".", progress: Report = silent) -> Diagnosis:
+    """Looks at everything that would go wrong in a run, without training.
+
+    What cannot be read is a finding, not an error; the sections that need it are then left out.
+
+    Args:
+        config: the run's configuration.
+        sample: how many examples of the training stream, and texts of each language, to look at.
+        out: a folder on the disk that runs are written to.
+        progress: told what is under way.
+    """
+    findings: list[Finding] = []
+
+    def keep(found: Findings) -> None:
+        findings.extend(each for each in found if each.found not in {said.found for said in findings})
+
+    progress("reading the corpora", 0, 0, "")
+    corpus, corpus_part, found = examine_corpus(config, sample)
+    keep(found)
+    progress("reading the tasks", 0, 0, "")
+    tasks, items, about_tasks = examine_tasks(config)
+    progress("reading past data", 0, 0, "")
+    about_stream = Findings("mixture")
+    replay = about_stream.attempt("Change replay.source.", lambda: load_replay(config.replay, config.seed))
+    progress("looking for test items in the training data", 0, 0, "")
+    contamination, about_leaks = examine_leaks(corpus, replay, items)
+    about_model = Findings("model")
+    codec = about_model.attempt("Check model.base, the network and your access.", lambda: load_codec(config.model))
+    keep(about_model)
+    tokens: tuple[LanguageTokens, ...] = ()
+    lengths = shares = costs = None
+    if codec is not None:
+        progress("trying the tokenizer", 0, 0, "")
+        tokens, found = examine_tokenizer(codec.tokenizer, config.languages, corpus, items, sample)
+        keep(found)
+    progress("making instructions", 0, 0, "")
+    stream, mixture = _lay(config, corpus, replay, about_stream)
+    taken = _take(config, mixture, codec, sample, about_stream)
+    keep(about_stream)
+    if codec and corpus and stream and mixture and taken:
+        lengths, found = examine_lengths(config, taken, codec.encoder_decoder)
+        keep(found)
+        shares, found = examine_mixture(config, mixture, len(corpus), stream.epoch, taken, codec.encoder_decoder)
+        keep(found)
+    keep(about_leaks)
+    keep(about_tasks)
+    if codec is not None:
+        progress("estimating costs", 0, 0, "")
+        costs, found = examine_costs(config, codec, mixture, taken, Path(out))
+        keep(found)
+    return Diagnosis(corpus_part, tokens, lengths, shares, contamination, tasks, costs, tuple(findings))
+
+
+def _lay(
+    config: Config, corpus: Corpus | None, replay: ReplayBuffer | None, findings: Findings
+) -> tuple[InstructionStream | None, Mixture | None]:
+    """The new instructions and the training stream, as far as there is what they are made of."""
+    if corpus is None:
+        return None, None
+    stream = findings.attempt(
+        "Change instructions, languages or corpora as it says.", lambda: build_instructions(config, corpus)
+    )
+    if stream is None or replay is None:
+        return stream, None
+    return stream, Mixture(stream, replay, config.replay.share if config.replay else 0.0, config.seed)
+
+
+def _take(
+    config: Config, mixture: Mixture | None, codec: Codec | None, sample: int, findings: Findings
+) -> Sequence[Sampled]:
+    """The first examples of the stream as tokens; none where something is missing."""
+    if mixture is None or codec is None:
+        return ()
+    taken = findings.attempt(
+        "Change instructions.objectives as it says.", lambda: take_sample(config, mixture, codec, sample)
+    )
+    return taken or ()

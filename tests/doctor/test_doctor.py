@@ -1,0 +1,207 @@
+"""A project in which all is well, and the same spoilt in one way at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+from healthy import sentences, write_corpus, write_items, write_task
+
+from instructalign.cli import main
+from instructalign.config import Config
+from instructalign.doctor import Diagnosis, examine
+
+Configure = Callable[..., Config]
+
+
+def look(config: Config) -> Diagnosis:
+    return examine(config, sample=200)
+
+
+def said(diagnosis: Diagnosis, word: str) -> tuple[str, str, str]:
+    """The one finding that has a word: its level, section and advice."""
+    found = [each for each in diagnosis.findings if word in each.found]
+    assert len(found) == 1, [each.found for each in diagnosis.findings]
+    return found[0].level, found[0].about, found[0].advice
+
+
+def test_all_is_well(configure: Configure, tmp_path: Path) -> None:
+    diagnosis = look(configure())
+    assert [each for each in diagnosis.findings if each.level != "ok"] == []
+    assert diagnosis.verdict == "ready to train"
+    assert diagnosis.corpus is not None
+    assert (diagnosis.corpus.read, diagnosis.corpus.train, diagnosis.corpus.heldout) == (576, 556, 20)
+    assert diagnosis.corpus.sentences == {"eng": 556, "jav": 556}
+    assert diagnosis.corpus.pairs == {"eng-jav": 556}
+    assert [each.about for each in diagnosis.findings] == [
+        *("corpora", "tokenizer", "lengths", "mixture", "contamination", "tasks", "costs")
+    ]
+    assert json.loads(json.dumps(diagnosis.to_dict()))["verdict"] == "ready to train"
+
+
+def test_nothing_is_written(configure: Configure, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    look(configure("filter.rejects=rejects.jsonl", "filter.preset=strict"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_missing_file_is_named(configure: Configure) -> None:
+    lost = "{format: tsv, path: lost.tsv, columns: {eng: English, jav: Javanese}}"
+    gone = "{format: tsv, path: gone.tsv, columns: {eng: English, jav: Javanese}}"
+    diagnosis = look(
+        configure(f"corpora=[{lost}, {gone}]", "replay.source.path=away.jsonl", "model.base=./nowhere")
+    )
+    assert said(diagnosis, "lost.tsv does not exist") == ("problem", "corpora", "Mend what corpora.0 names.")
+    assert said(diagnosis, "gone.tsv does not exist")[2] == "Mend what corpora.1 names."
+    assert said(diagnosis, "away.jsonl does not exist") == ("problem", "mixture", "Change replay.source.")
+    assert said(diagnosis, "nowhere does not exist")[:2] == ("problem", "model")
+    assert diagnosis.verdict == "4 problems, 0 warnings"
+    assert diagnosis.tasks[0].items == {"eng": 8, "jav": 8, "mad": 8}
+    assert (diagnosis.corpus, diagnosis.lengths, diagnosis.mixture, diagnosis.costs) == (None, None, None, None)
+
+
+def test_a_new_language_without_text(configure: Configure) -> None:
+    diagnosis = look(configure("languages.new=[jav, sun]", "languages.related=[]"))
+    assert said(diagnosis, "no corpus has text in sun")[:2] == ("problem", "corpora")
+
+
+def test_more_held_out_than_there_is(configure: Configure) -> None:
+    assert said(look(configure("instructions.heldout=600")), "600 sentences are to be held out")[0] == "problem"
+    level, _, advice = said(look(configure("instructions.heldout=150")), "26 % of the rows are held out")
+    assert (level, advice) == ("warning", "Lower instructions.heldout (150), or add a corpus.")
+
+
+def test_few_rows_many_dropped_some_damaged(configure: Configure, tmp_path: Path) -> None:
+    rows = sentences()[:200]
+    write_corpus(tmp_path, rows + rows[:100] + [(one, "12345 67890") for one, _ in rows[100:120]])
+    diagnosis = examine(configure("instructions.heldout=0"), sample=500)
+    assert diagnosis.corpus is not None
+    assert diagnosis.corpus.dropped == {"duplicates": 100}
+    assert said(diagnosis, "31 % of the rows read are dropped: 100 duplicates")[2].startswith("Look at them")
+    level, _, advice = said(diagnosis, "of the texts look damaged or misplaced (alphabetic 5 %)")
+    assert (level, advice.startswith("Set filter.preset to standard")) == ("warning", True)
+    assert said(diagnosis, "Few rows to learn from: jav 220.")[0] == "warning"
+
+
+def test_test_items_in_the_training_data(configure: Configure, tmp_path: Path) -> None:
+    write_corpus(
+        tmp_path, [*sentences(), ("JAV sample 3!", "contoh kaping telu"), ("x mad sample 5 y z", "liyane")]
+    )
+    diagnosis = look(configure("instructions.heldout=0"))
+    level, about, advice = said(diagnosis, "Test items stand in corpora: reviews (jav) 12 %")
+    assert (level, about) == ("problem", "contamination")
+    assert "check_corpus" in advice
+    assert diagnosis.contamination is not None
+    [leaked] = diagnosis.contamination.leaked
+    assert (leaked.size, leaked.items, leaked.exact, leaked.example) == (8, 1, 1, ("corpus/578", "3"))
+
+
+def test_test_items_in_the_replay(configure: Configure, tmp_path: Path) -> None:
+    item = "this is the longer text of a test item in English"
+    write_items(tmp_path, "eng", [item, *(f"eng {number}" for number in range(40))])
+    with (tmp_path / "past.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"inputs": f"Good or bad? {item}", "targets": "good"}) + "\n")
+    level, _, advice = said(look(configure("replay.size=21")), "Test items stand in replay: reviews (eng) 2 %")
+    assert (level, advice.startswith("Take another replay.source")) == ("warning", True)
+
+
+def test_items_known_by_their_ids_alone(configure: Configure, tmp_path: Path) -> None:
+    lines = "".join(f"{number},jav text {number},good\n" for number in range(1, 8))
+    (tmp_path / "reviews-jav.csv").write_text(f"id,text,label\n{lines}s-9,jav text,good\n", encoding="utf-8")
+    rows = "".join(f"s-{number}\t{one}\t{other}\n" for number, (one, other) in enumerate(sentences()))
+    (tmp_path / "corpus.tsv").write_text(f"id\tEnglish\tJavanese\n{rows}", encoding="utf-8")
+    corpus = "[{format: tsv, path: corpus.tsv, id: id, columns: {eng: English, jav: Javanese}}]"
+    diagnosis = look(configure(f"corpora={corpus}", "instructions.heldout=0"))
+    assert said(diagnosis, "have the ids of test items: reviews (jav) 1.")[0] == "warning"
+
+
+def test_languages_that_no_task_has(configure: Configure, tmp_path: Path) -> None:
+    write_task(tmp_path, ["eng", "mad"])
+    diagnosis = look(configure())
+    level, about, advice = said(
+        diagnosis, "No task has items in a new language (jav): what is learned will not be seen."
+    )
+    assert (level, about) == ("warning", "tasks")
+    assert "evaluation.tasks" in advice
+    assert diagnosis.tasks[0].lacking == ("jav",)
+
+
+def test_a_language_whose_data_is_missing(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "reviews-mad.csv").unlink()
+    diagnosis = look(configure())
+    assert said(diagnosis, "reviews is left out in mad: ")[2].startswith("Put the files under evaluation.data")
+    assert said(diagnosis, "No text at hand")[1] == "tokenizer"
+    assert diagnosis.verdict == "ready to train (2 warnings)"
+
+
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("evaluation.tasks=[reviews.yaml, nusax_sent]", "Did you mean 'nusax_senti'?"),
+        ("evaluation.prompts=[en-7]", "unknown prompt of task reviews 'en-7'"),
+        ("evaluation.languages=[jav, sun]", "evaluation.languages names sun, which no task has."),
+        ("evaluation.languages=[sun]", "evaluation.languages: sun is in none of the tasks"),
+        ("instructions.templates=[engl]", "unknown template set 'engl'"),
+    ],
+)
+def test_names_that_do_not_exist(configure: Configure, override: str, word: str) -> None:
+    level, about, _ = said(look(configure(override)), word)
+    assert level == "problem"
+    assert about in ("tasks", "mixture")
+
+
+def test_a_prompt_language_without_words_for_the_labels(configure: Configure, tmp_path: Path) -> None:
+    write_task(tmp_path, ["eng", "jav", "mad"], labels={"good": {"ind": "baik"}, "bad": {"ind": "buruk"}})
+    assert said(look(configure()), "labels.bad: no word in eng")[0] == "problem"
+
+
+def test_prompts_in_a_language_that_is_not_known(configure: Configure, tmp_path: Path) -> None:
+    prompts = {"id-1": {"language": "ind", "prompt": "{text}\nBaik atau buruk?"}}
+    write_task(tmp_path, ["eng", "jav", "mad"], prompts=prompts)
+    diagnosis = look(configure("instructions.templates=[eng, ind]"))
+    level, _, advice = said(diagnosis, "Prompts are in ind, which is not among the known languages: reviews/id-1.")
+    assert (level, "evaluation.prompts" in advice) == ("warning", True)
+    assert "instructions.templates" in said(diagnosis, "Instructions are worded in ind")[2]
+
+
+def test_nothing_to_evaluate(configure: Configure) -> None:
+    assert said(look(configure("evaluation.tasks=[]")), "Nothing is evaluated.")[0] == "warning"
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+    code = 0
+    try:
+        sys.argv = ["instructalign", *arguments]
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_the_command(configure: Configure, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(configure().to_yaml(), encoding="utf-8")
+    code, out, _ = call("doctor", str(path))
+    assert code == 0
+    for word in ("language", "replay", "reviews", "memory: about", "ready to train"):
+        assert word in out
+    assert out.rstrip().endswith("ready to train")
+    shutil.rmtree(tmp_path / "reviews.yaml", ignore_errors=True)
+    code, out, err = call("doctor", str(path), "--json", "--set", "training.max_length=8")
+    found = json.loads(out)
+    assert code == 1, err
+    assert found["ready"] is False
+    assert found["lengths"]["max_length"] == 8
+    assert any("training.max_length" in each["advice"] for each in found["findings"])
+    code, _, err = call("doctor", str(path), "--set", "training.stepz=1")
+    assert (code, "Did you mean 'steps'?" in err) == (2, True)

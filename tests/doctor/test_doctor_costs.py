@@ -1,0 +1,198 @@
+"""Estimates of memory and disk against sums made by hand, against models and against checkpoints on disk."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from instructalign.config import Config
+from instructalign.doctor import costs
+from instructalign.doctor.costs import (
+    CostPart,
+    Shape,
+    estimate_memory,
+    examine_costs,
+    load_empty,
+    operations,
+    size,
+)
+from instructalign.doctor.findings import Findings
+from instructalign.doctor.lengths import Sampled
+from instructalign.training.adapter import add_adapter
+from instructalign.training.model import load_codec, load_configured
+from instructalign.training.train import train
+from tiny import FAMILIES, save_tiny, tiny_model
+
+Configure = Callable[..., Config]
+TAKEN = [Sampled("mt", 60, 40, 60, 40, ())] * 100
+# BLOOM-560M: 24 layers of 1 024, an inner layer of 4 096, 250 880 tokens.
+BLOOM = Shape(layers=24, decoder_layers=0, width=1024, inner=2 * 4096, vocabulary=250_880)
+P = 559_214_592
+
+
+def test_memory_of_full_fine_tuning_by_hand(configure: Configure) -> None:
+    config = configure("training.batch_size=32", "training.micro_batch_size=4")
+    memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False)
+    assert memory["weights"] == memory["gradients"] == 4 * P
+    assert memory["optimizer"] == 8 * P
+    # 16 values of 1 024 for each token and layer, 4 bytes each; 40 answer tokens with 3 float32 values a logit.
+    assert memory["activations"] == 4 * (100 * 24 * 16 * 1024 * 4 + 40 * 250_880 * 12)
+
+
+def test_memory_with_autocast_and_checkpointing_by_hand(configure: Configure) -> None:
+    config = configure(
+        "training.precision=bfloat16", "training.gradient_checkpointing=true", "training.loss_on=all"
+    )
+    memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False)
+    assert memory["weights"] == 6 * P
+    kept = 100 * 24 * 1024 * 2 + 100 * 16 * 1024 * 2
+    assert memory["activations"] == 8 * (kept + 99 * 250_880 * 12)
+
+
+def test_memory_of_an_adapter_and_of_two_stacks_by_hand(configure: Configure) -> None:
+    two = Shape(layers=2, decoder_layers=3, width=8, inner=64, vocabulary=10)
+    memory = estimate_memory(configure(), two, 1100, 100, 2, TAKEN, encoder_decoder=True)
+    assert memory == {
+        "weights": 2200,
+        "gradients": 200,
+        "optimizer": 400,
+        "activations": 8 * ((2 * 60 + 3 * 40) * (64 + 64) * 2 + 40 * 10 * 12),
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_without_weights_has_its_number_of_them(family: str, configure: Configure, tmp_path: Path) -> None:
+    config = configure(f"model.base={save_tiny(tmp_path / 'model', family)}")
+    codec = load_codec(config.model)
+    empty = load_empty(config, codec)
+    whole = sum(weight.numel() for weight in tiny_model(family).parameters())
+    assert sum(weight.numel() for weight in empty.model.parameters()) == whole
+    shape = costs.shape_of(empty.model, codec.encoder_decoder)
+    assert (shape.layers, shape.width) == (2, 32)
+    assert shape.decoder_layers == (2 if family in ("t5", "mt5") else 0)
+    inner = {"bloom": 2 * 128, "gpt_neox": 2 * 64, "t5": 2 * 64}.get(family, 4 * 64)  # the others are gated
+    assert shape.inner == inner
+
+
+def look(config: Config, tmp_path: Path) -> tuple[CostPart | None, Findings]:
+    return examine_costs(config, load_codec(config.model), None, TAKEN, tmp_path)
+
+
+def test_adapters_are_counted_as_peft_makes_them(configure: Configure, tmp_path: Path) -> None:
+    config = configure("model.adapter={type: dora, r: 4}")
+    assert config.model.adapter is not None
+    model = add_adapter(load_configured(config.model), config.model.adapter)
+    part, _ = look(config, tmp_path)
+    assert part is not None
+    assert part.trained == sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert part.memory["gradients"] == 4 * part.trained
+    assert operations(config, 10, 2, 5) == 4 * 10 * 5
+    assert operations(configure(), 10, 10, 5) == 6 * 10 * 5
+    assert operations(configure("training.gradient_checkpointing=true"), 10, 10, 5) == 8 * 10 * 5
+
+
+def test_disk_is_what_a_run_leaves(configure: Configure, tmp_path: Path) -> None:
+    config = configure(
+        "training.steps=3", "training.checkpoint_every=1", "training.keep_checkpoints=2", "evaluation.tasks=[]"
+    )
+    part, _ = look(config, tmp_path)
+    run = tmp_path / "run"
+    train(config, run)
+    written = sum(path.stat().st_size for path in run.rglob("*") if path.suffix in (".pt", ".safetensors"))
+    assert part is not None
+    # The estimate has room for a third checkpoint while it is written.
+    assert part.disk - 3 * 4 * part.parameters == pytest.approx(written, rel=0.1)
+
+
+def only(findings: Findings, word: str) -> tuple[str, str, str]:
+    [finding] = [each for each in findings if word in each.found]
+    return finding.level, finding.found, finding.advice
+
+
+@pytest.mark.parametrize(("available", "level"), [(5_000_000, "problem"), (6_000_000, "warning")])
+def test_too_little_memory(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, level: str
+) -> None:
+    monkeypatch.setattr(costs, "_available", lambda: available)
+    part, findings = look(configure(), tmp_path)
+    assert part is not None
+    assert 5_000_000 < sum(part.memory.values()) < 6_000_000
+    found = only(findings, "memory")
+    assert found[0] == level
+    assert f"has {size(available)}" in found[1]
+    assert "training.micro_batch_size" in found[2]
+
+
+def test_too_little_disk(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10, 5, 1000))
+    _, findings = look(configure(), tmp_path / "not" / "there")
+    level, found, advice = only(findings, "disk")
+    assert (level, found.endswith("1 kB are free.")) == ("problem", True)
+    assert "training.keep_checkpoints" in advice
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "word", "advice"),
+    [
+        (["model.dtype=float16", "training.precision=float16"], "problem", "float16", "model.dtype to float32"),
+        (["model.dtype=float16"], "warning", "float16", "model.dtype to float32"),
+        (["model.dtype=bfloat16"], "warning", "8 bits", "training.precision to bfloat16"),
+        (["training.max_length=4096"], "problem", "reads at most 512", "Lower training.max_length"),
+        (["model.adapter={targets: [query]}"], "problem", "Its layers: ", "model.adapter.targets"),
+    ],
+)
+def test_what_a_model_will_not_take(
+    configure: Configure, tmp_path: Path, settings: list[str], level: str, word: str, advice: str
+) -> None:
+    _, findings = look(configure(*settings), tmp_path)
+    found = only(findings, word)
+    assert found[0] == level
+    assert advice in found[2]
+
+
+def test_a_model_of_no_known_kind(configure: Configure, tmp_path: Path) -> None:
+    config = configure()
+    codec = load_codec(config.model)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text('{"model_type": "abacus"}', encoding="utf-8")
+    other = config.model_copy(update={"model": config.model.model_copy(update={"base": str(tmp_path / "odd")})})
+    part, findings = examine_costs(other, codec, None, TAKEN, tmp_path)
+    assert part is None
+    level, found, advice = only(findings, "cannot be built")
+    assert (level, advice) == ("problem", "Check model.base.")
+    assert "abacus" in found
+
+
+def test_sizes_are_readable() -> None:
+    assert [size(count) for count in (12, 4200, 5_590_000, 2.5e10, 3.2e12)] == [
+        "12 B",
+        "4.2 kB",
+        "5.59 MB",
+        "25 GB",
+        "3.2 TB",
+    ]
+
+
+def test_speed_is_measured_only_where_that_is_quick(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from instructalign.mixture.build import build_data
+
+    torch.set_num_threads(1)
+    config = configure()
+    codec, mixture = load_codec(config.model), build_data(config).mixture
+    part, _ = examine_costs(config, codec, mixture, TAKEN, tmp_path)
+    assert part is not None
+    assert part.tokens == 200 * 8 * 100
+    assert part.tokens_per_second is not None
+    assert part.seconds == pytest.approx(part.tokens / part.tokens_per_second)
+    monkeypatch.setattr(costs, "SMALL", 1000)
+    part, _ = examine_costs(config, codec, mixture, TAKEN, tmp_path)
+    assert part is not None
+    assert (part.seconds, part.tokens_per_second) == (None, None)
+    assert part.operations == 6 * part.parameters * part.tokens

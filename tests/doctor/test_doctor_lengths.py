@@ -1,0 +1,157 @@
+"""Lengths, shares and repeats, against counts made by hand and against the batches that training makes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from healthy import project_config, write_project
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instructalign.config import Config
+from instructalign.doctor.lengths import Sampled, enough_for, examine_lengths, percentile, take_sample
+from instructalign.doctor.mixing import examine_mixture
+from instructalign.mixture.build import Data, build_data
+from instructalign.training.batch import Encoder, MicroBatches
+from instructalign.training.model import load_codec
+from instructalign.training.train import loss_weights
+from tiny import save_tiny
+
+Configure = Callable[..., Config]
+
+
+def example(kind: str, prompt: int, answer: int, *cuts: str) -> Sampled:
+    return Sampled(kind, prompt, answer, prompt, answer, cuts)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=300))
+def test_enough_is_the_smallest_limit_that_cuts_less_than_one_in_a_hundred(needs: list[int]) -> None:
+    limit = enough_for(needs)
+    assert sum(need > limit for need in needs) < 0.01 * len(needs)
+    assert sum(need > limit - 1 for need in needs) >= 0.01 * len(needs)
+
+
+def test_percentiles_are_values_that_occur() -> None:
+    values = list(range(100, 0, -1))
+    assert [percentile(values, share) for share in (0.5, 0.9, 0.99, 1.0)] == [50, 90, 99, 100]
+    assert percentile([7], 0.5) == 7
+
+
+def test_cuts_are_counted_by_objective(configure: Configure) -> None:
+    taken = [
+        *[example("mt", 10, 10)] * 8,
+        example("mt", 40, 20, "prompt cut"),
+        example("mt", 40, 40, "prompt cut", "answer cut"),
+        *[example("replay", 5, 1)] * 10,
+    ]
+    part, findings = examine_lengths(configure("training.max_length=48"), taken, encoder_decoder=False)
+    translation, replay = part.by_objective
+    assert (translation.kind, translation.examples, translation.median, translation.longest) == ("mt", 10, 20, 80)
+    assert (translation.prompts_cut, translation.answers_cut) == (2, 1)
+    assert (replay.kind, replay.p99, replay.answers_cut) == ("replay", 6, 0)
+    assert part.enough == 80
+    answers, prompts = findings
+    assert (answers.level, answers.found) == ("warning", "Answers are cut at 48 tokens: mt 10 %.")
+    assert answers.advice == "Raise training.max_length from 48 to 80: that cuts less than 1 %."
+    assert (prompts.level, prompts.found) == ("warning", "Prompts are cut at 48 tokens: mt 20 %.")
+
+
+def test_many_cut_answers_are_a_problem(configure: Configure) -> None:
+    taken = [example("mt", 4, 4)] * 7 + [example("mt", 9, 9, "answer cut")] * 3
+    _, findings = examine_lengths(configure("training.max_length=16"), taken, encoder_decoder=False)
+    assert (findings[0].level, findings[0].found) == ("problem", "Answers are cut at 16 tokens: mt 30 %.")
+
+
+def test_answers_without_tokens_are_a_problem(configure: Configure) -> None:
+    _, findings = examine_lengths(configure(), [example("mt", 4, 0, "answer without tokens")], False)
+    assert (findings[0].level, findings[0].found) == ("problem", "1 of 1 examples have an answer without tokens.")
+
+
+def test_an_encoder_decoder_model_has_the_limit_for_each_side(configure: Configure) -> None:
+    part, _ = examine_lengths(configure(), [example("mt", 30, 20)] * 10, encoder_decoder=True)
+    assert part.enough == 30
+
+
+@pytest.mark.parametrize(("family", "loss_on"), [("llama", "answer"), ("llama", "all"), ("mt5", "answer")])
+def test_shares_are_those_of_the_batches(family: str, loss_on: str, tmp_path: Path) -> None:
+    write_project(tmp_path)
+    base = save_tiny(tmp_path / "base", family)
+    config = project_config(tmp_path, base, f"training.loss_on={loss_on}", "training.max_length=64")
+    codec = load_codec(config.model)
+    data: Data = build_data(config)
+    taken = take_sample(config, data.mixture, codec, 40)
+    part, _ = examine_mixture(
+        config, data.mixture, len(data.corpus), data.instructions.epoch, taken, codec.encoder_decoder
+    )
+    batches = MicroBatches(
+        data.mixture,
+        Encoder(codec, 64),
+        batch_size=8,
+        micro_batch_size=8,
+        weights=loss_weights(config.training),
+    )
+    rows: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
+    for number in range(5):
+        batch = batches[number]
+        for kind, weights in zip(batch["kinds"], batch["weights"], strict=True):
+            rows[kind] += 1
+            counted[kind] += int((weights > 0).sum())
+    for share in part.shares:
+        assert share.rows == rows[share.kind] / 40
+        assert share.loss_tokens == pytest.approx(counted[share.kind] / sum(counted.values()))
+
+
+def test_epochs_and_repeats(configure: Configure) -> None:
+    config = configure("training.steps=300", "replay.share=0.25", "replay.size=15")
+    data = build_data(config)
+    assert data.instructions.epoch == 2 * 556
+    part, findings = examine_mixture(config, data.mixture, 556, data.instructions.epoch, [], False)
+    assert (part.examples, part.replayed) == (2400, 15)
+    assert part.epochs == pytest.approx(1800 / 1112)
+    assert part.repeats == pytest.approx(600 / 15)
+    assert findings[0].found == "1.6 epochs of new instructions; each of 15 past examples comes 40.0 times."
+
+
+def found(config: Config, taken: list[Sampled] | None = None) -> list[tuple[str, str, str]]:
+    data = build_data(config)
+    _, findings = examine_mixture(
+        config, data.mixture, len(data.corpus), data.instructions.epoch, taken or [], False
+    )
+    return [(each.level, each.found, each.advice) for each in findings]
+
+
+def test_a_run_too_short_for_its_corpus(configure: Configure) -> None:
+    [(level, said, advice)] = found(configure("training.steps=100"))
+    assert (level, said) == (
+        "warning",
+        "The run ends after 400 new instructions; 556 rows are there to learn from.",
+    )
+    assert "Raise training.steps from 100 to 139 at least" in advice
+
+
+def test_no_replay_is_said_unless_it_is_meant(configure: Configure) -> None:
+    [(level, said, advice)] = found(configure("replay.size=0"))
+    assert (level, said) == ("warning", "No past data is replayed: the model will forget what it knew.")
+    assert "training.strategy: none" in advice
+    [(level, _, _)] = found(configure("replay.size=0", "training.strategy=none"))
+    assert level == "ok"
+
+
+def test_replay_source_smaller_than_wanted_and_shown_too_often(configure: Configure) -> None:
+    said = found(configure("replay.size=1000", "training.steps=6000"))
+    assert said[0][:2] == ("warning", "The replay source holds 20 usable examples, fewer than the 1,000 wanted.")
+    assert said[1][:2] == ("warning", "Each replayed example is shown 1,200 times.")
+
+
+def test_replay_that_hardly_counts(configure: Configure) -> None:
+    taken = [example("mt", 10, 98), example("replay", 10, 2)] * 5
+    [(level, said, advice)] = found(configure(), taken)
+    assert (level, said) == (
+        "warning",
+        "Replay has 50 % of the examples but 2 % of the tokens that the loss counts.",
+    )
+    assert "replay.share" in advice
