@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from instructalign.evaluation.tasks import Task, Translation, load_task, task_names
 
 if TYPE_CHECKING:
+    from instructalign.evaluation.continual import continual_scores
     from instructalign.evaluation.export import export_lm_eval
     from instructalign.evaluation.results import compare, score_predictions
     from instructalign.evaluation.significance import correlate_gains
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "compare": "results",
+    "continual_scores": "continual",
     "correlate_gains": "significance",
     "evaluate": "zero_shot",
     "export_lm_eval": "export",
@@ -25,6 +27,7 @@ __all__ = [
     "Task",
     "Translation",
     "compare",
+    "continual_scores",
     "correlate_gains",
     "evaluate",
     "export_lm_eval",
