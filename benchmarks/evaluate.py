@@ -139,8 +139,9 @@ def render(result: dict[str, Any]) -> str:
         f"Python {machine['python']}, {versions}.",
         "",
         f"NusaX sentiment, {asked['languages']} languages × {asked['prompts']} prompts × {asked['items']} items, "
-        f"three labels, on BLOOM's shape with random weights ({shape['n_layer']} layers of "
-        f"{shape['hidden_size']}, vocabulary {shape['vocab_size']:,}). The methods take turns; from prompts as text to scores.",
+        "three labels, on BLOOM's shape with random weights "
+        f"({shape['n_layer']} layers of {shape['hidden_size']}, vocabulary {shape['vocab_size']:,}). "
+        "The methods take turns; what is timed goes from prompts as text to scores.",
         "",
         "| method | questions per CPU second | each round | questions per second | peak memory (MiB) "
         "| same prediction | largest difference (nats) |",
