@@ -68,7 +68,7 @@ def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool 
         prompts: whether the likelihood of the prompts is wanted too (not for encoder-decoder models).
     """
     model: Any = loaded.model
-    with torch.inference_mode(), _evaluating(model), _fused_gelu(model):
+    with torch.inference_mode(), evaluating(model), _fused_gelu(model):
         if loaded.encoder_decoder:
             return _score_decoder(model, queries)
         return _score_sequence(model, queries, prompts=prompts)
@@ -234,7 +234,7 @@ def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Dropout off inside, and as it was afterwards."""
     training = model.training
     model.eval()

@@ -16,7 +16,7 @@ from instructalign.config import Config
 from instructalign.errors import DataError
 from instructalign.evaluation.items import choose_items
 from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder
-from instructalign.evaluation.score import context_of
+from instructalign.evaluation.score import context_of, evaluating
 from instructalign.evaluation.sources import place, read_aligned
 from instructalign.evaluation.tasks import Translation
 from instructalign.files import read_jsonl, text_hash, write_json, write_jsonl
@@ -275,9 +275,7 @@ def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> li
         where = slice(0, len(prompt)) if loaded.encoder_decoder else slice(longest - len(prompt), longest)
         ids[row, where] = torch.tensor(prompt)
         mask[row, where] = 1
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluating(model):
         written = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
@@ -287,7 +285,6 @@ def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> li
             eos_token_id=sorted(end) or None,
             pad_token_id=tokenizer.pad_token_id,
         )
-    model.train(training)
     behind = written[:, 1:] if loaded.encoder_decoder else written[:, longest:]
     answers = []
     for row in behind.tolist():

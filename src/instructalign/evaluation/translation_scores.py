@@ -79,39 +79,49 @@ def score_translations(
     folder = out / "translations"
     manifest = read_manifest(folder)
     scores: list[Score] = []
-    grouped: dict[tuple[str, str, str], list[tuple[Values, Score]]] = {}
+    grouped: dict[tuple[str, str, str], list[tuple[Values, Mapping[str, Any]]]] = {}
+    signatures: dict[str, str] = {}
     for file, entry in manifest.get("tasks", {}).items():
-        language = entry["language"]
-        group = next((name for name, codes in groups.items() if language in codes), "")
-        for metric, (values, signature) in _measure(read_translations(folder / file), bootstrap).items():
-            signed = _sign(entry, language, signature, manifest["model"]["hash"], bootstrap)
-            value, bounds, count = float(values[0]), interval(values), entry["items"]
-            score = Score(run, entry["title"], language, group, metric, value, *bounds, count, signed)
-            scores.append(score)
-            grouped.setdefault((entry["title"], metric, group), []).append((values, score))
-    for (title, metric, group), members in grouped.items():
+        group = next((name for name, codes in groups.items() if entry["language"] in codes), "")
+        for metric, (values, signatures[metric]) in _measure(read_translations(folder / file), bootstrap).items():
+            signed = _sign([entry], signatures[metric], manifest["model"]["hash"], bootstrap)
+            row = _row(run, entry["language"], group, metric, values, [entry], signed)
+            scores.append(row)
+            grouped.setdefault((entry["title"], metric, group), []).append((values, entry))
+    for (_, metric, group), members in grouped.items():
         if group:
+            entries = [entry for _, entry in members]
             mean = np.mean([values for values, _ in members], axis=0)
-            count = sum(score.n for _, score in members)
-            languages = "+".join(score.language for _, score in members)
-            signed = members[0][1].signature.replace(
-                f"languages:{members[0][1].language}", f"languages:{languages}"
-            )
-            scores.append(Score(run, title, "", group, metric, float(mean[0]), *interval(mean), count, signed))
+            signed = _sign(entries, signatures[metric], manifest["model"]["hash"], bootstrap)
+            scores.append(_row(run, "", group, metric, mean, entries, signed))
     return scores
 
 
-def _sign(entry: Mapping[str, Any], language: str, metric: str, model: str, bootstrap: Bootstrap) -> str:
+def _row(
+    run: str,
+    language: str,
+    group: str,
+    metric: str,
+    values: Values,
+    entries: Sequence[Mapping[str, Any]],
+    signature: str,
+) -> Score:
+    low, high = interval(values)
+    count = sum(entry["items"] for entry in entries)
+    return Score(run, entries[0]["title"], language, group, metric, float(values[0]), low, high, count, signature)
+
+
+def _sign(entries: Sequence[Mapping[str, Any]], metric: str, model: str, bootstrap: Bootstrap) -> str:
     parts = {
-        "task": entry["title"],
-        "split": entry["split"],
-        "languages": language,
-        "n": entry["items"],
-        "prompts": "+".join(entry["prompts"]),
-        "questions": entry["questions"][:8],
+        "task": entries[0]["title"],
+        "split": entries[0]["split"],
+        "languages": "+".join(entry["language"] for entry in entries),
+        "n": "+".join(str(entry["items"]) for entry in entries),
+        "prompts": "+".join(entries[0]["prompts"]),
+        "questions": entries[0]["questions"][:8],
         "bootstrap": bootstrap.rounds,
         "model": model,
-        "version": entry["version"],
+        "version": entries[0]["version"],
         "sacrebleu": metric.replace("|", ","),
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items())
