@@ -14,8 +14,9 @@ import pytest
 from healthy import sentences, write_corpus, write_items, write_task
 
 from instructalign.cli import main
-from instructalign.config import Config
+from instructalign.config import Config, ReplayConfig
 from instructalign.doctor import Diagnosis, examine
+from instructalign.mixture import ReplayBuffer
 
 Configure = Callable[..., Config]
 
@@ -205,3 +206,19 @@ def test_the_command(configure: Configure, tmp_path: Path) -> None:
     assert any("training.max_length" in each["advice"] for each in found["findings"])
     code, _, err = call("doctor", str(path), "--set", "training.stepz=1")
     assert (code, "Did you mean 'steps'?" in err) == (2, True)
+
+
+def test_of_a_streamed_replay_source_only_the_beginning_is_read(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def load(config: ReplayConfig, seed: int) -> ReplayBuffer:
+        asked.append(config.source.options["scan"])
+        return ReplayBuffer()
+
+    monkeypatch.setattr("instructalign.doctor.examination.load_replay", load)
+    source = "replay.source={{format: hub, name: xP3, scan: {}}}"
+    for scan, size in (("null", 100), ("2000000", 20_000), ("50", 100)):
+        look(configure(source.format(scan), f"replay.size={size}", "evaluation.tasks=[]"))
+    assert asked == [20_000, 40_000, 50]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,6 @@ from instructalign.config import Config
 from instructalign.doctor import costs
 from instructalign.doctor.costs import (
     CostPart,
-    Shape,
-    estimate_memory,
     examine_costs,
     load_empty,
     operations,
@@ -22,15 +21,17 @@ from instructalign.doctor.costs import (
 )
 from instructalign.doctor.findings import Findings
 from instructalign.doctor.lengths import Sampled
+from instructalign.doctor.memory import Shape, estimate_memory, shape_of
 from instructalign.training.adapter import add_adapter
 from instructalign.training.model import load_codec, load_configured
 from instructalign.training.train import train
-from tiny import FAMILIES, save_tiny, tiny_model
+from instructalign.training.trainer import weighted_loss
+from tiny import ENCODER_DECODER, FAMILIES, save_tiny, tiny_model
 
 Configure = Callable[..., Config]
 TAKEN = [Sampled("mt", 60, 40, 60, 40, ())] * 100
-# BLOOM-560M: 24 layers of 1 024, an inner layer of 4 096, 250 880 tokens.
-BLOOM = Shape(layers=24, decoder_layers=0, width=1024, inner=2 * 4096, vocabulary=250_880)
+# BLOOM-560M: 24 layers of 1 024, an inner layer of 4 096, 16 heads without a fused kernel, 250 880 tokens.
+BLOOM = Shape(layers=24, decoder_layers=0, width=1024, inner=2 * 4096, heads=16, vocabulary=250_880)
 P = 559_214_592
 
 
@@ -39,8 +40,9 @@ def test_memory_of_full_fine_tuning_by_hand(configure: Configure) -> None:
     memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False)
     assert memory["weights"] == memory["gradients"] == 4 * P
     assert memory["optimizer"] == 8 * P
-    # 16 values of 1 024 for each token and layer, 4 bytes each; 40 answer tokens with 3 float32 values a logit.
-    assert memory["activations"] == 4 * (100 * 24 * 16 * 1024 * 4 + 40 * 250_880 * 12)
+    # 16 values of 1 024 for each token and layer, and 2 for each of 16 heads and 100 tokens, 4 bytes each; 40
+    # answer tokens with 3 float32 values a logit.
+    assert memory["activations"] == 4 * (100 * 24 * (16 * 1024 + 2 * 16 * 100) * 4 + 40 * 250_880 * 12)
 
 
 def test_memory_with_autocast_and_checkpointing_by_hand(configure: Configure) -> None:
@@ -49,18 +51,18 @@ def test_memory_with_autocast_and_checkpointing_by_hand(configure: Configure) ->
     )
     memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False)
     assert memory["weights"] == 6 * P
-    kept = 100 * 24 * 1024 * 2 + 100 * 16 * 1024 * 2
+    kept = 100 * 24 * 1024 * 2 + 100 * (16 * 1024 + 2 * 16 * 100) * 2
     assert memory["activations"] == 8 * (kept + 99 * 250_880 * 12)
 
 
 def test_memory_of_an_adapter_and_of_two_stacks_by_hand(configure: Configure) -> None:
-    two = Shape(layers=2, decoder_layers=3, width=8, inner=64, vocabulary=10)
+    two = Shape(layers=2, decoder_layers=3, width=8, inner=64, heads=0, vocabulary=10)
     memory = estimate_memory(configure(), two, 1100, 100, 2, TAKEN, encoder_decoder=True)
     assert memory == {
         "weights": 2200,
         "gradients": 200,
         "optimizer": 400,
-        "activations": 8 * ((2 * 60 + 3 * 40) * (64 + 64) * 2 + 40 * 10 * 12),
+        "activations": 8 * ((2 * 60 * 128 + 3 * (40 * (128 + 4 * 8) + 60 * 2 * 8)) * 2 + 40 * 10 * 12),
     }
 
 
@@ -71,11 +73,42 @@ def test_a_model_without_weights_has_its_number_of_them(family: str, configure: 
     empty = load_empty(config, codec)
     whole = sum(weight.numel() for weight in tiny_model(family).parameters())
     assert sum(weight.numel() for weight in empty.model.parameters()) == whole
-    shape = costs.shape_of(empty.model, codec.encoder_decoder)
+    shape = shape_of(empty.model, codec.encoder_decoder)
     assert (shape.layers, shape.width) == (2, 32)
     assert shape.decoder_layers == (2 if family in ("t5", "mt5") else 0)
-    inner = {"bloom": 2 * 128, "gpt_neox": 2 * 64, "t5": 2 * 64}.get(family, 4 * 64)  # the others are gated
+    # The others are gated; mT5 is so, too, and computes its GELU in steps.
+    inner = {"bloom": 2 * 128, "gpt_neox": 2 * 64, "t5": 2 * 64, "mt5": 7 * 64}.get(family, 4 * 64)
     assert shape.inner == inner
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_activations_are_about_what_autograd_keeps(family: str, configure: Configure) -> None:
+    model = tiny_model(family, width=128).train()
+    two = family in ENCODER_DECODER
+    ids = torch.arange(8 * 100).reshape(8, 100) % 300 + 2
+    prompt, targets = (ids[:, :60], ids[:, 60:]) if two else (ids, ids)
+    counted = torch.ones(targets.shape)
+    if not two:
+        counted[:, :59] = counted[:, 99:] = 0
+    batch = {
+        "inputs": {"input_ids": prompt, "attention_mask": torch.ones_like(prompt)},
+        "targets": targets,
+        "weights": counted,
+    }
+    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        weighted_loss(model, batch, two)
+    memory = estimate_memory(configure(), shape_of(model, two), 0, 0, 4, TAKEN, two)
+    assert memory["activations"] == pytest.approx(
+        sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), rel=0.25
+    )
 
 
 def look(config: Config, tmp_path: Path) -> tuple[CostPart | None, Findings]:
@@ -196,3 +229,25 @@ def test_speed_is_measured_only_where_that_is_quick(
     assert part is not None
     assert (part.seconds, part.tokens_per_second) == (None, None)
     assert part.operations == 6 * part.parameters * part.tokens
+
+
+def damaged(folder: Path, how: str) -> None:
+    weights = folder / "model.safetensors"
+    if how == "gone":
+        weights.unlink()
+    elif how == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("how", "word"), [("gone", "holds no weights"), ("cut", "damaged or cut off"), ("part", "model-2.safetensors")]
+)
+def test_weights_that_are_not_whole(configure: Configure, tmp_path: Path, how: str, word: str) -> None:
+    damaged(save_tiny(tmp_path / "model"), how)
+    part, findings = look(configure(f"model.base={tmp_path / 'model'}"), tmp_path)
+    assert part is not None
+    level, _, advice = only(findings, word)
+    assert (level, "model.base" in advice) == ("problem", True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instructalign.doctor.diagnosis import Diagnosis
-from instructalign.doctor.examine import examine
+from instructalign.doctor.examination import examine
 from instructalign.doctor.findings import Finding
 
 __all__ = ["Diagnosis", "Finding", "examine"]

@@ -1,17 +1,7 @@
-"""What training takes: memory, disk, arithmetic, and time where it can be measured quickly.
+"""What training takes: memory (see `memory`), disk, arithmetic, and time where it can be measured quickly.
 
-The sources of the estimates:
-
-* Memory of the weights' side: weights, one gradient for each trained one, and Adam's two moments, all in the
-  weights' type (`torch.optim.AdamW`; Rajbhandari et al. 2020, "ZeRO", section 3.1, counts the same). Autocast
-  keeps copies of the weights in its own type while a step runs.
-* Activations: Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models" (arXiv
-  2205.05198), section 4.1, without dropout masks and without the matrix of attention, which fused kernels do not
-  keep: for each token and layer, 8 values as wide as the model and 2 as wide as its inner layer (4 where that is
-  gated, as in LLaMA). With `gradient_checkpointing` one value a layer, and one whole layer. Then the logits where
-  the loss counts, their log-softmax and its gradient, in float32.
-* Arithmetic: 6 operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1): 2 forward, 2
-  for the gradients of activations, 2 for those of trained weights; with checkpointing 2 more.
+Arithmetic is 6 operations a parameter and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1): 2 forward, 2
+for the gradients of activations, 2 for those of trained weights; with `gradient_checkpointing` 2 more.
 """
 
 from __future__ import annotations
@@ -28,22 +18,22 @@ import torch
 
 from instructalign.config import Config
 from instructalign.doctor.findings import Findings
-from instructalign.doctor.lengths import Sampled, percentile
-from instructalign.doctor.mixing import loss_tokens
+from instructalign.doctor.lengths import Sampled
+from instructalign.doctor.memory import estimate_memory, shape_of
 from instructalign.doctor.speed import measure_speed
+from instructalign.doctor.weights import at_hand, damage
 from instructalign.errors import ModelError
 from instructalign.mixture import Mixture
 from instructalign.training.adapter import add_adapter
 from instructalign.training.encode import Codec
 from instructalign.training.model import LoadedModel, model_place
-from instructalign.training.train import micro_batch_size, refuse_unloadable_length
+from instructalign.training.train import refuse_unloadable_length
 
 SMALL = 200_000_000
 """Parameters up to which a model is loaded to measure its speed."""
 NEARLY = 0.8  # share of the memory
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
-_AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +64,6 @@ class CostPart:
     operations: float
     tokens_per_second: float | None
     seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What of a model's build decides the size of its activations.
-
-    Attributes:
-        layers, decoder_layers: of the encoder (or of a model that has none apart), and of the decoder.
-        width: of the hidden state.
-        inner: values as wide as the inner layer that a token keeps, times its width.
-        vocabulary: tokens in it.
-    """
-
-    layers: int
-    decoder_layers: int
-    width: int
-    inner: int
-    vocabulary: int
 
 
 def examine_costs(
@@ -127,9 +99,13 @@ def examine_costs(
         * config.training.batch_size
         * (fmean(each.kept_prompt + each.kept_answer for each in taken) if taken else config.training.max_length)
     )
-    speed = (
-        measure_speed(config, mixture, codec) if mixture is not None and taken and parameters <= SMALL else None
-    )
+    speed = None
+    reason = damage(config.model)
+    if reason:
+        findings.problem(reason, "Save or download the model again, or name another as model.base.")
+    elif mixture is not None and taken and parameters <= SMALL and at_hand(config.model):
+        stream = mixture
+        speed = findings.attempt("Mend model.base.", lambda: measure_speed(config, stream, codec))
     part = CostPart(
         parameters=parameters,
         trained=trained,
@@ -168,68 +144,6 @@ def load_empty(config: Config, codec: Codec) -> LoadedModel:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"the model {config.model.base} cannot be built: {first}") from None
     return LoadedModel(model, codec.tokenizer, codec, codec.encoder_decoder, config.model.base)
-
-
-def shape_of(model: Any, encoder_decoder: bool) -> Shape:
-    """The shape of a model, from its configuration and the names of its layers."""
-    settings = model.config
-    width = int(settings.hidden_size)
-    inner = int(getattr(settings, "intermediate_size", None) or getattr(settings, "d_ff", None) or 4 * width)
-    gated = any(name.endswith(("gate_proj", "wi_1")) for name, _ in model.named_modules())
-    layers = int(settings.num_hidden_layers)
-    return Shape(
-        layers=layers,
-        decoder_layers=int(getattr(settings, "num_decoder_layers", None) or layers) if encoder_decoder else 0,
-        width=width,
-        inner=(4 if gated else 2) * inner,
-        vocabulary=int(settings.vocab_size),
-    )
-
-
-def estimate_memory(
-    config: Config,
-    shape: Shape,
-    total: int,
-    trained: int,
-    width: int,
-    taken: Sequence[Sampled],
-    encoder_decoder: bool,
-) -> dict[str, int]:
-    """Bytes that a step holds at its peak, by what they are; see the module's docstring.
-
-    Args:
-        config: the run's configuration.
-        shape: the model's.
-        total, trained: weights in all, those of an adapter included, and those that are trained.
-        width: bytes of one weight.
-        taken: examples; a micro-batch is taken to be as long as the longest of a hundred of them.
-        encoder_decoder: whether prompt and answer go to different stacks.
-    """
-    cast = _AUTOCAST[config.training.precision] if width == 4 else 0
-    rows = micro_batch_size(config.training, 1)
-    most = config.training.max_length
-    on_prompt = config.training.loss_on == "all"
-    counted = (
-        percentile([loss_tokens(each, on_prompt, encoder_decoder) for each in taken], 0.99) if taken else most
-    )
-    if encoder_decoder:
-        first = percentile([each.kept_prompt for each in taken], 0.99) if taken else most
-        second = percentile([each.kept_answer for each in taken], 0.99) if taken else most
-    else:
-        first = percentile([each.kept_prompt + each.kept_answer for each in taken], 0.99) if taken else most
-        second = 0
-    whole = 8 * shape.width + shape.inner  # values that a token keeps in one layer
-    values = (shape.layers * first + shape.decoder_layers * second) * whole
-    if config.training.gradient_checkpointing:
-        kept = (shape.layers * first + shape.decoder_layers * second) * shape.width
-        values = kept + max(first, second) * whole
-    logits = 3 * 4 * counted * shape.vocabulary
-    return {
-        "weights": total * (width + cast),
-        "gradients": trained * width,
-        "optimizer": 2 * trained * width,
-        "activations": rows * (values * (cast or width) + logits),
-    }
 
 
 def operations(config: Config, parameters: int, trained: int, tokens: float) -> float:

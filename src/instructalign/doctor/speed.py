@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from instructalign.config import Config
-from instructalign.errors import ModelError
 from instructalign.mixture import Mixture
 from instructalign.training.adapter import add_adapter
 from instructalign.training.batch import Encoder, MicroBatches
@@ -24,16 +23,16 @@ PASSES = 3
 """Passes forward and backward with an update each; the first, which only warms up, is not timed."""
 
 
-def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float | None:
+def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
     """Tokens a second of training with this model, on this machine, in this configuration.
 
     Three short micro-batches of the stream go through the model, with the run's loss and an update of the
-    weights, which are thrown away. None where the model's weights cannot be loaded.
+    weights, which are thrown away.
+
+    Raises:
+        ModelError: the model's weights cannot be loaded.
     """
-    try:
-        loaded = load_configured(config.model)
-    except ModelError:
-        return None
+    loaded = load_configured(config.model)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)
     model: Any = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
@@ -57,7 +56,7 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float | Non
         if number:
             seconds += time.perf_counter() - began
             tokens += _tokens(batch, codec.encoder_decoder)
-    return tokens / seconds if seconds else None
+    return tokens / max(seconds, 1e-9)
 
 
 def _rows(config: Config, parameters: int, device: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from instructalign.config import Config
+from instructalign.config import Config, ReplayConfig
 from instructalign.corpora import Corpus
 from instructalign.doctor.corpus import examine_corpus
 from instructalign.doctor.costs import examine_costs
@@ -22,6 +22,9 @@ from instructalign.mixture.build import build_instructions
 from instructalign.training.encode import Codec
 from instructalign.training.model import load_codec
 from instructalign.training.progress import Report, silent
+
+SCANNED = 20_000
+"""Examples of a streamed replay source that are looked at, where it does not take more to choose from."""
 
 
 def examine(config: Config, *, sample: int = 2000, out: str | Path = ".", progress: Report = silent) -> Diagnosis:
@@ -47,7 +50,7 @@ def examine(config: Config, *, sample: int = 2000, out: str | Path = ".", progre
     tasks, items, about_tasks = examine_tasks(config)
     progress("reading past data", 0, 0, "")
     about_stream = Findings("mixture")
-    replay = about_stream.attempt("Change replay.source.", lambda: load_replay(config.replay, config.seed))
+    replay = about_stream.attempt("Change replay.source.", lambda: load_replay(_scanned(config), config.seed))
     progress("looking for test items in the training data", 0, 0, "")
     contamination, about_leaks = examine_leaks(corpus, replay, items)
     about_model = Findings("model")
@@ -75,6 +78,16 @@ def examine(config: Config, *, sample: int = 2000, out: str | Path = ".", progre
         costs, found = examine_costs(config, codec, mixture, taken, Path(out))
         keep(found)
     return Diagnosis(corpus_part, tokens, lengths, shares, contamination, tasks, costs, tuple(findings))
+
+
+def _scanned(config: Config) -> ReplayConfig | None:
+    """The replay source; of a streamed one only the beginning, which shows as much without hours of download."""
+    replay = config.replay
+    if replay is None or "scan" not in replay.source.options:
+        return replay
+    enough = max(SCANNED, 2 * replay.size)
+    options = {**replay.source.options, "scan": min(enough, replay.source.options["scan"] or enough)}
+    return replay.model_copy(update={"source": replay.source.model_copy(update={"options": options})})
 
 
 def _lay(
