@@ -25,6 +25,8 @@ LONGEST_LINE = 64 << 20
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading damaged compressed data raises."""
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each call
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
@@ -66,7 +68,7 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> int:
 
 def json_line(record: Any) -> bytes:
     """One record as a line of JSON, with the line's end."""
-    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    return _to_json(record).encode() + b"\n"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -74,7 +74,7 @@ class Draws:
 
     def weighted(self, cumulative: Sequence[float]) -> int:
         """An index drawn with the weights whose running sums are given; the last sum is the total."""
-        point = self.uniform() * cumulative[-1]
+        point = (self.bits() >> 11) * _UNIT * cumulative[-1]
         for index, bound in enumerate(cumulative):
             if point < bound:
                 return index

@@ -42,8 +42,8 @@ _UNITS = regex.compile(rf"({_WORD})|{_OTHER}", regex.V1)
 
 # Latin, Greek and Cyrillic without combining marks need none of that: one grapheme is one character there.
 _OUTSIDE = re.compile("[^\0-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u1fff\u2010-\u2027\u2030-\u203a\u20a0-\u20c0]")
-_PLAIN = re.compile(
-    r"([^\W_]+(?:['’·\u2011.,-](?:(?<=\d[.,])(?=\d)|(?<=['’·\u2011-])(?=[^\W\d_]))[^\W_]+)*)"  # words and joints
+_PLAIN = re.compile(  # words, and joints between a digit and a digit, or before a letter
+    r"(\w+(?:[.,'’·\u2011-](?:(?<=\d[.,])(?=\d)|(?<![.,])(?=[^\W\d]))\w+)*)"
 )
 
 
@@ -54,7 +54,7 @@ def segment(text: str) -> list[str]:
         An odd number of strings that join to the text exactly: units at the odd places, and around them at
         the even places spaces, punctuation and symbols, or nothing.
     """
-    if text.isascii() or not _OUTSIDE.search(text):
+    if "_" not in text and (text.isascii() or not _OUTSIDE.search(text)):
         return _PLAIN.split(text)
     return segment_any(text)
 
