@@ -17,6 +17,7 @@ from instructalign.cli import main
 from instructalign.config import Config, ReplayConfig
 from instructalign.doctor import Diagnosis, examine
 from instructalign.mixture import ReplayBuffer
+from tiny import save_tiny, tiny_tokenizer
 
 Configure = Callable[..., Config]
 
@@ -222,3 +223,36 @@ def test_of_a_streamed_replay_source_only_the_beginning_is_read(
     for scan, size in (("null", 100), ("2000000", 20_000), ("50", 100)):
         look(configure(source.format(scan), f"replay.size={size}", "evaluation.tasks=[]"))
     assert asked == [20_000, 40_000, 50]
+
+
+def test_a_translation_task(configure: Configure, tmp_path: Path) -> None:
+    folder = tmp_path / "flores200" / "devtest"
+    folder.mkdir(parents=True)
+    for name, sentence in (("eng_Latn", "the first one of these"), ("jav_Latn", "sing kapisan saka iki")):
+        (folder / f"{name}.devtest").write_text(f"{sentence}\nab {name}\n", encoding="utf-8")
+    write_corpus(tmp_path, [*sentences(), ("another", "Sing kapisan, saka iki!")])
+    tasks = "evaluation.tasks=[flores_translation, reviews.yaml]"
+    diagnosis = look(configure(tasks, "evaluation.prompts=[en-1]", "instructions.heldout=0"))
+    translation = diagnosis.tasks[0]
+    assert (translation.task, translation.prompts) == ("flores_translation", {"en-1": "eng"})
+    assert translation.items == {"eng": 2, "jav": 2}
+    assert said(diagnosis, "Test items stand in corpora: flores_translation (jav) 50 %")[0] == "problem"
+
+
+def test_chat_models_and_adapters_are_looked_at_as_they_are_trained(configure: Configure, tmp_path: Path) -> None:
+    base = save_tiny(tmp_path / "chat", "qwen2")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    tokenizer.save_pretrained(base)
+    plain, chat = (
+        look(configure(f"model.base={base}", "model.adapter={r: 2}", f"model.chat={chat}"))
+        for chat in ("never", "auto")
+    )
+    assert plain.lengths is not None
+    assert chat.lengths is not None
+    # `<user>` and `<assistant>`, of one to six and eleven tokens.
+    longer = chat.lengths.by_objective[0].median - plain.lengths.by_objective[0].median
+    assert 2 <= longer <= 17
+    assert chat.costs is not None
+    assert 0 < chat.costs.trained < chat.costs.parameters
+    assert chat.costs.seconds is not None

@@ -55,7 +55,7 @@ def test_cuts_are_counted_by_objective(configure: Configure) -> None:
     assert part.enough == 80
     answers, prompts = findings
     assert (answers.level, answers.found) == ("warning", "Answers are cut at 48 tokens: mt 10 %.")
-    assert answers.advice == "Raise training.max_length from 48 to 80: that cuts less than 1 %."
+    assert answers.advice.startswith("Raise training.max_length from 48 to 80, which cuts less than 1 %")
     assert (prompts.level, prompts.found) == ("warning", "Prompts are cut at 48 tokens: mt 20 %.")
 
 

@@ -117,9 +117,9 @@ def _judge(part: LeakPart, findings: Findings) -> None:
         ),
     ):
         here = [each for each in part.leaked if each.where == where]
-        said = [each for each in here if each.exact or each.near]
+        said = sorted((each for each in here if each.exact or each.near), key=_share, reverse=True)
         if said:
-            worst = max(said, key=_share)
+            worst = said[0]
             note = findings.problem if _share(worst) >= MUCH else findings.warn
             sets = [f"{each.task} ({each.language}) {percent(_share(each))}" for each in said]
             note(

@@ -152,7 +152,10 @@ def _judge(part: LengthPart, taken: Sequence[Sampled], findings: Findings) -> No
             f"{mute} of {len(taken)} examples have an answer without tokens.",
             "Look at them with `instructalign preview`; the tokenizer of model.base drops these answers.",
         )
-    raised = f"Raise training.max_length from {part.max_length} to {part.enough}: that cuts less than 1 %."
+    raised = (
+        f"Raise training.max_length from {part.max_length} to {part.enough}, which cuts less than 1 %, or keep "
+        "long texts out with filter.length."
+    )
     for what, counts in (
         ("answers", {each.kind: each.answers_cut / each.examples for each in part.by_objective}),
         ("prompts", {each.kind: each.prompts_cut / each.examples for each in part.by_objective}),
