@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from instructalign.config import Config, load_config
@@ -36,6 +37,12 @@ def run_demo(out: Path, *, seed: int = 42, progress: Callable[[str, int, int, st
     Raises:
         RunFolderError: `out` holds runs of another seed or version.
     """
+    with one_thread():
+        folders = _run_all(out, seed, progress)
+    return write_report(folders, out)
+
+
+def _run_all(out: Path, seed: int, progress: Callable[[str, int, int, str], None]) -> list[Path]:
     folders: list[Path] = []
     for number, name in enumerate(RUNS, start=1):
         folder = out / name.replace(" ", "-")
@@ -48,7 +55,20 @@ def run_demo(out: Path, *, seed: int = 42, progress: Callable[[str, int, int, st
         base = folders[0] / "evaluation" / "base" if folders else None
         run(config, folder, base_evaluation=base, progress=tell)
         folders.append(folder)
-    return write_report(folders, out)
+    return folders
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets torch use one thread: with matrices this small, more only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def next_steps(out: Path) -> str:
