@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from instructalign.config import Config, build_config
+from instructalign.config import Config
+from instructalign.configfile import build_config
 
 ENGLISH = (
     ["the food", "the place", "the house", "the road"],

@@ -256,3 +256,12 @@ def test_chat_models_and_adapters_are_looked_at_as_they_are_trained(configure: C
     assert chat.costs is not None
     assert 0 < chat.costs.trained < chat.costs.parameters
     assert chat.costs.seconds is not None
+
+
+def test_a_package_that_a_tokenizer_needs(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    def needs(_: object) -> None:
+        raise ImportError("this one needs\n sentencepiece")
+
+    monkeypatch.setattr("instructalign.doctor.examination.load_codec", needs)
+    level, about, _ = said(look(configure()), "needs a package: this one needs sentencepiece")
+    assert (level, about) == ("problem", "model")

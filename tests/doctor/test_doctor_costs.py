@@ -22,6 +22,7 @@ from instructalign.doctor.costs import (
 from instructalign.doctor.findings import Findings
 from instructalign.doctor.lengths import Sampled
 from instructalign.doctor.memory import Shape, estimate_memory, shape_of
+from instructalign.mixture.build import build_data
 from instructalign.training.adapter import add_adapter
 from instructalign.training.model import load_codec, load_configured
 from instructalign.training.train import train
@@ -214,8 +215,6 @@ def test_sizes_are_readable() -> None:
 def test_speed_is_measured_only_where_that_is_quick(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from instructalign.mixture.build import build_data
-
     torch.set_num_threads(1)
     config = configure()
     codec, mixture = load_codec(config.model), build_data(config).mixture
@@ -251,3 +250,27 @@ def test_weights_that_are_not_whole(configure: Configure, tmp_path: Path, how: s
     assert part is not None
     level, _, advice = only(findings, word)
     assert (level, "model.base" in advice) == ("problem", True)
+
+
+def test_a_step_that_fails_or_has_no_loss(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    model.get_output_embeddings().weight.data.fill_(float("nan"))
+    model.save_pretrained(save_tiny(tmp_path / "model"))
+    config = configure(f"model.base={tmp_path / 'model'}")
+    codec, mixture = load_codec(config.model), build_data(config).mixture
+    _, findings = examine_costs(config, codec, mixture, TAKEN, tmp_path)
+    assert only(findings, "the loss of")[:2] == (
+        "problem",
+        f"the loss of {tmp_path / 'model'} is nan in training step 1.",
+    )
+
+    def fails(*_: object) -> torch.Tensor:
+        raise RuntimeError("shapes do not fit\nmore lines")
+
+    monkeypatch.setattr("instructalign.doctor.speed.weighted_loss", fails)
+    _, findings = examine_costs(config, codec, mixture, TAKEN, tmp_path)
+    level, found, advice = only(findings, "a training step of")
+    assert (level, found.endswith("fails: shapes do not fit")) == ("problem", True)
+    assert "model.dtype" in advice

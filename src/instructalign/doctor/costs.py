@@ -105,7 +105,9 @@ def examine_costs(
         findings.problem(reason, "Save or download the model again, or name another as model.base.")
     elif mixture is not None and taken and parameters <= SMALL and at_hand(config.model):
         stream = mixture
-        speed = findings.attempt("Mend model.base.", lambda: measure_speed(config, stream, codec))
+        speed = findings.attempt(
+            "Look at model.base, model.dtype and training.precision.", lambda: measure_speed(config, stream, codec)
+        )
     part = CostPart(
         parameters=parameters,
         trained=trained,

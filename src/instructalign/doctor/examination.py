@@ -16,6 +16,7 @@ from instructalign.doctor.lengths import Sampled, examine_lengths, take_sample
 from instructalign.doctor.mixing import examine_mixture
 from instructalign.doctor.tasks import examine_tasks
 from instructalign.doctor.tokens import LanguageTokens, examine_tokenizer
+from instructalign.errors import ModelError
 from instructalign.instructions import InstructionStream
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay
 from instructalign.mixture.build import build_instructions
@@ -51,10 +52,9 @@ def examine(config: Config, *, sample: int = 2000, out: str | Path = ".", progre
     progress("reading past data", 0, 0, "")
     about_stream = Findings("mixture")
     replay = about_stream.attempt("Change replay.source.", lambda: load_replay(_scanned(config), config.seed))
-    progress("looking for test items in the training data", 0, 0, "")
-    contamination, about_leaks = examine_leaks(corpus, replay, items)
+    contamination, about_leaks = examine_leaks(corpus, replay, items, progress)
     about_model = Findings("model")
-    codec = about_model.attempt("Check model.base, the network and your access.", lambda: load_codec(config.model))
+    codec = about_model.attempt("Check model.base, the network and your access.", lambda: _load_codec(config))
     keep(about_model)
     tokens: tuple[LanguageTokens, ...] = ()
     lengths = shares = costs = None
@@ -78,6 +78,19 @@ def examine(config: Config, *, sample: int = 2000, out: str | Path = ".", progre
         costs, found = examine_costs(config, codec, mixture, taken, Path(out))
         keep(found)
     return Diagnosis(corpus_part, tokens, lengths, shares, contamination, tasks, costs, tuple(findings))
+
+
+def _load_codec(config: Config) -> Codec:
+    """The base's way with texts.
+
+    Raises:
+        ModelError: it cannot be loaded, or needs a package that is not installed.
+    """
+    try:
+        return load_codec(config.model)
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"the tokenizer of {config.model.base} needs a package: {reason}") from None
 
 
 def _scanned(config: Config) -> ReplayConfig | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from instructalign.corpora import Corpus, ItemIndex, ItemText, check_texts
 from instructalign.corpora.contamination import Contamination
 from instructalign.doctor.findings import Findings, listed, percent
 from instructalign.mixture import ReplayBuffer
+from instructalign.training.progress import Report, silent
 
 MUCH = 0.05
 """Share of a test set's items from which its score says nothing any more about what was learned."""
@@ -57,7 +58,7 @@ class LeakPart:
 
 
 def examine_leaks(
-    corpus: Corpus | None, replay: ReplayBuffer | None, texts: Sequence[ItemText]
+    corpus: Corpus | None, replay: ReplayBuffer | None, texts: Sequence[ItemText], progress: Report = silent
 ) -> tuple[LeakPart, Findings]:
     """Looks for test items among the rows to train on and the examples to replay.
 
@@ -65,12 +66,13 @@ def examine_leaks(
         corpus: the rows; None where they cannot be read.
         replay: the past examples; None where they cannot be read.
         texts: the texts of the test items.
+        progress: told how many rows were looked at.
     """
     index = ItemIndex(texts)
     size = Counter(
         (task, language) for task, language, _ in {(each.task, each.language, each.item) for each in texts}
     )
-    in_corpus = check_texts(((row.id, row.texts.values()) for row in corpus or ()), index)
+    in_corpus = check_texts(_told(corpus, progress), index)
     past = replay.examples if replay else ()
     in_replay = check_texts(((each.row, (each.prompt, each.answer)) for each in past), index)
     part = LeakPart(
@@ -81,6 +83,14 @@ def examine_leaks(
     findings = Findings("contamination")
     _judge(part, findings)
     return part, findings
+
+
+def _told(corpus: Corpus | None, progress: Report) -> Iterator[tuple[str, Iterable[str]]]:
+    """The texts of a corpus, with a word now and then on how far they are gone through."""
+    for number, row in enumerate(corpus or ()):
+        if corpus and number % 1000 == 0:
+            progress("looking for test items in the training data", number, len(corpus), "")
+        yield row.id, row.texts.values()
 
 
 def _leaked(where: str, found: Contamination, size: Counter[tuple[str, str]]) -> list[Leaked]:

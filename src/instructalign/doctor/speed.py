@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import Any
 
 import torch
 
 from instructalign.config import Config
+from instructalign.errors import ModelError
 from instructalign.mixture import Mixture
 from instructalign.training.adapter import add_adapter
 from instructalign.training.batch import Encoder, MicroBatches
@@ -30,7 +32,7 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
     weights, which are thrown away.
 
     Raises:
-        ModelError: the model's weights cannot be loaded.
+        ModelError: the model's weights cannot be loaded, a step fails, or its loss is no number.
     """
     loaded = load_configured(config.model)
     if config.training.gradient_checkpointing:
@@ -52,7 +54,13 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
     for number in range(PASSES):
         batch = _moved(batches[number], device)
         began = time.perf_counter()
-        _pass(model, batch, optimizer, config.training.precision, codec.encoder_decoder)
+        try:
+            loss = _pass(model, batch, optimizer, config.training.precision, codec.encoder_decoder)
+        except RuntimeError as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ModelError(f"a training step of {config.model.base} fails: {reason}") from None
+        if not math.isfinite(loss):
+            raise ModelError(f"the loss of {config.model.base} is {loss} in training step {number + 1}.")
         if number:
             seconds += time.perf_counter() - began
             tokens += _tokens(batch, codec.encoder_decoder)
@@ -67,7 +75,8 @@ def _rows(config: Config, parameters: int, device: str) -> int:
     return max(1, min(micro, affordable))
 
 
-def _pass(model: Any, batch: dict[str, Any], optimizer: Any, precision: str, encoder_decoder: bool) -> None:
+def _pass(model: Any, batch: dict[str, Any], optimizer: Any, precision: str, encoder_decoder: bool) -> float:
+    """One step; returns the mean loss in nats per token, 0 where no token counts."""
     device = batch["targets"].device.type
     cast = (
         torch.autocast(device, getattr(torch, precision)) if precision != "float32" else contextlib.nullcontext()
@@ -78,8 +87,7 @@ def _pass(model: Any, batch: dict[str, Any], optimizer: Any, precision: str, enc
         losses.mean().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     optimizer.zero_grad()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    return float(losses.detach().mean()) if losses.numel() else 0.0  # also waits for a graphics card
 
 
 def _tokens(batch: dict[str, Any], encoder_decoder: bool) -> int:
