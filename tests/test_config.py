@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from instructalign.config import build_config, load_config, starter
+from instructalign.configfile import build_config, load_config, starter
 from instructalign.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
-SHARED = ["errors", "languages", "records", "randomness", "files", "registry", "config", "runfolder"]
+SHARED = ["errors", "languages", "records", "randomness", "files", "registry"]
+SHARED += ["strict", "config", "configfile", "runfolder"]
 STAGES = ["corpora", "instructions", "mixture", "training", "evaluation", "report"]
 ABOVE = ["pipeline", "doctor", "toy", "console", "cli", "__main__", "__init__"]  # may import any stage
 

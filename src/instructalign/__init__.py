@@ -19,7 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from instructalign.config import Config, load_config
+    from instructalign.config import Config
+    from instructalign.configfile import load_config
     from instructalign.corpora import Corpus, read_corpora
     from instructalign.errors import InstructAlignError
     from instructalign.evaluation import evaluate
@@ -41,7 +42,7 @@ _HOMES = {
     "Score": "records",
     "evaluate": "evaluation",
     "generate": "mixture.build",
-    "load_config": "config",
+    "load_config": "configfile",
     "preview": "training.preview",
     "read_corpora": "corpora",
     "run": "pipeline",

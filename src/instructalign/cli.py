@@ -67,7 +67,7 @@ def init(
 
     Example: `instructalign init --out my-language.yaml`
     """
-    from instructalign.config import starter
+    from instructalign.configfile import starter
     from instructalign.files import write_text
 
     if out.exists():
@@ -348,7 +348,7 @@ def main() -> None:
 
 
 def _load(path: Path, settings: list[str] | None) -> Config:
-    from instructalign.config import load_config
+    from instructalign.configfile import load_config
 
     return load_config(path, settings or [])
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 import transformers
 
-from instructalign.config import Config, build_config
+from instructalign.config import Config
+from instructalign.configfile import build_config
 from instructalign.training.model import LoadedModel, load_model
 from tiny import FAMILIES, tiny_model, tiny_tokenizer
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
-from instructalign.config import Config, Entry, InstructionsConfig, LanguagesConfig, build_config
+from instructalign.config import Config, Entry, InstructionsConfig, LanguagesConfig
+from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.instructions import InstructionStream, generate
 from instructalign.instructions.segment import words

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from instructalign.config import build_config
+from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.instructions import InstructionStream, generate
 from instructalign.instructions.context import Context

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from instructalign.config import load_config
+from instructalign.configfile import load_config
 from instructalign.registry import toy_base
 from instructalign.toy import demo
 from instructalign.toy.family import DESCENT, KNOWN, NEW, RELATED, language

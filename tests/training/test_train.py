@@ -16,7 +16,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from instructalign.config import Config, build_config
+from instructalign.config import Config
+from instructalign.configfile import build_config
 from instructalign.errors import ModelError, RunFolderError, TrainingError
 from instructalign.training.train import train
 from tiny import FAMILIES, save_tiny
@@ -219,7 +220,7 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     whole = train(build_config(data, folder=tmp_path), tmp_path / "whole")
     code = (
-        "import sys; from pathlib import Path; from instructalign.config import load_config;"
+        "import sys; from pathlib import Path; from instructalign.configfile import load_config;"
         "from instructalign.training.train import train;"
         "print(train(load_config(sys.argv[1]), Path(sys.argv[2])).finished)"
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from instructalign.config import Entry, FilterConfig, explain
+from instructalign.config import Entry, FilterConfig
 from instructalign.corpora.clean import Cleaner, cleaning
 from instructalign.corpora.corpus import Corpus
 from instructalign.corpora.duplicates import find_exact, find_near
@@ -17,6 +17,7 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
 from instructalign.records import Counts, ParallelRow
 from instructalign.registry import FORMATS
+from instructalign.strict import explain
 
 
 def read_corpora(entries: Sequence[Entry], languages: Sequence[str], filter: FilterConfig | None = None) -> Corpus:

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from instructalign.config import Entry, Strict, UniqueKeys, explain
+from instructalign.config import Entry, Strict
 from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
 from instructalign.files import text_hash
 from instructalign.languages import canonical
 from instructalign.registry import TASK_SOURCES
+from instructalign.strict import UniqueKeys, explain
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 HERE = files("instructalign.evaluation")

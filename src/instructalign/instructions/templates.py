@@ -20,12 +20,13 @@ from typing import cast
 import yaml
 from pydantic import Field, ValidationError
 
-from instructalign.config import Strict, UniqueKeys
+from instructalign.config import Strict
 from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
 from instructalign.instructions.objectives import Objective
 from instructalign.instructions.segment import words
 from instructalign.languages import canonical
 from instructalign.registry import OBJECTIVES
+from instructalign.strict import UniqueKeys
 
 _SHIPPED = files("instructalign.instructions") / "templates"
 _SLOT = re.compile(r"\{\w*\}")

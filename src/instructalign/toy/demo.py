@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from instructalign.config import Config, load_config
+from instructalign.config import Config
+from instructalign.configfile import load_config
 from instructalign.pipeline import run, silent
 from instructalign.report import Report, write_report
 from instructalign.runfolder import open_folder

@@ -1,0 +1,209 @@
+"""Reading a configuration: YAML files, overrides, every problem at once, paths made absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from instructalign.config import Config, Entry
+from instructalign.errors import ConfigError, UnknownNameError
+from instructalign.registry import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
+from instructalign.strict import UniqueKeys, explain, found
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration file.
+
+    Args:
+        path: a YAML file; paths in it are relative to its folder.
+        overrides: `key.path=value` each, as `--set` takes them; values are YAML.
+
+    Raises:
+        ConfigError: anything is wrong with it; all problems are listed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"the file does not exist; `instructalign init --out {path}` writes one"], str(path)
+        ) from None
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+        raise ConfigError([f"the file cannot be read: {error}"], str(path)) from None
+    try:
+        data = yaml.load(text, Loader=UniqueKeys)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], str(path)) from None
+    return build_config(data, folder=path.parent, overrides=overrides, where=str(path))
+
+
+def build_config(
+    data: Any, *, folder: Path = Path(), overrides: Sequence[str] = (), where: str | None = None
+) -> Config:
+    """Checks a configuration given as nested dictionaries.
+
+    Args:
+        data: the blocks and keys.
+        folder: what paths in it are relative to.
+        overrides: as for `load_config`.
+        where: what error messages call it.
+
+    Raises:
+        ConfigError: anything is wrong with it; all problems are listed.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError([f"expected keys such as model: and languages:, found {found(data)}"], where)
+    data = _copy(data)
+    problems: list[str] = []
+    for override in overrides:
+        _override(data, override, problems)
+    _read_entries(data, problems)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems.extend(explain(details, model=Config) for details in error.errors())
+    if problems:
+        raise ConfigError(problems, where)
+    return _anchor(config, folder.resolve())
+
+
+def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
+    """Puts `Entry` records where open lists stand in the raw configuration, checking their options."""
+
+    def entry(registry: Registry, name: Any, options: Any, path: str) -> Entry:
+        options = dict(options or {}) if isinstance(options, Mapping) or options is None else {"weight": options}
+        weight = options.pop("weight", 1.0)
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight < float("inf"):
+            problems.append(f"{path}.weight: must be a number from 0 up, found {weight!r}")
+            weight = 1.0
+        try:
+            checked = registry.options(str(name)).model_validate(options)
+        except UnknownNameError as error:
+            problems.append(f"{path}: {error}")
+        except ValidationError as error:
+            model = registry.options(str(name))
+            problems.extend(explain(details, path, model) for details in error.errors())
+        else:
+            options = {key: getattr(checked, key) for key in type(checked).model_fields}
+        return Entry.model_construct(name=str(name), options=options, weight=float(weight))
+
+    def tagged(registry: Registry, value: Any, path: str) -> Any:
+        if isinstance(value, Mapping) and "format" in value:
+            options = {key: option for key, option in value.items() if key != "format"}
+            label = options.pop("label", None) if registry is FORMATS else None
+            if label is not None and not (isinstance(label, str) and label):
+                problems.append(f"{path}.label: must be a word to name the corpus by, found {found(label)}")
+            return entry(registry, value["format"], options, path).model_copy(update={"label": label})
+        problems.append(f"{path}: needs a format. Available: {', '.join(registry.names())}.")
+        return Entry(name="")
+
+    def named(registry: Registry, value: Any, path: str) -> Any:
+        if isinstance(value, str):
+            value = {value: None}
+        elif isinstance(value, list) and all(isinstance(name, str) for name in value):
+            value = dict.fromkeys(value)
+        if not isinstance(value, Mapping) or not value:
+            problems.append(
+                f"{path}: expected at least one of {', '.join(registry.names())}, found {found(value)}"
+            )
+            return {}
+        entries = {name: entry(registry, name, options, f"{path}.{name}") for name, options in value.items()}
+        kept = {name: made for name, made in entries.items() if made.weight > 0}
+        if not kept:
+            problems.append(f"{path}: at least one weight must be above 0")
+        return kept
+
+    if isinstance(data.get("corpora"), list):
+        data["corpora"] = [tagged(FORMATS, value, f"corpora.{i}") for i, value in enumerate(data["corpora"])]
+    for block, key, reader, registry in (
+        ("instructions", "objectives", named, OBJECTIVES),
+        ("replay", "source", tagged, REPLAY_SOURCES),
+        ("training", "strategy", named, STRATEGIES),
+    ):
+        inner = data.get(block)
+        if isinstance(inner, dict) and key in inner:
+            inner[key] = reader(registry, inner[key], f"{block}.{key}")
+
+
+def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        problems.append(f"--set {override}: expected key.path=value, for example training.steps=100")
+        return
+    try:
+        value = yaml.load(text, Loader=UniqueKeys)
+    except yaml.YAMLError:
+        problems.append(f"--set {override}: {text!r} is not YAML")
+        return
+    *path, last = key.strip().split(".")
+    place: Any = data
+    for part in path:
+        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+            place = place[int(part)]
+        elif isinstance(place, dict):
+            if place.get(part) is None:
+                place[part] = {}
+            place = place[part]
+        else:
+            problems.append(f"--set {override}: {key} leads through {part!r}, which holds {found(place)}")
+            return
+    if isinstance(place, list) and last.isdigit() and int(last) < len(place):
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        problems.append(f"--set {override}: {key} cannot be set in {found(place)}")
+
+
+def _anchor(config: Config, folder: Path) -> Config:
+    """Makes every path absolute, and the base too where it is a folder."""
+
+    def place(value: Any) -> Any:
+        if isinstance(value, Path):
+            return (folder / value.expanduser()).resolve()
+        if isinstance(value, BaseModel):
+            return value.model_copy(update={key: place(getattr(value, key)) for key in type(value).model_fields})
+        if isinstance(value, dict):
+            return {key: place(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [place(inner) for inner in value]
+        return value
+
+    base = config.model.base
+    local = folder / Path(base).expanduser()
+    if local.is_dir() or base.startswith((".", "/", "~")):
+        base = str(local.resolve())
+    anchored: Config = place(config)
+    # Template sets and tasks are names of shipped ones or files of the user's.
+    instructions = anchored.instructions.model_copy(
+        update={"templates": [_file_or_name(name, folder) for name in anchored.instructions.templates]}
+    )
+    evaluation = anchored.evaluation.model_copy(
+        update={"tasks": [_file_or_name(name, folder) for name in anchored.evaluation.tasks]}
+    )
+    return anchored.model_copy(
+        update={
+            "model": anchored.model.model_copy(update={"base": base}),
+            "instructions": instructions,
+            "evaluation": evaluation,
+        }
+    )
+
+
+def _file_or_name(value: str, folder: Path) -> str:
+    return str((folder / Path(value).expanduser()).resolve()) if value.endswith((".yaml", ".yml")) else value
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(inner) for key, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list) else value
+
+
+def starter() -> str:
+    """A commented configuration to start from, as text."""
+    return (Path(__file__).parent / "starter.yaml").read_text(encoding="utf-8")
