@@ -94,20 +94,9 @@ def examine_costs(
             return None, findings
     trained = _count(adapted, trained=True)
     total = _count(adapted, trained=False)
-    tokens = (
-        config.training.steps
-        * config.training.batch_size
-        * (fmean(each.kept_prompt + each.kept_answer for each in taken) if taken else config.training.max_length)
-    )
-    speed = None
-    reason = damage(config.model)
-    if reason:
-        findings.problem(reason, "Save or download the model again, or name another as model.base.")
-    elif mixture is not None and taken and parameters <= SMALL and at_hand(config.model):
-        stream = mixture
-        speed = findings.attempt(
-            "Look at model.base, model.dtype and training.precision.", lambda: measure_speed(config, stream, codec)
-        )
+    tokens = _tokens(config, taken)
+    small = mixture if taken and parameters <= SMALL else None
+    speed = _speed(config, codec, small, findings)
     part = CostPart(
         parameters=parameters,
         trained=trained,
@@ -124,6 +113,25 @@ def examine_costs(
     _judge_numbers(config, dtype, findings)
     _judge(part, findings)
     return part, findings
+
+
+def _tokens(config: Config, taken: Sequence[Sampled]) -> float:
+    """Tokens of the whole run, about."""
+    lengths = [each.kept_prompt + each.kept_answer for each in taken] or [config.training.max_length]
+    return config.training.steps * config.training.batch_size * fmean(lengths)
+
+
+def _speed(config: Config, codec: Codec, mixture: Mixture | None, findings: Findings) -> float | None:
+    """Tokens a second, measured where there is a mixture to measure with, and weights that are here and whole."""
+    reason = damage(config.model)
+    if reason:
+        findings.problem(reason, "Save or download the model again, or name another as model.base.")
+        return None
+    if mixture is None or not at_hand(config.model):
+        return None
+    return findings.attempt(
+        "Look at model.base, model.dtype and training.precision.", lambda: measure_speed(config, mixture, codec)
+    )
 
 
 def load_empty(config: Config, codec: Codec) -> LoadedModel:

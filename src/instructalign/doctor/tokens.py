@@ -166,8 +166,8 @@ def _row(
     measured: Mapping[tuple[str, str], _Measured], source: str, code: str, group: str, reference: str | None
 ) -> LanguageTokens:
     here = measured[source, code]
-    there = reference and (measured.get((source, reference)) or measured.get(("corpus", reference)))
-    there = there or (reference and measured.get(("evaluation", reference))) or None
+    places = [(place, reference) for place in (source, "corpus", "evaluation")] if reference else []
+    there = next((measured[place] for place in places if place in measured), None)
     same = [id for id in here.by_text if id in there.by_text] if there and source == "corpus" else []
     tokens = max(1, here.tokens)
     return LanguageTokens(
