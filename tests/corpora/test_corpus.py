@@ -64,7 +64,7 @@ def test_forked_processes_read_one_file_at_a_time_of_their_own(place: None) -> N
 
 
 def test_a_large_corpus_takes_eight_bytes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten million pairs took 109 MB to read as a process, 243 MB with the split (Moses files of 1.2 GB)."""
+    """See benchmarks/read.py: ten million pairs (1.6 GB of Moses files) took 125 MB, 211 MB with the split."""
     monkeypatch.setattr("instructalign.corpora.store._IN_MEMORY", 0)
     for code in ("eng", "ind"):
         (tmp_path / f"c.{code}").write_text("".join(f"{code} {i} {'text ' * 30}\n" for i in range(5_000)))
