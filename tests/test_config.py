@@ -139,9 +139,12 @@ def test_resolved_copy_reads_back_as_the_same(tmp_path: Path) -> None:
     data = minimal()
     data["instructions"] = {"objectives": {"xss": {"weight": 2, "negatives": "hard"}, "mt": 1}}
     data["replay"] = {"source": {"format": "jsonl", "path": "past.jsonl"}, "size": 10}
-    config = build_config(data, folder=tmp_path)
     path = tmp_path / "elsewhere" / "config.yaml"
     path.parent.mkdir()
+    plain = build_config(minimal(), folder=tmp_path)
+    path.write_text(plain.to_yaml(), encoding="utf-8")
+    assert load_config(path) == plain
+    config = build_config(data, folder=tmp_path)
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert load_config(path) == config
 

@@ -19,6 +19,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 
+OBJECTIVE_NAMES = ["tlm", "mt", "xss"]
+STRATEGY = "replay"
+
 
 class Strict(BaseModel):
     """A block of keys; a key that is not listed is an error."""
@@ -220,7 +223,7 @@ class ScheduleConfig(Strict):
 class InstructionsConfig(Strict):
     """How parallel rows become alignment instructions."""
 
-    objectives: dict[str, Entry] = {name: Entry(name=name) for name in ("tlm", "mt", "xss")}
+    objectives: dict[str, Entry] = {name: Entry(name=name) for name in OBJECTIVE_NAMES}
     pivots: list[str] | None = None
     targets: list[str] | None = None
     heldout: Natural = 100
@@ -282,7 +285,7 @@ class TrainingConfig(Strict):
     prompt_weight: Annotated[float, Field(gt=0, le=1)] = 1.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     gradient_checkpointing: bool = False
-    strategy: dict[str, Entry] = {"replay": Entry(name="replay")}
+    strategy: dict[str, Entry] = {STRATEGY: Entry(name=STRATEGY)}
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 1
     evaluate_every: Positive | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from instructalign.config import Config, Entry
+from instructalign.config import OBJECTIVE_NAMES, STRATEGY, Config, Entry
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.registry import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
 from instructalign.strict import UniqueKeys, explain, found
@@ -117,6 +117,14 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
             problems.append(f"{path}: at least one weight must be above 0")
         return kept
 
+    # Entries left out get their options' defaults as well, so that the resolved copy reads back as the same.
+    for block, key, default in (
+        ("instructions", "objectives", OBJECTIVE_NAMES),
+        ("training", "strategy", STRATEGY),
+    ):
+        inner = data.setdefault(block, {}) if block == "instructions" else data.get(block)
+        if isinstance(inner, dict):
+            inner.setdefault(key, default)
     if isinstance(data.get("corpora"), list):
         data["corpora"] = [tagged(FORMATS, value, f"corpora.{i}") for i, value in enumerate(data["corpora"])]
     for block, key, reader, registry in (

@@ -16,7 +16,10 @@ from instructalign.errors import RunFolderError
 from instructalign.files import text_hash, write_json, write_text
 
 # Keys that change neither what a run learns nor how it is scored.
-FREE = {"training": ["workers", "report_to", "log_every", "keep_checkpoints", "checkpoint_every"]}
+FREE = {
+    "training": ["workers", "report_to", "log_every", "keep_checkpoints", "checkpoint_every"],
+    "filter": ["rejects"],
+}
 PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 
 
