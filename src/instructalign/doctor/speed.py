@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,15 +22,16 @@ from instructalign.training.trainer import weighted_loss
 
 OPERATIONS = 3e11
 """Floating-point operations of one measured pass on a processor; a graphics card gets a hundred times as many."""
-PASSES = 3
-"""Passes forward and backward with an update each; the first, which only warms up, is not timed."""
+PASSES, SECONDS = 9, 3.0
+"""So many passes forward and backward, with an update each, or as many as the time allows, but three at least. The
+first, which only warms up, does not count."""
 
 
 def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
     """Tokens a second of training with this model, on this machine, in this configuration.
 
-    Three short micro-batches of the stream go through the model, with the run's loss and an update of the
-    weights, which are thrown away.
+    A few short micro-batches of the stream go through the model, with the run's loss and an update of the
+    weights, which are thrown away. The median of their rates counts, as other work on the machine slows some.
 
     Raises:
         ModelError: the model's weights cannot be loaded, a step fails, or its loss is no number.
@@ -50,7 +52,8 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
     )
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=config.training.learning_rate)
-    tokens, seconds = 0, 0.0
+    rates: list[float] = []
+    end = time.perf_counter() + SECONDS
     for number in range(PASSES):
         batch = _moved(batches[number], device)
         began = time.perf_counter()
@@ -61,10 +64,10 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
             raise ModelError(f"a training step of {config.model.base} fails: {reason}") from None
         if not math.isfinite(loss):
             raise ModelError(f"the loss of {config.model.base} is {loss} in training step {number + 1}.")
-        if number:
-            seconds += time.perf_counter() - began
-            tokens += _tokens(batch, codec.encoder_decoder)
-    return tokens / max(seconds, 1e-9)
+        rates.append(_tokens(batch, codec.encoder_decoder) / max(time.perf_counter() - began, 1e-9))
+        if len(rates) >= 3 and time.perf_counter() > end:
+            break
+    return median(rates[1:])
 
 
 def _rows(config: Config, parameters: int, device: str) -> int:
