@@ -135,7 +135,19 @@ def record(name: str, share: float) -> dict[str, Any]:
         "versions": {"instructalign": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
         "model": {"base": "models/base", "hash": "0a1b2c3d", "parameters": 481_248},
         "timings": {"evaluate_base": 12.3, "training_seconds": 61.25},
-        "corpus": {"read": 1009, "kept": 1000, "dropped": {"duplicate": 6, "empty": 3}, "heldout": 100},
+        "corpus": {
+            "read": 1009,
+            "kept": 1000,
+            "dropped": {"duplicate": 6, "empty": 3},
+            "heldout": 100,
+            "removed": {
+                "script": {
+                    "texts": 2,
+                    "rows": 1,
+                    "examples": [{"row": "r-7", "language": "jav", "text": "ꦲꦏ꧀ꦱꦫ <b>", "score": 0.1}],
+                }
+            },
+        },
         "replay": {"read": 4000, "chosen": 1000 if share else 0, "dropped": {}},
         "encoding": {"examples": 6400, "truncated_prompts": 12, "truncated_answers": 0},
         "mixture": {

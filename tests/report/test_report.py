@@ -168,6 +168,9 @@ def test_predictions_that_do_not_match_are_not_compared_and_said_so(run_folder: 
 def test_what_was_dropped_is_told(demo_report: Report) -> None:
     text = demo_report.markdown.read_text(encoding="utf-8")
     assert "| corpus · dropped · duplicate | 6 | 6 | 6 |" in text
+    page = demo_report.html.read_text(encoding="utf-8")
+    assert "Examples of what the filters took out" in page
+    assert "ꦲꦏ꧀ꦱꦫ &lt;b&gt;" in page
     assert "| encoding · truncated prompts | 12 | 12 | 12 |" in text
     assert "mood was not evaluated in Banjar: nusax/sentiment/banjarese/test.csv does not exist." in text
     assert "| evaluation · prompts cut to the model's context (after) | 16 | 16 | 16 |" in text

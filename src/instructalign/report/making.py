@@ -114,6 +114,7 @@ def dropped(facts: Facts) -> Section | None:
     table = Table("Records read, kept, dropped and cut, by stage and reason.", columns, rows)
     if names:
         blocks.insert(0, table)
+    blocks += _removed(facts)
     return Section("What was dropped, and why", "dropped", blocks)
 
 
@@ -136,6 +137,21 @@ def _counts(run: Run) -> Iterator[tuple[str, int]]:
                 f"evaluation · prompts cut to the model's context ({'after' if model is run.adapted else 'base'})",
                 cut,
             )
+
+
+def _removed(facts: Facts) -> Iterator[Block]:
+    """Examples of the texts that each filter took out of the corpora."""
+    rows = unique(
+        (name, str(text["row"]), str(text["language"]), str(text["text"]))
+        for run in facts.runs
+        for name, removed in _block(_block(run.record, "corpus"), "removed").items()
+        for text in removed.get("examples", ())
+    )
+    if rows:
+        columns = tuple(Column(title, numeric=False) for title in ("Filter", "Row", "Language", "Text"))
+        lines = tuple(tuple(Cell(cell, foreign=place > 0) for place, cell in enumerate(row)) for row in rows)
+        table = Table("The first texts that each filter took out.", columns, lines)
+        yield Fold("Examples of what the filters took out", (table,))
 
 
 def _numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:

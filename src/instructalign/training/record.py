@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def at_beginning(config: Config, data: Data, loaded: LoadedModel) -> dict[str, A
             "dropped": dict(counts.dropped),
             "train": len(data.corpus),
             "heldout": len(data.heldout),
+            "removed": {name: asdict(each) for name, each in data.corpus.removed.items() if each.texts},
         },
         "replay": {
             "read": data.replay.counts.read,
