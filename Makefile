@@ -24,6 +24,7 @@ lint: $(READY)  ## style and types
 bench: $(READY)  ## our speed beside the peers', in one run each; takes a while
 	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/demo.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -118,6 +118,9 @@ def test_generate_is_the_same_twice_and_a_prefix_of_more(project: Path) -> None:
     first, second, longer = ((project / name).read_bytes() for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
     assert first == second
     assert longer.startswith(first)
+    done = call("generate", "config.yaml", "--count", 50, "--out", "d.jsonl", "--processes", 2, folder=project)
+    assert done.returncode == 0, done.stderr
+    assert (project / "d.jsonl").read_bytes() == longer
     record = json.loads(first.splitlines()[0])
     assert list(record) == ["prompt", "answer", "objective", "source", "target", "row"]
     call("generate", "config.yaml", "--count", 3, "--out", "m.jsonl", "--format", "messages", folder=project)

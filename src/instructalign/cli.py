@@ -129,23 +129,37 @@ def preview(
 def generate(
     config: ConfigFile,
     count: Annotated[int, typer.Option(min=1, help="How many instructions.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write: .jsonl, or .parquet.")],
     form: Annotated[
         Literal["plain", "messages"], typer.Option("--format", help="Prompt and answer, or a chat's messages.")
     ] = "plain",
+    processes: Annotated[int, typer.Option(min=1, help="How many make them; the file stays the same.")] = 1,
     settings: Settings = None,
 ) -> None:
     """Writes alignment instructions for use in another trainer.
 
     Example: `instructalign generate my-language.yaml --count 10000 --out instructions.jsonl`
     """
-    from instructalign.instructions import write_instructions
-    from instructalign.mixture.build import generate as make
+    from instructalign.instructions import generate as make
+    from instructalign.instructions import write_instructions, write_stream
+    from instructalign.mixture.build import build_instructions, read_rows
 
+    loaded = _load(config, settings)
     with console.progress() as progress:
         progress("reading corpora", 0, 0)
-        made = console.counted(make(_load(config, settings), count), "writing", count, progress)
-        written = write_instructions(out, made, form)
+        stream = build_instructions(loaded, read_rows(loaded)[0])
+        if out.suffix == ".parquet":
+            made = console.counted(make(stream, count), "writing", count, progress)
+            written = write_instructions(out, made, form)
+        else:
+            written = write_stream(
+                out,
+                stream,
+                count,
+                form,
+                processes=processes,
+                progress=lambda done: progress("writing", done, count),
+            )
     console.out.print(f"wrote {written} instructions to {out}")
 
 
@@ -267,10 +281,12 @@ def show_templates(name: Annotated[str, typer.Argument(help="A set's name, or a 
 
     Example: `instructalign templates show ind`
     """
-    from instructalign.instructions import load_templates
+    from instructalign.instructions import load_templates, variety
 
     for objective, wordings in load_templates([name]).items():
-        console.print_table(objective, ["id", "prompt"], [[each.id, each.prompt] for each in wordings])
+        different = f" (variety {variety(wordings):.2f})" if len(wordings) > 1 else ""
+        rows = [[each.id, each.prompt] for each in wordings]
+        console.print_table(f"{objective}{different}", ["id", "prompt"], rows)
 
 
 @tasks_app.command("ls")

@@ -157,6 +157,8 @@ def load_tokenizer(base: str, **options: Any) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"the tokenizer of {base} cannot be loaded: {_first_line(error)}") from None
+    # Lengths are our business: texts are cut and counted (`encode.fit`), so no warning is due before that.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if tokenizer.pad_token_id is None:
         substitute = tokenizer.eos_token or tokenizer.unk_token
         if substitute is None:
