@@ -17,10 +17,10 @@ from instructalign.training.model import LoadedModel
 WORDS = ["positive", "neutral", "tidak menyenangkan", "yes"]
 
 
-def make_queries(loaded: LoadedModel) -> list[Query]:
+def make_queries(loaded: LoadedModel, wording: str = "{}\nGood or bad?") -> list[Query]:
     queries = []
     for text in TEXTS:
-        pairs = [loaded.codec.pair(f"{text}\nGood or bad?", word) for word in WORDS]
+        pairs = [loaded.codec.pair(wording.format(text), word) for word in WORDS]
         queries.append(Query(tuple(pairs[0][0]), tuple(tuple(label) for _, label in pairs)))
     assert {len(label) for query in queries for label in query.labels} > {1}
     return queries
@@ -64,6 +64,32 @@ def test_equals_plain_transformers(loaded_model, family, size):
     queries = make_queries(loaded)
     for got, query in zip(score_in_batches(loaded, queries, size), queries, strict=True):
         assert got == pytest.approx(one_at_a_time(loaded, query)[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("family", [family for family in ALL if "t5" not in family])
+def test_a_beginning_that_all_prompts_share_changes_nothing(loaded_model, family):
+    loaded = loaded_model(family)
+    queries = make_queries(loaded, "Say whether the following text is good or bad: {}")
+    tokens = count_tokens(loaded)
+    for got, query in zip(score_in_batches(loaded, queries, 5), queries, strict=True):
+        assert got == pytest.approx(one_at_a_time(loaded, query)[0], abs=1e-5)
+    whole = sum(len(query.prompt) for query in queries)
+    if family in ("bloom", "llama", "gpt_neox", "qwen2"):
+        assert tokens[0] < 40  # the beginning, once
+    assert whole > 200
+
+
+def count_tokens(loaded: LoadedModel) -> list[int]:
+    """Appends, to the list it gives, how many tokens each later call of the model is given; forgets after 9."""
+    seen: list[int] = []
+
+    def count(model, args, keywords):
+        seen.append(keywords["input_ids"].numel())
+        if len(seen) == 9:
+            handle.remove()
+
+    handle = loaded.model.register_forward_pre_hook(count, with_kwargs=True)
+    return seen
 
 
 @pytest.mark.parametrize("family", ["bloom", "llama"])
@@ -118,15 +144,21 @@ def test_prompt_runs_once_for_all_labels(loaded_model):
     assert seen[1:] == [len(queries) * width for width in behind if width]
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 300))
-def test_batches_hold_every_query_once_within_the_budget(lengths, budget):
-    queries = [Query(tuple(range(length)), ((1,),)) for length in lengths]
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 60)), min_size=1, max_size=80), st.integers(1, 300))
+def test_batches_hold_every_query_once_within_the_budget(kinds, budget):
+    queries = [
+        Query(tuple(range(length)) if alike else (100 + number,) * length, ((1,),))
+        for number, (alike, length) in enumerate(kinds)
+    ]
     batches = plan_batches(queries, budget)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(queries)))
+    long_alike = {index for index, (alike, length) in enumerate(kinds) if alike and length >= 8}
     for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
-    longest = [max(lengths[index] for index in batch) for batch in batches]
-    assert longest == sorted(longest, reverse=True)
+        lengths = [len(queries[index].prompt) for index in batch]
+        assert lengths == sorted(lengths, reverse=True)
+        assert len(batch) == 1 or len(batch) * lengths[0] <= budget
+        if len(long_alike) >= 8:
+            assert set(batch) <= long_alike or not set(batch) & long_alike
 
 
 def test_context_comes_from_the_model_or_the_tokenizer(loaded_model):

@@ -2,16 +2,19 @@
 
 The tokens of a prompt run through the model once, whatever the number of labels: the last of them gives the
 likelihood of every label's first token, and what the model keeps of the prompt (its key/value cache, or the
-encoder's output) serves for the tokens behind. The output layer runs only where a logit is needed.
+encoder's output) serves for the tokens behind. What the prompts of a batch begin with runs once for all. The
+output layer runs only where a logit is needed.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -20,6 +23,10 @@ from torch.nn.functional import gelu
 
 from instructalign.evaluation.prompting import Query
 from instructalign.training.model import LoadedModel, logits_at
+
+ALIKE = 8
+"""Tokens that prompts must have in common at their beginning, and prompts that must have them, for it to pay
+to run the beginning once for all."""
 
 CPU_TOKENS = 1024
 """Tokens of a batch above which a processor only gets slower, since its caches no longer hold the batch."""
@@ -39,7 +46,7 @@ class Scores:
 
 
 def plan_batches(queries: Sequence[Query], batch_tokens: int) -> list[list[int]]:
-    """Puts queries of about the same length together, the longest first.
+    """Puts queries together that begin alike and have about the same length, the longest first.
 
     Args:
         queries: any number.
@@ -48,11 +55,15 @@ def plan_batches(queries: Sequence[Query], batch_tokens: int) -> list[list[int]]
     Returns:
         The indices of the queries in each batch; the same for the same queries.
     """
-    order = sorted(range(len(queries)), key=lambda index: (-len(queries[index].prompt), index))
+    heads = [query.prompt[:ALIKE] for query in queries]
+    often = {head for head, count in Counter(heads).items() if count >= ALIKE and len(head) == ALIKE}
+    groups = [head if head in often else () for head in heads]
+    order = sorted(range(len(queries)), key=lambda index: (groups[index], -len(queries[index].prompt), index))
     batches: list[list[int]] = []
     for index in order:
-        longest = len(queries[batches[-1][0]].prompt) if batches else 0
-        if batches and longest * (len(batches[-1]) + 1) <= batch_tokens:
+        first = batches[-1][0] if batches else index
+        fits = len(queries[first].prompt) * (len(batches[-1]) + 1 if batches else 1) <= batch_tokens
+        if batches and fits and groups[first] == groups[index]:
             batches[-1].append(index)
         else:
             batches.append([index])
@@ -88,24 +99,43 @@ def context_of(loaded: LoadedModel) -> int | None:
 def _score_sequence(model: Any, queries: Sequence[Query], *, prompts: bool) -> list[Scores]:
     """Decoder-only models: prompt and label are one sequence."""
     lengths = torch.tensor([len(query.prompt) for query in queries])
-    ids = _pad([query.prompt for query in queries])
-    place = torch.arange(ids.shape[1])
-    behind = place == lengths[:, None] - 1
-    wanted = place < lengths[:, None] if prompts else behind
     more = max(len(label) for query in queries for label in query.labels) - 1
-    shared = more > 0 and _keeps_prompts(model, ids.shape[1] + more)
+    keeps = _keeps_prompts(model, int(lengths.max()) + more)
+    begun, cache = _run_beginning(model, queries) if keeps and not prompts else (0, None)
+    ids = _pad([query.prompt[begun:] for query in queries])
+    place = torch.arange(begun, int(lengths.max()))
+    wanted = place < lengths[:, None] if prompts else place == lengths[:, None] - 1
+    kept = begun > 0 or (more > 0 and keeps)
     # Padding stands at the right, where causal attention cannot see it: no mask is needed.
     with logits_at(model, wanted.to(model.device)):
-        output = model(input_ids=ids.to(model.device), use_cache=shared)
+        output = model(input_ids=ids.to(model.device), past_key_values=cache, use_cache=kept)
     last = output.logits[wanted.sum(dim=1).cumsum(0).to(model.device) - 1] if prompts else output.logits
     sums = _first_tokens(last, queries)
     befores = [None] * len(queries) if not prompts else _prompt_sums(output.logits, queries)
-    if shared:
-        mask = place < lengths[:, None]
+    if more > 0 and keeps:
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
         _add_rest(model, queries, sums, output.past_key_values, mask, lengths)
     elif more > 0:
         _add_rest_anew(model, queries, sums)
     return [Scores(tuple(row), before) for row, before in zip(sums, befores, strict=True)]
+
+
+def _run_beginning(model: Any, queries: Sequence[Query]) -> tuple[int, Any]:
+    """Runs what all prompts begin with once for all: its length in tokens, and what the model kept of it.
+
+    Prompts share a beginning where the question stands before the item's text, or a chat's system turn before
+    both. Every prompt keeps at least one token of its own.
+    """
+    rows = [query.prompt[:-1] for query in queries]
+    columns = zip(*rows, strict=False)
+    alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    if len(queries) == 1 or alike < ALIKE:
+        return 0, None
+    ids = torch.tensor([rows[0][:alike]], device=model.device)
+    with logits_at(model, torch.zeros_like(ids, dtype=torch.bool)):
+        cache = model(input_ids=ids, use_cache=True).past_key_values
+    cache.batch_repeat_interleave(len(queries))
+    return alike, cache
 
 
 def _score_decoder(model: Any, queries: Sequence[Query]) -> list[Scores]:
