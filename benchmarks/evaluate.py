@@ -70,6 +70,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--batch-tokens", type=int, default=1024, help="ours")
+    parser.add_argument("--batches", type=int, nargs="*", default=BATCHES, help="sizes tried for the others")
     parser.add_argument("--methods", nargs="*", default=["ours", "lm-eval", "first"])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--method", help=argparse.SUPPRESS)
@@ -191,7 +192,7 @@ def best_batch(options: argparse.Namespace, method: str) -> dict[str, Any]:
     """The batch size with which a method is fastest, on a few items."""
     few = max(2, options.items // 5)
     rates = {}
-    for size in BATCHES:
+    for size in options.batches:
         result = run(options, method, size, few)
         rates[size] = round(result["questions"] / result["cpu_seconds"], 1)
     return {"best": max(rates, key=lambda size: rates[size]), "questions_per_cpu_second": rates}
