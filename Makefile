@@ -11,10 +11,10 @@ demo: $(READY)  ## the whole pipeline offline: a base model adapted three ways, 
 	$(BIN)/instructalign demo --out runs/demo
 
 test: $(READY)  ## the default test suite
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-all: $(READY)  ## the slow tests too
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check src tests benchmarks
