@@ -19,7 +19,7 @@ from pathlib import Path
 
 from instructalign.instructions.align import train_aligner
 from instructalign.instructions.segment import words
-from machine import describe
+from machine import describe, put
 
 Link = tuple[int, int]
 Linker = Callable[[Sequence[str], Sequence[str]], list[Link]]
@@ -103,11 +103,7 @@ def main() -> None:
         " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
         "\n".join(table(given.nusax)),
     ]
-    text = "\n\n".join(parts) + "\n"
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+    put(parts, given.out)
 
 
 if __name__ == "__main__":

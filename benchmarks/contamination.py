@@ -23,7 +23,7 @@ from instructalign.evaluation.tasks import Task, file_of, load_task, read_items,
 from instructalign.files import read_jsonl, read_lines
 from instructalign.records import Counts
 from instructalign.registry import FORMATS
-from machine import describe
+from machine import describe, put
 
 Texts = Iterable[tuple[str, list[str]]]
 
@@ -120,11 +120,7 @@ def main() -> None:
         " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
         "\n".join(table(given.data)),
     ]
-    text = "\n\n".join(parts) + "\n"
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+    put(parts, given.out)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from machine import processor
 
 LANGUAGES = ["ace", "ban", "bbc", "bjn", "bug", "eng", "ind", "jav", "mad", "min", "sun"]
 PROMPTS = ["en-1", "en-2", "en-3"]
@@ -214,9 +216,8 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
     """What the figures were measured on and with."""
     import torch
 
-    names = [line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": processor(),
         "threads": options.threads,
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "dtype": options.dtype,
@@ -224,12 +225,6 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "transformers", "lm_eval", "instructalign")},
         "python": platform.python_version(),
     }
-
-
-def cpu_lines() -> Iterator[str]:
-    """What the system says of its processors."""
-    path = Path("/proc/cpuinfo")
-    yield from path.read_text().splitlines() if path.exists() else []
 
 
 # -- the methods -----------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from instructalign.corpora.store import RowStore
 from instructalign.instructions import InstructionStream, generate, load_templates, write_stream
 from instructalign.languages import english_name
 from instructalign.records import ParallelRow
-from machine import describe
+from machine import describe, put
 
 KNOWN = ["eng", "ind"]
 NEW = ["jav", "sun", "min", "ace", "bjn", "ban", "bug"]
@@ -255,11 +255,7 @@ def main() -> None:
             "| pairs | peak memory (MB) | seconds |\n| ---: | ---: | ---: |\n"
             + "\n".join("| {:,} | {:,.0f} | {:,.0f} |".format(count, *memory(count)) for count in given.pairs),
         ]
-    text = "\n\n".join(parts) + "\n"
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+    put(parts, given.out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from instructalign.instructions.noise import Noise
 from instructalign.instructions.objectives.xss import XSS
 from instructalign.instructions.segment import words
 from instructalign.randomness import Draws, digest_key
-from machine import describe
+from machine import describe, put
 
 LANGUAGES = LanguagesConfig(known=["eng"], new=["jav", "sun", "min", "ace", "bjn", "ban", "bug"])
 EXAMPLES = 2000
@@ -72,11 +72,7 @@ def main() -> None:
         " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
         "\n".join(table(corpus)),
     ]
-    text = "\n\n".join(parts) + "\n"
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+    put(parts, given.out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from machine import describe
+from machine import describe, put
 
 WORDS = [first + last for first in ("ka", "lo", "mi", "nu", "re", "sa") for last in ("bang", "du", "lim", "ra")]
 UNIT = '<tu><tuv xml:lang="en"><seg>{}</seg></tuv><tuv xml:lang="id"><seg>{}</seg></tuv></tu>\n'
@@ -155,11 +155,7 @@ def main() -> None:
         " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
         "\n".join(lines),
     ]
-    text = "\n\n".join(parts) + "\n"
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+    put(parts, given.out)
 
 
 if __name__ == "__main__":
