@@ -13,9 +13,10 @@ from pathlib import Path
 def describe(*packages: str) -> str:
     """The date, the processor, the load and the versions of some packages, in one line."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("instructalign", *packages))
+    load = f"load {os.getloadavg()[0]:.1f} at the start"
     return (
-        f"{datetime.now(timezone.utc):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores (load {os.getloadavg()[0]:.1f} at "
-        f"the start), Python {platform.python_version()}, {versions}"
+        f"{datetime.now(timezone.utc):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores ({load}), "
+        f"Python {platform.python_version()}, {versions}"
     )
 
 
