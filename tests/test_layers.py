@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
 SHARED = ["errors", "languages", "records", "randomness", "files", "registry"]
-SHARED += ["strict", "config", "configfile", "runfolder"]
+SHARED += ["strict", "config", "configfile", "runfolder", "progress"]
 STAGES = ["corpora", "instructions", "mixture", "training", "evaluation", "report"]
 ABOVE = ["pipeline", "doctor", "toy", "console", "cli", "__main__", "__init__"]  # may import any stage
 

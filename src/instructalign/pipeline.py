@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instructalign.config import Config
+from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
 from instructalign.runfolder import open_folder
-
-Progress = Callable[[str, int, int, str], None]
-"""Called with what is under way, how much of it is done, how much there is (0 if unknown), and a remark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +28,6 @@ class RunResult:
     finished: bool
     step: int
     report: Report | None
-
-
-def silent(what: str, done: int, total: int, remark: str) -> None:
-    """A progress that says nothing."""
 
 
 def run(

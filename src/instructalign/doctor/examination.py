@@ -20,15 +20,17 @@ from instructalign.errors import ModelError
 from instructalign.instructions import InstructionStream
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay
 from instructalign.mixture.build import build_instructions
+from instructalign.progress import Progress, silent
 from instructalign.training.encode import Codec
 from instructalign.training.model import load_codec
-from instructalign.training.progress import Report, silent
 
 SCANNED = 20_000
 """Examples of a streamed replay source that are looked at, where it does not take more to choose from."""
 
 
-def examine(config: Config, *, sample: int = 2000, out: str | Path = ".", progress: Report = silent) -> Diagnosis:
+def examine(
+    config: Config, *, sample: int = 2000, out: str | Path = ".", progress: Progress = silent
+) -> Diagnosis:
     """Looks at everything that would go wrong in a run, without training.
 
     What cannot be read is a finding, not an error; the sections that need it are then left out.

@@ -10,7 +10,7 @@ from instructalign.corpora import Corpus, ItemIndex, ItemText, check_texts
 from instructalign.corpora.contamination import Contamination
 from instructalign.doctor.findings import Findings, listed, percent
 from instructalign.mixture import ReplayBuffer
-from instructalign.training.progress import Report, silent
+from instructalign.progress import Progress, silent
 
 MUCH = 0.05
 """Share of a test set's items from which its score says nothing any more about what was learned."""
@@ -58,7 +58,7 @@ class LeakPart:
 
 
 def examine_leaks(
-    corpus: Corpus | None, replay: ReplayBuffer | None, texts: Sequence[ItemText], progress: Report = silent
+    corpus: Corpus | None, replay: ReplayBuffer | None, texts: Sequence[ItemText], progress: Progress = silent
 ) -> tuple[LeakPart, Findings]:
     """Looks for test items among the rows to train on and the examples to replay.
 
@@ -85,7 +85,7 @@ def examine_leaks(
     return part, findings
 
 
-def _told(corpus: Corpus | None, progress: Report) -> Iterator[tuple[str, Iterable[str]]]:
+def _told(corpus: Corpus | None, progress: Progress) -> Iterator[tuple[str, Iterable[str]]]:
     """The texts of a corpus, with a word now and then on how far they are gone through."""
     for number, row in enumerate(corpus or ()):
         if corpus and number % 1000 == 0:

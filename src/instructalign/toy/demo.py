@@ -12,7 +12,8 @@ from pathlib import Path
 
 from instructalign.config import Config
 from instructalign.configfile import load_config
-from instructalign.pipeline import Progress, run, silent
+from instructalign.pipeline import run
+from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
 from instructalign.runfolder import open_folder
 

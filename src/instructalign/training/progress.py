@@ -17,11 +17,10 @@ from transformers.trainer_callback import TrainerCallback
 
 from instructalign.errors import TrainingError
 from instructalign.files import json_line, write_text
+from instructalign.progress import Progress
 from instructalign.training.tally import Tally
 
 logger = logging.getLogger(__name__)
-
-Report = Callable[[str, int, int, str], None]  # what, done, of how many, remark
 
 
 class TrainingLog(TrainerCallback):
@@ -39,7 +38,7 @@ class TrainingLog(TrainerCallback):
         self,
         path: Path,
         tally: Tally,
-        report: Report,
+        report: Progress,
         heldout: Callable[[Any], float] | None,
         heldout_every: int | None,
     ) -> None:
@@ -149,7 +148,3 @@ def forget_after(path: Path, step: int) -> None:
         if record.get("step", 0) <= step:
             kept.append(line)
     write_text(path, "".join(f"{line}\n" for line in kept))
-
-
-def silent(what: str, done: int, total: int, remark: str) -> None:
-    """A report that says nothing."""

@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from instructalign.config import Config, TrainingConfig
 from instructalign.errors import TrainingError
 from instructalign.mixture.build import Data, build_data
+from instructalign.progress import Progress, silent
 from instructalign.registry import STRATEGIES
 from instructalign.runfolder import open_folder, read_record, training_hash, update_record
 from instructalign.training import checkpoint
@@ -23,7 +24,7 @@ from instructalign.training.adapter import add_adapter, save_model
 from instructalign.training.batch import Encoder, LossWeights, MicroBatches
 from instructalign.training.heldout import heldout_loss
 from instructalign.training.model import LoadedModel, checkpoint_activations, load_configured
-from instructalign.training.progress import GracefulStop, Report, TrainingLog, silent
+from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import TALLY, AlignTrainer
@@ -48,7 +49,7 @@ class TrainResult:
     finished: bool
 
 
-def train(config: Config, out: str | Path, report: Report = silent) -> TrainResult:
+def train(config: Config, out: str | Path, report: Progress = silent) -> TrainResult:
     """Adapts the configured model to the new languages, in the run's folder.
 
     A folder with an unfinished run of the same configuration is gone on with from its last checkpoint, with
@@ -103,7 +104,7 @@ def train(config: Config, out: str | Path, report: Report = silent) -> TrainResu
 
 
 def _make_trainer(
-    config: Config, out: Path, data: Data, loaded: LoadedModel, encoder: Encoder, report: Report
+    config: Config, out: Path, data: Data, loaded: LoadedModel, encoder: Encoder, report: Progress
 ) -> tuple[AlignTrainer, GracefulStop]:
     set_seed(config.seed)
     weights = loss_weights(config.training)
