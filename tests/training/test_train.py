@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,27 @@ def test_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     again = train(config, tmp_path / "run")
     assert again.finished
     assert (again.model / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_stopped_between_the_last_step_and_the_record(tmp_path: Path) -> None:
+    config = configure(tmp_path, steps=4)
+    result = train(config, tmp_path / "run")
+    shutil.copytree(result.model, tmp_path / "before")
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    del record["training_hash"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    again = train(config, tmp_path / "run")
+    assert (again.finished, again.step) == (True, 4)
+    assert_same_weights(tmp_path / "before", again.model)
+    after = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert sum(after["mixture"]["realised"]["rows"].values()) == 4 * 8
+
+
+def test_half_precision_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    with pytest.raises(TrainingError, match=r"float16, which needs a GPU.*--set training\.precision=float32"):
+        train(configure(tmp_path, precision="float16"), tmp_path / "run")
 
 
 def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.config import AdapterConfig
-from instructalign.errors import ModelError, RunFolderError
+from instructalign.errors import ModelError
 from instructalign.training.model import LoadedModel, quiet_loading
 
 
@@ -55,6 +55,6 @@ def save_model(model: Any, loaded: LoadedModel, adapter: AdapterConfig | None, f
     with quiet_loading():
         model.save_pretrained(partial)
     loaded.tokenizer.save_pretrained(partial)
-    if folder.exists():
-        raise RunFolderError(f"{folder} exists already; remove it or give another folder with --out.")
+    # A model that stands there already is this run's own: the record of its end was not written any more.
+    shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

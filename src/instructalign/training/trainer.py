@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,10 @@ class AlignTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
         """The micro-batches of one optimizer step, and the weight of all tokens that count in it."""
-        batches = [next(epoch_iterator) for _ in range(num_batches)]
+        batches = list(islice(epoch_iterator, num_batches))
+        if not batches:  # resumed from the checkpoint of the last step
+            self.control.should_training_stop = True
+            return [], None
         total = torch.stack([batch["weights"].sum() for batch in batches]).sum().to(device)
         if self.args.world_size > 1:
             total = self.accelerator.gather(total).sum()
