@@ -170,6 +170,8 @@ def test_lists() -> None:
         (["train", "config.yaml", "--set", "model.base=./nowhere"], 1, "does not exist"),
         (["train", "config.yaml", "--set", "corpora.0.path=no.tsv"], 1, "no.tsv does not exist"),
         (["train", "config.yaml", "--set", "languages.new=[sun]"], 1, "needs two of the languages asked for"),
+        (["run", "config.yaml", "--out", "past.jsonl"], 1, "past.jsonl is a file; a run needs a folder"),
+        (["generate", "config.yaml", "--count", "3", "--out", "past.jsonl/x.jsonl"], 1, "past.jsonl"),
         (["report", "model"], 1, "is not a run folder"),
         (["generate", "config.yaml", "--out", "x.jsonl"], 2, "--count"),
     ],

@@ -358,6 +358,9 @@ def main() -> None:
     except InstructAlignError as error:
         console.err.print(f"error: {error}", markup=False)
         sys.exit(1)
+    except OSError as error:  # no space, no permission, a file where a folder should be
+        console.err.print(f"error: {error}", markup=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         console.err.print("stopped.")
         sys.exit(130)

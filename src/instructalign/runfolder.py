@@ -38,6 +38,8 @@ def open_folder(folder: Path, config: Config) -> None:
         RunFolderError: the folder holds another run, or something that is no run.
     """
     saved = folder / "config.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file; a run needs a folder. Give another name with --out.")
     if not saved.exists():
         strangers = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         if not is_main_process():
