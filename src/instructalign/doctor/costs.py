@@ -27,7 +27,7 @@ from instructalign.mixture import Mixture
 from instructalign.training.adapter import add_adapter
 from instructalign.training.encode import Codec
 from instructalign.training.model import LoadedModel, model_place
-from instructalign.training.train import refuse_impossible
+from instructalign.training.train import refuse_unreadable_length
 
 SMALL = 200_000_000
 """Parameters up to which a model is loaded to measure its speed."""
@@ -83,7 +83,7 @@ def examine_costs(
     if empty is None:
         return None, findings
     dtype = _dtype(config, empty.model)
-    findings.attempt("Lower training.max_length.", lambda: refuse_impossible(config, empty))
+    findings.attempt("Lower training.max_length.", lambda: refuse_unreadable_length(config, empty))
     shape = shape_of(empty.model, codec.encoder_decoder)
     parameters = _count(empty.model, trained=False)
     adapted: Any = empty.model

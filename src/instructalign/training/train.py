@@ -71,11 +71,12 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
     if model_folder.exists() and read_record(out).get("training_hash") == training_hash(config):
         return TrainResult(out, model_folder, config.training.steps, finished=True)
     began = time.monotonic()
+    refuse_half_precision(config)
     report("reading data", 0, 0, "")
     data = build_data(config)
     report("loading model", 0, 0, config.model.base)
     loaded = load_configured(config.model)
-    refuse_impossible(config, loaded)
+    refuse_unreadable_length(config, loaded)
     encoder = Encoder(loaded.codec, config.training.max_length)
     check_answers(data, encoder)
     update_record(out, **at_beginning(config, data, loaded))
@@ -208,17 +209,25 @@ def check_answers(data: Data, encoder: Encoder) -> None:
         )
 
 
-def refuse_impossible(config: Config, loaded: LoadedModel) -> None:
-    """Refuses settings that this model or this machine cannot do.
+def refuse_half_precision(config: Config) -> None:
+    """Refuses a precision that this machine cannot do.
 
     Raises:
-        TrainingError: training.max_length is above what the model can read, or the precision needs a GPU.
+        TrainingError: training.precision is float16, and there is no GPU.
     """
     if config.training.precision == "float16" and not torch.cuda.is_available():
         raise TrainingError(
             "training.precision is float16, which needs a GPU, and none is here. "
             "Use bfloat16 or float32: --set training.precision=float32"
         )
+
+
+def refuse_unreadable_length(config: Config, loaded: LoadedModel) -> None:
+    """Refuses examples longer than the model's positions.
+
+    Raises:
+        TrainingError: training.max_length is above what the model can read.
+    """
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     if positions and not loaded.encoder_decoder and config.training.max_length > positions:
         raise TrainingError(
