@@ -41,7 +41,9 @@ def test_a_stage_imports_only_earlier_ones(stage: str) -> None:
 
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_files_import_no_stage(name: str) -> None:
-    assert imported(PACKAGE / f"{name}.py") <= set(SHARED)
+    folder = PACKAGE / name
+    for path in folder.glob("*.py") if folder.is_dir() else [PACKAGE / f"{name}.py"]:
+        assert imported(path) <= set(SHARED), path
 
 
 def test_the_command_line_starts_without_torch() -> None:

@@ -1,0 +1,94 @@
+"""Commands for what ships as data: templates and tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from instructalign import console
+from instructalign.errors import InstructAlignError
+
+templates = typer.Typer(help="The wordings of alignment instructions.", no_args_is_help=True)
+tasks = typer.Typer(help="The evaluation tasks.", no_args_is_help=True)
+
+
+@templates.command("ls")
+def list_templates() -> None:
+    """Lists the shipped template sets."""
+    from instructalign.instructions import template_sets
+
+    for name in template_sets():
+        console.out.print(name)
+
+
+@templates.command("show")
+def show_templates(name: Annotated[str, typer.Argument(help="A set's name, or a file of yours.")]) -> None:
+    """Shows the templates of a set by objective.
+
+    Example: `instructalign templates show ind`
+    """
+    from instructalign.instructions import load_templates, variety
+
+    for objective, wordings in load_templates([name]).items():
+        different = f" (variety {variety(wordings):.2f})" if len(wordings) > 1 else ""
+        rows = [[each.id, each.prompt] for each in wordings]
+        console.print_table(f"{objective}{different}", ["id", "prompt"], rows)
+
+
+@tasks.command("ls")
+def list_tasks() -> None:
+    """Lists the shipped evaluation tasks."""
+    from instructalign.evaluation import load_task, task_names
+
+    rows = [[name, load_task(name).title, str(len(load_task(name).languages))] for name in task_names()]
+    console.print_table("", ["task", "title", "languages"], rows)
+
+
+@tasks.command("show")
+def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file of yours.")]) -> None:
+    """Shows a task: its source, languages, labels and prompts.
+
+    Example: `instructalign tasks show nusax_senti`
+    """
+    from instructalign.evaluation import load_task
+
+    task = load_task(name)
+    console.out.print(f"{task.title}\n{task.source} ({task.licence})\nlanguages: {', '.join(task.languages)}")
+    console.print_table("prompts", ["id", "prompt"], [[key, each.prompt] for key, each in task.prompts.items()])
+
+
+@tasks.command("validate")
+def validate_task(path: Annotated[str, typer.Argument(help="A task file.")]) -> None:
+    """Checks a task file and lists every error at once.
+
+    Example: `instructalign tasks validate my-task.yaml`
+    """
+    from instructalign.evaluation import load_task
+
+    console.out.print(f"{path} is valid: {load_task(path).title}")
+
+
+@tasks.command("export")
+def export_task(
+    name: Annotated[str, typer.Argument(help="A task's name, or a file of yours.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The folder of evaluation data.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
+    items: Annotated[int | None, typer.Option(min=1, help="At most so many items a language.")] = None,
+    to: Annotated[Literal["lm-eval"], typer.Option("--format", help="The harness to write for.")] = "lm-eval",
+) -> None:
+    """Writes a task for lm-evaluation-harness, with its items, in every language that has data.
+
+    Example: `instructalign tasks export nusax_senti --format lm-eval --data data --out harness`
+    """
+    from instructalign.evaluation import Task, export_lm_eval, load_task
+
+    task = load_task(name)
+    if not isinstance(task, Task):
+        raise InstructAlignError(f"{name} is a translation task; {to} takes classification tasks only.")
+    names = export_lm_eval(task, out, data, items=items)
+    console.out.print(f"wrote {len(names)} tasks to {out}; run them all with:")
+    console.out.print(
+        f"lm_eval --model hf --model_args pretrained=MODEL --include_path {out} --tasks {task.name}", markup=False
+    )

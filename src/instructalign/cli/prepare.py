@@ -1,0 +1,113 @@
+"""Commands before a run: a configuration, a look at the data, instructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from instructalign import console
+from instructalign.cli.shared import ConfigFile, Settings, check_names, load
+from instructalign.errors import InstructAlignError
+
+
+def init(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")] = Path(
+        "instructalign.yaml"
+    ),
+) -> None:
+    """Writes a commented configuration to start from.
+
+    Example: `instructalign init --out my-language.yaml`
+    """
+    from instructalign.configfile import starter
+    from instructalign.files import write_text
+
+    if out.exists():
+        raise InstructAlignError(f"{out} exists already; give another name with --out.")
+    write_text(out, starter())
+    console.out.print(f"wrote {out}; edit it, then: instructalign validate {out}")
+
+
+def validate(config: ConfigFile, settings: Settings = None) -> None:
+    """Checks a configuration and lists every error at once.
+
+    Example: `instructalign validate my-language.yaml`
+    """
+    loaded = load(config, settings)
+    check_names(loaded)
+    console.out.print(f"{config} is valid.")
+
+
+def doctor(
+    config: ConfigFile,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: all of it as JSON.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Looks at everything that would go wrong in a run, without training; exit code 1 where something would.
+
+    Example: `instructalign doctor my-language.yaml`
+    """
+    from instructalign.doctor import examine
+
+    with console.progress() as progress:
+        diagnosis = examine(load(config, settings), progress=progress)
+    if as_json:
+        console.print_json(diagnosis.to_dict())
+    else:
+        console.show_diagnosis(diagnosis)
+    if not diagnosis.ready:
+        raise typer.Exit(1)
+
+
+def preview(
+    config: ConfigFile,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many examples.")] = 5,
+    step: Annotated[int, typer.Option(min=0, help="The optimizer step to look at, from 0.")] = 0,
+    settings: Settings = None,
+) -> None:
+    """Shows training examples as the model will see them, with the part that carries the loss marked.
+
+    Example: `instructalign preview my-language.yaml -n 10 --step 2000`
+    """
+    from instructalign.training.preview import preview as make
+
+    console.show_previews(make(load(config, settings), count, step))
+
+
+def generate(
+    config: ConfigFile,
+    count: Annotated[int, typer.Option(min=1, help="How many instructions.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write: .jsonl, or .parquet.")],
+    form: Annotated[
+        Literal["plain", "messages"], typer.Option("--format", help="Prompt and answer, or a chat's messages.")
+    ] = "plain",
+    processes: Annotated[int, typer.Option(min=1, help="How many make them; the file stays the same.")] = 1,
+    settings: Settings = None,
+) -> None:
+    """Writes alignment instructions for use in another trainer.
+
+    Example: `instructalign generate my-language.yaml --count 10000 --out instructions.jsonl`
+    """
+    from instructalign.instructions import generate as make
+    from instructalign.instructions import write_instructions, write_stream
+    from instructalign.mixture.build import build_instructions, read_rows
+
+    loaded = load(config, settings)
+    with console.progress() as progress:
+        progress("reading corpora", 0, 0)
+        stream = build_instructions(loaded, read_rows(loaded)[0])
+        if out.suffix == ".parquet":
+            made = console.counted(make(stream, count), "writing", count, progress)
+            written = write_instructions(out, made, form)
+        else:
+            written = write_stream(
+                out,
+                stream,
+                count,
+                form,
+                processes=processes,
+                progress=lambda done: progress("writing", done, count),
+            )
+    console.out.print(f"wrote {written} instructions to {out}")

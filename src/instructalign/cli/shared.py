@@ -1,0 +1,67 @@
+"""What the commands have in common: arguments, and how they end."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from instructalign import console
+
+if TYPE_CHECKING:
+    from instructalign.config import Config
+    from instructalign.records import Score
+    from instructalign.report import Report
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration file (YAML).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any key: `--set training.steps=100`. May repeat."),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")]
+
+
+def load(path: Path, settings: list[str] | None) -> Config:
+    """The configuration of a file, with the overrides of the command line."""
+
+    from instructalign.configfile import load_config
+
+    return load_config(path, settings or [])
+
+
+def check_names(config: Config) -> None:
+    """Template sets and tasks are files; what is wrong in them counts as a problem of the configuration."""
+    from instructalign.evaluation import load_task
+    from instructalign.instructions import load_templates
+
+    load_templates(config.instructions.templates, config.instructions.objectives)
+    for name in config.evaluation.tasks:
+        load_task(name)
+
+
+def bounds(score: Score) -> str:
+    """The interval of a score in words."""
+    return "" if score.low is None or score.high is None else f"{100 * score.low:.1f} to {100 * score.high:.1f}"
+
+
+def folder_of(config: Path, out: Path | None) -> Path:
+    """A run's folder: the one given, or one named like the configuration."""
+    return out or Path("runs") / config.stem
+
+
+def say_unfinished(step: int, folder: Path) -> None:
+    """Says where a run stopped and how it goes on."""
+    again = " ".join(shlex.quote(part) for part in ["instructalign", *sys.argv[1:]])
+    console.out.print(f"stopped at step {step}; the checkpoint is in {folder}. To go on: {again}")
+
+
+def show_report(report: Report) -> None:
+    """Prints the result in words and the main table."""
+    for sentence in report.sentences:
+        console.out.print(sentence, markup=False)
+    console.out.print()
+    console.show_table(report.table)
+    console.out.print(f"report: {report.html} (also as .md and .json)")

@@ -1,0 +1,116 @@
+"""The configuration of a run: its keys and their defaults, a file for each block. `configfile` reads it.
+
+The keys of open lists (corpus formats, objectives, replay sources, strategies) are read off the entries
+themselves; see `registry`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, Field, model_validator
+
+from instructalign.config.base import Entry, Natural, Positive, Probability, Strict
+from instructalign.config.evaluation import EvaluationConfig
+from instructalign.config.filters import Bounds, FilterConfig, LanguageBounds
+from instructalign.config.instructions import (
+    OBJECTIVE_NAMES,
+    InstructionsConfig,
+    NoiseConfig,
+    ScheduleConfig,
+    StageConfig,
+)
+from instructalign.config.mixture import ReplayConfig
+from instructalign.config.model import AdapterConfig, LanguagesConfig, ModelConfig
+from instructalign.config.training import STRATEGY, TrainingConfig
+
+__all__ = [
+    "OBJECTIVE_NAMES",
+    "STRATEGY",
+    "AdapterConfig",
+    "Bounds",
+    "Config",
+    "Entry",
+    "EvaluationConfig",
+    "FilterConfig",
+    "InstructionsConfig",
+    "LanguageBounds",
+    "LanguagesConfig",
+    "ModelConfig",
+    "Natural",
+    "NoiseConfig",
+    "Positive",
+    "Probability",
+    "ReplayConfig",
+    "ScheduleConfig",
+    "StageConfig",
+    "Strict",
+    "TrainingConfig",
+]
+
+
+class Config(Strict):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    model: ModelConfig
+    languages: LanguagesConfig
+    corpora: Annotated[list[Entry], Field(min_length=1)]
+    filter: FilterConfig = FilterConfig()
+    instructions: InstructionsConfig = InstructionsConfig()
+    replay: ReplayConfig | None = None
+    training: TrainingConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Config:
+        outside = [code for code in self.instructions.pivots or [] if self.languages.group_of(code) != "L1"]
+        if outside:
+            raise ValueError(
+                f"instructions.pivots: {', '.join(outside)} is not among languages.known "
+                f"({', '.join(self.languages.known)})"
+            )
+        if "none" in self.training.strategy and self.replay and self.replay.size:
+            raise ValueError(
+                f"training.strategy is none but replay.size is {self.replay.size}: "
+                "set replay.size to 0, or training.strategy to replay"
+            )
+        return self
+
+    @property
+    def pivots(self) -> list[str]:
+        """The known languages from and into which new ones are aligned; all of them unless some are named."""
+        return self.instructions.pivots or self.languages.known
+
+    @property
+    def targets(self) -> list[str]:
+        """The languages that are aligned with the pivots; the new ones unless others are named.
+
+        The paper aligned Indonesian, which its models know, with English beside the new languages.
+        """
+        return self.instructions.targets or self.languages.new
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML that reads back as the same configuration."""
+        return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """A configuration as the dictionaries that a YAML file of it would hold."""
+    if isinstance(value, Entry):
+        options = {name: _plain(option) for name, option in value.options.items() if option is not None}
+        if key in ("objectives", "strategy"):
+            return {"weight": value.weight, **options}
+        label = {} if value.label is None else {"label": value.label}
+        return {"format": value.name, **label, **options}
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name), name) for name in type(value).model_fields}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _plain(inner, key) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value

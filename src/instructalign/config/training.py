@@ -1,0 +1,48 @@
+"""Optimisation, and the strategies against forgetting."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from instructalign.config.base import Entry, Natural, Positive, Strict
+
+STRATEGY = "replay"
+
+
+class TrainingConfig(Strict):
+    """Optimisation. The defaults are the paper's, except for `loss_on` (see docs/decisions)."""
+
+    steps: Positive
+    batch_size: Positive = 32
+    micro_batch_size: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Natural = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_length: Annotated[int, Field(ge=8)] = 128
+    loss_on: Literal["answer", "all"] = "answer"
+    prompt_weight: Annotated[float, Field(gt=0, le=1)] = 1.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_checkpointing: bool = False
+    strategy: dict[str, Entry] = {STRATEGY: Entry(name=STRATEGY)}
+    checkpoint_every: Positive = 1000
+    keep_checkpoints: Positive = 1
+    evaluate_every: Positive | None = None
+    log_every: Positive = 10
+    workers: Natural = 0
+    report_to: list[str] = ["tensorboard"]
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingConfig:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size ({self.micro_batch_size}) must divide batch_size ({self.batch_size})"
+            )
+        if self.loss_on == "answer" and self.prompt_weight != 1.0:
+            raise ValueError("prompt_weight has an effect with loss_on: all only")
+        if self.warmup > self.steps:
+            raise ValueError(f"warmup ({self.warmup}) is longer than the training itself ({self.steps} steps)")
+        return self
