@@ -21,8 +21,9 @@ from instructalign.report.content import Cell, Column, Table
 from instructalign.report.items import confusion, gold_probability, most_changed
 from instructalign.report.markdown import escape, table_markdown
 from instructalign.report.markup import raw, tag
-from instructalign.report.plots import Change, Curve, curves, dumbbells, scatter, shorten, signed, spread
+from instructalign.report.plots import Change, dumbbells, shorten, signed, spread
 from instructalign.report.words import verdicts
+from instructalign.report.xy import Point, Series, lines, pareto_front, scatter
 
 MOOD = predictions("mood", REPLAY, 1)
 
@@ -143,17 +144,43 @@ def test_a_colour_as_a_name_stays_a_name() -> None:
 
 
 def test_points_of_the_scatter_have_their_names() -> None:
-    points = [("left", 0.0, 0.0), ("right", 9.0, 4.0), ("the same as right", 9.0, 4.0)]
-    svg = scatter("t", points, "").svg
+    points = [Point("left", 0.0, 0.0), Point("right", 9.0, 4.0), Point("the same as right", 9.0, 4.0)]
+    svg = scatter("t", points, x="along", y="up").svg
     found = dict(re.findall(r'<text style="[^"]*" x="[\d.]+" y="([\d.]+)">([a-z][a-z ]+)</text>', svg))
     places = {name: float(y) for y, name in found.items()}
-    assert {name for name, _, _ in points} <= set(places)
+    assert {point.label for point in points} <= set(places)
     assert abs(places["right"] - places["the same as right"]) > 10  # so that neither covers the other
 
 
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
+def test_the_front_is_what_no_other_point_beats(points: list[tuple[int, int]]) -> None:
+    front = pareto_front(points, ("low", "high"))
+    for i, (x, y) in enumerate(points):
+        better = [(a, b) for a, b in points if a <= x and b >= y and (a < x or b > y)]
+        assert (i in front) == (not better)
+    assert [points[i][0] for i in front] == sorted(points[i][0] for i in front)
+
+
+def test_the_front_is_drawn_and_named() -> None:
+    points = [Point("cheap", 1, 5), Point("dear", 4, 9), Point("bad", 3, 2)]
+    with_front = scatter("t", points, x="lost", y="gained", best=("low", "high"))
+    assert with_front.description.endswith("Beaten by no other on both: cheap, dear.")
+    assert with_front.svg.count("stroke-dasharray") == 1
+    assert "stroke-dasharray" not in scatter("t", points, x="lost", y="gained").svg
+
+
+def test_lines_over_named_places_have_marks_bands_and_words() -> None:
+    line = Series("L2", (0, 1, 2), (30, 50, 40), (25, 45, 35), (35, 55, 45), "L2", strong=True)
+    figure = lines("replay.size", [line], x="replay.size", limits=(0, 60), ticks=("0", "1000", "10000"))
+    assert figure.description == "replay.size: L2 30.0 at 0, 50.0 at 1000, 40.0 at 10000."
+    assert all(f">{tick}<" in figure.svg for tick in ("0", "1000", "10000"))
+    assert "opacity: 0.16" in figure.svg  # the band
+    assert figure.svg.count("<use") >= 3  # a mark a point
+
+
 def test_text_of_a_plot_is_escaped() -> None:
-    curve = Curve("</svg><b>$x$", (1, 2), (0.5, 0.25))
-    figure = curves(UNSAFE, [curve], (0, 1))
+    line = Series("</svg><b>$x$", (1, 2), (0.5, 0.25))
+    figure = lines(UNSAFE, [line], x="step", limits=(0, 1))
     assert "&lt;/svg&gt;" in figure.svg
     assert figure.svg.count("</svg>") == 1
 

@@ -10,8 +10,9 @@ from typing import Any
 from instructalign.report.collect import Run
 from instructalign.report.content import Block, Cell, Code, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.outcome import Facts
-from instructalign.report.plots import Curve, curves, shares
+from instructalign.report.plots import shares
 from instructalign.report.tables import headline, unique
+from instructalign.report.xy import Series, lines
 
 UNITS = {"rows": "rows", "tokens": "tokens", "loss_tokens": "loss tokens"}
 DROPS = ("corpus", "replay", "encoding")  # blocks of run.json that count what was read and dropped
@@ -19,32 +20,35 @@ DROPS = ("corpus", "replay", "encoding")  # blocks of run.json that count what w
 
 def training(facts: Facts) -> Section | None:
     """Training curves, a panel for each run."""
-    drawn = [(run.name, lines) for run in facts.runs if (lines := _curves(run))]
+    drawn = [(run.name, curves) for run in facts.runs if (curves := _curves(run))]
     if not drawn:
         return None
-    values = [value for _, lines in drawn for line in lines for value in line.values]
+    values = [value for _, curves in drawn for curve in curves for value in curve.y]
     limits = (_floor(values), _ceiling(values))
     text = (
         "Loss in nats per counted token: all of training strong, single objectives and held-out instructions thin."
     )
-    panels = Panels(tuple(curves(name, lines, limits) for name, lines in drawn), text)
-    return Section("Training", "training", (panels,))
+    panels = tuple(
+        lines(name, curves, x="step", limits=limits, note=f"Training curves, {name}") for name, curves in drawn
+    )
+    return Section("Training", "training", (Panels(panels, text),))
 
 
-def _curves(run: Run) -> list[Curve]:
+def _curves(run: Run) -> list[Series]:
     names = [
         name
         for name in unique(key for line in run.log for key in line)
         if name == "loss" or name.startswith("loss/") or name == "heldout_loss"
     ]
-    lines = []
+    found = []
     for name in names:
         points = [(line["step"], line[name]) for line in run.log if _finite(line, name)]
         if len(points) > 1:
             label = {"loss": "all", "heldout_loss": "held out"}.get(name, name.removeprefix("loss/"))
             steps, values = zip(*points, strict=True)
-            lines.append(Curve(label, steps, values, strong=name == "loss"))
-    return lines
+            strong = name == "loss"
+            found.append(Series(label, steps, values, group="L2" if strong else "", strong=strong))
+    return found
 
 
 def _finite(line: Mapping[str, Any], name: str) -> bool:

@@ -11,7 +11,7 @@ from instructalign.records import Prediction, Score
 from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.items import Shift, confusion, most_changed
-from instructalign.report.plots import Change, dumbbells, scatter, shorten
+from instructalign.report.plots import Change, dumbbells, shorten
 from instructalign.report.tables import (
     GAIN,
     GROUPS,
@@ -23,6 +23,7 @@ from instructalign.report.tables import (
     unique,
 )
 from instructalign.report.words import verdicts
+from instructalign.report.xy import Point, scatter
 
 SAID = 6  # sentences of the result at most; the tables have the rest
 SHOWN = 10  # items whose prediction changed most, each way
@@ -130,14 +131,15 @@ def carried_over(facts: Facts) -> Section | None:
         if row.metric == GAIN and not row.language
     }
     points = [
-        (run if len(facts.tasks) == 1 else f"{run}, {task}", gains[run, task, "L2"], gains[run, task, "L3"])
+        Point(run if len(facts.tasks) == 1 else f"{run}, {task}", gains[run, task, "L2"], gains[run, task, "L3"])
         for run, task, group in gains
         if group == "L2" and (run, task, "L3") in gains
     ]
     if len(points) < FEWEST_POINTS:
         return None
     said = [Paragraph(facts.correlation)] if facts.correlation else []
-    panel = Panels((scatter("Gain on L3 against gain on L2", points, facts.correlation),))
+    title, x, y = "Gain on L3 against gain on L2", "gain on L2, points", "gain on L3, points"
+    panel = Panels((scatter(title, points, x=x, y=y, note=facts.correlation),))
     return Section("Do related languages follow?", "carried-over", (*said, panel))
 
 

@@ -1,4 +1,7 @@
-"""The plots of the report, each a panel as wide as a phone's screen, with the same in words."""
+"""The plots of the report, each a panel as wide as a phone's screen, with the same in words.
+
+Plots of one number against another are in `xy`.
+"""
 
 from __future__ import annotations
 
@@ -101,98 +104,6 @@ def _beside(axes: Axes, y: int, text: str, colour: str, width: int, bold: bool =
         weight="bold" if bold else "normal",
         annotation_clip=False,
     )
-
-
-def scatter(title: str, points: Sequence[tuple[str, float, float]], note: str) -> Figure:
-    """Gain on the related languages against gain on the new ones, a labelled point for each run.
-
-    Args:
-        title: the panel's title.
-        points: (label, L2 gain, L3 gain), in points.
-        note: the correlation in words.
-    """
-
-    def draw(axes: Axes) -> None:
-        axes.axhline(0, color=RULE, linewidth=1)
-        axes.axvline(0, color=RULE, linewidth=1)
-        axes.plot([x for _, x, _ in points], [y for *_, y in points], "o", color=GROUPS["L3"], markersize=8)
-        axes.margins(0.18)
-        _label_points(axes, points)
-        axes.set_xlabel("gain on L2, points")
-        axes.set_ylabel("gain on L3, points")
-
-    words = "; ".join(f"{label}: L2 {signed(x)}, L3 {signed(y)}" for label, x, y in points)
-    description = f"{note} {words}."
-    return Figure(title, draw_svg(draw, 270, description, left=52, right=10, bottom=44), description)
-
-
-def _label_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
-    """Writes names towards the middle, moved apart where they would lie on one another."""
-    low, high = axes.get_ylim()
-    middle = sum(axes.get_xlim()) / 2
-    for offset, align in ((8, "left"), (-8, "right")):
-        side = [point for point in points if (point[1] > middle) == (offset < 0)]
-        places = spread([y for *_, y in side], 0.065 * (high - low))
-        for (label, x, _), y in zip(side, places, strict=True):
-            axes.annotate(
-                shorten(label, 24),
-                (x, y),
-                (offset, 0),
-                textcoords="offset points",
-                ha=align,
-                va="center",
-                color=INK,
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One line of a training plot."""
-
-    label: str
-    steps: Sequence[float]
-    values: Sequence[float]
-    strong: bool = False
-
-
-def curves(title: str, lines: Sequence[Curve], limits: tuple[float, float]) -> Figure:
-    """Training curves with their names at the ends of the lines.
-
-    Args:
-        title: the panel's title: the run's name.
-        lines: the curves; strong ones stand out.
-        limits: of the vertical axis, shared by the panels beside.
-    """
-
-    def draw(axes: Axes) -> None:
-        low, high = limits
-        gap = (high - low) * 0.082
-        ends = spread([line.values[-1] for line in lines], gap)
-        ends = [end + max(0.0, low + 0.3 * gap - min(ends)) for end in ends]
-        for line, end in zip(lines, ends, strict=True):
-            colour = GROUPS["L2"] if line.strong else MUTED
-            axes.plot(line.steps, line.values, color=colour, linewidth=2 if line.strong else 1.2)
-            axes.annotate(
-                shorten(line.label, 14),
-                (1, end),
-                (6, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                color=colour,
-                annotation_clip=False,
-            )
-        axes.set_ylim(low, high)
-        axes.set_xlim(min(line.steps[0] for line in lines), max(line.steps[-1] for line in lines))
-        axes.grid(axis="y", color=RULE, linewidth=0.8)
-        axes.set_xlabel("step")
-
-    words = "; ".join(
-        f"{line.label} from {line.values[0]:.2f} to {line.values[-1]:.2f} at step {line.steps[-1]:g}"
-        for line in lines
-    )
-    description = f"Training curves, {title}: {words}."
-    return Figure(title, draw_svg(draw, 210, description, left=34, right=92, bottom=44), description)
 
 
 def shares(title: str, bars: Mapping[str, Mapping[str, float]], planned: float | None) -> Figure:
