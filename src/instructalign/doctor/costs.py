@@ -25,9 +25,9 @@ from instructalign.doctor.weights import at_hand, damage
 from instructalign.errors import ModelError
 from instructalign.mixture import Mixture
 from instructalign.training.adapter import add_adapter
+from instructalign.training.checks import refuse_unreadable_length
 from instructalign.training.encode import Codec
 from instructalign.training.model import LoadedModel, model_place
-from instructalign.training.train import refuse_unreadable_length
 
 SMALL = 200_000_000
 """Parameters up to which a model is loaded to measure its speed."""

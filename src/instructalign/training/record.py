@@ -11,11 +11,11 @@ from typing import Any
 from instructalign.config import Config
 from instructalign.mixture.build import Data
 from instructalign.runfolder import training_hash, versions
-from instructalign.training.model import LoadedModel, model_hash
+from instructalign.training.model import LoadedModel
 
 
-def at_beginning(config: Config, data: Data, loaded: LoadedModel) -> dict[str, Any]:
-    """What is known before the first step: versions, seed, data and model."""
+def at_beginning(config: Config, data: Data, loaded: LoadedModel, hash: str) -> dict[str, Any]:
+    """What is known before the first step: versions, seed, data and model, with the hash of its files."""
     counts = data.corpus.counts
     return {
         "command": command(),
@@ -36,7 +36,7 @@ def at_beginning(config: Config, data: Data, loaded: LoadedModel) -> dict[str, A
         },
         "model": {
             "base": config.model.base,
-            "hash": model_hash(config.model.base, config.model.revision),
+            "hash": hash,
             "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
         },
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from instructalign.runfolder import open_folder, read_record, training_hash, upd
 from instructalign.training import checkpoint
 from instructalign.training.adapter import add_adapter, save_model
 from instructalign.training.batch import Encoder, LossWeights, MicroBatches
+from instructalign.training.checks import check_run, refuse_half_precision
 from instructalign.training.heldout import heldout_loss
 from instructalign.training.model import LoadedModel, checkpoint_activations, load_configured
+from instructalign.training.origin import ORIGIN, Origin, check_origin, origin_of
 from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import TALLY, AlignTrainer
-
-CHECKED_EXAMPLES = 256  # examples looked at before training starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
         report: called with what is going on, how far it is, of how much, and a remark.
 
     Raises:
-        RunFolderError: the folder belongs to another configuration.
+        RunFolderError: the folder belongs to another configuration, or its checkpoints to another model or data.
         DataError, ModelError: what the run needs cannot be read.
         TrainingError: training cannot start or go on.
     """
@@ -76,12 +76,14 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
     data = build_data(config)
     report("loading model", 0, 0, config.model.base)
     loaded = load_configured(config.model)
-    refuse_unreadable_length(config, loaded)
     encoder = Encoder(loaded.codec, config.training.max_length)
-    check_answers(data, encoder)
-    update_record(out, **at_beginning(config, data, loaded))
-    trainer, stop = _make_trainer(config, out, data, loaded, encoder, report)
+    check_run(config, data, loaded, encoder)
+    origin = origin_of(config, data)
     last = next(iter(checkpoint.complete(out / "checkpoints")[::-1]), None)
+    if last is not None:
+        check_origin(last, origin)
+    update_record(out, **at_beginning(config, data, loaded, origin.model))
+    trainer, stop = _make_trainer(config, out, data, loaded, encoder, origin, report)
     if trainer.args.should_save:
         checkpoint.clear_partial(out / "checkpoints")
     trainer.accelerator.wait_for_everyone()
@@ -105,7 +107,13 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
 
 
 def _make_trainer(
-    config: Config, out: Path, data: Data, loaded: LoadedModel, encoder: Encoder, report: Progress
+    config: Config,
+    out: Path,
+    data: Data,
+    loaded: LoadedModel,
+    encoder: Encoder,
+    origin: Origin,
+    report: Progress,
 ) -> tuple[AlignTrainer, GracefulStop]:
     set_seed(config.seed)
     weights = loss_weights(config.training)
@@ -142,6 +150,7 @@ def _make_trainer(
         checkpoints=out / "checkpoints",
         keep=config.training.keep_checkpoints,
         tally=tally,
+        beside={ORIGIN: lambda: asdict(origin)},
         callbacks=[log, stop, *_tensorboard(config, out)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -192,48 +201,6 @@ def micro_batch_size(training: TrainingConfig, processes: int) -> int:
 def loss_weights(training: TrainingConfig) -> LossWeights:
     """What tokens count in the loss, by `loss_on` and `prompt_weight`."""
     return LossWeights(prompt=0.0 if training.loss_on == "answer" else training.prompt_weight)
-
-
-def check_answers(data: Data, encoder: Encoder) -> None:
-    """Looks at the first examples as the model would see them.
-
-    Raises:
-        TrainingError: not one of them has an answer that a loss could be computed on.
-    """
-    lengths = [len(encoder(data.mixture[i])[0].answer) for i in range(CHECKED_EXAMPLES)]
-    shortest_use = 2 if encoder.codec.tokenizer.eos_token_id is not None else 1
-    if max(lengths) < shortest_use:
-        raise TrainingError(
-            f"none of the first {CHECKED_EXAMPLES} examples has an answer of at least one token, so every label "
-            "would be masked. Look at them with `instructalign preview`."
-        )
-
-
-def refuse_half_precision(config: Config) -> None:
-    """Refuses a precision that this machine cannot do.
-
-    Raises:
-        TrainingError: training.precision is float16, and there is no GPU.
-    """
-    if config.training.precision == "float16" and not torch.cuda.is_available():
-        raise TrainingError(
-            "training.precision is float16, which needs a GPU, and none is here. "
-            "Use bfloat16 or float32: --set training.precision=float32"
-        )
-
-
-def refuse_unreadable_length(config: Config, loaded: LoadedModel) -> None:
-    """Refuses examples longer than the model's positions.
-
-    Raises:
-        TrainingError: training.max_length is above what the model can read.
-    """
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    if positions and not loaded.encoder_decoder and config.training.max_length > positions:
-        raise TrainingError(
-            f"training.max_length is {config.training.max_length}, but {loaded.name} reads at most "
-            f"{positions} tokens."
-        )
 
 
 def _tensorboard(config: Config, out: Path) -> list[Any]:

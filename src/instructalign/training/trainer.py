@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class AlignTrainer(Trainer):
         checkpoints: the run's `checkpoints` folder.
         keep: how many checkpoints stay.
         tally: counts what was trained on.
+        beside: what else is written into each checkpoint: JSON files by name, each from a call in every process.
         callbacks: further callbacks of the Trainer.
     """
 
@@ -78,6 +79,7 @@ class AlignTrainer(Trainer):
         checkpoints: Path,
         keep: int,
         tally: Tally,
+        beside: Mapping[str, Callable[[], Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         hooks = StrategyHooks(strategies)
@@ -89,6 +91,7 @@ class AlignTrainer(Trainer):
         self.checkpoints = checkpoints
         self.keep = keep
         self.tally = tally
+        self.beside = {TALLY: tally.total, **(beside or {})}
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The micro-batches of this process, from the step on at which training stands."""
@@ -154,10 +157,11 @@ class AlignTrainer(Trainer):
             )
         with quiet_loading():
             super()._save_checkpoint(model, trial)
-        counts = self.tally.total()
+        beside = {name: content() for name, content in self.beside.items()}
         if self.args.should_save:
             written = checkpoint.partial_folder(self.checkpoints) / f"checkpoint-{self.state.global_step}"
-            write_json(written / TALLY, counts)
+            for name, content in beside.items():
+                write_json(written / name, content)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoint.publish(self.checkpoints, self.state.global_step, self.keep)

@@ -1,0 +1,120 @@
+"""What is looked at before the first step: whatever would make a run fail later, or worthless, is refused here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+from instructalign.config import Config
+from instructalign.errors import ModelError, TrainingError
+from instructalign.instructions import load_templates
+from instructalign.mixture.build import Data
+from instructalign.training.batch import Encoder
+from instructalign.training.encode import Codec
+from instructalign.training.model import LoadedModel
+
+CHECKED_EXAMPLES = 256  # examples looked at before training starts
+
+
+def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: Encoder) -> None:
+    """All checks that need the data or the model.
+
+    Raises:
+        TrainingError, ModelError: as the checks below say.
+    """
+    refuse_unknown_tokens(loaded)
+    refuse_unreadable_length(config, loaded)
+    refuse_short_length(config, loaded.codec)
+    check_answers(data, encoder)
+
+
+def check_answers(data: Data, encoder: Encoder) -> None:
+    """Looks at the first examples as the model would see them.
+
+    Raises:
+        TrainingError: not one of them has an answer that a loss could be computed on.
+    """
+    lengths = [len(encoder(data.mixture[i])[0].answer) for i in range(CHECKED_EXAMPLES)]
+    shortest_use = 2 if encoder.codec.tokenizer.eos_token_id is not None else 1
+    if max(lengths) < shortest_use:
+        raise TrainingError(
+            f"none of the first {CHECKED_EXAMPLES} examples has an answer of at least one token, so every label "
+            "would be masked. Look at them with `instructalign preview`."
+        )
+
+
+def refuse_half_precision(config: Config) -> None:
+    """Refuses a precision that this machine cannot do.
+
+    Raises:
+        TrainingError: training.precision is float16, and there is no GPU.
+    """
+    if config.training.precision == "float16" and not torch.cuda.is_available():
+        raise TrainingError(
+            "training.precision is float16, which needs a GPU, and none is here. "
+            "Use bfloat16 or float32: --set training.precision=float32"
+        )
+
+
+def refuse_unreadable_length(config: Config, loaded: LoadedModel) -> None:
+    """Refuses examples longer than the model's positions.
+
+    Raises:
+        TrainingError: training.max_length is above what the model can read.
+    """
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    if positions and not loaded.encoder_decoder and config.training.max_length > positions:
+        raise TrainingError(
+            f"training.max_length is {config.training.max_length}, but {loaded.name} reads at most "
+            f"{positions} tokens."
+        )
+
+
+def refuse_short_length(config: Config, codec: Codec) -> None:
+    """Refuses a length that a template fills before any text is put into it: every example of it would be cut.
+
+    Raises:
+        TrainingError: training.max_length is below the longest template of the chosen sets.
+    """
+    # One token of an answer and the end; an encoder-decoder model has its answers elsewhere.
+    rest = 0 if codec.encoder_decoder else 2
+    empty: defaultdict[str, str] = defaultdict(str)
+    chosen = load_templates(config.instructions.templates, config.instructions.objectives)
+    longest, name = max(
+        (len(codec.pair(template.prompt.format_map(empty), "x")[0]) + rest, template.id)
+        for templates in chosen.values()
+        for template in templates
+    )
+    if longest > config.training.max_length:
+        raise TrainingError(
+            f"training.max_length is {config.training.max_length}, but the template {name} alone takes {longest} "
+            "tokens before any text is put into it, so every example made of it would be cut. Raise "
+            "training.max_length (`instructalign doctor` shows the lengths), or name others under "
+            "instructions.templates."
+        )
+
+
+def refuse_unknown_tokens(loaded: LoadedModel) -> None:
+    """Refuses a tokenizer that is not the model's.
+
+    Special tokens that no text contains may lie outside the embeddings, as those for images do in the text-only
+    models of a family; one that pads, begins or ends a text may not.
+
+    Raises:
+        ModelError: the tokenizer can give a token that the model has no embedding for.
+    """
+    tokenizer = loaded.tokenizer
+    model: Any = loaded.model
+    rows = model.get_input_embeddings().weight.shape[0]
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    used = {tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id}
+    numbers = ((number, token) for token, number in tokenizer.get_vocab().items())
+    number, token = max(pair for pair in numbers if pair[0] not in special or pair[0] in used)
+    if number >= rows:
+        raise ModelError(
+            f"the tokenizer of {loaded.name} has the token {token!r} as number {number}, but the model has "
+            f"{rows} embeddings, numbered from 0: they do not belong together. Put the model's own tokenizer into "
+            "its folder, or, if tokens were added, save the model after resize_token_embeddings."
+        )

@@ -1,0 +1,76 @@
+"""What a checkpoint was made from: a run goes on from its own checkpoints alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from instructalign.config import Config
+from instructalign.errors import RunFolderError
+from instructalign.files import text_hash
+from instructalign.mixture.build import Data
+from instructalign.runfolder import FREE
+from instructalign.training.checks import CHECKED_EXAMPLES
+from instructalign.training.model import model_hash
+
+ORIGIN = "origin.json"
+STATE = "trainer_state.json"  # the Trainer's own, written last
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Hashes of everything that the weights of a checkpoint depend on, whatever the files are called.
+
+    Attributes:
+        model: the base's weights, configuration and tokenizer.
+        data: the first examples of the stream, which change with every row that is added, taken out or moved.
+        settings: what the configuration says of model and training, without paths.
+    """
+
+    model: str
+    data: str
+    settings: str
+
+
+_SAYS = {
+    "model": "the base model is another one, or its files have changed since",
+    "data": "the corpora or the past data have changed since, so the same step would see other examples",
+    "settings": "the configuration of model or training is another one",
+}
+
+
+def origin_of(config: Config, data: Data) -> Origin:
+    """What the checkpoints of a run are made from."""
+    plain = yaml.safe_load(config.to_yaml())
+    training = {key: value for key, value in plain["training"].items() if key not in FREE["training"]}
+    model = {key: value for key, value in plain["model"].items() if key != "base"}
+    examples = (data.mixture[i] for i in range(CHECKED_EXAMPLES))
+    return Origin(
+        model_hash(config.model.base, config.model.revision),
+        text_hash([(example.prompt, example.answer) for example in examples])[:12],
+        text_hash([training, model, config.seed])[:12],
+    )
+
+
+def check_origin(checkpoint: Path, origin: Origin) -> None:
+    """Sees to it that a checkpoint is whole and this run's own.
+
+    Raises:
+        RunFolderError: it is not; the message says what differs.
+    """
+    missing = [name for name in (ORIGIN, STATE) if not (checkpoint / name).is_file()]
+    if missing:
+        raise RunFolderError(
+            f"{checkpoint} is no checkpoint of a run: it has no {' and no '.join(missing)}. Remove it; training "
+            "then goes on from the one before, or from the start."
+        )
+    saved = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8"))
+    reasons = [_SAYS[name] for name, value in asdict(origin).items() if saved.get(name) != value]
+    if reasons:
+        raise RunFolderError(
+            f"{checkpoint} cannot be gone on from: {'; '.join(reasons)}. Put back what it was made from, or start "
+            "anew in another folder with --out."
+        )

@@ -1,0 +1,116 @@
+"""What would make a run fail later, or worthless, is refused before the first step, with its reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from test_train import configure, settings
+from transformers import AutoTokenizer
+
+from instructalign.configfile import build_config
+from instructalign.errors import ModelError, RunFolderError, TrainingError
+from instructalign.training.train import train
+from tiny import save_tiny
+
+
+def unfinished(folder: Path) -> Path:
+    """A run that was stopped after its first checkpoint."""
+    train(configure(folder, steps=4, keep_checkpoints=2), folder / "run")
+    shutil.rmtree(folder / "run" / "model")
+    shutil.rmtree(folder / "run" / "checkpoints" / "checkpoint-4")
+    return folder / "run"
+
+
+@pytest.mark.parametrize(("length", "template"), [(60, r"eng/tlm-\d+ alone takes 84"), (83, "takes 84 tokens")])
+def test_length_below_the_longest_template(length: int, template: str, tmp_path: Path) -> None:
+    # The longest, eng/tlm-8, has 82 of the tiny tokenizer's tokens; an answer and its end need one each.
+    with pytest.raises(TrainingError, match=rf"max_length is {length}, but the template .*{template}"):
+        train(configure(tmp_path, max_length=length), tmp_path / "run")
+
+
+def test_length_of_the_longest_template_is_enough(tmp_path: Path) -> None:
+    assert train(configure(tmp_path, max_length=84, steps=1), tmp_path / "run").finished
+
+
+def test_only_templates_of_chosen_objectives_count(tmp_path: Path) -> None:
+    data = settings(tmp_path, max_length=60, steps=1)
+    data["instructions"]["objectives"] = {"mt": 1}
+    assert train(build_config(data, folder=tmp_path), tmp_path / "run").finished
+
+
+def test_tokenizer_of_another_model(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    tokenizer.add_tokens(["zxq"])
+    tokenizer.save_pretrained(tmp_path / "base")
+    with pytest.raises(ModelError, match=r"the token 'zxq' as number \d+, but the model has \d+ embeddings"):
+        train(config, tmp_path / "run")
+
+
+def test_padding_token_without_an_embedding(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    tokenizer.add_special_tokens({"pad_token": "<padding>"})
+    tokenizer.save_pretrained(tmp_path / "base")
+    with pytest.raises(ModelError, match="the token '<padding>' as number"):
+        train(config, tmp_path / "run")
+
+
+def test_special_token_that_no_text_has_may_lie_outside(tmp_path: Path) -> None:
+    config = configure(tmp_path, steps=1)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(tmp_path / "base")
+    assert train(config, tmp_path / "run").finished
+
+
+def test_base_that_changed_since(tmp_path: Path) -> None:
+    run = unfinished(tmp_path)
+    save_tiny(tmp_path / "base", seed=1)
+    with pytest.raises(RunFolderError, match=r"checkpoint-2 cannot be gone on from: the base model is another"):
+        train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
+
+
+def test_corpus_that_changed_since(tmp_path: Path) -> None:
+    run = unfinished(tmp_path)
+    config = configure(tmp_path, steps=4, keep_checkpoints=2)
+    with (tmp_path / "corpus.tsv").open("a", encoding="utf-8") as file:
+        file.write("the food was good\tpanganane wis enak\n")
+    with pytest.raises(RunFolderError, match="the corpora or the past data have changed since"):
+        train(config, run)
+
+
+def test_checkpoint_of_another_run_that_was_copied_in(tmp_path: Path) -> None:
+    run = unfinished(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    save_tiny(other / "base", seed=1)
+    train(configure(other, steps=4, learning_rate=1e-3, keep_checkpoints=2), other / "run")
+    shutil.copytree(other / "run" / "checkpoints" / "checkpoint-4", run / "checkpoints" / "checkpoint-3")
+    with pytest.raises(RunFolderError, match=r"checkpoint-3 .*the base model is another.*; the configuration of"):
+        train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
+
+
+def test_half_a_checkpoint_is_named(tmp_path: Path) -> None:
+    run = unfinished(tmp_path)
+    (run / "checkpoints" / "checkpoint-2" / "trainer_state.json").unlink()
+    with pytest.raises(
+        RunFolderError, match=r"checkpoint-2 is no checkpoint .* no trainer_state\.json\. Remove it"
+    ):
+        train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
+
+
+def test_base_may_move(tmp_path: Path) -> None:
+    run = unfinished(tmp_path)
+    here = json.loads((run / "checkpoints" / "checkpoint-2" / "origin.json").read_text(encoding="utf-8"))
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    shutil.copytree(tmp_path / "base", moved / "base")
+    train(configure(moved, steps=4, keep_checkpoints=2), moved / "run")
+    there = json.loads(
+        (moved / "run" / "checkpoints" / "checkpoint-2" / "origin.json").read_text(encoding="utf-8")
+    )
+    assert here == there
