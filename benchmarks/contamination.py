@@ -19,7 +19,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from instructalign.corpora import ItemIndex, ItemText, check_texts
-from instructalign.evaluation.tasks import Task, file_of, load_task, read_items, task_names
+from instructalign.evaluation.items import file_of, read_items
+from instructalign.evaluation.task_files import load_task, task_names
+from instructalign.evaluation.tasks import Task
 from instructalign.files import read_jsonl, read_lines
 from instructalign.records import Counts
 from instructalign.registry import FORMATS

@@ -14,7 +14,7 @@ from instructalign.evaluation.predictions import Journal, read_manifest, read_pr
 from instructalign.evaluation.prompting import make_queries
 from instructalign.evaluation.results import decide
 from instructalign.evaluation.score import score_batch
-from instructalign.evaluation.tasks import build_task, load_task
+from instructalign.evaluation.task_files import build_task, load_task
 from instructalign.records import Item
 from tiny import tiny_tokenizer
 

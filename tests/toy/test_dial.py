@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from instructalign.errors import DataError
-from instructalign.evaluation.tasks import load_task
+from instructalign.evaluation.task_files import load_task
 from instructalign.toy.dial import write_dial_tasks
 from instructalign.toy.family import RELATED
 from instructalign.toy.sources import read_task

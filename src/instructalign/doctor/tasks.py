@@ -10,7 +10,8 @@ from instructalign.config import Config
 from instructalign.corpora import ItemText
 from instructalign.doctor.findings import Findings, listed
 from instructalign.evaluation.plan import Plan, plan_tasks
-from instructalign.evaluation.tasks import Task, Translation, load_task
+from instructalign.evaluation.task_files import load_task
+from instructalign.evaluation.tasks import Task, Translation
 from instructalign.evaluation.translate import Direction, plan_directions
 from instructalign.instructions import load_templates
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from instructalign.evaluation.tasks import Task, Translation, load_task, task_names
+from instructalign.evaluation.task_files import load_task, task_names
+from instructalign.evaluation.tasks import Task, Translation
 
 if TYPE_CHECKING:
     from instructalign.evaluation.continual import continual_scores

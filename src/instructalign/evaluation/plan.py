@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from instructalign.config import Config
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.items import absent, read_items
-from instructalign.evaluation.tasks import Task, Translation, load_task
+from instructalign.evaluation.task_files import load_task
+from instructalign.evaluation.tasks import Task, Translation
 from instructalign.files import text_hash
 from instructalign.records import Item
 

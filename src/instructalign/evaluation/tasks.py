@@ -1,4 +1,4 @@
-"""Tasks as data: one YAML file each, shipped in `tasks/` or written by the user."""
+"""What a task file says: the keys of a classification task and of a translation task, and their checks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import string
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from instructalign.config import Entry, Strict
-from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
+from instructalign.errors import DataError, UnknownNameError, suggest
 from instructalign.files import text_hash
 from instructalign.languages import canonical
-from instructalign.registry import TASK_SOURCES
-from instructalign.strict import UniqueKeys, explain
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 HERE = files("instructalign.evaluation")
-SHIPPED = HERE / "tasks"
 
 
 class Prompt(Strict):
@@ -220,86 +216,6 @@ class Translation(Strict):
     def digest(self) -> str:
         """A hash of everything that decides what the model is asked."""
         return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "path"}))
-
-
-AnyTask = TypeVar("AnyTask", bound=Strict)
-
-
-def task_names() -> list[str]:
-    """The names of the shipped tasks."""
-    return sorted(entry.name[: -len(".yaml")] for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
-
-
-def load_task(name_or_path: str) -> Task | Translation:
-    """Reads a task: a shipped one by its name, or a user's from a YAML file.
-
-    Raises:
-        UnknownNameError: no shipped task has that name.
-        ConfigError: the file is missing or wrong; all problems are listed.
-    """
-    is_file = name_or_path.endswith((".yaml", ".yml"))
-    if not is_file and name_or_path not in task_names():
-        raise UnknownNameError("task", name_or_path, task_names())
-    where = name_or_path if is_file else f"{name_or_path}.yaml"
-    file = Path(name_or_path) if is_file else SHIPPED / where
-    try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
-    except FileNotFoundError:
-        raise ConfigError(["the file does not exist; give a shipped task or a YAML file"], where) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"the file cannot be read: {error}"], where) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], where) from None
-    if isinstance(data, dict) and data.get("kind") == "translation":
-        return _checked(Translation, data, where, [])
-    return build_task(data, where)
-
-
-def build_task(data: Any, where: str) -> Task:
-    """Checks a task given as nested dictionaries.
-
-    Args:
-        data: the keys of a task file.
-        where: what error messages call it.
-
-    Raises:
-        ConfigError: anything is wrong with it; all problems are listed.
-    """
-    if not isinstance(data, dict):
-        raise ConfigError([f"expected keys such as name: and prompts:, found {type(data).__name__}"], where)
-    problems: list[str] = []
-    data = dict(data)
-    for key in ("data", "hub"):
-        if data.get(key) is not None:
-            data[key] = _source(data[key], key, problems)
-    return _checked(Task, data, where, problems)
-
-
-def _checked(model: type[AnyTask], data: dict[str, Any], where: str, problems: list[str]) -> AnyTask:
-    """A task of a kind, or all that is wrong with it."""
-    try:
-        task = model.model_validate(data)
-    except ValidationError as error:
-        problems = [*problems, *(explain(details, model=model) for details in error.errors())]
-    if problems:
-        raise ConfigError(problems, where)
-    return task
-
-
-def _source(value: Any, key: str, problems: list[str]) -> Entry:
-    """The reader named in a task file, with its options checked."""
-    options = dict(value) if isinstance(value, Mapping) else {}
-    name = str(options.pop("format", "hub" if key == "hub" else ""))
-    try:
-        model = TASK_SOURCES.options(name)
-        checked = model.model_validate(options)
-    except UnknownNameError as error:
-        problems.append(f"{key}.format: {error}" if name else f"{key}: needs a format. {error}")
-    except ValidationError as error:
-        problems.extend(explain(details, key, model) for details in error.errors())
-    else:
-        options = {name: getattr(checked, name) for name in type(checked).model_fields}
-    return Entry.model_construct(name=name, options=options)
 
 
 def _chosen(task: str, prompts: Mapping[str, Prompt], names: list[str] | None) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from instructalign.errors import InstructAlignError
 from instructalign.evaluation.items import read_items, source_of
-from instructalign.evaluation.tasks import Task, load_task
+from instructalign.evaluation.task_files import load_task
+from instructalign.evaluation.tasks import Task
 from instructalign.languages import english_name
 from instructalign.records import Score
 from instructalign.report import making, outcome

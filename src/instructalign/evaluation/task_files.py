@@ -1,0 +1,97 @@
+"""Task files: the shipped ones by name, and a user's by path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from instructalign.config import Entry, Strict
+from instructalign.errors import ConfigError, UnknownNameError
+from instructalign.evaluation.tasks import HERE, Task, Translation
+from instructalign.registry import TASK_SOURCES
+from instructalign.strict import UniqueKeys, explain
+
+SHIPPED = HERE / "tasks"
+
+AnyTask = TypeVar("AnyTask", bound=Strict)
+
+
+def task_names() -> list[str]:
+    """The names of the shipped tasks."""
+    return sorted(entry.name[: -len(".yaml")] for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_task(name_or_path: str) -> Task | Translation:
+    """Reads a task: a shipped one by its name, or a user's from a YAML file.
+
+    Raises:
+        UnknownNameError: no shipped task has that name.
+        ConfigError: the file is missing or wrong; all problems are listed.
+    """
+    is_file = name_or_path.endswith((".yaml", ".yml"))
+    if not is_file and name_or_path not in task_names():
+        raise UnknownNameError("task", name_or_path, task_names())
+    where = name_or_path if is_file else f"{name_or_path}.yaml"
+    file = Path(name_or_path) if is_file else SHIPPED / where
+    try:
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
+    except FileNotFoundError:
+        raise ConfigError(["the file does not exist; give a shipped task or a YAML file"], where) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"the file cannot be read: {error}"], where) from None
+    except yaml.YAMLError as error:
+        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], where) from None
+    if isinstance(data, dict) and data.get("kind") == "translation":
+        return _checked(Translation, data, where, [])
+    return build_task(data, where)
+
+
+def build_task(data: Any, where: str) -> Task:
+    """Checks a task given as nested dictionaries.
+
+    Args:
+        data: the keys of a task file.
+        where: what error messages call it.
+
+    Raises:
+        ConfigError: anything is wrong with it; all problems are listed.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError([f"expected keys such as name: and prompts:, found {type(data).__name__}"], where)
+    problems: list[str] = []
+    data = dict(data)
+    for key in ("data", "hub"):
+        if data.get(key) is not None:
+            data[key] = _source(data[key], key, problems)
+    return _checked(Task, data, where, problems)
+
+
+def _checked(model: type[AnyTask], data: dict[str, Any], where: str, problems: list[str]) -> AnyTask:
+    """A task of a kind, or all that is wrong with it."""
+    try:
+        task = model.model_validate(data)
+    except ValidationError as error:
+        problems = [*problems, *(explain(details, model=model) for details in error.errors())]
+    if problems:
+        raise ConfigError(problems, where)
+    return task
+
+
+def _source(value: Any, key: str, problems: list[str]) -> Entry:
+    """The reader named in a task file, with its options checked."""
+    options = dict(value) if isinstance(value, Mapping) else {}
+    name = str(options.pop("format", "hub" if key == "hub" else ""))
+    try:
+        model = TASK_SOURCES.options(name)
+        checked = model.model_validate(options)
+    except UnknownNameError as error:
+        problems.append(f"{key}.format: {error}" if name else f"{key}: needs a format. {error}")
+    except ValidationError as error:
+        problems.extend(explain(details, key, model) for details in error.errors())
+    else:
+        options = {name: getattr(checked, name) for name in type(checked).model_fields}
+    return Entry.model_construct(name=name, options=options)
