@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ def build_config(
         config = Config.model_validate(data)
     except ValidationError as error:
         problems.extend(explain(details, model=Config) for details in error.errors())
+    if not problems:
+        problems.extend(_strategy_problems(config))
     if problems:
         raise ConfigError(problems, where)
     return _anchor(config, folder.resolve())
@@ -76,7 +78,8 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
 
     def entry(registry: Registry, name: Any, options: Any, path: str) -> Entry:
         options = dict(options or {}) if isinstance(options, Mapping) or options is None else {"weight": options}
-        weight = options.pop("weight", 1.0)
+        # What a strategy weighs is its own option; objectives and sources are weighed here.
+        weight = 1.0 if registry is STRATEGIES else options.pop("weight", 1.0)
         if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight < float("inf"):
             problems.append(f"{path}.weight: must be a number from 0 up, found {weight!r}")
             weight = 1.0
@@ -135,6 +138,28 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
         inner = data.get(block)
         if isinstance(inner, dict) and key in inner:
             inner[key] = reader(registry, inner[key], f"{block}.{key}")
+
+
+def _strategy_problems(config: Config) -> Iterator[str]:
+    """What in a configuration does not go with its strategies, or what its strategies lack in it."""
+    chosen = {name: STRATEGIES.get(name)(**entry.options) for name, entry in config.training.strategy.items()}
+    size = config.replay.size if config.replay else 0
+    wants = {name: strategy.past_data for name, strategy in chosen.items()}
+    for name, strategy in chosen.items():
+        if name == "none" and len(chosen) > 1:
+            others = ", ".join(other for other in chosen if other != "none")
+            yield f"training.strategy: none does not go with {others}; leave none out"
+        if wants[name] == "needed" and not size:
+            yield (
+                f"training.strategy.{name} needs past data, and the configuration has none: add a replay block "
+                "with a source and a size above 0"
+            )
+        yield from (f"training.strategy.{name}: {problem}" for problem in strategy.problems(config))
+    if size and set(wants.values()) == {"unused"}:
+        yield (
+            f"training.strategy is {', '.join(chosen)} but replay.size is {size}, and nothing would use the past "
+            "data: set replay.size to 0, or add replay to training.strategy"
+        )
 
 
 def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:

@@ -8,7 +8,7 @@ A package of others adds entries through the entry-point group named with each l
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -42,6 +42,11 @@ class Registry:
     def names(self) -> list[str]:
         """Every name, sorted."""
         return sorted(self._places)
+
+    def in_order(self, chosen: Iterable[str]) -> list[str]:
+        """Some of the names in the order in which they stand in the list; those of other packages come last."""
+        order = {name: place for place, name in enumerate(self._builtin)}
+        return sorted(chosen, key=lambda name: order.get(name, len(order)))
 
     def __contains__(self, name: object) -> bool:
         return name in self._places

@@ -72,11 +72,6 @@ class Config(Strict):
                 f"instructions.pivots: {', '.join(outside)} is not among languages.known "
                 f"({', '.join(self.languages.known)})"
             )
-        if "none" in self.training.strategy and self.replay and self.replay.size:
-            raise ValueError(
-                f"training.strategy is none but replay.size is {self.replay.size}: "
-                "set replay.size to 0, or training.strategy to replay"
-            )
         return self
 
     @property
@@ -92,6 +87,11 @@ class Config(Strict):
         """
         return self.instructions.targets or self.languages.new
 
+    @property
+    def replay_share(self) -> float:
+        """The part of all training examples that is replayed; none without that strategy."""
+        return self.replay.share if self.replay and "replay" in self.training.strategy else 0.0
+
     def to_yaml(self) -> str:
         """The configuration as YAML that reads back as the same configuration."""
         return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
@@ -101,7 +101,9 @@ def _plain(value: Any, key: str = "") -> Any:
     """A configuration as the dictionaries that a YAML file of it would hold."""
     if isinstance(value, Entry):
         options = {name: _plain(option) for name, option in value.options.items() if option is not None}
-        if key in ("objectives", "strategy"):
+        if key == "strategy":
+            return options
+        if key == "objectives":
             return {"weight": value.weight, **options}
         label = {} if value.label is None else {"label": value.label}
         return {"format": value.name, **label, **options}

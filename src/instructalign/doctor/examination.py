@@ -116,7 +116,7 @@ def _lay(
     )
     if stream is None or replay is None:
         return stream, None
-    return stream, Mixture(stream, replay, config.replay.share if config.replay else 0.0, config.seed)
+    return stream, Mixture(stream, replay, config.replay_share, config.seed)
 
 
 def _take(

@@ -105,8 +105,11 @@ def _shares(taken: Sequence[Sampled], on_prompt: bool, encoder_decoder: bool) ->
 
 def _judge(config: Config, part: MixturePart, rows: int, findings: Findings) -> None:
     wanted = config.replay.size if config.replay else 0
-    if not wanted and "none" in config.training.strategy:
+    others = [name for name in config.training.strategy if name not in ("none", "replay")]
+    if "none" in config.training.strategy:
         findings.ok("No past data is replayed, as training.strategy says: expect forgetting.")
+    elif others and not config.replay_share:
+        findings.ok(f"No past data is replayed; against forgetting stands {', '.join(others)}.")
     elif not wanted:
         findings.warn(
             "No past data is replayed: the model will forget what it knew.",

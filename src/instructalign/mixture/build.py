@@ -42,8 +42,8 @@ def build_data(config: Config) -> Data:
     corpus, heldout = read_rows(config)
     instructions = build_instructions(config, corpus)
     replay = load_replay(config.replay, config.seed)
-    share = config.replay.share if config.replay else 0.0
-    return Data(corpus, heldout, instructions, replay, Mixture(instructions, replay, share, config.seed))
+    mixture = Mixture(instructions, replay, config.replay_share, config.seed)
+    return Data(corpus, heldout, instructions, replay, mixture)
 
 
 def read_rows(config: Config) -> tuple[Corpus, Corpus]:

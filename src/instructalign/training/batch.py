@@ -57,6 +57,8 @@ class Encoder:
 class MicroBatches(Dataset[dict[str, Any]]):
     """The micro-batches of a run; item m is computed from the stream alone.
 
+    An item is what `collate` makes, with the positions of its examples in the stream under `numbers`.
+
     Optimizer step s takes the examples s*B … (s+1)*B - 1 of the stream. They are sorted by length and cut into
     equal micro-batches, so that little is padding and every step still sees exactly its own examples.
 
@@ -89,7 +91,8 @@ class MicroBatches(Dataset[dict[str, Any]]):
         step, part = divmod(index, self.per_step)
         examples = self._step(step)
         chosen = examples[part * self.micro_batch_size : (part + 1) * self.micro_batch_size]
-        return collate(chosen, self.encoder.codec, self.weights)
+        batch = collate([pair for _, pair in chosen], self.encoder.codec, self.weights)
+        return {**batch, "numbers": [number for number, _ in chosen]}
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_step"}
@@ -98,10 +101,10 @@ class MicroBatches(Dataset[dict[str, Any]]):
         self.__dict__.update(state)
         self._step = lru_cache(maxsize=2)(self._encode_step)
 
-    def _encode_step(self, step: int) -> list[tuple[Encoded, list[str]]]:
+    def _encode_step(self, step: int) -> list[tuple[int, tuple[Encoded, list[str]]]]:
         first = step * self.batch_size
-        encoded = [self.encoder(self.stream[i]) for i in range(first, first + self.batch_size)]
-        return sorted(encoded, key=lambda example: len(example[0]))
+        encoded = [(i, self.encoder(self.stream[i])) for i in range(first, first + self.batch_size)]
+        return sorted(encoded, key=lambda numbered: len(numbered[1][0]))
 
 
 class ProcessShare(Sampler[int]):
@@ -152,6 +155,21 @@ def collate(examples: Sequence[tuple[Encoded, list[str]]], codec: Codec, weights
         "kinds": [example.kind for example in encoded],
         "cuts": [cut for _, cuts in examples for cut in cuts],
     }
+
+
+def example_of(batch: dict[str, Any]) -> torch.Tensor:
+    """By counted position, the place in `kinds` and `numbers` of the example it belongs to, [counted]."""
+    counted: torch.Tensor = (batch["weights"] > 0).nonzero()
+    return counted[:, 0]
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """A batch, or a part of it, with its tensors on a device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: to_device(inner, device) for key, inner in value.items()}
+    return value
 
 
 def _decoder_only(

@@ -9,7 +9,7 @@ import torch
 
 from instructalign.config import Config
 from instructalign.mixture.build import Data, build_instructions
-from instructalign.training.batch import Encoder, LossWeights, collate
+from instructalign.training.batch import Encoder, LossWeights, collate, to_device
 from instructalign.training.model import LoadedModel
 from instructalign.training.trainer import weighted_loss
 
@@ -39,19 +39,10 @@ def heldout_loss(
         total, count = 0.0, 0
         device = next(model.parameters()).device
         for batch in batches:
-            moved = {key: _to(value, device) for key, value in batch.items()}
-            losses = weighted_loss(model, moved, loaded.encoder_decoder)
+            losses = weighted_loss(model, to_device(batch, device), loaded.encoder_decoder)
             total += float(losses.sum())
             count += losses.numel()
         model.train(was_training)
         return total / max(count, 1)
 
     return measure
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _to(inner, device) for key, inner in value.items()}
-    return value

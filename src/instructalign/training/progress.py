@@ -83,6 +83,7 @@ class TrainingLog(TrainerCallback):
             "grad_norm": round(float(logs.get("grad_norm", 0.0)), 6),
             "tokens_per_second": round((tokens - self._tokens) / max(now - self._clock, 1e-9), 1),
             **{name: round(value, 6) for name, value in self._tally.drain().items()},
+            **{name: round(value, 6) for name, value in logs.items() if name.startswith("strategy/")},
             **self._extra,
         }
         logs.update({name: value for name, value in record.items() if name not in logs and name != "step"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ def command() -> str | None:
     return shlex.join(["instructalign", *sys.argv[1:]])
 
 
-def at_end(config: Config, data: Data, counts: dict[str, Any], seconds: float) -> dict[str, Any]:
+def at_end(
+    config: Config, data: Data, counts: dict[str, Any], seconds: float, strategies: Mapping[str, Any]
+) -> dict[str, Any]:
     """What is known after the last step: what the model was really trained on, and how long it took."""
     cuts = counts.pop("cuts")
     total = {unit: sum(by_kind.values()) for unit, by_kind in counts.items()}
@@ -64,4 +67,5 @@ def at_end(config: Config, data: Data, counts: dict[str, Any], seconds: float) -
         },
         "encoding": {"examples": total.get("rows", 0), **cuts},
         "timings": {"training_seconds": round(seconds, 3)},
+        "strategies": dict(strategies),
     }

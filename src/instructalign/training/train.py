@@ -17,7 +17,6 @@ from instructalign.config import Config, TrainingConfig
 from instructalign.errors import TrainingError
 from instructalign.mixture.build import Data, build_data
 from instructalign.progress import Progress, silent
-from instructalign.registry import STRATEGIES
 from instructalign.runfolder import open_folder, read_record, training_hash, update_record
 from instructalign.training import checkpoint
 from instructalign.training.adapter import add_adapter, save_model
@@ -28,6 +27,7 @@ from instructalign.training.model import LoadedModel, checkpoint_activations, lo
 from instructalign.training.origin import ORIGIN, Origin, check_origin, origin_of
 from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
+from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import TALLY, AlignTrainer
 
@@ -89,6 +89,7 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
     trainer.accelerator.wait_for_everyone()
     if last is not None:
         trainer.tally.restore(json.loads((last / TALLY).read_text(encoding="utf-8")))
+        trainer.strategies.restore(last)
     with stop.listening(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -97,11 +98,10 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
     if step < config.training.steps:
         return TrainResult(out, model_folder, step, finished=False)
     trained: Any = trainer.model
-    for strategy in trainer.strategies:
-        strategy.finish(trained)
+    trainer.strategies.finish(trained)
     if trainer.args.should_save:
         save_model(trained, loaded, config.model.adapter, model_folder)
-        update_record(out, **at_end(config, data, counts, time.monotonic() - began))
+        update_record(out, **at_end(config, data, counts, time.monotonic() - began, trainer.strategies.costs()))
     trainer.accelerator.wait_for_everyone()
     return TrainResult(out, model_folder, step, finished=True)
 
@@ -117,9 +117,6 @@ def _make_trainer(
 ) -> tuple[AlignTrainer, GracefulStop]:
     set_seed(config.seed)
     weights = loss_weights(config.training)
-    strategies = [STRATEGIES.get(name)(**entry.options) for name, entry in config.training.strategy.items()]
-    for strategy in strategies:
-        strategy.prepare(loaded, data.replay)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)
     model = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
@@ -146,7 +143,7 @@ def _make_trainer(
             weights=weights,
         ),
         encoder_decoder=loaded.encoder_decoder,
-        strategies=strategies,
+        strategies=StrategyGroup(make_strategies(config)),
         checkpoints=out / "checkpoints",
         keep=config.training.keep_checkpoints,
         tally=tally,
@@ -154,6 +151,19 @@ def _make_trainer(
         callbacks=[log, stop, *_tensorboard(config, out)],
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.strategies.prepare(
+        Setting(
+            config,
+            loaded,
+            trainer.model,
+            data,
+            trainer.batches,
+            folder=out,
+            process=arguments.process_index,
+            processes=processes,
+            report=report,
+        )
+    )
     return trainer, stop
 
 

@@ -18,19 +18,17 @@ from instructalign.files import write_json
 from instructalign.training import checkpoint
 from instructalign.training.batch import MicroBatches, ProcessShare
 from instructalign.training.model import logits_at, quiet_loading
-from instructalign.training.strategies import Strategy
+from instructalign.training.strategies.group import StrategyGroup
 from instructalign.training.tally import Tally
 
 TALLY = "tally.json"
 
 
-def weighted_loss(model: torch.nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> torch.Tensor:
-    """Cross-entropy at every position that counts, in nats, without reduction.
-
-    The output layer runs at those positions alone.
+def counted_logits(model: torch.nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> torch.Tensor:
+    """The model's logits at every position that counts; its output layer runs at those alone.
 
     Returns:
-        Losses in the order of `(batch["weights"] > 0).nonzero()`, shape [positions that count].
+        [positions that count, vocabulary], in the order of `(batch["weights"] > 0).nonzero()`.
     """
     counted = batch["weights"] > 0
     inputs = batch["inputs"]
@@ -41,8 +39,22 @@ def weighted_loss(model: torch.nn.Module, batch: dict[str, Any], encoder_decoder
         decoder = inner.prepare_decoder_input_ids_from_labels(labels=batch["targets"])
         inputs = {**inputs, "decoder_input_ids": decoder}
     with logits_at(model, counted):
-        logits = model(**inputs, use_cache=False).logits
-    return F.cross_entropy(logits.float(), batch["targets"][counted], reduction="none")
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
+    return logits
+
+
+def cross_entropy(logits: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+    """Cross-entropy at every position that counts, in nats, [positions that count]."""
+    return F.cross_entropy(logits.float(), batch["targets"][batch["weights"] > 0], reduction="none")
+
+
+def weighted_loss(model: torch.nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> torch.Tensor:
+    """Cross-entropy at every position that counts, in nats, without reduction.
+
+    Returns:
+        Losses in the order of `(batch["weights"] > 0).nonzero()`, shape [positions that count].
+    """
+    return cross_entropy(counted_logits(model, batch, encoder_decoder), batch)
 
 
 class AlignTrainer(Trainer):
@@ -75,15 +87,14 @@ class AlignTrainer(Trainer):
         *,
         batches: MicroBatches,
         encoder_decoder: bool,
-        strategies: Sequence[Strategy],
+        strategies: StrategyGroup,
         checkpoints: Path,
         keep: int,
         tally: Tally,
         beside: Mapping[str, Callable[[], Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        hooks = StrategyHooks(strategies)
-        super().__init__(model, args, train_dataset=batches, callbacks=[hooks, *callbacks])
+        super().__init__(model, args, train_dataset=batches, callbacks=[strategies, *callbacks])
         self.model_accepts_loss_kwargs = True
         self.batches = batches
         self.encoder_decoder = encoder_decoder
@@ -130,16 +141,21 @@ class AlignTrainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The micro-batch's part of the step's weighted mean loss, with the strategies' penalties."""
-        losses = weighted_loss(model, inputs, self.encoder_decoder)
+        logits = counted_logits(model, inputs, self.encoder_decoder)
+        losses = cross_entropy(logits, inputs)
         weights = inputs["weights"][inputs["weights"] > 0]
         total = num_items_in_batch if num_items_in_batch is not None else weights.sum()
         self.tally.add(inputs, losses.detach())
         # Gradients are averaged over processes afterwards, so each process scales its part up by their number.
-        loss = (losses * weights).sum() / total * self.args.world_size
-        for strategy in self.strategies:
-            penalty = strategy.penalty(model)
+        shares = weights / total * self.args.world_size
+        loss = (losses * shares).sum()
+        added = self.strategies.token_loss(model, inputs, logits, shares)
+        if added is not None:
+            loss = loss + added
+        if self.accelerator.sync_gradients:  # the step's last micro-batch: once a step, in every process
+            penalty = self.strategies.penalty(model)
             if penalty is not None:
-                loss = loss + penalty / self.batches.per_step * self.args.world_size
+                loss = loss + penalty
         return loss
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -162,24 +178,8 @@ class AlignTrainer(Trainer):
             written = checkpoint.partial_folder(self.checkpoints) / f"checkpoint-{self.state.global_step}"
             for name, content in beside.items():
                 write_json(written / name, content)
+            self.strategies.save(written)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoint.publish(self.checkpoints, self.state.global_step, self.keep)
         self.accelerator.wait_for_everyone()
-
-
-class StrategyHooks(TrainerCallback):
-    """Calls the strategies before and after each update."""
-
-    def __init__(self, strategies: Sequence[Strategy]) -> None:
-        self._strategies = strategies
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Gradients are complete."""
-        for strategy in self._strategies:
-            strategy.before_update(kwargs["model"])
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Weights have changed."""
-        for strategy in self._strategies:
-            strategy.after_update(kwargs["model"])

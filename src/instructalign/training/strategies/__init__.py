@@ -1,5 +1,20 @@
 """Ways to keep what the model knew, one file each; see `registry.STRATEGIES`."""
 
-from instructalign.training.strategies.base import Strategy
+from __future__ import annotations
 
-__all__ = ["Strategy"]
+from typing import TYPE_CHECKING
+
+from instructalign.registry import STRATEGIES
+from instructalign.training.strategies.base import Setting, Strategy
+from instructalign.training.strategies.group import StrategyGroup
+
+if TYPE_CHECKING:
+    from instructalign.config import Config
+
+__all__ = ["Setting", "Strategy", "StrategyGroup", "make_strategies"]
+
+
+def make_strategies(config: Config) -> dict[str, Strategy]:
+    """The configured strategies by name, in the order of the registry, which is that of their hooks."""
+    chosen = config.training.strategy
+    return {name: STRATEGIES.get(name)(**chosen[name].options) for name in STRATEGIES.in_order(chosen)}

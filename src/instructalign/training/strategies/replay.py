@@ -7,3 +7,5 @@ from instructalign.training.strategies.base import Strategy
 
 class Replay(Strategy):
     """Past examples stand among the new ones; the mixture has already done all of it (`instructalign.mixture`)."""
+
+    past_data = "used"
