@@ -73,7 +73,7 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 def _better_by_onednn(weight: Tensor) -> bool:
     """Whether to hand a product with these weights to oneDNN."""
-    here = weight.device.type == "cpu" and weight.is_contiguous() and torch.backends.mkldnn.is_available()
+    here = weight.device.type == "cpu" and weight.is_contiguous() and torch._C._has_mkldnn
     if here and weight.dtype == torch.bfloat16:  # PyTorch does so itself, but without the activation
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return here and weight.dtype == torch.float32 and is_amd()
