@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from instructalign.corpora import Corpus, read_corpora
     from instructalign.errors import InstructAlignError
     from instructalign.evaluation import evaluate
-    from instructalign.mixture.build import generate
-    from instructalign.pipeline import run
+    from instructalign.pipeline import generate, preview, run, train
     from instructalign.records import Instruction, ParallelRow, Score
     from instructalign.report import write_report
-    from instructalign.training.preview import preview
-    from instructalign.training.train import train
 
 __version__ = "0.1.0"
 
@@ -41,12 +38,12 @@ _HOMES = {
     "ParallelRow": "records",
     "Score": "records",
     "evaluate": "evaluation",
-    "generate": "mixture.build",
+    "generate": "pipeline",
     "load_config": "configfile",
-    "preview": "training.preview",
+    "preview": "pipeline",
     "read_corpora": "corpora",
     "run": "pipeline",
-    "train": "training.train",
+    "train": "pipeline",
     "write_report": "report",
 }
 

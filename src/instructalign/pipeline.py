@@ -1,16 +1,31 @@
-"""All stages in order: evaluate the base, train, evaluate the adapted model, report."""
+"""All stages in order: evaluate the base, train, evaluate the adapted model, report.
+
+The other functions are those of single stages, given what only later stages know: the test items, so that
+these can be found in the training data.
+"""
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from instructalign.config import Config
+from instructalign.corpora import Guard, ItemIndex
+from instructalign.errors import InstructAlignError
 from instructalign.progress import Progress, silent
-from instructalign.report import Report, write_report
+from instructalign.records import Instruction
 from instructalign.runfolder import open_folder
+
+if TYPE_CHECKING:
+    from instructalign.report import Report
+    from instructalign.training.preview import Previewed
+    from instructalign.training.train import TrainResult
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +63,7 @@ def run(
         InstructAlignError: anything that keeps a stage from being done.
     """
     from instructalign.evaluation import evaluate
-    from instructalign.training.train import train
+    from instructalign.report import write_report
 
     out = Path(out)
     open_folder(out, config)
@@ -68,3 +83,77 @@ def run(
         adapted = out / "evaluation" / "adapted"
         evaluate(str(trained.model), config, adapted, run=out.name, progress=tell("the adapted model"))
     return RunResult(out, True, trained.step, write_report([out]))
+
+
+def train(config: Config, out: str | Path, progress: Progress = silent) -> TrainResult:
+    """Adapts the configured model, and looks for test items in its training data; see `training.train.train`.
+
+    Args:
+        config: the run's configuration.
+        out: the run's folder.
+        progress: told what is under way.
+
+    Raises:
+        InstructAlignError: anything that keeps training from being done.
+    """
+    from instructalign.training.train import is_done
+    from instructalign.training.train import train as fit
+
+    return fit(config, out, progress, None if is_done(config, Path(out)) else guard(config))
+
+
+def preview(config: Config, count: int = 5, step: int = 0) -> list[Previewed]:
+    """The first examples of an optimizer step as the model will see them; see `training.preview.preview`.
+
+    Args:
+        config: the run's configuration.
+        count: how many examples; more than a step has go on into the next.
+        step: which step, counted from 0.
+
+    Raises:
+        InstructAlignError: the data, the tokenizer, or test items to leave out cannot be read.
+    """
+    from instructalign.training.preview import preview as make
+
+    changes_examples = config.contamination in ("drop", "refuse")
+    return make(config, count, step, guard(config) if changes_examples else None)
+
+
+def generate(config: Config, count: int, start: int = 0) -> Iterator[Instruction]:
+    """Alignment instructions of a configuration, without replay: `start` … `start + count - 1` of its stream.
+
+    The same configuration gives the same instructions; fewer of them are the beginning of more.
+
+    Raises:
+        InstructAlignError: a corpus cannot be read, a language has no text, or test items stand in the corpora
+            and must not.
+    """
+    from instructalign.instructions import generate as instructions_of
+    from instructalign.mixture.build import build_instructions, read_guarded
+
+    corpus = read_guarded(config, guard(config))[0]
+    return instructions_of(build_instructions(config, corpus), count, start)
+
+
+def guard(config: Config) -> Guard:
+    """The test items of a configuration, to be looked for in its training data.
+
+    Where they are only to be reported and cannot be read, the log says so, and the guard has the reason.
+
+    Raises:
+        InstructAlignError: test items are to be dropped or refused, and cannot be read.
+    """
+    from instructalign.evaluation.texts import item_texts
+
+    action = config.contamination
+    if action == "ignore":
+        return Guard(action, reason="contamination is set to ignore")
+    if not config.evaluation.tasks:
+        return Guard(action, reason="no evaluation task is configured")
+    try:
+        return Guard(action, ItemIndex(item_texts(config)), "")
+    except InstructAlignError as error:
+        if action != "report":
+            raise
+        logger.warning("the training data is not searched for test items: %s", error)
+        return Guard(action, reason=str(error))

@@ -20,6 +20,8 @@ FREE = {
     "training": ["workers", "report_to", "log_every", "keep_checkpoints", "checkpoint_every"],
     "filter": ["rejects"],
 }
+# Of evaluation, what says which test items are dropped from the training data, where they are.
+ITEMS = ("tasks", "data", "languages", "items")
 PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 
 
@@ -54,7 +56,7 @@ def open_folder(folder: Path, config: Config) -> None:
         return
     before = yaml.safe_load(saved.read_text(encoding="utf-8"))
     after = yaml.safe_load(config.to_yaml())
-    changed = [key for key in differences(before, after) if not _is_free(key)]
+    changed = differences(_learnt(before), _learnt(after))
     if changed and any((folder / name).exists() for name in ("checkpoints", "model")):
         raise RunFolderError(
             f"{folder} holds a run of another configuration; different: {', '.join(changed[:8])}. "
@@ -77,12 +79,21 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 def training_hash(config: Config) -> str:
     """A hash of everything in a configuration that the trained weights depend on."""
-    plain = yaml.safe_load(config.to_yaml())
-    plain.pop("evaluation", None)
+    return text_hash(_learnt(yaml.safe_load(config.to_yaml())))
+
+
+def _learnt(plain: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that the trained weights depend on."""
+    kept = {block: dict(value) if isinstance(value, dict) else value for block, value in plain.items()}
+    evaluation = kept.pop("evaluation", {})
+    if kept.get("contamination") == "drop":
+        kept["evaluation"] = {key: evaluation.get(key) for key in ITEMS}
+    else:
+        kept.pop("contamination", None)
     for block, keys in FREE.items():
         for key in keys:
-            plain[block].pop(key, None)
-    return text_hash(plain)
+            kept.get(block, {}).pop(key, None)
+    return kept
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -116,8 +127,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _is_free(key: str) -> bool:
-    block, _, name = key.partition(".")
-    return block == "evaluation" or name in FREE.get(block, ())

@@ -8,7 +8,8 @@ import pytest
 
 from instructalign.config import Entry
 from instructalign.corpora import Corpus, ItemIndex, ItemText, check_corpus, check_texts, read_corpora
-from instructalign.corpora.contamination import Leak, describe
+from instructalign.corpora.contamination import describe
+from instructalign.corpora.itemindex import Leak
 from instructalign.corpora.normal import fingerprint, shingles
 from instructalign.errors import DataError
 from instructalign.records import Counts, ParallelRow
@@ -115,7 +116,7 @@ def test_dropping_takes_out_every_row_of_the_sentence_and_counts() -> None:
 
 
 def test_refusing_says_what_was_found_and_what_to_do() -> None:
-    with pytest.raises(DataError, match=r"(?s)1 sentences .* nusax \(ind\): 1 items .*Drop these rows"):
+    with pytest.raises(DataError, match=r"(?s)1 sentences .* nusax \(ind\): 1 items .*Set contamination: drop"):
         check_corpus(corpus(), ItemIndex([item(SENTENCE)]), "refuse")
     same, found = check_corpus(corpus(), ItemIndex([item("Tidak ada yang seperti ini.")]), "refuse")
     assert (len(same), found.leaks) == (3, [])

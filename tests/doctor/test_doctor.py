@@ -98,10 +98,11 @@ def test_test_items_in_the_training_data(configure: Configure, tmp_path: Path) -
     diagnosis = look(configure("instructions.heldout=0"))
     level, about, advice = said(diagnosis, "Test items stand in corpora: reviews (jav) 12 %")
     assert (level, about) == ("problem", "contamination")
-    assert "check_corpus" in advice
+    assert "Set contamination to drop" in advice
     assert diagnosis.contamination is not None
     [leaked] = diagnosis.contamination.leaked
-    assert (leaked.size, leaked.items, leaked.exact, leaked.example) == (8, 1, 1, ("corpus/578", "3"))
+    assert (leaked.size, leaked.items, leaked.exact) == (8, 1, 1)
+    assert leaked.examples == ({"row": "corpus/578", "item": "3", "how": "exact", "text": "jav sample 3"},)
 
 
 def test_test_items_in_the_replay(configure: Configure, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_test_items_in_the_replay(configure: Configure, tmp_path: Path) -> None:
     with (tmp_path / "past.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"inputs": f"Good or bad? {item}", "targets": "good"}) + "\n")
     level, _, advice = said(look(configure("replay.size=21")), "Test items stand in replay: reviews (eng) 2 %")
-    assert (level, advice.startswith("Take another replay.source")) == ("warning", True)
+    assert (level, "take another replay.source" in advice) == ("warning", True)
 
 
 def test_items_known_by_their_ids_alone(configure: Configure, tmp_path: Path) -> None:

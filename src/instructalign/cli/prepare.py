@@ -71,7 +71,7 @@ def preview(
 
     Example: `instructalign preview my-language.yaml -n 10 --step 2000`
     """
-    from instructalign.training.preview import preview as make
+    from instructalign.pipeline import preview as make
 
     console.show_previews(make(load(config, settings), count, step))
 
@@ -92,12 +92,13 @@ def generate(
     """
     from instructalign.instructions import generate as make
     from instructalign.instructions import write_instructions, write_stream
-    from instructalign.mixture.build import build_instructions, read_rows
+    from instructalign.mixture.build import build_instructions, read_guarded
+    from instructalign.pipeline import guard
 
     loaded = load(config, settings)
     with console.progress() as progress:
         progress("reading corpora", 0, 0)
-        stream = build_instructions(loaded, read_rows(loaded)[0])
+        stream = build_instructions(loaded, read_guarded(loaded, guard(loaded), progress)[0])
         if out.suffix == ".parquet":
             made = console.counted(make(stream, count), "writing", count, progress)
             written = write_instructions(out, made, form)

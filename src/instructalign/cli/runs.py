@@ -42,7 +42,7 @@ def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> Non
 
     Example: `instructalign train my-language.yaml --out runs/javanese --set training.steps=2000`
     """
-    from instructalign.training.train import train as fit
+    from instructalign.pipeline import train as fit
 
     folder = folder_of(config, out)
     with console.progress() as progress:

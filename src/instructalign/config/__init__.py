@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, model_validator
 
-from instructalign.config.base import Entry, Natural, Positive, Probability, Strict
+from instructalign.config.base import ContaminationAction, Entry, Natural, Positive, Probability, Strict
 from instructalign.config.evaluation import EvaluationConfig
 from instructalign.config.filters import Bounds, FilterConfig, LanguageBounds
 from instructalign.config.instructions import (
@@ -32,6 +32,7 @@ __all__ = [
     "AdapterConfig",
     "Bounds",
     "Config",
+    "ContaminationAction",
     "Entry",
     "EvaluationConfig",
     "FilterConfig",
@@ -52,9 +53,14 @@ __all__ = [
 
 
 class Config(Strict):
-    """A whole run."""
+    """A whole run.
+
+    `contamination` says what is done about test items of the evaluation tasks that stand in the corpora or the
+    replay: they are reported, the rows dropped, the run refused, or nothing is looked for.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    contamination: ContaminationAction = "report"
     model: ModelConfig
     languages: LanguagesConfig
     corpora: Annotated[list[Entry], Field(min_length=1)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from instructalign.corpora.contamination import ItemIndex, ItemText, check_corpus, check_texts
+from instructalign.corpora.contamination import Guard, check_corpus, check_texts
 from instructalign.corpora.corpus import Corpus
+from instructalign.corpora.itemindex import ItemIndex, ItemText
 from instructalign.corpora.read import read_corpora
 
-__all__ = ["Corpus", "ItemIndex", "ItemText", "check_corpus", "check_texts", "read_corpora"]
+__all__ = ["Corpus", "Guard", "ItemIndex", "ItemText", "check_corpus", "check_texts", "read_corpora"]

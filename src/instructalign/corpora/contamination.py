@@ -1,4 +1,4 @@
-"""Finds test items among the training data: by id, by their words, and by most of their words.
+"""Finds test items among the training data, and reports, drops or refuses what gives them away.
 
 A test item counts as leaked if a training text says the same but for case and punctuation (`exact`), if at
 least eight tenths of its runs of five characters stand in one training text (`near`), or if a training row has
@@ -8,128 +8,43 @@ among the training data in another language. A bare number is no such id.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
-from zlib import crc32
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any, NoReturn
 
+from instructalign.config import ContaminationAction
 from instructalign.corpora.corpus import Corpus
-from instructalign.corpora.normal import fingerprint, shingles
+from instructalign.corpora.itemindex import How, ItemIndex, Leak
 from instructalign.corpora.store import Selection
 from instructalign.errors import DataError
+from instructalign.progress import Progress, silent
 from instructalign.records import Counts
 
-How = Literal["exact", "near", "id"]
 HOWS: tuple[How, ...] = ("exact", "near", "id")
+DROPPED = "in a test set"
+"""The reason under which dropped rows and examples are counted."""
 
-NEAR = 0.8
-"""Share of an item's shingles in one training text from which it counts as leaked."""
+MUCH = 0.05
+"""Share of a test set's items from which its score says nothing any more about what was learned."""
 
-_SHORTEST = 30  # characters of a fingerprint; shorter texts are compared as a whole only
-_SKETCH, _RUN = 8, 10  # each item is looked up by so many of its runs of so many characters
-
-
-@dataclass(frozen=True, slots=True)
-class ItemText:
-    """One text of a test item.
-
-    Attributes:
-        task: the task's name.
-        item: the item's id; the same in every language of a parallel test set.
-        language: code of the text's language.
-        text: the text as it stands in the test set.
-    """
-
-    task: str
-    item: str
-    language: str
-    text: str
+_BATCH = 500  # rows looked up at a time
+_EXAMPLES = 3  # a test set
 
 
 @dataclass(frozen=True, slots=True)
-class Leak:
-    """A test text that a training row gives away.
+class Guard:
+    """What is done about test items in the training data.
 
     Attributes:
-        row: id of the row, or of the replayed example.
-        found: the test text.
-        how: `exact`, `near` or `id`.
-        likeness: share of the test text's shingles in the training text; 1 for `exact` and `id`.
+        action: `report`, `drop`, `refuse` or `ignore`.
+        index: the test items; None where nothing is looked for.
+        reason: why nothing is looked for, in words; empty where something is.
     """
 
-    row: str
-    found: ItemText
-    how: How
-    likeness: float
-
-
-class ItemIndex:
-    """The texts of test items, to be looked up by training texts.
-
-    Args:
-        texts: the test texts; all are kept in memory.
-    """
-
-    def __init__(self, texts: Iterable[ItemText]) -> None:
-        self._texts = list(texts)
-        self._by_words: dict[str, list[int]] = defaultdict(list)
-        self._by_run: dict[str, list[str]] = defaultdict(list)
-        self._by_id: dict[str, list[int]] = defaultdict(list)
-        for place, text in enumerate(self._texts):
-            words = fingerprint(text.text)
-            if words:
-                self._by_words[words].append(place)
-            if not text.item.isdigit():
-                self._by_id[text.item].append(place)
-        # Runs are chosen by a hash, so that each is as likely to be in a changed copy as any other; of these, the
-        # ones that few items have, as others would lead to comparisons in vain.
-        chosen = {
-            words: sorted(shingles(words, _RUN), key=_hash)[: 2 * _SKETCH]
-            for words in self._by_words
-            if len(words) >= _SHORTEST
-        }
-        common = Counter(run for runs in chosen.values() for run in runs)
-        for words, runs in chosen.items():
-            for run in sorted(runs, key=lambda run: (common[run], _hash(run)))[:_SKETCH]:
-                self._by_run[run].append(words)
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def find(self, row: str, texts: Iterable[str]) -> list[Leak]:
-        """The test texts that the texts of one training row or example give away, by their words or its id.
-
-        Args:
-            row: the row's id; what stands behind its last slash is compared to the ids of items.
-            texts: the row's texts.
-        """
-        likeness: dict[str, float] = {}
-        for text in texts:
-            words = fingerprint(text)
-            for met, share in self._alike(words):
-                likeness[met] = max(share, likeness.get(met, 0.0))
-            if words in self._by_words:
-                likeness[words] = 2.0  # surer than any share
-        leaks = [
-            Leak(row, self._texts[place], "exact" if share > 1 else "near", min(share, 1.0))
-            for words, share in likeness.items()
-            for place in self._by_words[words]
-        ]
-        named = self._by_id.get(row.rpartition("/")[2], ())
-        return leaks + [Leak(row, self._texts[place], "id", 1.0) for place in named]
-
-    def _alike(self, words: str) -> Iterator[tuple[str, float]]:
-        """The fingerprints of test texts that mostly stand in a training text, with the share that does."""
-        met = self._by_run.keys() & shingles(words, _RUN)
-        if not met:
-            return
-        runs = shingles(words)
-        for candidate in sorted({candidate for run in met for candidate in self._by_run[run]}):
-            wanted = shingles(candidate)
-            share = len(wanted & runs) / len(wanted)
-            if share >= NEAR:
-                yield candidate, share
+    action: ContaminationAction = "ignore"
+    index: ItemIndex | None = None
+    reason: str = "it was not asked for"
 
 
 @dataclass(slots=True)
@@ -139,10 +54,17 @@ class Contamination:
     Attributes:
         checked: how many rows or examples were looked at.
         leaks: every pair of a training row and a test text that it gives away.
+        dropped: how many rows or examples were taken out for it.
     """
 
     checked: int = 0
     leaks: list[Leak] = field(default_factory=list)
+    dropped: int = 0
+
+    @property
+    def rows(self) -> set[str]:
+        """The ids of the rows or examples that give test items away."""
+        return {leak.row for leak in self.leaks}
 
     def table(self) -> dict[tuple[str, str], dict[str, int]]:
         """By task and language, how many items leaked: at all (`items`), by `exact`, by `near` alone, by `id`."""
@@ -161,6 +83,89 @@ class Contamination:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Leaked:
+    """How much of one test set stands in one kind of training data.
+
+    Attributes:
+        where: `corpora` or `replay`.
+        task, language: the test set.
+        size: its items.
+        items: how many of them leaked, in any way.
+        exact: how many of them with all their words.
+        near: how many besides with most of their words.
+        id: how many by their id.
+        examples: of the first few, the `row` that gives the `item` away, `how`, and the item's `text`.
+    """
+
+    where: str
+    task: str
+    language: str
+    size: int
+    items: int
+    exact: int
+    near: int
+    id: int
+    examples: tuple[dict[str, str], ...]
+
+    @property
+    def share(self) -> float:
+        """Part of the test set whose words stand in the training data."""
+        return (self.exact + self.near) / self.size
+
+
+def leaked(where: str, found: Contamination, index: ItemIndex) -> list[Leaked]:
+    """What was found, by test set.
+
+    Args:
+        where: `corpora` or `replay`.
+        found: what was found there.
+        index: the items that were looked for.
+    """
+    examples: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for leak in sorted(found.leaks, key=lambda leak: HOWS.index(leak.how)):
+        item = leak.found
+        shown = examples.setdefault((item.task, item.language), {})
+        if len(shown) < _EXAMPLES:
+            shown.setdefault(item.item, {"row": leak.row, "item": item.item, "how": leak.how, "text": item.text})
+    return [
+        Leaked(
+            where,
+            task,
+            language,
+            index.sizes[task, language],
+            **ways,
+            examples=tuple(examples[task, language].values()),
+        )
+        for (task, language), ways in found.table().items()
+    ]
+
+
+def record(guard: Guard, found: dict[str, Contamination]) -> dict[str, Any]:
+    """What a run's record says about test items in its training data.
+
+    Args:
+        guard: what was looked for, and what is done about it.
+        found: by kind of training data (`corpora`, `replay`), what was found.
+    """
+    index = guard.index
+    return {
+        "action": guard.action,
+        "not_checked": guard.reason,
+        "texts": 0 if index is None else len(index),
+        "checked": {where: each.checked for where, each in found.items()},
+        "dropped": {where: each.dropped for where, each in found.items()},
+        "leaked": [asdict(one) for where, each in found.items() if index for one in leaked(where, each, index)],
+    }
+
+
+def guard_corpus(corpus: Corpus, guard: Guard, progress: Progress = silent) -> tuple[Corpus, Contamination]:
+    """Does to a corpus what its guard says; see `check_corpus`."""
+    if guard.index is None:
+        return corpus, Contamination()
+    return check_corpus(corpus, guard.index, guard.action, progress)
+
+
 def check_texts(texts: Iterable[tuple[str, Iterable[str]]], index: ItemIndex) -> Contamination:
     """Looks for test items in training texts of any kind.
 
@@ -169,14 +174,15 @@ def check_texts(texts: Iterable[tuple[str, Iterable[str]]], index: ItemIndex) ->
         index: the test items.
     """
     found = Contamination()
-    for row, among in texts:
-        found.checked += 1
-        found.leaks.extend(index.find(row, among))
+    among = iter(texts)
+    while batch := list(islice(among, _BATCH)):
+        found.checked += len(batch)
+        found.leaks.extend(index.find_all(batch))
     return found
 
 
 def check_corpus(
-    corpus: Corpus, index: ItemIndex, action: Literal["report", "drop", "refuse"] = "report"
+    corpus: Corpus, index: ItemIndex, action: ContaminationAction = "report", progress: Progress = silent
 ) -> tuple[Corpus, Contamination]:
     """Looks for test items in a corpus, and does something about the rows that give them away.
 
@@ -184,39 +190,61 @@ def check_corpus(
         corpus: the rows to be trained on.
         index: the test items.
         action: `report` leaves the corpus as it is, `drop` takes the rows out and counts them.
+        progress: told how many rows were looked at.
 
     Raises:
         DataError: something was found and the action is `refuse`, or every row would be dropped.
     """
-    found = check_texts(((row.id, row.texts.values()) for row in corpus), index)
-    if not found.leaks or action == "report":
+    found = check_texts(_told(corpus, progress), index)
+    if not found.leaks or action in ("report", "ignore"):
         return corpus, found
-    rows = {leak.row for leak in found.leaks}
+    rows = found.rows
     if action == "refuse":
-        raise DataError(
-            f"{len(rows)} sentences of the training corpus give test items away:\n{describe(found)}\n"
-            "Drop these rows, or take another corpus or task."
-        )
+        refuse(found, f"{len(rows)} sentences of the training corpus")
     kept = [place for place, row in enumerate(corpus) if row.id not in rows]
     if not kept:
         raise DataError(f"all {len(corpus)} rows of the corpus give test items away:\n{describe(found)}")
-    counts = Counts(corpus.counts.read, corpus.counts.kept, dict(corpus.counts.dropped))
-    counts.drop("in a test set", len(corpus) - len(kept))
-    counts.kept -= len(corpus) - len(kept)
+    found.dropped = len(corpus) - len(kept)
+    counts = Counts(corpus.counts.read, corpus.counts.kept - found.dropped, dict(corpus.counts.dropped))
+    counts.drop(DROPPED, found.dropped)
     return Corpus(Selection(corpus.rows, kept), counts, corpus.languages, corpus.removed), found
+
+
+def _told(corpus: Corpus, progress: Progress) -> Iterator[tuple[str, Iterable[str]]]:
+    """The texts of a corpus, with a word now and then on how far they are gone through."""
+    for number, row in enumerate(corpus):
+        if number % 1000 == 0:
+            progress("looking for test items in the training data", number, len(corpus), "")
+        yield row.id, row.texts.values()
+
+
+def refuse(found: Contamination, what: str) -> NoReturn:
+    """Raises the error of training data that must not hold test items, and does.
+
+    Args:
+        found: what was found.
+        what: which data, with a number ("3 sentences of the training corpus").
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError(
+        f"{what} give test items away:\n{describe(found)}\n"
+        "Set contamination: drop to leave them out, or report to train on them all the same; or take other "
+        "training data or another task."
+    )
 
 
 def describe(found: Contamination) -> str:
     """A line for each task and language with what leaked, and an example."""
+    first: dict[tuple[str, str], Leak] = {}
+    for leak in found.leaks:
+        first.setdefault((leak.found.task, leak.found.language), leak)
     lines = []
     for (task, language), numbers in found.table().items():
         ways = ", ".join(f"{count} {how}" for how, count in numbers.items() if count and how != "items")
-        leak = next(leak for leak in found.leaks if (leak.found.task, leak.found.language) == (task, language))
+        leak = first[task, language]
         lines.append(
             f"  {task} ({language}): {numbers['items']} items ({ways}); {leak.row} has item {leak.found.item}"
         )
     return "\n".join(lines)
-
-
-def _hash(run: str) -> tuple[int, str]:
-    return crc32(run.encode()), run

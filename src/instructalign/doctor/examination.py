@@ -54,7 +54,9 @@ def examine(
     progress("reading past data", 0, 0, "")
     about_stream = Findings("mixture")
     replay = about_stream.attempt("Change replay.source.", lambda: load_replay(_scanned(config), config.seed))
-    contamination, about_leaks = examine_leaks(corpus, replay, items, progress)
+    corpus, replay, contamination, about_leaks = examine_leaks(
+        corpus, replay, items, config.contamination, progress
+    )
     about_model = Findings("model")
     codec = about_model.attempt("Check model.base, the network and your access.", lambda: _load_codec(config))
     keep(about_model)

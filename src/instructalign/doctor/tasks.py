@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +11,7 @@ from instructalign.doctor.findings import Findings, listed
 from instructalign.evaluation.plan import Plan, plan_tasks
 from instructalign.evaluation.task_files import load_task
 from instructalign.evaluation.tasks import Task, Translation
+from instructalign.evaluation.texts import texts_of_directions, texts_of_plan
 from instructalign.evaluation.translate import Direction, plan_directions
 from instructalign.instructions import load_templates
 
@@ -93,31 +93,19 @@ def _read(config: Config, name: str) -> tuple[TaskPart, list[ItemText]]:
 def _classified(plan: Plan, lacking: tuple[str, ...]) -> tuple[TaskPart, list[ItemText]]:
     items = {language: len(some) for language, some in plan.items.items()}
     part = TaskPart(plan.task.name, _spoken(plan.task, plan.prompts), items, lacking, dict(plan.left_out))
-    return part, list(_item_texts(plan))
+    return part, list(texts_of_plan(plan))
 
 
 def _spoken(task: Task | Translation, prompts: list[str]) -> dict[str, str]:
     return {id: task.prompts[id].language for id in prompts}
 
 
-def _item_texts(plan: Plan) -> Iterator[ItemText]:
-    for language, items in plan.items.items():
-        for item in items:
-            for text in item.fields.values():
-                yield ItemText(plan.task.name, item.id, language, text)
-
-
 def _translated(
     task: Task | Translation, lacking: tuple[str, ...], directions: list[Direction]
 ) -> tuple[TaskPart, list[ItemText]]:
-    items: dict[str, int] = {}
-    texts = []
-    for direction in directions:
-        if direction.source not in items:
-            items[direction.source] = len(direction.items)
-            for id, text in zip(direction.items, direction.texts, strict=True):
-                texts.append(ItemText(task.name, id, direction.source, text))
-    return TaskPart(task.name, _spoken(task, directions[0].prompts), items, lacking, {}), texts
+    items = {direction.source: len(direction.items) for direction in directions}
+    part = TaskPart(task.name, _spoken(task, directions[0].prompts), items, lacking, {})
+    return part, list(texts_of_directions(directions))
 
 
 def _judge(config: Config, parts: list[TaskPart], findings: Findings) -> None:

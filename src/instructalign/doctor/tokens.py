@@ -13,8 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from instructalign.config import LanguagesConfig
-from instructalign.corpora import Corpus
-from instructalign.corpora.contamination import ItemText
+from instructalign.corpora import Corpus, ItemText
 from instructalign.corpora.normal import normalise
 from instructalign.doctor.corpus import spread
 from instructalign.doctor.findings import Findings, listed, percent

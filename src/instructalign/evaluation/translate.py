@@ -16,12 +16,11 @@ from instructalign.config import Config
 from instructalign.errors import DataError
 from instructalign.evaluation.items import choose_items
 from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder
-from instructalign.evaluation.score import context_of
+from instructalign.evaluation.score import context_of, evaluating
 from instructalign.evaluation.sources import place, read_aligned
 from instructalign.evaluation.tasks import Translation
 from instructalign.files import read_jsonl, text_hash, write_json, write_jsonl
 from instructalign.languages import name_in
-from instructalign.training.kernels import answering
 from instructalign.training.model import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -276,7 +275,7 @@ def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> li
         where = slice(0, len(prompt)) if loaded.encoder_decoder else slice(longest - len(prompt), longest)
         ids[row, where] = torch.tensor(prompt)
         mask[row, where] = 1
-    with answering(model):
+    with torch.inference_mode(), evaluating(model):
         written = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

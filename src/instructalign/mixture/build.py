@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from instructalign.config import Config
-from instructalign.corpora import Corpus, read_corpora
+from instructalign.corpora import Corpus, Guard, read_corpora
+from instructalign.corpora.contamination import MUCH, Contamination, guard_corpus, leaked, record
+from instructalign.errors import DataError
 from instructalign.instructions import InstructionStream
-from instructalign.instructions import generate as instructions_of
-from instructalign.mixture.replay import ReplayBuffer, load_replay
+from instructalign.mixture.replay import ReplayBuffer, guard_replay, load_replay
 from instructalign.mixture.schedule import Mixture
-from instructalign.records import Instruction
+from instructalign.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,8 @@ class Data:
         instructions: alignment instructions made of `corpus`.
         replay: the chosen past examples.
         mixture: the training stream.
+        contamination: what was found of test items in `corpus` and `replay`, and done about it, as it stands
+            in the run's record.
     """
 
     corpus: Corpus
@@ -31,19 +38,63 @@ class Data:
     instructions: InstructionStream
     replay: ReplayBuffer
     mixture: Mixture
+    contamination: Mapping[str, Any] = field(default_factory=dict)
 
 
-def build_data(config: Config) -> Data:
+def build_data(config: Config, guard: Guard | None = None, progress: Progress = silent) -> Data:
     """Reads the corpora and the replay source of a configuration and lays the training stream over them.
 
+    Args:
+        config: the run's configuration.
+        guard: the test items to look for; without, nothing is looked for.
+        progress: told how far the looking for test items is.
+
     Raises:
-        DataError: a file cannot be read, or a language has no text.
+        DataError: a file cannot be read, a language has no text, or the training data holds test items and
+            must not; also where the configuration says so and there is no guard.
     """
-    corpus, heldout = read_rows(config)
+    corpus, heldout, in_corpora = read_guarded(config, guard, progress)
     instructions = build_instructions(config, corpus)
-    replay = load_replay(config.replay, config.seed)
+    guard = guard or Guard()
+    replay, in_replay = guard_replay(load_replay(config.replay, config.seed), guard)
+    _warn("replay", in_replay, guard)
     mixture = Mixture(instructions, replay, config.replay_share, config.seed)
-    return Data(corpus, heldout, instructions, replay, mixture)
+    found = record(guard, {"corpora": in_corpora, "replay": in_replay})
+    return Data(corpus, heldout, instructions, replay, mixture, found)
+
+
+def read_guarded(
+    config: Config, guard: Guard | None = None, progress: Progress = silent
+) -> tuple[Corpus, Corpus, Contamination]:
+    """The parallel rows of a configuration, and what was found of test items in those to train on.
+
+    Test items are looked for behind the split, so that another evaluation moves no held-out sentence.
+
+    Raises:
+        DataError: as `build_data`.
+    """
+    if guard is None and config.contamination in ("drop", "refuse") and config.evaluation.tasks:
+        raise DataError(
+            f"contamination is {config.contamination}, but no test items were given to look for. Call the "
+            "functions of `instructalign` itself (train, preview, generate), which read them."
+        )
+    corpus, heldout = read_rows(config)
+    guard = guard or Guard()
+    corpus, found = guard_corpus(corpus, guard, progress)
+    _warn("corpora", found, guard)
+    return corpus, heldout, found
+
+
+def _warn(where: str, found: Contamination, guard: Guard) -> None:
+    """Says in the log what was found, the worst test sets first: loudly where it spoils a score."""
+    if guard.index is None or not found.leaks:
+        return
+    sets = sorted(leaked(where, found, guard.index), key=lambda each: -each.items / each.size)
+    listed = ", ".join(f"{each.task} ({each.language}) {each.items} of {each.size}" for each in sets[:3])
+    more = f", and {len(sets) - 3} more sets" if len(sets) > 3 else ""
+    done = f"{found.dropped} rows dropped" if found.dropped else "contamination: drop would leave them out"
+    loud = any(each.share >= MUCH for each in sets)
+    logger.log(logging.WARNING if loud else logging.INFO, "test items stand in %s: %s%s (%s)", where, listed, more, done)
 
 
 def read_rows(config: Config) -> tuple[Corpus, Corpus]:
@@ -56,15 +107,3 @@ def read_rows(config: Config) -> tuple[Corpus, Corpus]:
 def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:
     """The alignment instructions that a configuration makes of a corpus."""
     return InstructionStream(corpus, config.instructions, config.languages, config.pivots, config.seed)
-
-
-def generate(config: Config, count: int, start: int = 0) -> Iterator[Instruction]:
-    """Alignment instructions of a configuration, without replay: `start` … `start + count - 1` of its stream.
-
-    The same configuration gives the same instructions; fewer of them are the beginning of more.
-
-    Raises:
-        DataError: a corpus cannot be read, or a language has no text.
-    """
-    corpus, _ = read_rows(config)
-    return instructions_of(build_instructions(config, corpus), count, start)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from instructalign.config import ReplayConfig
+from instructalign.corpora.contamination import DROPPED, Contamination, Guard, check_texts, describe, refuse
 from instructalign.errors import DataError
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.records import Counts, Instruction
@@ -54,6 +55,29 @@ def load_replay(config: ReplayConfig | None, seed: int) -> ReplayBuffer:
     if len(buffer) < config.size:
         logger.warning("replay.size is %d, but the source holds %d usable examples", config.size, len(buffer))
     return buffer
+
+
+def guard_replay(buffer: ReplayBuffer, guard: Guard) -> tuple[ReplayBuffer, Contamination]:
+    """Looks for test items in the chosen past examples, and does what the guard says.
+
+    Raises:
+        DataError: something was found and the guard refuses it, or every example would be dropped.
+    """
+    if guard.index is None:
+        return buffer, Contamination()
+    found = check_texts(((each.row, (each.prompt, each.answer)) for each in buffer.examples), guard.index)
+    if found.leaks and guard.action == "refuse":
+        refuse(found, f"{len(found.rows)} of the examples to replay")
+    if not found.leaks or guard.action != "drop":
+        return buffer, found
+    rows = found.rows
+    kept = tuple(each for each in buffer.examples if each.row not in rows)
+    if not kept:
+        raise DataError(f"all {len(buffer)} examples to replay give test items away:\n{describe(found)}")
+    found.dropped = len(buffer) - len(kept)
+    counts = Counts(buffer.counts.read, len(kept), dict(buffer.counts.dropped))
+    counts.drop(DROPPED, found.dropped)
+    return ReplayBuffer(kept, counts), found
 
 
 def select(examples: Iterable[Instruction], size: int, seed: int) -> ReplayBuffer:

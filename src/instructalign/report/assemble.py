@@ -14,7 +14,7 @@ from instructalign.evaluation.task_files import load_task
 from instructalign.evaluation.tasks import Task
 from instructalign.languages import english_name
 from instructalign.records import Score
-from instructalign.report import making, outcome
+from instructalign.report import leaks, making, outcome
 from instructalign.report.collect import Run, collect, evaluated
 from instructalign.report.compare import compare
 from instructalign.report.content import Section, Table
@@ -36,6 +36,7 @@ SECTIONS: Sequence[Callable[[outcome.Facts], Section | None]] = (
     outcome.mistakes,
     outcome.changed_items,
     outcome.translations,
+    leaks.contamination,
     making.dropped,
     making.again,
 )
@@ -82,7 +83,10 @@ def assemble(folders: Sequence[Path]) -> Assembled:
         page=render_page(title, subtitle, found),
         markdown=render_markdown(title, subtitle, found),
         rows=rows + baselines,
-        sentences=[f"{run} {text}" for run, text in verdicts(rows)[: outcome.SAID]],
+        sentences=[
+            *(f"{run} {text}" for run, text in verdicts(rows)[: outcome.SAID]),
+            *leaks.spoilt(runs, facts.label),
+        ],
         table=main_table(rows + baselines, facts.best),
         runs=[{"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs],
     )

@@ -11,6 +11,7 @@ from instructalign.records import Prediction, Score
 from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.items import Shift, confusion, most_changed
+from instructalign.report.leaks import spoilt
 from instructalign.report.plots import Change, dumbbells, shorten
 from instructalign.report.tables import (
     GAIN,
@@ -66,7 +67,7 @@ def result(facts: Facts) -> Section | None:
     if not facts.rows:
         return None
     said = [Paragraph(text, lead=i == 0, name=run) for i, (run, text) in enumerate(verdicts(facts.rows)[:SAID])]
-    said += [Paragraph(reason) for reason in facts.refused]
+    said += [Paragraph(sentence) for sentence in (*facts.refused, *spoilt(facts.runs, facts.label))]
     blocks: list[Block] = [*said, main_table([*facts.rows, *facts.baselines], facts.best)]
     if gains := gains_table(facts.rows):
         blocks.append(gains)

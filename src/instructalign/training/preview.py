@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from instructalign.config import Config
+from instructalign.corpora import Guard
 from instructalign.mixture.build import build_data
 from instructalign.records import Instruction
 from instructalign.training.batch import Encoder
@@ -35,20 +36,21 @@ class Previewed:
     loss_on_prompt: bool
 
 
-def preview(config: Config, count: int = 5, step: int = 0) -> list[Previewed]:
+def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None = None) -> list[Previewed]:
     """The first examples of an optimizer step.
 
     Args:
         config: the run's configuration.
         count: how many examples; more than a step has go on into the next.
         step: which step, counted from 0.
+        guard: the test items to leave out of the training data; `instructalign.preview` reads them.
 
     Raises:
         DataError, ModelError: the data or the tokenizer cannot be read.
     """
     codec = load_codec(config.model)
     encoder = Encoder(codec, config.training.max_length)
-    stream = build_data(config).mixture
+    stream = build_data(config, guard).mixture
     first = step * config.training.batch_size
     shown = []
     for index in range(first, first + count):

@@ -35,6 +35,7 @@ def at_beginning(config: Config, data: Data, loaded: LoadedModel, hash: str) -> 
             "chosen": len(data.replay),
             "dropped": dict(data.replay.counts.dropped),
         },
+        "contamination": dict(data.contamination),
         "model": {
             "base": config.model.base,
             "hash": hash,

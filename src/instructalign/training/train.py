@@ -14,6 +14,7 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from instructalign.config import Config, TrainingConfig
+from instructalign.corpora import Guard
 from instructalign.errors import TrainingError
 from instructalign.mixture.build import Data, build_data
 from instructalign.progress import Progress, silent
@@ -49,7 +50,7 @@ class TrainResult:
     finished: bool
 
 
-def train(config: Config, out: str | Path, report: Progress = silent) -> TrainResult:
+def train(config: Config, out: str | Path, report: Progress = silent, guard: Guard | None = None) -> TrainResult:
     """Adapts the configured model to the new languages, in the run's folder.
 
     A folder with an unfinished run of the same configuration is gone on with from its last checkpoint, with
@@ -59,6 +60,7 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
         config: the run's configuration.
         out: the run's folder.
         report: called with what is going on, how far it is, of how much, and a remark.
+        guard: the test items to look for in the training data; `instructalign.train` reads them.
 
     Raises:
         RunFolderError: the folder belongs to another configuration, or its checkpoints to another model or data.
@@ -68,12 +70,12 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
     out = Path(out)
     open_folder(out, config)
     model_folder = out / "model"
-    if model_folder.exists() and read_record(out).get("training_hash") == training_hash(config):
+    if is_done(config, out):
         return TrainResult(out, model_folder, config.training.steps, finished=True)
     began = time.monotonic()
     refuse_half_precision(config)
     report("reading data", 0, 0, "")
-    data = build_data(config)
+    data = build_data(config, guard, report)
     report("loading model", 0, 0, config.model.base)
     loaded = load_configured(config.model)
     encoder = Encoder(loaded.codec, config.training.max_length)
@@ -104,6 +106,11 @@ def train(config: Config, out: str | Path, report: Progress = silent) -> TrainRe
         update_record(out, **at_end(config, data, counts, time.monotonic() - began, trainer.strategies.costs()))
     trainer.accelerator.wait_for_everyone()
     return TrainResult(out, model_folder, step, finished=True)
+
+
+def is_done(config: Config, out: Path) -> bool:
+    """Whether a folder holds the model of a finished run of the configuration."""
+    return (out / "model").exists() and read_record(out).get("training_hash") == training_hash(config)
 
 
 def _make_trainer(

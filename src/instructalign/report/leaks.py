@@ -1,0 +1,104 @@
+"""Test items in the training data: which scores they spoil, and the section that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from instructalign.corpora.contamination import HOWS, MUCH
+from instructalign.report.collect import Run
+from instructalign.report.content import Block, Cell, Column, Fold, Paragraph, Section, Table
+from instructalign.report.plots import shorten
+
+if TYPE_CHECKING:
+    from instructalign.report.outcome import Facts
+
+_LONGEST = 160  # characters shown of an item's text
+
+
+def spoilt(runs: Sequence[Run], label: Callable[[str], str]) -> list[str]:
+    """A sentence for each run and kind of data that was trained on a good part of a test set."""
+    sentences = []
+    for run in runs:
+        found = _found(run)
+        if found.get("action") == "drop":
+            continue
+        counted = [(each, each["exact"] + each["near"]) for each in found.get("leaked", ())]
+        for where in ("corpora", "replay"):
+            sets = [
+                f"{each['task']} in {label(each['language'])} ({count} of {each['size']} items)"
+                for each, count in counted
+                if each["where"] == where and count >= MUCH * each["size"]
+            ]
+            if sets:
+                more = f" and {len(sets) - 3} more" if len(sets) > 3 else ""
+                sentences.append(
+                    f"{run.name} was trained on test items, which stand in its {where}: "
+                    f"{', '.join(sets[:3])}{more}. Its scores there are not zero-shot; contamination: drop leaves "
+                    "these items out."
+                )
+    return sentences
+
+
+def contamination(facts: Facts) -> Section | None:
+    """What of the test sets was found in the training data of each run, and what was done about it."""
+    blocks: list[Block] = [Paragraph(sentence) for run in facts.runs for sentence in _in_words(run)]
+    if not blocks:
+        return None
+    rows = [(Cell(run.name, foreign=True), *cells) for run in facts.runs for cells in _rows(facts, _found(run))]
+    if rows:
+        columns = [*("Run", "In", "Task", "Language"), *("Items", "Found", "Exact", "Near", "Id")]
+        headings = tuple(Column(title, numeric=place > 3) for place, title in enumerate(columns))
+        caption = (
+            "Items found in the training data: with all their words, with eight tenths of them (runs of five "
+            "characters), or by their id alone."
+        )
+        blocks.append(Table(caption, headings, tuple(rows)))
+        blocks.append(Fold("Examples of test items in the training data", (_examples(facts),)))
+    return Section("Test items in the training data", "contamination", blocks)
+
+
+def _in_words(run: Run) -> Iterator[str]:
+    found = _found(run)
+    if not found:
+        return
+    if reason := found.get("not_checked"):
+        yield f"{run.name}: not looked for; {reason}."
+        return
+    looked = f"{run.name}: {found['texts']:,} test texts, {sum(found['checked'].values()):,} training rows; "
+    if not found["leaked"]:
+        yield f"{looked}none found."
+        return
+    dropped = sum(found["dropped"].values())
+    done = {"drop": f"{dropped:,} rows were dropped", "report": "all rows were trained on"}[found["action"]]
+    yield f"{looked}found in {len(found['leaked'])} test sets; {done}."
+
+
+def _rows(facts: Facts, found: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
+    for each in found.get("leaked", ()):
+        numbers = (each["size"], each["items"], *(each[how] for how in HOWS))
+        names = (each["where"], each["task"], facts.label(each["language"]))
+        yield (*map(Cell, names), *(Cell(f"{number:,}") for number in numbers))
+
+
+def _examples(facts: Facts) -> Table:
+    rows = dict.fromkeys(
+        (each["task"], facts.label(each["language"]), one["item"], one["how"], one["row"], one["text"])
+        for run in facts.runs
+        for each in _found(run).get("leaked", ())
+        for one in each["examples"]
+    )
+    columns = tuple(
+        Column(title, numeric=False, wide=title == "Text")
+        for title in ("Task", "Language", "Item", "How", "Training row", "Text")
+    )
+    lines = tuple(
+        tuple(Cell(shorten(str(cell), _LONGEST), foreign=place > 1) for place, cell in enumerate(row))
+        for row in rows
+    )
+    return Table("The first items of each test set, and the training rows that have them.", columns, lines)
+
+
+def _found(run: Run) -> Mapping[str, Any]:
+    found = run.record.get("contamination")
+    return found if isinstance(found, Mapping) else {}
