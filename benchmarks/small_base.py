@@ -5,10 +5,11 @@ both, translates between known languages, does sentiment in both under the promp
 tasks. It has seen no sentence in any of the new or related languages. Whatever stands in the NusaX test set, word
 for word or nearly, is left out of all its data.
 
-    python benchmarks/small_base.py --data ../shared/data --out runs/small-base --steps 2800
+    python benchmarks/small_base.py --data ../shared/data --out runs/small-base
 
 It takes about forty minutes of processor time on one thread (OMP_NUM_THREADS=1). Its scores are modest; what
-matters is what adaptation does to them.
+matters is what adaptation does to them. Beside the model it writes `past.jsonl`, a sample of the instructions it
+was tuned on, to replay from; `--past-only` writes that file alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from instructalign.corpora import ItemIndex, ItemText
 from instructalign.evaluation import Task, load_task
 from instructalign.evaluation.items import read_items
-from instructalign.files import read_lines
+from instructalign.files import read_lines, write_jsonl
 from instructalign.mixture.sources import read_jsonl
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.records import Instruction
@@ -50,6 +51,7 @@ KNOWN = {
     "ita": "Italian",
     "ron": "Romanian",
 }
+PAST = 20_000  # instructions in past.jsonl
 SENTENCE_WORDS = 30  # longer running text is cut: the model reads at most 160 tokens
 
 
@@ -178,12 +180,33 @@ def train_tokenizer(sources: Sources, vocabulary: int) -> PreTrainedTokenizerFas
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
 
 
+def write_past(sources: Sources, path: Path, count: int) -> None:
+    """Writes a sample of the instructions that the base is tuned on, without the running text."""
+    stream = (sources[i] for i in itertools.count())
+    wanted = itertools.islice((each for each in stream if each.objective != "text"), count)
+    write_jsonl(
+        path,
+        (
+            {
+                "inputs": each.prompt,
+                "targets": each.answer,
+                "task": "p3" if each.objective == "replay" else each.objective,
+            }
+            for each in wanted
+        ),
+    )
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Trains the base and saves it."""
     set_seed(arguments.seed)
     sources = Sources(arguments.data, arguments.seed)
     for name, weight, part in sources.parts:
         print(f"{name}: {len(part)} items, weight {weight}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_past(sources, arguments.out / "past.jsonl", PAST)
+    if arguments.past_only:
+        return
     tokenizer = train_tokenizer(sources, arguments.vocabulary)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -208,7 +231,6 @@ def main(arguments: argparse.Namespace) -> None:
         micro_batch_size=8,
         weights=LossWeights(prompt=0.1),
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
     tally = Tally()
     trainer = AlignTrainer(
         model,
@@ -247,13 +269,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder of real data")
     parser.add_argument("--out", type=Path, default=Path("runs/small-base"))
-    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--vocabulary", type=int, default=6000)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    parser.add_argument("--past-only", action="store_true", help="write past.jsonl and stop")
     options = parser.parse_args()
     if not options.data.is_dir():
         sys.exit(f"{options.data} does not exist; give the folder of real data with --data")
