@@ -12,16 +12,10 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 
 from instructalign.errors import DataError
+from instructalign.evaluation.correlation import correlate_gains
 from instructalign.evaluation.metrics import METRICS, confusion, majority_counts, random_counts
-from instructalign.evaluation.significance import (
-    Bootstrap,
-    Outcome,
-    compare_outcomes,
-    correlate_gains,
-    interval,
-    outcome_of,
-    score_outcomes,
-)
+from instructalign.evaluation.paired import compare_outcomes
+from instructalign.evaluation.significance import Bootstrap, Outcome, interval, outcome_of, score_outcomes
 from instructalign.records import Prediction, Score
 
 LABELS = ("a", "b", "c")
@@ -127,6 +121,40 @@ def test_interval_equals_scipys_bootstrap(metric):
     ).confidence_interval
     assert (low, high) == pytest.approx(tuple(scipys), abs=0.006)
     assert high - low > 0.05
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted"),
+    [
+        ([0, 0, 1, 1] * 12, [0, 1, 1, 0] * 12),  # one label missing
+        ([0, 1, 2] * 16, [1, 2, 0] * 16),  # all wrong
+        ([0, 1, 2] * 16, [0, 1, 2] * 16),  # all right
+        ([0, 1, 2] * 16, [0] * 48),  # a model that always says the same
+        ([0] * 47 + [1], [0] * 48),  # draws in which a label is missing
+    ],
+    ids=["missing", "wrong", "right", "constant", "rare"],
+)
+@pytest.mark.parametrize("metric", ["accuracy", "f1_macro", "f1_weighted"])
+def test_degenerate_intervals_equal_scipys(gold, predicted, metric):
+    measured = outcome("x", gold, predicted)
+    average = {"f1_macro": "macro", "f1_weighted": "weighted"}.get(metric)
+    data = np.stack([gold, predicted])
+
+    def score(index):
+        truth, answer = data[:, np.asarray(index, dtype=int)]
+        if average is None:
+            return accuracy_score(truth, answer)
+        return f1_score(truth, answer, average=average, zero_division=0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy says that the draws do not vary
+        scipys = stats.bootstrap(
+            (np.arange(48),), score, n_resamples=400, vectorized=False, method="percentile", rng=1
+        ).confidence_interval
+    found = interval(Bootstrap(2000, 0).values(measured, metric))
+    assert found == pytest.approx(tuple(scipys), abs=0.045)
+    if len(set(zip(gold, predicted, strict=True))) == 3 and metric == "accuracy":
+        assert found == tuple(scipys)  # nothing varies
 
 
 def test_value_is_the_mean_over_prompts():

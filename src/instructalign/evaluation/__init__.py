@@ -10,15 +10,15 @@ from instructalign.evaluation.tasks import Task, Translation
 
 if TYPE_CHECKING:
     from instructalign.evaluation.continual import continual_scores
+    from instructalign.evaluation.correlation import correlate_gains
     from instructalign.evaluation.export import export_lm_eval
     from instructalign.evaluation.results import compare, score_predictions
-    from instructalign.evaluation.significance import correlate_gains
     from instructalign.evaluation.zero_shot import evaluate
 
 _HOMES = {
     "compare": "results",
     "continual_scores": "continual",
-    "correlate_gains": "significance",
+    "correlate_gains": "correlation",
     "evaluate": "zero_shot",
     "export_lm_eval": "export",
     "score_predictions": "results",

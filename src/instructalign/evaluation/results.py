@@ -9,14 +9,9 @@ from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import DataError
+from instructalign.evaluation.paired import compare_outcomes
 from instructalign.evaluation.predictions import prediction_file, read_manifest, read_predictions
-from instructalign.evaluation.significance import (
-    Bootstrap,
-    Outcome,
-    compare_outcomes,
-    outcome_of,
-    score_outcomes,
-)
+from instructalign.evaluation.significance import Asked, Bootstrap, Outcome, outcome_of, score_outcomes
 from instructalign.evaluation.translation_scores import score_translations
 from instructalign.records import Prediction, Score
 
@@ -95,7 +90,7 @@ def score_predictions(
     for (task, _), some in predictions.items():
         outcomes.setdefault(task, []).append(outcome_of(some))
 
-    def sign(chosen: Sequence[Outcome]) -> str:
+    def sign(chosen: Sequence[Asked]) -> str:
         parts = {
             "task": chosen[0].task,
             "languages": "+".join(outcome.language for outcome in chosen),
@@ -167,8 +162,8 @@ def _manifest(out: Path) -> dict[str, Any]:
     return manifest
 
 
-def _signer(task: str, entry: Mapping[str, Any], model: str, config: Config) -> Callable[[Sequence[Outcome]], str]:
-    def sign(outcomes: Sequence[Outcome]) -> str:
+def _signer(task: str, entry: Mapping[str, Any], model: str, config: Config) -> Callable[[Sequence[Asked]], str]:
+    def sign(outcomes: Sequence[Asked]) -> str:
         parts = {
             "task": task,
             "split": entry["split"],

@@ -1,4 +1,4 @@
-"""Scores with intervals: by language and group, and the change between two models.
+"""Scores with intervals, by language and group.
 
 Intervals come from the bootstrap over items (Efron 1979; for test scores Koehn 2004), percentile method, 95 %.
 Items are resampled by id: all prompts, all languages of a parallel test set and both models of a comparison
@@ -71,6 +71,40 @@ def outcome_of(predictions: Sequence[Prediction]) -> Outcome:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one model did item by item, as statistics whose sum over items is all that a score needs.
+
+    Attributes:
+        task, language, prompts, items: what was asked.
+        statistics: [prompts, items, k].
+        score: from sums [..., k] to scores [...].
+    """
+
+    task: str
+    language: str
+    prompts: tuple[str, ...]
+    items: tuple[str, ...]
+    statistics: NDArray[np.floating]
+    score: Callable[[NDArray[np.float64]], Values]
+
+
+Asked = Outcome | Sample
+"""Whatever knows its task, language, prompts and items."""
+
+
+def sample_of(outcome: Outcome, metric: str) -> Sample:
+    """A classification outcome as confusion cells, whose sums a metric is a function of."""
+    size = len(outcome.labels)
+    cells = np.eye(size * size, dtype=np.float32)[outcome.gold * size + outcome.predicted]
+    measure = METRICS[metric]
+
+    def score(sums: NDArray[np.float64]) -> Values:
+        return measure(sums.reshape(*sums.shape[:-1], size, size))
+
+    return Sample(outcome.task, outcome.language, outcome.prompts, outcome.items, cells, score)
+
+
 class Bootstrap:
     """Resampled weights of items, the same for the same ids.
 
@@ -93,16 +127,22 @@ class Bootstrap:
             self._weights[items] = np.concatenate([np.ones((1, n)), draws]).astype(np.float32)
         return self._weights[items]
 
+    def swaps(self, items: tuple[str, ...]) -> NDArray[np.float32]:
+        """Which items change sides in each random swap, [1 + rounds, items]; in the first none does."""
+        key = digest_key(self.seed, "swaps", text_hash(list(items)))
+        generator = np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
+        chosen = generator.integers(0, 2, (self.rounds, len(items)))
+        return np.concatenate([np.zeros((1, len(items))), chosen]).astype(np.float32)
+
+    def by_prompt(self, sample: Sample) -> NDArray[np.float64]:
+        """A sample's score under each prompt, on the items and on every draw: [prompts, 1 + rounds]."""
+        weights = self.weights(sample.items)
+        return np.stack([sample.score((weights @ some).astype(np.float64)) for some in sample.statistics])
+
     def values(self, outcome: Outcome, metric: str) -> Values:
         """A metric, averaged over the prompts, on the items and on every draw."""
-        weights = self.weights(outcome.items)
-        size = len(outcome.labels)
-        total = np.zeros(len(weights))
-        for predicted in outcome.predicted:
-            cells = np.eye(size * size, dtype=np.float32)[outcome.gold * size + predicted]
-            counts = (weights @ cells).astype(np.float64).reshape(-1, size, size)
-            total += METRICS[metric](counts)
-        return total / len(outcome.predicted)
+        mean: Values = self.by_prompt(sample_of(outcome, metric)).mean(0)
+        return mean
 
 
 def interval(values: Values) -> tuple[float | None, float | None]:
@@ -113,7 +153,7 @@ def interval(values: Values) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-Signature = Callable[[Sequence[Outcome]], str]
+Signature = Callable[[Sequence[Asked]], str]
 
 
 def score_outcomes(
@@ -138,111 +178,34 @@ def score_outcomes(
     scores = []
     for metric in METRICS:
         values = {outcome.language: bootstrap.values(outcome, metric) for outcome in outcomes}
-        scores += _rows(outcomes, values, groups, run, metric, signature)
+        scores += score_rows(outcomes, values, groups, run, metric, signature)
     for name, counts in (("random", random_counts), ("majority", majority_counts)):
         for metric, measure in METRICS.items():
             values = {
                 outcome.language: np.atleast_1d(measure(counts(outcome.gold, len(outcome.labels))))
                 for outcome in outcomes
             }
-            scores += _rows(outcomes, values, groups, name, metric, signature)
+            scores += score_rows(outcomes, values, groups, name, metric, signature)
     return scores
 
 
-def compare_outcomes(
-    base: Sequence[Outcome],
-    adapted: Sequence[Outcome],
-    groups: Mapping[str, Sequence[str]],
-    run: str,
-    bootstrap: Bootstrap,
-    signature: Signature,
-    metric: str = "f1_weighted",
-) -> list[Score]:
-    """What adapting a model changed on one task.
-
-    `gain` is after − before; `forgetting` is before − after on the known languages, L1 (Lopez-Paz and Ranzato
-    2017 call its negative backward transfer). An interval without 0 is a difference that the paired test
-    supports at 5 %.
-
-    Args:
-        base, adapted: one outcome a language each; the same items and prompts in both.
-        groups: language codes by group.
-        run: name of the adapted run.
-        bootstrap: gives the intervals; both models are resampled alike.
-        signature: says what a score measures.
-        metric: the score that is compared.
-
-    Raises:
-        DataError: the two were not asked the same.
-    """
-    before = {outcome.language: outcome for outcome in base}
-    both = [outcome for outcome in adapted if outcome.language in before]
-    gains = {}
-    for outcome in both:
-        _check_alike(before[outcome.language], outcome)
-        gains[outcome.language] = bootstrap.values(outcome, metric) - bootstrap.values(
-            before[outcome.language], metric
-        )
-    known = [outcome for outcome in both if outcome.language in groups.get("L1", ())]
-    losses = {outcome.language: -gains[outcome.language] for outcome in known}
-
-    def about(chosen: Sequence[Outcome]) -> str:
-        return f"{signature(chosen)}|metric:{metric}"
-
-    return _rows(both, gains, groups, run, "gain", about) + _rows(
-        known, losses, {"L1": groups.get("L1", ())}, run, "forgetting", about
-    )
-
-
-def correlate_gains(scores: Sequence[Score], rounds: int = 1000, seed: int = 0) -> list[Score]:
-    """Pearson's and Spearman's correlation of the gains on new (L2) and related (L3) languages.
-
-    Args:
-        scores: `gain` rows of groups from several runs or tasks; each run and task that has both is a point.
-        rounds: draws of the bootstrap over points, for the interval.
-        seed: of the draws.
-
-    Returns:
-        Two scores, or none where there are fewer than three points or no spread.
-    """
-    gains: dict[tuple[str, str], dict[str, float]] = {}
-    for score in scores:
-        if score.metric == "gain" and not score.language and score.group in ("L2", "L3"):
-            gains.setdefault((score.run, score.task), {})[score.group] = score.value
-    points = np.array([[both["L2"], both["L3"]] for both in gains.values() if len(both) == 2])
-    if len(points) < 3 or (np.ptp(points, axis=0) == 0).any():
-        return []
-    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest_key(seed, "correlation"), "little")))
-    draws = points[generator.integers(0, len(points), (rounds, len(points)))]
-    result = []
-    for name, prepare in (("pearson", lambda values: values), ("spearman", _ranks)):
-        spread = _correlation(prepare(draws))
-        low, high = interval(np.concatenate([[0.0], spread[np.isfinite(spread)]]))
-        value = float(_correlation(prepare(points)))
-        tasks = ",".join(sorted({task for _, task in gains}))
-        result.append(
-            Score("", tasks, "", "L2-L3", name, value, low, high, len(points), f"points:{len(points)}|gain")
-        )
-    return result
-
-
-def _rows(
-    outcomes: Sequence[Outcome],
+def score_rows(
+    asked: Sequence[Asked],
     values: Mapping[str, Values],
     groups: Mapping[str, Sequence[str]],
     run: str,
     metric: str,
     signature: Signature,
 ) -> list[Score]:
-    """One score a language and one a group, from values by language."""
+    """One score a language and one a group, from values by language; a group's is the mean of its languages'."""
     rows = []
-    for outcome in outcomes:
-        group = next((name for name, codes in groups.items() if outcome.language in codes), "")
-        rows.append(_score(run, outcome.language, group, metric, values[outcome.language], [outcome], signature))
+    for each in asked:
+        group = next((name for name, codes in groups.items() if each.language in codes), "")
+        rows.append(_score(run, each.language, group, metric, values[each.language], [each], signature))
     for group, codes in groups.items():
-        members = [outcome for outcome in outcomes if outcome.language in codes]
+        members = [each for each in asked if each.language in codes]
         if members:
-            mean = np.mean([values[outcome.language] for outcome in members], axis=0)
+            mean = np.mean([values[each.language] for each in members], axis=0)
             rows.append(_score(run, "", group, metric, mean, members, signature))
     return rows
 
@@ -253,36 +216,9 @@ def _score(
     group: str,
     metric: str,
     values: Values,
-    outcomes: Sequence[Outcome],
+    asked: Sequence[Asked],
     signature: Signature,
 ) -> Score:
     low, high = interval(values)
-    count = sum(len(outcome.items) for outcome in outcomes)
-    task = outcomes[0].task
-    return Score(run, task, language, group, metric, float(values[0]), low, high, count, signature(outcomes))
-
-
-def _check_alike(before: Outcome, after: Outcome) -> None:
-    for what in ("labels", "prompts", "items"):
-        if getattr(before, what) != getattr(after, what):
-            raise DataError(
-                f"{before.task} in {before.language}: the two models were not asked the same {what}; evaluate "
-                "both with one configuration."
-            )
-
-
-def _ranks(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks along the second last axis, means of ranks where values are equal."""
-    smaller = (points[..., :, None, :] > points[..., None, :, :]).sum(-2)
-    equal = (points[..., :, None, :] == points[..., None, :, :]).sum(-2)
-    ranks: NDArray[np.float64] = smaller + (equal - 1) / 2.0
-    return ranks
-
-
-def _correlation(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's correlation of points [..., n, 2]; not a number where there is no spread."""
-    centred = points - points.mean(-2, keepdims=True)
-    products: NDArray[np.float64] = (centred[..., 0] * centred[..., 1]).sum(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        result: NDArray[np.float64] = products / np.sqrt((centred**2).sum(-2).prod(-1))
-    return result
+    count = sum(len(each.items) for each in asked)
+    return Score(run, asked[0].task, language, group, metric, float(values[0]), low, high, count, signature(asked))

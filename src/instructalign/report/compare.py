@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from instructalign.errors import DataError
+from instructalign.evaluation.correlation import correlate_gains
 from instructalign.evaluation.metrics import METRICS
-from instructalign.evaluation.significance import (
-    Bootstrap,
-    Outcome,
-    compare_outcomes,
-    correlate_gains,
-    outcome_of,
-)
+from instructalign.evaluation.paired import compare_outcomes
+from instructalign.evaluation.significance import Asked, Bootstrap, Outcome, outcome_of
 from instructalign.records import Prediction, Score
 from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.tables import FORGETTING, GAIN, GROUPS, headline, unique
@@ -85,7 +81,7 @@ def _gains(
     groups = _groups(model.scores, task)
     old, new = (_signatures(each.scores, task, metric) for each in (base, model))
 
-    def sign(outcomes: Sequence[Outcome]) -> str:
+    def sign(outcomes: Sequence[Asked]) -> str:
         codes = tuple(outcome.language for outcome in outcomes)
         return _joined(old.get(codes, ""), new.get(codes, ""))
 
