@@ -16,7 +16,19 @@ import yaml
 from instructalign.cli import main
 from tiny import save_tiny
 
-COMMANDS = ["demo", "init", "validate", "doctor", "preview", "generate", "train", "evaluate", "report", "run"]
+COMMANDS = [
+    "demo",
+    "init",
+    "validate",
+    "doctor",
+    "preview",
+    "generate",
+    "train",
+    "evaluate",
+    "report",
+    "run",
+    "sweep",
+]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
 SHARED = ["errors", "languages", "records", "randomness", "files", "registry"]
 SHARED += ["strict", "config", "configfile", "runfolder", "progress"]
 STAGES = ["corpora", "instructions", "mixture", "training", "evaluation", "report"]
-ABOVE = ["pipeline", "doctor", "toy", "console", "cli", "__main__", "__init__"]  # may import any stage
+ABOVE = ["pipeline", "sweeps", "doctor", "toy", "console", "cli", "__main__", "__init__"]  # may import any stage
 
 
 def imported(path: Path) -> set[str]:

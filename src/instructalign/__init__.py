@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from instructalign.pipeline import generate, preview, run, train
     from instructalign.records import Instruction, ParallelRow, Score
     from instructalign.report import write_report
+    from instructalign.sweeps import sweep
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _HOMES = {
     "preview": "pipeline",
     "read_corpora": "corpora",
     "run": "pipeline",
+    "sweep": "sweeps",
     "train": "pipeline",
     "write_report": "report",
 }
@@ -60,6 +62,7 @@ __all__ = [
     "preview",
     "read_corpora",
     "run",
+    "sweep",
     "train",
     "write_report",
 ]

@@ -9,23 +9,35 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from instructalign.config import OBJECTIVE_NAMES, STRATEGY, Config, Entry
+from instructalign.config import OBJECTIVE_NAMES, STRATEGY, Config, Entry, SweepConfig
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.registry import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
 from instructalign.strict import UniqueKeys, explain, found
 
+Override = str | tuple[str, Any]
+"""`key.path=value`, as `--set` takes it, the value in YAML; or the key and the value."""
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+
+def load_config(path: str | Path, overrides: Sequence[Override] = ()) -> Config:
     """Reads a configuration file.
 
     Args:
         path: a YAML file; paths in it are relative to its folder.
-        overrides: `key.path=value` each, as `--set` takes them; values are YAML.
+        overrides: set after the file is read.
 
     Raises:
         ConfigError: anything is wrong with it; all problems are listed.
     """
     path = Path(path)
+    return build_config(read_yaml(path), folder=path.parent, overrides=overrides, where=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a configuration file, before it is checked.
+
+    Raises:
+        ConfigError: there is no such file, or it is not YAML.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -35,16 +47,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
         raise ConfigError([f"the file cannot be read: {error}"], str(path)) from None
     try:
-        data = yaml.load(text, Loader=UniqueKeys)
+        return yaml.load(text, Loader=UniqueKeys)
     except yaml.YAMLError as error:
         raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], str(path)) from None
-    return build_config(data, folder=path.parent, overrides=overrides, where=str(path))
 
 
 def build_config(
-    data: Any, *, folder: Path = Path(), overrides: Sequence[str] = (), where: str | None = None
+    data: Any, *, folder: Path = Path(), overrides: Sequence[Override] = (), where: str | None = None
 ) -> Config:
     """Checks a configuration given as nested dictionaries.
+
+    A `sweep` block is checked and left out: a configuration is that of one run.
 
     Args:
         data: the blocks and keys.
@@ -61,6 +74,7 @@ def build_config(
     problems: list[str] = []
     for override in overrides:
         _override(data, override, problems)
+    _check_sweep(data.pop("sweep", None), problems)
     _read_entries(data, problems)
     try:
         config = Config.model_validate(data)
@@ -71,6 +85,30 @@ def build_config(
     if problems:
         raise ConfigError(problems, where)
     return _anchor(config, folder.resolve())
+
+
+def build_sweep(data: Any, overrides: Sequence[Override] = (), where: str | None = None) -> SweepConfig:
+    """The `sweep` block of a configuration given as nested dictionaries; an empty one where it has none.
+
+    Raises:
+        ConfigError: anything is wrong with it.
+    """
+    problems: list[str] = []
+    data = _copy(data) if isinstance(data, dict) else {}
+    for override in overrides:
+        _override(data, override, problems)
+    sweep = _check_sweep(data.get("sweep"), problems)
+    if problems:
+        raise ConfigError(problems, where)
+    return sweep
+
+
+def _check_sweep(data: Any, problems: list[str]) -> SweepConfig:
+    try:
+        return SweepConfig.model_validate({} if data is None else data)
+    except ValidationError as error:
+        problems.extend(explain(details, "sweep", SweepConfig) for details in error.errors())
+        return SweepConfig()
 
 
 def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
@@ -162,17 +200,31 @@ def _strategy_problems(config: Config) -> Iterator[str]:
         )
 
 
-def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:
-    key, equals, text = override.partition("=")
+def parse_setting(text: str) -> tuple[str, Any]:
+    """The key and the value of `key.path=value`, the value in YAML.
+
+    Raises:
+        ConfigError: it is not that.
+    """
+    key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        problems.append(f"--set {override}: expected key.path=value, for example training.steps=100")
-        return
+        raise ConfigError([f"--set {text}: expected key.path=value, for example training.steps=100"])
     try:
-        value = yaml.load(text, Loader=UniqueKeys)
+        return key.strip(), yaml.load(value, Loader=UniqueKeys)
     except yaml.YAMLError:
-        problems.append(f"--set {override}: {text!r} is not YAML")
+        raise ConfigError([f"--set {text}: {value!r} is not YAML"]) from None
+
+
+def _override(data: dict[str, Any], override: Override, problems: list[str]) -> None:
+    """Sets the value that a path leads to; on the way, blocks that are missing are made."""
+    try:
+        key, value = parse_setting(override) if isinstance(override, str) else override
+    except ConfigError as error:
+        problems.extend(error.problems)
         return
-    *path, last = key.strip().split(".")
+    what = f"--set {override}" if isinstance(override, str) else f"setting {key} to {found(value)}"
+    value = _copy(value)
+    *path, last = key.split(".")
     place: Any = data
     for part in path:
         if isinstance(place, list) and part.isdigit() and int(part) < len(place):
@@ -182,14 +234,14 @@ def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:
                 place[part] = {}
             place = place[part]
         else:
-            problems.append(f"--set {override}: {key} leads through {part!r}, which holds {found(place)}")
+            problems.append(f"{what}: {key} leads through {part!r}, which holds {found(place)}")
             return
     if isinstance(place, list) and last.isdigit() and int(last) < len(place):
         place[int(last)] = value
     elif isinstance(place, dict):
         place[last] = value
     else:
-        problems.append(f"--set {override}: {key} cannot be set in {found(place)}")
+        problems.append(f"{what}: {key} cannot be set in {found(place)}")
 
 
 def _anchor(config: Config, folder: Path) -> Config:

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -43,6 +44,35 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def copy_folder(source: Path, target: Path, *, link: bool = False) -> None:
+    """Copies a folder, all or nothing.
+
+    Args:
+        source: the folder.
+        target: must not exist yet.
+        link: share the files' content (hard links) where the disk can do it: for files that are only ever
+            replaced, never written into.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    try:
+        shutil.copytree(
+            source, temporary, copy_function=_link_or_copy if link else shutil.copy2, dirs_exist_ok=True
+        )
+        temporary.chmod(0o755)
+        temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)
 
 
 def write_text(path: Path, text: str) -> None:

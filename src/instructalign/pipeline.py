@@ -7,7 +7,6 @@ these can be found in the training data.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from instructalign.config import Config
 from instructalign.corpora import Guard, ItemIndex
 from instructalign.errors import InstructAlignError
+from instructalign.files import copy_folder
 from instructalign.progress import Progress, silent
 from instructalign.records import Instruction
 from instructalign.runfolder import open_folder
@@ -43,6 +43,20 @@ class RunResult:
     finished: bool
     step: int
     report: Report | None
+
+
+def check_names(config: Config) -> None:
+    """Template sets and tasks are files; what is wrong in them counts as a problem of the configuration.
+
+    Raises:
+        ConfigError, UnknownNameError: there is no such set or task, or it is wrong.
+    """
+    from instructalign.evaluation import load_task
+    from instructalign.instructions import load_templates
+
+    load_templates(config.instructions.templates, config.instructions.objectives)
+    for name in config.evaluation.tasks:
+        load_task(name)
 
 
 def run(
@@ -74,7 +88,7 @@ def run(
     base_folder = out / "evaluation" / "base"
     if config.evaluation.tasks:
         if base_evaluation is not None and not base_folder.exists():
-            shutil.copytree(base_evaluation, base_folder)
+            copy_folder(base_evaluation, base_folder)
         evaluate(config.model.base, config, base_folder, run="base", progress=tell("the base"))
     trained = train(config, out, progress)
     if not trained.finished:

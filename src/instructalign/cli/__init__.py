@@ -32,6 +32,7 @@ for command in (
     runs.score,
     runs.report,
     runs.run,
+    runs.sweep,
 ):
     app.command()(command)
 app.add_typer(lists.templates, name="templates")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from instructalign import console
-from instructalign.cli.shared import ConfigFile, Settings, check_names, load
+from instructalign.cli.shared import ConfigFile, Settings, load, load_checked
 from instructalign.errors import InstructAlignError
 
 
@@ -35,9 +35,16 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
 
     Example: `instructalign validate my-language.yaml`
     """
-    loaded = load(config, settings)
-    check_names(loaded)
-    console.out.print(f"{config} is valid.")
+    from instructalign.config import SweepConfig
+    from instructalign.configfile import build_sweep, read_yaml
+    from instructalign.sweeps import plan_sweep
+
+    load_checked(config, settings)
+    if build_sweep(read_yaml(config)) == SweepConfig():
+        console.out.print(f"{config} is valid.")
+    else:
+        count = len(plan_sweep(config, settings or []).cells)
+        console.out.print(f"{config} is valid, and so are the {count} runs of its sweep.")
 
 
 def doctor(

@@ -13,9 +13,10 @@ from instructalign.cli.shared import (
     Out,
     Settings,
     bounds,
-    check_names,
     folder_of,
     load,
+    load_checked,
+    numbers,
     say_unfinished,
     show_report,
 )
@@ -125,11 +126,43 @@ def run(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
     from instructalign.pipeline import run as run_all
 
     folder = folder_of(config, out)
-    loaded = load(config, settings)
-    check_names(loaded)
+    loaded = load_checked(config, settings)
     with console.progress() as progress:
         result = run_all(loaded, folder, progress=progress)
     if result.report is None:
         say_unfinished(result.step, folder)
     else:
         show_report(result.report)
+
+
+def sweep(
+    config: ConfigFile,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=A,B,C", help="An axis of the grid, or `KEY=VALUE` for all cells. May repeat."
+        ),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="Runs every cell with each of them.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time; one a GPU, or one a core, by default.")
+    ] = None,
+) -> None:
+    """Runs a grid or list of cells, side by side, and compares them; the same command goes on where it stopped.
+
+    Example: `instructalign sweep my-language.yaml --set replay.size=0,100,1000 --seeds 1,2,3 --out runs/replay`
+    """
+    from instructalign.sweeps import sweep as run_sweep
+
+    folder = folder_of(config, out)
+    with console.progress() as progress:
+        result = run_sweep(
+            config, folder, settings=settings or [], seeds=numbers(seeds), workers=workers, progress=progress
+        )
+    if result.report is not None:
+        show_report(result.report)
+    for cell, error in result.failed.items():
+        console.err.print(f"failed: {cell}: {error}", markup=False)
+    if result.failed:
+        raise typer.Exit(1)

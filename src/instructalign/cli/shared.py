@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from instructalign import console
+from instructalign.errors import ConfigError
 
 if TYPE_CHECKING:
     from instructalign.config import Config
@@ -32,14 +33,13 @@ def load(path: Path, settings: list[str] | None) -> Config:
     return load_config(path, settings or [])
 
 
-def check_names(config: Config) -> None:
-    """Template sets and tasks are files; what is wrong in them counts as a problem of the configuration."""
-    from instructalign.evaluation import load_task
-    from instructalign.instructions import load_templates
+def load_checked(path: Path, settings: list[str] | None) -> Config:
+    """The same, with the names of tasks and template sets checked."""
+    from instructalign.pipeline import check_names
 
-    load_templates(config.instructions.templates, config.instructions.objectives)
-    for name in config.evaluation.tasks:
-        load_task(name)
+    config = load(path, settings)
+    check_names(config)
+    return config
 
 
 def bounds(score: Score) -> str:
@@ -50,6 +50,22 @@ def bounds(score: Score) -> str:
 def folder_of(config: Path, out: Path | None) -> Path:
     """A run's folder: the one given, or one named like the configuration."""
     return out or Path("runs") / config.stem
+
+
+def numbers(text: str | None) -> list[int] | None:
+    """The whole numbers of `1,2,3`.
+
+    Raises:
+        ConfigError: it is not that.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ConfigError(
+            [f"--seeds: expected whole numbers with commas between them, as in 1,2,3, found {text!r}"]
+        )
+    return [int(part) for part in parts]
 
 
 def say_unfinished(step: int, folder: Path) -> None:

@@ -24,6 +24,7 @@ from instructalign.config.instructions import (
 )
 from instructalign.config.mixture import ReplayConfig
 from instructalign.config.model import AdapterConfig, LanguagesConfig, ModelConfig
+from instructalign.config.sweep import CellConfig, SweepConfig
 from instructalign.config.training import STRATEGY, TrainingConfig
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "STRATEGY",
     "AdapterConfig",
     "Bounds",
+    "CellConfig",
     "Config",
     "ContaminationAction",
     "Entry",
@@ -48,6 +50,7 @@ __all__ = [
     "ScheduleConfig",
     "StageConfig",
     "Strict",
+    "SweepConfig",
     "TrainingConfig",
 ]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from instructalign.config.base import Entry, Natural, Probability, Strict
+from instructalign.config.base import Entry, Natural, Positive, Probability, Strict
 from instructalign.config.model import LanguagesConfig
 from instructalign.errors import suggest
 
@@ -80,12 +80,17 @@ class ScheduleConfig(Strict):
 
 
 class InstructionsConfig(Strict):
-    """How parallel rows become alignment instructions."""
+    """How parallel rows become alignment instructions.
+
+    `sentences` is how many sentences of the corpora are trained on, all of them by default; a smaller number is
+    part of every larger one. `heldout` is how many are kept out of training before that.
+    """
 
     objectives: dict[str, Entry] = {name: Entry(name=name) for name in OBJECTIVE_NAMES}
     pivots: list[str] | None = None
     targets: list[str] | None = None
     heldout: Natural = 100
+    sentences: Positive | None = None
     templates: Annotated[list[str], Field(min_length=1)] = ["eng"]
     noise: NoiseConfig = NoiseConfig()
     schedule: ScheduleConfig | None = None

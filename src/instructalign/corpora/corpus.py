@@ -73,6 +73,31 @@ class Corpus:
         inside = bytes(_hash(row.id, key) < limit for row in self.rows)
         return self._take(inside, 0, "held out"), self._take(inside, 1, "kept for training")
 
+    def limit(self, sentences: int, seed: int) -> Corpus:
+        """A part of the corpus: as many of its sentences as wanted, with all their rows.
+
+        The sentences with the smallest keyed hash of their id are taken, so that a smaller part is in every
+        larger one.
+
+        Args:
+            sentences: how many sentences (distinct ids), at least 1.
+            seed: gives another choice.
+
+        Raises:
+            DataError: the corpus has fewer sentences.
+        """
+        key = digest_key(seed, "sentences")
+        bound = _smallest((_hash(row.id, key) for row in self.rows), sentences)
+        if len(bound) < sentences:
+            raise DataError(
+                f"instructions.sentences is {sentences}, but the corpus has only {len(bound)} that are not held "
+                "out. Lower it, lower instructions.heldout, or add a corpus; null takes all."
+            )
+        limit = bound[-1]
+        return self._take(
+            bytes(_hash(row.id, key) > limit for row in self.rows), 0, "beyond instructions.sentences"
+        )
+
     def _take(self, sides: bytes, side: int, reason: str) -> Corpus:
         """The rows of one side; those of the other count as dropped for the reason."""
         rows = Selection(self.rows, (i for i, value in enumerate(sides) if value == side))

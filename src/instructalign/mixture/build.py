@@ -11,6 +11,7 @@ from instructalign.config import Config
 from instructalign.corpora import Corpus, Guard, read_corpora
 from instructalign.corpora.contamination import MUCH, Contamination, guard_corpus, leaked, record
 from instructalign.errors import DataError
+from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
 from instructalign.mixture.replay import ReplayBuffer, guard_replay, load_replay
 from instructalign.mixture.schedule import Mixture
@@ -94,14 +95,42 @@ def _warn(where: str, found: Contamination, guard: Guard) -> None:
     more = f", and {len(sets) - 3} more sets" if len(sets) > 3 else ""
     done = f"{found.dropped} rows dropped" if found.dropped else "contamination: drop would leave them out"
     loud = any(each.share >= MUCH for each in sets)
-    logger.log(logging.WARNING if loud else logging.INFO, "test items stand in %s: %s%s (%s)", where, listed, more, done)
+    logger.log(
+        logging.WARNING if loud else logging.INFO, "test items stand in %s: %s%s (%s)", where, listed, more, done
+    )
 
 
 def read_rows(config: Config) -> tuple[Corpus, Corpus]:
     """The parallel rows of a configuration: those to train on, and those held out by sentence id."""
+    rows, heldout = _all_rows(config).split(config.instructions.heldout, config.seed)
+    if config.instructions.sentences is not None:
+        rows = rows.limit(config.instructions.sentences, config.seed)
+    return rows, heldout
+
+
+_kept: dict[str, Corpus] | None = None
+"""The corpus read last in this process, by what it was read from; None where nothing is kept."""
+
+
+def keep_corpora() -> None:
+    """From now on, this process does not read again what it has read last: for runs that share their corpora.
+
+    The files are taken to stay as they are.
+    """
+    global _kept
+    _kept = _kept or {}
+
+
+def _all_rows(config: Config) -> Corpus:
     languages = list(dict.fromkeys([*config.pivots, *config.targets]))
-    rows = read_corpora(config.corpora, languages, config.filter)
-    return rows.split(config.instructions.heldout, config.seed)
+    if _kept is None:
+        return read_corpora(config.corpora, languages, config.filter)
+    entries = [entry.model_dump() for entry in config.corpora]
+    key = text_hash([entries, languages, config.filter.model_dump()])
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = read_corpora(config.corpora, languages, config.filter)
+    return _kept[key]
 
 
 def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:

@@ -52,14 +52,16 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
         DataError: a file in a folder cannot be read.
     """
     from instructalign.report.assemble import assemble
+    from instructalign.report.cells import RECORD
+    from instructalign.report.sweep import assemble_sweep
 
     # `report runs/*` also names the files of an earlier report among the runs.
     runs = [f for f in map(Path, folders) if not (f.is_file() and f.suffix in SUFFIXES)]
-    built = assemble(runs)
+    built = assemble_sweep(runs[0]) if len(runs) == 1 and (runs[0] / RECORD).exists() else assemble(runs)
     page, markdown, data = _places(runs, None if out is None else Path(out))
     write_text(page, built.page)
     write_text(markdown, built.markdown)
-    write_json(data, {"runs": built.runs, "rows": [asdict(row) for row in built.rows]})
+    write_json(data, {**built.about, "rows": [asdict(row) for row in built.rows]})
     return Report(page, markdown, data, tuple(built.rows), tuple(built.sentences), built.table)
 
 

@@ -44,14 +44,14 @@ SECTIONS: Sequence[Callable[[outcome.Facts], Section | None]] = (
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A report before it is written: the files' texts, and what they are made from."""
+    """A report before it is written: the files' texts, what they are made from, and what of (`about`)."""
 
     page: str
     markdown: str
     rows: list[Score]
     sentences: list[str]
     table: Table
-    runs: list[dict[str, Any]]
+    about: dict[str, Any]
 
 
 def assemble(folders: Sequence[Path]) -> Assembled:
@@ -88,7 +88,11 @@ def assemble(folders: Sequence[Path]) -> Assembled:
             *leaks.spoilt(runs, facts.label),
         ],
         table=main_table(rows + baselines, facts.best),
-        runs=[{"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs],
+        about={
+            "runs": [
+                {"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs
+            ]
+        },
     )
 
 

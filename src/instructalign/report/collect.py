@@ -110,14 +110,14 @@ def _base_model(run: Run) -> str:
 
 def _read_run(folder: Path) -> Run:
     _check_folder(folder)
-    record = _read_object(folder / "run.json", json.loads)
+    record = read_object(folder / "run.json", json.loads)
     config_path = folder / "config.yaml"
     name = str(record.get("run") or folder.resolve().name)
     return Run(
         name=name,
         folder=folder,
         record=record,
-        config=_read_object(config_path, yaml.safe_load),
+        config=read_object(config_path, yaml.safe_load),
         config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
         log=tuple(_lines(folder / "log.jsonl")),
         base=_read_evaluated(folder / "evaluation" / "base", BASE),
@@ -147,28 +147,28 @@ def _read_evaluated(folder: Path, name: str) -> Evaluated | None:
     path = folder / "scores.json"
     if not path.is_file():
         return None
-    scores = _read_object(path, json.loads).get("scores")
+    scores = read_object(path, json.loads).get("scores")
     if not isinstance(scores, list):
         raise DataError(f'{path}: expected a list under "scores". Delete it and evaluate again.')
     predictions: dict[str, list[Prediction]] = {}
     for file in sorted((folder / "predictions").glob("*.jsonl")):
         for number, line in read_jsonl(file):
-            prediction = _record(Prediction, line, f"{file}:{number}")
+            prediction = record_of(Prediction, line, f"{file}:{number}")
             predictions.setdefault(prediction.task, []).append(prediction)
-    records = [_record(Score, score, f"{path}: score {i}") for i, score in enumerate(scores)]
+    records = [record_of(Score, score, f"{path}: score {i}") for i, score in enumerate(scores)]
     return Evaluated(
         name=name,
         scores=tuple(replace(score, run=name) for score in records if score.run not in BASELINES),
         baselines=tuple(score for score in records if score.run in BASELINES),
         predictions={task: tuple(found) for task, found in predictions.items()},
-        manifest=_read_object(folder / "predictions" / "manifest.json", json.loads),
+        manifest=read_object(folder / "predictions" / "manifest.json", json.loads),
         translations=tuple(
             line for file in sorted((folder / "translations").glob("*.jsonl")) for line in _lines(file)
         ),
     )
 
 
-def _record(kind: type[T], line: Any, where: str) -> T:
+def record_of(kind: type[T], line: Any, where: str) -> T:
     """A record of a kind from a dictionary, which may hold more keys than the record has."""
     needed, allowed = _keys(kind)  # type: ignore[arg-type]
     missing = [name for name in needed if not isinstance(line, dict) or name not in line]
@@ -189,7 +189,12 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     return (line for _, line in read_jsonl(path)) if path.is_file() else iter(())
 
 
-def _read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """A file's names and values; none where there is no such file.
+
+    Raises:
+        DataError: it cannot be read as that.
+    """
     if not path.is_file():
         return {}
     try:

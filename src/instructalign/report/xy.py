@@ -18,12 +18,20 @@ FEW = 12  # points of a line up to which all of them are put into words
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A named point; `group` (`L1`, `L2`, `L3`) gives its colour."""
+    """A named point.
+
+    Attributes:
+        label: its name.
+        x, y: where it stands.
+        group: gives its colour (`L1`, `L2`, `L3`); none is quiet.
+        mark: what stands beside it in the place of its name: a number, or nothing.
+    """
 
     label: str
     x: float
     y: float
     group: str = "L3"
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +107,11 @@ def _label_points(axes: Axes, points: Sequence[Point]) -> None:
     low, high = axes.get_ylim()
     middle = sum(axes.get_xlim()) / 2
     for offset, align in ((8, "left"), (-8, "right")):
-        side = [point for point in points if (point.x > middle) == (offset < 0)]
+        side = [point for point in points if point.mark != "" and (point.x > middle) == (offset < 0)]
         places = spread([point.y for point in side], 0.065 * (high - low))
         for point, place in zip(side, places, strict=True):
             axes.annotate(
-                shorten(point.label, 24),
+                shorten(point.label if point.mark is None else point.mark, 24),
                 (point.x, place),
                 (offset, 0),
                 textcoords="offset points",

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 
 from instructalign.config import Config
 from instructalign.configfile import load_config
-from instructalign.pipeline import run
+from instructalign.errors import TrainingError
 from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
 from instructalign.runfolder import open_folder
+from instructalign.sweeps.cell import evaluate_base, run_cell
+from instructalign.sweeps.sweep import local, steps_done
+from instructalign.sweeps.workers import Job
 
 CONFIG = Path(__file__).parent / "demo.yaml"
 
@@ -35,8 +32,7 @@ def demo_config(name: str, seed: int = 42) -> Config:
 def run_demo(out: Path, *, seed: int = 42, progress: Progress = silent) -> Report:
     """Evaluates the shipped base, adapts it three ways and reports them side by side.
 
-    The runs go on at the same time, as many as there are processors, on one thread each: with matrices this
-    small, more threads only wait for each other.
+    The runs go on at the same time, as many as there are processors.
 
     Args:
         out: the folder for the runs and the report; runs that are finished there are not done again.
@@ -45,62 +41,32 @@ def run_demo(out: Path, *, seed: int = 42, progress: Progress = silent) -> Repor
 
     Raises:
         RunFolderError: `out` holds runs of another seed or version.
+        TrainingError: a run failed.
     """
-    from instructalign.evaluation import evaluate
-
     folders = {name: Path(out) / name.replace(" ", "-") for name in RUNS}
     for name, folder in folders.items():
         open_folder(folder, demo_config(name, seed))
-    config = demo_config("replay", seed)
-    base = folders["replay"] / "evaluation" / "base"
-    with one_thread():
-        evaluate(
-            config.model.base,
-            config,
-            base,
-            run="base",
-            progress=lambda part, done, total: progress("evaluating the base", done, total, part),
-        )
-    workers = min(len(RUNS), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_adapt, name, seed, folder, base) for name, folder in folders.items()]
-        total = len(jobs) * config.training.steps
-        while wait(jobs, timeout=1, return_when=FIRST_EXCEPTION).not_done:
-            progress("adapting it three ways", sum(map(_steps_done, folders.values())), total, "")
-            if any(job.done() and job.exception() for job in jobs):
-                break
-        for job in jobs:
-            job.result()
+    base, logs = Path(out) / ".base", Path(out) / ".logs"
+    jobs = [Job("base", evaluate_base, (folders["replay"] / "config.yaml", base), logs / "base.log")]
+    jobs += [
+        Job(name, run_cell, (folder, base, None), logs / f"{folder.name}.log", ("base",))
+        for name, folder in folders.items()
+    ]
+    failed: dict[str, str] = {}
+
+    def ended(job: Job, error: str, seconds: float) -> None:
+        if error:
+            failed[job.name] = error
+
+    total = len(folders) * demo_config("replay", seed).training.steps
+
+    def tick() -> None:
+        progress("adapting the base three ways", sum(map(steps_done, folders.values())), total, "")
+
+    local(None, len(RUNS))(jobs, ended, tick)
+    if failed:
+        raise TrainingError("; ".join(f"{name}: {error}" for name, error in failed.items()))
     return write_report(list(folders.values()), Path(out))
-
-
-def _adapt(name: str, seed: int, folder: Path, base: Path) -> None:
-    """One run, in a process of its own."""
-    with one_thread():
-        run(demo_config(name, seed), folder, base_evaluation=base)
-
-
-def _steps_done(folder: Path) -> int:
-    """How far a run is, from the last line of its log."""
-    log = folder / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    try:
-        return int(json.loads(lines[-1])["step"]) if lines else 0
-    except json.JSONDecodeError:  # the line is being written
-        return 0
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Lets torch use one thread inside."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def next_steps(out: Path) -> str:

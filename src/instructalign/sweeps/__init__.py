@@ -1,0 +1,8 @@
+"""Several runs of one recipe, side by side: a grid or a list of cells, with several seeds."""
+
+from __future__ import annotations
+
+from instructalign.sweeps.plan import Axis, Cell, Plan, plan_sweep
+from instructalign.sweeps.sweep import SweepResult, sweep
+
+__all__ = ["Axis", "Cell", "Plan", "SweepResult", "plan_sweep", "sweep"]
