@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+Rule = Literal["sum", "mean", "bytes", "calibrated", "paper"]
+"""How a label is chosen from the likelihoods of all: see `evaluation.rules`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Prediction:
         prompt_score: the summed log-likelihood of the prompt's tokens behind the first, where the scoring
             rule needs it.
         prompt_tokens: how many tokens that sum runs over.
+        bytes: by label, the length in UTF-8 of the word put to the model.
+        prior: by label, the summed log-likelihood of its tokens under the same prompt with an empty item.
     """
 
     task: str
@@ -84,6 +90,8 @@ class Prediction:
     cut: int = 0
     prompt_score: float | None = None
     prompt_tokens: int = 0
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    prior: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def test_translations_are_not_exported(sentiment, tmp_path):
     assert "flores_translation is a translation task" in str(done.exception)
 
 
-@pytest.mark.parametrize("rule", [[], ["--rule", "mean"]])
+@pytest.mark.parametrize("rule", [[], ["--rule", "mean"], ["--rule", "bytes"], ["--rule", "calibrated"]])
 def test_score_shows_a_row_for_each_language(model_folder, make_config, tmp_path, rule):
     evaluate(model_folder("llama"), make_config(), tmp_path, run="base")
     done = call("score", *sorted((tmp_path / "predictions").glob("*.jsonl")), "--bootstrap", 20, *rule)

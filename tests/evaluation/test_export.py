@@ -15,6 +15,7 @@ from instructalign.errors import DataError
 from instructalign.evaluation import evaluate, load_task
 from instructalign.evaluation.export import _jinja, export_lm_eval
 from instructalign.evaluation.predictions import read_predictions
+from instructalign.evaluation.task_files import SHIPPED
 from instructalign.training.encode import Codec
 from tiny import tiny_tokenizer
 
@@ -56,6 +57,27 @@ def test_the_harness_gives_the_same_numbers(harness, model_folder, make_config, 
                 assert list(prediction.scores.values()) == pytest.approx(likelihoods, abs=1e-4)
             accuracy = sum(p.predicted == p.gold for p in mine.values()) / len(mine)
             assert theirs["results"][name]["acc,none"] == pytest.approx(accuracy, abs=1e-12)
+
+
+def test_the_harness_agrees_on_bytes(harness, model_folder, make_config, sentiment, tmp_path):
+    words = {"positive": "very good indeed", "neutral": "так себе", "negative": "bad"}
+    plain = yaml.safe_load((SHIPPED / "nusax_senti.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**plain, "labels": words}), encoding="utf-8")
+    own = str(tmp_path / "own.yaml")
+    export_lm_eval(load_task(own), tmp_path / "tasks", sentiment, languages=["ind"], prompts=["en-1"])
+    theirs = harness(model_folder("llama"), tmp_path / "tasks", ["nusax_senti"])["results"]["nusax_senti_ind_en-1"]
+    found = {}
+    for rule in ("sum", "bytes"):
+        config = make_config(tasks=[own], languages=["ind"], prompts=["en-1"], scoring=rule)
+        scores = evaluate(model_folder("llama"), config, tmp_path / rule, run="base")
+        found[rule] = next(s.value for s in scores if (s.run, s.metric, s.language) == ("base", "accuracy", "ind"))
+    assert found["sum"] == pytest.approx(theirs["acc,none"], abs=1e-12)
+    assert found["bytes"] == pytest.approx(theirs["acc_bytes,none"], abs=1e-12)
+    by_rule = [
+        [p.predicted for p in read_predictions(tmp_path / rule / "predictions" / "nusax_senti.ind.jsonl")]
+        for rule in ("sum", "bytes")
+    ]
+    assert by_rule[0] != by_rule[1]
 
 
 def test_exports_every_language_with_data_and_limits_items(sentiment, tmp_path):

@@ -12,7 +12,6 @@ from instructalign.errors import ConfigError, DataError, RunFolderError, Unknown
 from instructalign.evaluation import compare, evaluate, plan, score_predictions, zero_shot
 from instructalign.evaluation.predictions import Journal, read_manifest, read_predictions
 from instructalign.evaluation.prompting import make_queries
-from instructalign.evaluation.results import decide
 from instructalign.evaluation.score import score_batch
 from instructalign.evaluation.task_files import build_task, load_task
 from instructalign.records import Item
@@ -138,23 +137,6 @@ def test_the_rule_of_the_paper_counts_the_prompt(model_folder, make_config, tmp_
         }
         assert mine.predicted == max(means, key=means.get)
     assert other.prompt_score is None
-
-
-@pytest.mark.parametrize(
-    ("rule", "before", "expected"),
-    [
-        ("sum", (0.0, 0), "short"),  # -2 against -3
-        ("mean", (0.0, 0), "long"),  # -2 against -1
-        ("paper", (-8.0, 1), "long"),  # -10 / 2 against -11 / 4
-        ("paper", (-0.1, 9), "short"),  # -2.1 / 10 against -3.1 / 12
-    ],
-)
-def test_rules_decide_by_hand(rule, before, expected):
-    assert decide({"short": -2.0, "long": -3.0}, {"short": 1, "long": 3}, rule, *before) == expected
-
-
-def test_the_first_of_equal_labels_wins():
-    assert decide({"b": -1.0, "a": -1.0}, {"b": 1, "a": 1}, "sum") == "b"
 
 
 # -- going on and starting anew --------------------------------------------------------------------------
@@ -400,7 +382,7 @@ def test_scores_are_computed_from_files_alone(model_folder, make_config, tmp_pat
 def test_another_rule_decides_anew(model_folder, make_config, tmp_path):
     evaluate(model_folder("llama"), make_config(scoring="paper"), tmp_path / "paper", run="base")
     files = sorted((tmp_path / "paper" / "predictions").glob("*.jsonl"))
-    for rule in ("sum", "mean"):
+    for rule in ("sum", "mean", "bytes", "calibrated"):
         scores = evaluate(model_folder("llama"), make_config(scoring=rule), tmp_path / rule, run="base")
         again = score_predictions(files, rule=rule, rounds=50, run="base")
         assert {values(score)[:4] for score in again} == {values(score)[:4] for score in scores if score.language}

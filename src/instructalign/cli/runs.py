@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from instructalign.cli.shared import (
     say_unfinished,
     show_report,
 )
+from instructalign.records import Rule
 
 
 def demo(
@@ -84,7 +85,7 @@ def evaluate(
 def score(
     files: Annotated[list[Path], typer.Argument(metavar="PREDICTIONS...", help="Files that evaluate wrote.")],
     rule: Annotated[
-        Literal["sum", "mean", "paper"] | None,
+        Rule | None,
         typer.Option(help="Decide anew by this rule; the saved decisions count unless one is given."),
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Draws for the intervals.")] = 1000,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from instructalign.config.base import Positive, Strict
 from instructalign.config.model import LanguagesConfig
+from instructalign.records import Rule
 
 
 class EvaluationConfig(Strict):
@@ -19,7 +20,7 @@ class EvaluationConfig(Strict):
     prompts: list[str] | None = None
     languages: list[str] | None = None
     items: Positive | None = None
-    scoring: Literal["sum", "mean", "paper"] = "sum"
+    scoring: Rule = "sum"
     batch_tokens: Positive = 8192
     bootstrap: Annotated[int, Field(ge=0)] = 1000
 

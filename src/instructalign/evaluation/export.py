@@ -13,6 +13,10 @@ from instructalign.evaluation.items import absent, read_items
 from instructalign.evaluation.tasks import Task
 from instructalign.files import write_jsonl, write_text
 
+METRICS = ("acc", "acc_bytes")
+"""The harness's names for accuracy by the rules `sum` and `bytes`. Its `acc_mutual_info` is not `calibrated`: it
+takes the prompt away and not the item's text. `mean` and `paper` it does not know."""
+
 
 def export_lm_eval(
     task: Task,
@@ -70,7 +74,7 @@ def _harness_task(task: Task, prompt: str, name: str, file: Path) -> dict[str, A
         "doc_to_choice": list(task.words(prompt).values()),
         "doc_to_target": "answer",
         "target_delimiter": " ",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in METRICS],
         "metadata": {"version": 1.0, "source": task.source, "licence": task.licence},
     }
 

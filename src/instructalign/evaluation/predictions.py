@@ -50,8 +50,9 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 def _plain(prediction: Prediction) -> dict[str, Any]:
     record = asdict(prediction)
-    if not prediction.cut:
-        del record["cut"]
+    for name in ("cut", "bytes", "prior"):
+        if not record[name]:
+            del record[name]
     if prediction.prompt_score is None:
         del record["prompt_score"], record["prompt_tokens"]
     return record

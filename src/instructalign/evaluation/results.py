@@ -11,9 +11,10 @@ from instructalign.config import Config
 from instructalign.errors import DataError
 from instructalign.evaluation.paired import compare_outcomes
 from instructalign.evaluation.predictions import prediction_file, read_manifest, read_predictions
+from instructalign.evaluation.rules import decide
 from instructalign.evaluation.significance import Asked, Bootstrap, Outcome, outcome_of, score_outcomes
 from instructalign.evaluation.translation_scores import score_translations
-from instructalign.records import Prediction, Score
+from instructalign.records import Prediction, Rule, Score
 
 
 def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
@@ -62,7 +63,7 @@ def compare(
 def score_predictions(
     files: Sequence[Path],
     *,
-    rule: str | None = None,
+    rule: Rule | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     rounds: int = 1000,
     seed: int = 42,
@@ -72,19 +73,21 @@ def score_predictions(
 
     Args:
         files: files that `evaluate` wrote, of one model.
-        rule: `sum`, `mean` or `paper`; by default the saved decisions count.
+        rule: one of `evaluation.rules`; by default the saved decisions count.
         groups: language codes by group, for scores of groups.
         rounds: draws of the bootstrap; 0 for no intervals.
         seed: of the draws.
         run: what the scores call the model.
 
     Raises:
-        DataError: a line is not a prediction, or predictions are missing or double.
+        DataError: a line is not a prediction, predictions are missing or double, or they lack what the rule
+            needs.
+        UnknownNameError: there is no such rule.
     """
     predictions: dict[tuple[str, str], list[Prediction]] = {}
     for file in files:
         for prediction in read_predictions(file):
-            chosen = prediction if rule is None else _decided_anew(prediction, rule)
+            chosen = prediction if rule is None else replace(prediction, predicted=decide(prediction, rule))
             predictions.setdefault((prediction.task, prediction.language), []).append(chosen)
     outcomes: dict[str, list[Outcome]] = {}
     for (task, _), some in predictions.items():
@@ -105,41 +108,6 @@ def score_predictions(
     return [
         score for some in outcomes.values() for score in score_outcomes(some, groups or {}, run, bootstrap, sign)
     ]
-
-
-def decide(
-    scores: Mapping[str, float],
-    tokens: Mapping[str, int],
-    rule: str,
-    prompt_score: float = 0.0,
-    prompt_tokens: int = 0,
-) -> str:
-    """The label with the highest score; the first of them where several have it.
-
-    Args:
-        scores: by label, the summed log-likelihood of its tokens.
-        tokens: by label, how many they are.
-        rule: `sum`; `mean`, the sum over the number of tokens; or `paper`, the mean over the tokens of prompt
-            and label together, as the published scripts have it (for encoder-decoder models: of the label).
-        prompt_score: the summed log-likelihood of the prompt's tokens, for `paper`.
-        prompt_tokens: how many they are.
-    """
-    if rule == "sum":
-        return max(scores, key=lambda label: scores[label])
-    before, behind = (prompt_score, prompt_tokens) if rule == "paper" else (0.0, 0)
-    return max(scores, key=lambda label: (before + scores[label]) / (behind + tokens[label]))
-
-
-def _decided_anew(prediction: Prediction, rule: str) -> Prediction:
-    if rule == "paper" and prediction.prompt_score is None:
-        raise DataError(
-            f"{prediction.task} in {prediction.language}: the predictions lack the likelihood of the prompts, "
-            "which the rule of the paper needs; evaluate with evaluation.scoring: paper."
-        )
-    label = decide(
-        prediction.scores, prediction.tokens, rule, prediction.prompt_score or 0.0, prediction.prompt_tokens
-    )
-    return replace(prediction, predicted=label)
 
 
 def _outcomes(out: Path) -> list[tuple[str, list[Outcome], Mapping[str, Any]]]:

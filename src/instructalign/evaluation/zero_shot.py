@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +22,13 @@ from instructalign.evaluation.predictions import (
     write_predictions,
 )
 from instructalign.evaluation.prompting import Query, make_queries
-from instructalign.evaluation.results import decide, score_folder
+from instructalign.evaluation.results import score_folder
+from instructalign.evaluation.rules import decide
 from instructalign.evaluation.score import CPU_TOKENS, Scores, context_of, plan_batches, score_batch
 from instructalign.evaluation.tasks import Task
 from instructalign.evaluation.translate import plan_directions, translate_all
 from instructalign.files import text_hash, write_json
-from instructalign.records import Item, Prediction, Score
+from instructalign.records import Item, Prediction, Rule, Score
 from instructalign.training.model import LoadedModel, load_configured, model_hash
 
 Progress = Callable[[str, int, int], None]
@@ -88,14 +89,18 @@ def _answer(
     """Puts a task's questions to the model, writes the predictions, and gives the manifest's entry."""
     context = context_of(loaded)
     asked = plan.asked()
-    queries = make_queries(loaded.codec, plan.task, [question[1:] for question in asked], context)
+    # Behind the questions stand the prompts with empty items, for calibration: the same in every language.
+    empty = Item("", dict.fromkeys(plan.task.texts, ""), "")
+    questions = [question[1:] for question in asked] + [(prompt, empty) for prompt in plan.prompts]
+    queries = make_queries(loaded.codec, plan.task, questions, context)
     batches = plan_batches(queries, _budget(loaded, config))
     journal = Journal(folder / f".{plan.task.name}.unfinished", text_hash([key, batches]))
     scores = _score_all(loaded, plan, queries, batches, config, journal, progress)
     rule = config.evaluation.scoring
+    priors = dict(zip(plan.prompts, scores[len(asked) :], strict=True))
     predictions = [
-        _prediction(plan.task, *question, query, score, rule)
-        for question, query, score in zip(asked, queries, scores, strict=True)
+        _prediction(plan.task, *question, query, score, priors[question[1]], rule)
+        for question, query, score in zip(asked, queries, scores, strict=False)
     ]
     for path in folder.glob(f"{plan.task.name}.*.jsonl"):
         path.unlink()  # answers to other questions, perhaps in languages that are not asked for now
@@ -104,7 +109,7 @@ def _answer(
         write_predictions(prediction_file(folder, plan.task.name, language), some)
     cut = sum(query.cut > 0 for query in queries)
     if cut:
-        log.warning("%s: %d of %d prompts were cut to fit the model's context", plan.task.name, cut, len(queries))
+        log.warning("%s: %d of %d prompts were cut to fit the model's context", plan.task.name, cut, len(asked))
     journal.close()
     return {
         "key": key,
@@ -145,16 +150,28 @@ def _score_all(
 
 
 def _prediction(
-    task: Task, language: str, prompt: str, item: Item, query: Query, score: Scores, rule: str
+    task: Task, language: str, prompt: str, item: Item, query: Query, score: Scores, prior: Scores, rule: Rule
 ) -> Prediction:
     sums = dict(zip(task.labels, (round(value, DIGITS) for value in score.labels), strict=True))
     tokens = dict(zip(task.labels, map(len, query.labels), strict=True))
-    before = None if score.prompt is None else round(score.prompt, DIGITS)
-    behind = 0 if before is None else len(query.prompt) - 1
-    predicted = decide(sums, tokens, rule, before or 0.0, behind)
-    return Prediction(
-        task.name, language, prompt, item.id, item.label, predicted, sums, tokens, query.cut, before, behind
+    # Of an encoder-decoder model's prompt nothing is predicted, so that it counts for nothing.
+    before = round(score.prompt or 0.0, DIGITS) if rule == "paper" else None
+    prediction = Prediction(
+        task.name,
+        language,
+        prompt,
+        item.id,
+        item.label,
+        "",
+        sums,
+        tokens,
+        query.cut,
+        before,
+        0 if score.prompt is None else len(query.prompt) - 1,
+        {label: len(word.encode()) for label, word in task.words(prompt).items()},
+        dict(zip(task.labels, (round(value, DIGITS) for value in prior.labels), strict=True)),
     )
+    return replace(prediction, predicted=decide(prediction, rule))
 
 
 def _complete(folder: Path, plan: Plan) -> bool:
