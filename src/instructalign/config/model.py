@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -12,15 +13,37 @@ from instructalign.languages import canonical, is_private
 
 
 class AdapterConfig(Strict):
-    """Low-rank adaptation through peft (Hu et al. 2021; DoRA: Liu et al. 2024)."""
+    """Low-rank adaptation through peft (Hu et al. 2021; DoRA: Liu et al. 2024).
+
+    `rslora` scales by the root of the rank (Kalajdzievski 2023). `init`: `pissa` begins with the base's largest
+    singular values (Meng et al. 2024), `olora` with its QR decomposition (Büyükakyüz 2024). `layers`: their
+    numbers, from the end where negative, or `last n`. `quantised` keeps the base in 4 bits (QLoRA, Dettmers et al.
+    2023). `train_embeddings`: all of them, or with `new` those of tokens that only the new languages use.
+    """
 
     type: Literal["lora", "dora"] = "lora"
     r: Positive = 16
     alpha: Annotated[float, Field(gt=0)] = 32
     dropout: Probability = 0.0
+    rslora: bool = False
+    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default"
     targets: list[str] | Literal["all-linear"] = "all-linear"
-    train_embeddings: bool = False
+    layers: list[int] | str | None = None
+    quantised: bool = False
+    train_embeddings: bool | Literal["new"] = False
     merge: bool = True
+
+    @model_validator(mode="after")
+    def _possible(self) -> AdapterConfig:
+        if self.quantised and self.init in ("pissa", "olora"):
+            raise ValueError(f"init: {self.init} changes the base's weights, which quantised keeps in 4 bits")
+        few = isinstance(self.layers, str) and re.fullmatch(r"last [1-9]\d*", self.layers)
+        if self.layers is not None and not few and (isinstance(self.layers, str) or not self.layers):
+            raise ValueError(
+                f"layers: expected numbers, such as [0, 1] or [-1], or the last few, such as last 4; "
+                f"found {self.layers!r}"
+            )
+        return self
 
 
 class ModelConfig(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HASHED = ("*.safetensors", "*.bin", "config.json", "tokenizer*", "*.model", "vocab*", "merges.txt")
+ADAPTER = "adapter_config.json"  # in the folder of an adapter that was kept apart from its base
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def load_model(
     trust_remote_code: bool = False,
     chat: str = "auto",
     system_prompt: str | None = None,
+    quantised: bool = False,
 ) -> LoadedModel:
     """Loads a model and its tokenizer from a folder, the Hub, or the toy family (`toy`).
 
@@ -59,6 +62,7 @@ def load_model(
         trust_remote_code: whether code that comes with the model may run.
         chat: `auto` wraps prompts in the tokenizer's chat template where it has one; `never` does not.
         system_prompt: the system's turn for chat templates.
+        quantised: keeps linear layers in 4 bits (NF4 with double quantisation; Dettmers et al. 2023, QLoRA).
 
     Raises:
         ModelError: the model or its tokenizer cannot be loaded; the message says what is missing.
@@ -69,6 +73,8 @@ def load_model(
     codec = make_codec(base, chat=chat, system_prompt=system_prompt, **options)
     factory: Any = AutoModelForSeq2SeqLM if codec.encoder_decoder else AutoModelForCausalLM
     place = model_place(base)
+    if quantised:
+        options["quantization_config"] = _four_bits(dtype)
     with quiet_loading():
         try:
             model = factory.from_pretrained(
@@ -78,6 +84,30 @@ def load_model(
             raise ModelError(_unloadable(base, place, error)) from None
     model.eval()
     return LoadedModel(model, codec.tokenizer, codec, codec.encoder_decoder, base)
+
+
+def _four_bits(dtype: str) -> Any:
+    """How QLoRA keeps the base.
+
+    Raises:
+        ModelError: the library that does it is not installed.
+    """
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    settings: Any = BitsAndBytesConfig
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "model.adapter.quantised needs bitsandbytes, which is not installed: "
+            "pip install 'instructalign[quantised]'"
+        )
+    return settings(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else getattr(torch, dtype),
+    )
 
 
 def make_codec(base: str, *, chat: str = "auto", system_prompt: str | None = None, **options: Any) -> Codec:
@@ -90,7 +120,7 @@ def make_codec(base: str, *, chat: str = "auto", system_prompt: str | None = Non
 
     place = model_place(base)
     try:
-        config = AutoConfig.from_pretrained(place, **options)
+        config = AutoConfig.from_pretrained(_base_of(place) or place, **options)
     except (OSError, ValueError) as error:
         raise ModelError(_unloadable(base, place, error)) from None
     tokenizer = load_tokenizer(base, **options)
@@ -124,7 +154,7 @@ def quiet_loading() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def load_configured(config: ModelConfig, base: str | None = None) -> LoadedModel:
+def load_configured(config: ModelConfig, base: str | None = None, *, quantised: bool = False) -> LoadedModel:
     """`load_model` with the options of a configuration; `base` takes the place of the configured one."""
     return load_model(
         base or config.base,
@@ -133,6 +163,7 @@ def load_configured(config: ModelConfig, base: str | None = None) -> LoadedModel
         trust_remote_code=config.trust_remote_code,
         chat=config.chat,
         system_prompt=config.system_prompt,
+        quantised=quantised,
     )
 
 
@@ -177,11 +208,22 @@ def model_place(base: str) -> str:
         return str(toy_base())
     folder = Path(base).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").exists():
+        if not (folder / "config.json").exists() and _base_of(base) is None:
             raise ModelError(f"{base} is no model folder: it has no config.json but {_listing(folder)}.")
         return str(folder)
     if base.startswith((".", "/", "~")) or base.count("/") > 1:
         raise ModelError(f"the model folder {base} does not exist.")
+    return base
+
+
+def _base_of(place: str) -> str | None:
+    """The model that the adapter in a folder belongs to; None where the folder holds no adapter."""
+    path = Path(place).expanduser() / ADAPTER
+    if not path.is_file():
+        return None
+    base: str | None = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if base is None:
+        raise ModelError(f"{path} does not say what model the adapter belongs to (base_model_name_or_path).")
     return base
 
 
@@ -191,7 +233,9 @@ def model_hash(base: str, revision: str | None = None) -> str:
     folder = Path(place)
     if folder.is_dir():
         files = sorted({path for pattern in HASHED for path in folder.glob(pattern)})
-        return text_hash([(path.name, file_hash(path)) for path in files])[:12]
+        hashes = [(path.name, file_hash(path)) for path in files]
+        beneath = _base_of(place)
+        return text_hash([*hashes, model_hash(beneath)] if beneath else hashes)[:12]
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(place, revision=revision)

@@ -20,7 +20,7 @@ from instructalign.mixture.build import Data, build_data
 from instructalign.progress import Progress, silent
 from instructalign.runfolder import open_folder, read_record, training_hash, update_record
 from instructalign.training import checkpoint
-from instructalign.training.adapter import add_adapter, save_model
+from instructalign.training.adapter import add_adapter
 from instructalign.training.batch import Encoder, LossWeights, MicroBatches
 from instructalign.training.checks import check_run, refuse_half_precision
 from instructalign.training.heldout import heldout_loss
@@ -28,6 +28,8 @@ from instructalign.training.model import LoadedModel, checkpoint_activations, lo
 from instructalign.training.origin import ORIGIN, Origin, check_origin, origin_of
 from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
+from instructalign.training.rows import rows_of_new_languages
+from instructalign.training.save import save_model
 from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import TALLY, AlignTrainer
@@ -74,18 +76,14 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
         return TrainResult(out, model_folder, config.training.steps, finished=True)
     began = time.monotonic()
     refuse_half_precision(config)
-    report("reading data", 0, 0, "")
-    data = build_data(config, guard, report)
-    report("loading model", 0, 0, config.model.base)
-    loaded = load_configured(config.model)
-    encoder = Encoder(loaded.codec, config.training.max_length)
-    check_run(config, data, loaded, encoder)
-    origin = origin_of(config, data)
+    run = _read(config, out, report, guard)
     last = next(iter(checkpoint.complete(out / "checkpoints")[::-1]), None)
     if last is not None:
-        check_origin(last, origin)
-    update_record(out, **at_beginning(config, data, loaded, origin.model))
-    trainer, stop = _make_trainer(config, out, data, loaded, encoder, origin, report)
+        check_origin(last, run.origin)
+    update_record(out, **at_beginning(config, run.data, run.loaded, run.origin.model))
+    if run.rows:
+        update_record(out, model={"trained_rows": len(run.rows)})
+    trainer, stop = _make_trainer(run)
     if trainer.args.should_save:
         checkpoint.clear_partial(out / "checkpoints")
     trainer.accelerator.wait_for_everyone()
@@ -99,11 +97,10 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
     counts = trainer.tally.total()
     if step < config.training.steps:
         return TrainResult(out, model_folder, step, finished=False)
-    trained: Any = trainer.model
-    trainer.strategies.finish(trained)
+    _save(run, trainer, model_folder)
     if trainer.args.should_save:
-        save_model(trained, loaded, config.model.adapter, model_folder)
-        update_record(out, **at_end(config, data, counts, time.monotonic() - began, trainer.strategies.costs()))
+        seconds = time.monotonic() - began
+        update_record(out, **at_end(config, run.data, counts, seconds, trainer.strategies.costs()))
     trainer.accelerator.wait_for_everyone()
     return TrainResult(out, model_folder, step, finished=True)
 
@@ -113,29 +110,79 @@ def is_done(config: Config, out: Path) -> bool:
     return (out / "model").exists() and read_record(out).get("training_hash") == training_hash(config)
 
 
-def _make_trainer(
-    config: Config,
-    out: Path,
-    data: Data,
-    loaded: LoadedModel,
-    encoder: Encoder,
-    origin: Origin,
-    report: Progress,
-) -> tuple[AlignTrainer, GracefulStop]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run is made of.
+
+    Attributes:
+        config, out, report: as `train` was given them.
+        data: what it trains on.
+        loaded: the base.
+        encoder: from instruction to token ids.
+        origin: what its checkpoints are made from.
+        rows: the tokens whose embeddings are trained beside an adapter, where those are chosen.
+    """
+
+    config: Config
+    out: Path
+    report: Progress
+    data: Data
+    loaded: LoadedModel
+    encoder: Encoder
+    origin: Origin
+    rows: list[int] | None
+
+    def adapted(self, loaded: LoadedModel) -> Any:
+        """A base as it is trained: inside its adapter, where there is one."""
+        adapter = self.config.model.adapter
+        return add_adapter(loaded, adapter, self.rows) if adapter else loaded.model
+
+
+def _read(config: Config, out: Path, report: Progress, guard: Guard | None) -> _Run:
+    """Reads the data and the base, and refuses what would fail later."""
+    report("reading data", 0, 0, "")
+    data = build_data(config, guard, report)
+    report("loading model", 0, 0, config.model.base)
+    adapter = config.model.adapter
+    loaded = load_configured(config.model, quantised=adapter is not None and adapter.quantised)
+    encoder = Encoder(loaded.codec, config.training.max_length)
+    check_run(config, data, loaded, encoder)
+    rows = None
+    if adapter and adapter.train_embeddings == "new":
+        rows = rows_of_new_languages(loaded.tokenizer, data.corpus, config.languages)
+    return _Run(config, out, report, data, loaded, encoder, origin_of(config, data), rows)
+
+
+def _save(run: _Run, trainer: AlignTrainer, folder: Path) -> None:
+    """Ends the strategies and saves the model; every process takes part."""
+    trained: Any = trainer.model
+    trainer.strategies.finish(trained)
+    if trainer.args.should_save:
+        save_model(
+            trained,
+            run.loaded,
+            run.config.model.adapter,
+            folder,
+            fresh=lambda: run.adapted(load_configured(run.config.model)),
+        )
+
+
+def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
+    config, data, loaded, encoder = run.config, run.data, run.loaded, run.encoder
     set_seed(config.seed)
     weights = loss_weights(config.training)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)
-    model = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
-    arguments = _arguments(config, out)
+    model = run.adapted(loaded)
+    arguments = _arguments(config, run.out)
     processes = arguments.world_size
     micro = micro_batch_size(config.training, processes)
     arguments.gradient_accumulation_steps = config.training.batch_size // (micro * processes)
     tally, stop = Tally(), GracefulStop()
     log = TrainingLog(
-        out / "log.jsonl",
+        run.out / "log.jsonl",
         tally,
-        report,
+        run.report,
         heldout_loss(config, data, encoder, loaded),
         config.training.evaluate_every,
     )
@@ -151,11 +198,11 @@ def _make_trainer(
         ),
         encoder_decoder=loaded.encoder_decoder,
         strategies=StrategyGroup(make_strategies(config)),
-        checkpoints=out / "checkpoints",
+        checkpoints=run.out / "checkpoints",
         keep=config.training.keep_checkpoints,
         tally=tally,
-        beside={ORIGIN: lambda: asdict(origin)},
-        callbacks=[log, stop, *_tensorboard(config, out)],
+        beside={ORIGIN: lambda: asdict(run.origin)},
+        callbacks=[log, stop, *_tensorboard(config, run.out)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.strategies.prepare(
@@ -165,10 +212,10 @@ def _make_trainer(
             trainer.model,
             data,
             trainer.batches,
-            folder=out,
+            folder=run.out,
             process=arguments.process_index,
             processes=processes,
-            report=report,
+            report=run.report,
         )
     )
     return trainer, stop
