@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from instructalign.evaluation.significance import correlate_gains
+from instructalign.evaluation.correlation import correlate_gains
 from instructalign.records import Score
 from instructalign.report.assemble import Assembled
 from instructalign.report.cells import Axis, Sweep, find, read_sweep, summary
