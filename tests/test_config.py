@@ -77,6 +77,45 @@ def test_all_problems_are_reported_at_once() -> None:
             {"replay": {"source": {"format": "jsonl", "path": "x"}, "size": 5, "share": 0}},
             "share is 0 but size is 5: no sample would ever be drawn",
         ),
+        ({"replay": {"source": []}}, "replay.source: needs a format. Available: "),
+        (
+            {"replay": {"source": [{"format": "toy"}, {"format": "jsonk", "path": "x"}]}},
+            "replay.source.1: unknown replay source 'jsonk'. Did you mean 'jsonl'?",
+        ),
+        (
+            {"replay": {"source": {"format": "toy", "weight": 0}}},
+            "replay.source: at least one weight must be above 0",
+        ),
+        (
+            {"replay": {"source": {"format": "toy"}, "select": {"bye": "task"}}},
+            "replay.select.bye: unknown key. Did you mean 'by'?",
+        ),
+        (
+            {"replay": {"source": {"format": "toy"}, "select": {"by": "topic"}}},
+            "replay.select.by: input should be 'task', 'language' or 'length', found 'topic'",
+        ),
+        (
+            {"replay": {"source": {"format": "toy"}, "share_of": "examples"}},
+            "replay.share_of: input should be 'rows', 'tokens' or 'loss_tokens', found 'examples'",
+        ),
+        (
+            {"replay": {"source": {"format": "toy"}, "preset": "paper", "share": 0.3, "repeat": False}},
+            "preset paper means that new and past examples take turns, r chosen at random: it sets share, repeat",
+        ),
+        (
+            {
+                "replay": {
+                    "source": {"format": "toy"},
+                    "schedule": {"shape": "staged", "stages": [{"at": 7, "share": 0.1}]},
+                },
+                "training": {"steps": 7},
+            },
+            "replay.schedule: the stage at: 7 never begins, since training.steps is 7",
+        ),
+        (
+            {"corpora": [{"format": "toy", "weight": 2}]},
+            "corpora.0.weight: a corpus has none; every row is taken. Leave it out.",
+        ),
         ({"training": {"steps": 5, "strategy": "repaly"}}, "unknown strategy 'repaly'. Did you mean 'replay'?"),
         ({"training": {"steps": 5, "batch_size": 10, "micro_batch_size": 3}}, "must divide batch_size (10)"),
         ({"training": {"steps": 5, "prompt_weight": 0.5}}, "prompt_weight has an effect with loss_on: all only"),
@@ -145,6 +184,21 @@ def test_resolved_copy_reads_back_as_the_same(tmp_path: Path) -> None:
     path.write_text(plain.to_yaml(), encoding="utf-8")
     assert load_config(path) == plain
     config = build_config(data, folder=tmp_path)
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(path) == config
+    data["replay"] |= {
+        "source": [
+            {"format": "jsonl", "path": "past.jsonl", "label": "own", "weight": 2},
+            {"format": "toy", "weight": 0},
+            {"format": "toy"},
+        ],
+        "select": {"by": "length", "order": "longest"},
+        "share_of": "loss_tokens",
+        "schedule": {"shape": "staged", "stages": [{"at": 1, "share": 0.0}]},
+    }
+    config = build_config(data, folder=tmp_path)
+    assert config.replay is not None
+    assert [(source.label, source.weight) for source in config.replay.sources] == [("own", 2.0), (None, 1.0)]
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert load_config(path) == config
 

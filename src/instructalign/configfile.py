@@ -135,9 +135,11 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
     def tagged(registry: Registry, value: Any, path: str) -> Any:
         if isinstance(value, Mapping) and "format" in value:
             options = {key: option for key, option in value.items() if key != "format"}
-            label = options.pop("label", None) if registry is FORMATS else None
+            label = options.pop("label", None)
             if label is not None and not (isinstance(label, str) and label):
-                problems.append(f"{path}.label: must be a word to name the corpus by, found {found(label)}")
+                problems.append(f"{path}.label: must be a word to name it by, found {found(label)}")
+            if registry is FORMATS and "weight" in options:
+                problems.append(f"{path}.weight: a corpus has none; every row is taken. Leave it out.")
             return entry(registry, value["format"], options, path).model_copy(update={"label": label})
         problems.append(f"{path}: needs a format. Available: {', '.join(registry.names())}.")
         return Entry(name="")
@@ -158,6 +160,17 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
             problems.append(f"{path}: at least one weight must be above 0")
         return kept
 
+    def one_or_more(registry: Registry, value: Any, path: str) -> Any:
+        several = isinstance(value, list) and bool(value)
+        entries = [
+            tagged(registry, one, f"{path}.{i}" if several else path)
+            for i, one in enumerate(value if several else [value])
+        ]
+        kept = [made for made in entries if made.weight > 0]
+        if not kept:
+            problems.append(f"{path}: at least one weight must be above 0")
+        return kept if several else entries[0]
+
     # Entries left out get their options' defaults as well, so that the resolved copy reads back as the same.
     for block, key, default in (
         ("instructions", "objectives", OBJECTIVE_NAMES),
@@ -170,7 +183,7 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
         data["corpora"] = [tagged(FORMATS, value, f"corpora.{i}") for i, value in enumerate(data["corpora"])]
     for block, key, reader, registry in (
         ("instructions", "objectives", named, OBJECTIVES),
-        ("replay", "source", tagged, REPLAY_SOURCES),
+        ("replay", "source", one_or_more, REPLAY_SOURCES),
         ("training", "strategy", named, STRATEGIES),
     ):
         inner = data.get(block)

@@ -34,7 +34,7 @@ class Instruction:
         source: code of the language given; empty where it does not apply.
         target: code of the language asked for; empty where it does not apply.
         row: id of the parallel row, or of the replayed example.
-        template: id of the template that worded it; empty for replay.
+        template: id of the template that worded it; of a replayed example the task, where its source names one.
     """
 
     prompt: str

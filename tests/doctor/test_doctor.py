@@ -216,7 +216,7 @@ def test_of_a_streamed_replay_source_only_the_beginning_is_read(
     asked: list[int] = []
 
     def load(config: ReplayConfig, seed: int) -> ReplayBuffer:
-        asked.append(config.source.options["scan"])
+        asked.append(config.sources[0].options["scan"])
         return ReplayBuffer()
 
     monkeypatch.setattr("instructalign.doctor.examination.load_replay", load)

@@ -16,6 +16,7 @@ from instructalign.doctor.lengths import Sampled, enough_for, examine_lengths, p
 from instructalign.doctor.mixing import examine_mixture
 from instructalign.mixture.build import Data, build_data
 from instructalign.training.batch import Encoder, MicroBatches
+from instructalign.training.measure import Measured
 from instructalign.training.model import load_codec
 from instructalign.training.train import loss_weights
 from tiny import save_tiny
@@ -117,7 +118,7 @@ def test_epochs_and_repeats(configure: Configure) -> None:
 
 
 def found(config: Config, taken: list[Sampled] | None = None) -> list[tuple[str, str, str]]:
-    data = build_data(config)
+    data = build_data(config, measure=Measured(config))
     _, findings = examine_mixture(
         config, data.mixture, len(data.corpus), data.instructions.epoch, taken or [], False
     )
@@ -145,6 +146,20 @@ def test_replay_source_smaller_than_wanted_and_shown_too_often(configure: Config
     said = found(configure("replay.size=1000", "training.steps=6000"))
     assert said[0][:2] == ("warning", "The replay source holds 20 usable examples, fewer than the 1,000 wanted.")
     assert said[1][:2] == ("warning", "Each replayed example is shown 1,200 times.")
+
+
+def test_replay_that_may_not_come_again(configure: Configure) -> None:
+    said = found(configure("replay.repeat=false"))
+    assert any(
+        level == "problem" and "replay.repeat is false, but the run replays" in each for level, each, _ in said
+    )
+
+
+def test_a_share_of_tokens_that_crowds_new_examples_out(configure: Configure) -> None:
+    taken = [example("mt", 10, 98), *[example("replay", 10, 2)] * 9]
+    said = found(configure("replay.share_of=loss_tokens", "replay.share=0.3"), taken)
+    assert "To have its share of the loss tokens, replay takes 90 % of the examples" in said[0][1]
+    assert "replay.select.order: longest" in said[0][2]
 
 
 def test_replay_that_hardly_counts(configure: Configure) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructalign.config import Entry, ReplayConfig
+from instructalign.config import Entry, ReplayConfig, SelectConfig, ShareScheduleConfig
 from instructalign.errors import DataError
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay
-from instructalign.mixture.replay import select
+from instructalign.mixture.select import choose
+from instructalign.mixture.share import planned
 from instructalign.mixture.sources import read_hub, read_jsonl
-from instructalign.records import Instruction
+from instructalign.records import Counts, Instruction
 
 
 class Counting:
@@ -55,23 +57,45 @@ def test_replay_goes_through_all_before_repeating_and_reorders() -> None:
     assert walk[:50] != walk[50:]
 
 
+def test_the_papers_preset_is_strict_alternation() -> None:
+    config = ReplayConfig(source=Entry(name="toy"), size=3, preset="paper")
+    mixture = Mixture(Counting(), ReplayBuffer(past(3)), planned(config, steps=100, batch_size=8), seed=1)
+    assert [mixture[i].objective for i in range(800)] == ["mt", "replay"] * 400
+
+
+def test_a_share_that_grows_from_nothing() -> None:
+    schedule = ShareScheduleConfig(shape="linear", to=0.5)
+    config = ReplayConfig(source=Entry(name="toy"), share=0.0, schedule=schedule)
+    mixture = Mixture(Counting(), ReplayBuffer(past(7)), planned(config, steps=100, batch_size=8), seed=1)
+    kinds = [mixture[i].objective == "replay" for i in range(800)]
+    assert [sum(kinds[i : i + 200]) for i in range(0, 800, 200)] == [12, 38, 62, 88]  # 12.5, 37.5, 62.5, 87.5
+    new = [mixture[i].prompt for i in range(800) if mixture[i].objective == "mt"]
+    assert new == [f"new {k}" for k in range(600)]
+
+
 def test_no_replay_leaves_only_new() -> None:
     mixture = Mixture(Counting(), ReplayBuffer(), 0.5, seed=2)
     assert {mixture[i].objective for i in range(20)} == {"mt"}
-    assert mixture.share == 0
+    assert mixture.share.mean(20) == 0
+
+
+def select(examples: list[Instruction], size: int, seed: int, **how: Any) -> tuple[list[Instruction], Counts]:
+    counts = Counts()
+    chosen = choose(examples, size, seed, SelectConfig(**how), counts)
+    return list(chosen.examples), counts
 
 
 def test_smaller_selection_is_part_of_larger_one() -> None:
-    small, large = select(past(500), 20, seed=4), select(past(500), 100, seed=4)
-    assert small.examples == large.examples[:20]
-    assert select(past(500), 20, seed=5).examples != small.examples
-    assert (small.counts.read, small.counts.kept) == (500, 20)
+    (small, counts), (large, _) = select(past(500), 20, seed=4), select(past(500), 100, seed=4)
+    assert small == large[:20]
+    assert select(past(500), 20, seed=5)[0] != small
+    assert counts.read == 500
 
 
 def test_selection_is_uniform() -> None:
     drawn = [0] * 10
     for seed in range(2000):
-        for example in select(past(10), 3, seed).examples:
+        for example in select(past(10), 3, seed)[0]:
             drawn[int(example.prompt.split()[1])] += 1
     # 600 expected of each; the standard deviation of a count is sqrt(2000 * 0.3 * 0.7) = 20.5.
     assert all(abs(count - 600) < 5 * 20.5 for count in drawn)
@@ -79,9 +103,9 @@ def test_selection_is_uniform() -> None:
 
 def test_unusable_examples_are_counted() -> None:
     examples = [Instruction(" ", "x", "replay"), Instruction("p", "", "replay"), Instruction("p", "a", "replay")]
-    buffer = select(examples, 10, seed=0)
-    assert buffer.counts.dropped == {"empty prompt": 1, "empty answer": 1}
-    assert buffer.counts.kept == 1
+    chosen, counts = select(examples, 10, seed=0)
+    assert counts.dropped == {"empty prompt": 1, "empty answer": 1}
+    assert [example.prompt for example in chosen] == ["p"]
 
 
 def write(path: Path, records: list[dict[str, object]]) -> Path:

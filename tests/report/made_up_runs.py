@@ -151,7 +151,14 @@ def record(name: str, share: float) -> dict[str, Any]:
         "replay": {"read": 4000, "chosen": 1000 if share else 0, "dropped": {}},
         "encoding": {"examples": 6400, "truncated_prompts": 12, "truncated_answers": 0},
         "mixture": {
-            "planned": {"replay": share, "size": 1000 if share else 0},
+            "planned": {
+                "replay": share,
+                "unit": "rows",
+                "shares": {"rows": share, "tokens": 0.6 * share, "loss_tokens": 0.6 * share},
+                "size": 1000 if share else 0,
+                "rows": replay,
+                "repeats": replay / 1000,
+            },
             "realised": {
                 "rows": rows,
                 "tokens": {part: n * lengths[part] for part, n in rows.items()},

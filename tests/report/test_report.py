@@ -180,8 +180,10 @@ def test_planned_and_realised_shares(demo_report: Report) -> None:
     text = demo_report.markdown.read_text(encoding="utf-8")
     # Of 6 400 rows 3 200 are replay with 70 tokens each; 1 066 each of three objectives have 40, 60, 35.
     tokens = 100 * 3200 * 70 / (3200 * 70 + 1066 * (40 + 60 + 35))
-    assert f"| replay | 50.0 | 50.0 | {tokens:.1f} |" in text
-    assert "| no-replay | 0.0 | 0.0 | 0.0 | 0.0 |" in text
+    counted = f"{tokens:.1f} (30.0)"
+    assert f"| replay | 50.0 % of rows | 50.0 (50.0) | {counted} | {counted} | 3.2 |" in text
+    assert "| no-replay | 0.0 % of rows | 0.0 (0.0) | 0.0 (0.0) | 0.0 (0.0) | 0.0 |" in text
+    assert "Planned for replay: 50.0 % of the rows, 30.0 % of the tokens, 30.0 % of the loss tokens." in text
 
 
 def test_where_the_files_go(run_folder: Path) -> None:

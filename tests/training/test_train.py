@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from instructalign.config import Config
 from instructalign.configfile import build_config
-from instructalign.errors import ModelError, RunFolderError, TrainingError
+from instructalign.errors import ConfigError, ModelError, RunFolderError, TrainingError
 from instructalign.training.train import train
 from tiny import FAMILIES, save_tiny
 
@@ -262,3 +262,53 @@ def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 
     while not condition() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
     assert condition() or process.poll() == 0
+
+
+@pytest.mark.parametrize("family", ["llama", "mt5"])
+@pytest.mark.parametrize("unit", ["rows", "tokens", "loss_tokens"])
+def test_planned_shares_are_realised_in_every_unit(family: str, unit: str, tmp_path: Path) -> None:
+    data = settings(tmp_path, family, steps=40, batch_size=16, checkpoint_every=40, learning_rate=1e-4)
+    data["replay"] |= {"share_of": unit, "share": 0.3}
+    train(build_config(data, folder=tmp_path), tmp_path / "run")
+    mixture = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["mixture"]
+    planned, realised = mixture["planned"]["shares"], mixture["realised"]["replay_share"]
+    assert (mixture["planned"]["replay"], mixture["planned"]["unit"], planned[unit]) == (0.3, unit, 0.3)
+    assert realised[unit] == pytest.approx(0.3, rel=0.01)
+    assert mixture["planned"]["rows"] == mixture["realised"]["rows"]["replay"]
+    assert mixture["planned"]["repeats"] == mixture["planned"]["rows"] / 4
+    # The others follow from the lengths of examples: here all new ones that the run takes, and all past ones.
+    assert realised == pytest.approx(planned, rel=0.01)
+
+
+def test_a_share_of_tokens_survives_a_stop(tmp_path: Path) -> None:
+    data = settings(tmp_path, keep_checkpoints=10)
+    data["replay"] |= {"share_of": "loss_tokens", "schedule": {"shape": "linear", "to": 0.6}}
+    config = build_config(data, folder=tmp_path)
+    whole = train(config, tmp_path / "whole")
+    for name, change in (("kept", []), ("lost", ["mixture.json"])):
+        stopped = tmp_path / name
+        shutil.copytree(tmp_path / "whole", stopped)
+        shutil.rmtree(stopped / "model")
+        for step in (4, 6):
+            shutil.rmtree(stopped / "checkpoints" / f"checkpoint-{step}")
+        for file in change:
+            (stopped / file).unlink()
+        assert_same_weights(whole.model, train(config, stopped).model)
+    plan = (tmp_path / "whole" / "mixture.json").read_text(encoding="utf-8")
+    assert (tmp_path / "lost" / "mixture.json").read_text(encoding="utf-8") == plan
+
+
+def test_more_past_examples_than_may_be_shown_are_refused_before_training(tmp_path: Path) -> None:
+    data = settings(tmp_path)
+    data["replay"] |= {"repeat": False}
+    message = (
+        r"replay\.repeat is false, but the run replays 12 of its 48 examples and 4 are there to replay: each "
+        r"would be shown 3\.0 times\. Raise replay\.size to 12"
+    )
+    with pytest.raises(ConfigError, match=message):
+        train(build_config(data, folder=tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    data["training"]["steps"] = 2
+    train(build_config(data, folder=tmp_path), tmp_path / "again")
+    record = json.loads((tmp_path / "again" / "run.json").read_text(encoding="utf-8"))
+    assert record["mixture"]["planned"]["repeats"] == 1

@@ -22,7 +22,7 @@ from instructalign.config.instructions import (
     ScheduleConfig,
     StageConfig,
 )
-from instructalign.config.mixture import ReplayConfig
+from instructalign.config.mixture import ReplayConfig, SelectConfig, ShareScheduleConfig, ShareStageConfig
 from instructalign.config.model import AdapterConfig, LanguagesConfig, ModelConfig
 from instructalign.config.sweep import CellConfig, SweepConfig
 from instructalign.config.training import STRATEGY, TrainingConfig
@@ -48,6 +48,9 @@ __all__ = [
     "Probability",
     "ReplayConfig",
     "ScheduleConfig",
+    "SelectConfig",
+    "ShareScheduleConfig",
+    "ShareStageConfig",
     "StageConfig",
     "Strict",
     "SweepConfig",
@@ -81,6 +84,12 @@ class Config(Strict):
                 f"instructions.pivots: {', '.join(outside)} is not among languages.known "
                 f"({', '.join(self.languages.known)})"
             )
+        for stage in self.replay.schedule.stages or () if self.replay and self.replay.schedule else ():
+            if stage.at >= self.training.steps:
+                raise ValueError(
+                    f"replay.schedule: the stage at: {stage.at} never begins, since training.steps is "
+                    f"{self.training.steps}"
+                )
         return self
 
     @property
@@ -97,9 +106,9 @@ class Config(Strict):
         return self.instructions.targets or self.languages.new
 
     @property
-    def replay_share(self) -> float:
-        """The part of all training examples that is replayed; none without that strategy."""
-        return self.replay.share if self.replay and "replay" in self.training.strategy else 0.0
+    def mixes_replay(self) -> bool:
+        """Whether past examples are mixed in: that takes some, and the strategy of that name."""
+        return self.replay is not None and self.replay.size > 0 and "replay" in self.training.strategy
 
     def to_yaml(self) -> str:
         """The configuration as YAML that reads back as the same configuration."""
@@ -115,7 +124,8 @@ def _plain(value: Any, key: str = "") -> Any:
         if key == "objectives":
             return {"weight": value.weight, **options}
         label = {} if value.label is None else {"label": value.label}
-        return {"format": value.name, **label, **options}
+        weight = {} if value.weight == 1.0 else {"weight": value.weight}
+        return {"format": value.name, **label, **weight, **options}
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name), name) for name in type(value).model_fields}
     if isinstance(value, Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from instructalign.config import Config, ReplayConfig
+from instructalign.config import Config, Entry, ReplayConfig
 from instructalign.corpora import Corpus
 from instructalign.doctor.corpus import examine_corpus
 from instructalign.doctor.costs import examine_costs
@@ -19,9 +19,10 @@ from instructalign.doctor.tokens import LanguageTokens, examine_tokenizer
 from instructalign.errors import ModelError
 from instructalign.instructions import InstructionStream
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay
-from instructalign.mixture.build import build_instructions
+from instructalign.mixture.build import build_instructions, lay
 from instructalign.progress import Progress, silent
 from instructalign.training.encode import Codec
+from instructalign.training.measure import Measured
 from instructalign.training.model import load_codec
 
 SCANNED = 20_000
@@ -67,7 +68,7 @@ def examine(
         tokens, found = examine_tokenizer(codec.tokenizer, config.languages, corpus, items, sample)
         keep(found)
     progress("making instructions", 0, 0, "")
-    stream, mixture = _lay(config, corpus, replay, about_stream)
+    stream, mixture = _lay(config, corpus, replay, codec, about_stream)
     taken = _take(config, mixture, codec, sample, about_stream)
     keep(about_stream)
     if codec and corpus and stream and mixture and taken:
@@ -98,17 +99,23 @@ def _load_codec(config: Config) -> Codec:
 
 
 def _scanned(config: Config) -> ReplayConfig | None:
-    """The replay source; of a streamed one only the beginning, which shows as much without hours of download."""
+    """The replay sources; of a streamed one only the beginning, which shows as much without hours of download."""
     replay = config.replay
-    if replay is None or "scan" not in replay.source.options:
-        return replay
+    if replay is None:
+        return None
     enough = max(SCANNED, 2 * replay.size)
-    options = {**replay.source.options, "scan": min(enough, replay.source.options["scan"] or enough)}
-    return replay.model_copy(update={"source": replay.source.model_copy(update={"options": options})})
+
+    def begin(source: Entry) -> Entry:
+        if "scan" not in source.options:
+            return source
+        options = {**source.options, "scan": min(enough, source.options["scan"] or enough)}
+        return source.model_copy(update={"options": options})
+
+    return replay.model_copy(update={"source": [begin(source) for source in replay.sources]})
 
 
 def _lay(
-    config: Config, corpus: Corpus | None, replay: ReplayBuffer | None, findings: Findings
+    config: Config, corpus: Corpus | None, replay: ReplayBuffer | None, codec: Codec | None, findings: Findings
 ) -> tuple[InstructionStream | None, Mixture | None]:
     """The new instructions and the training stream, as far as there is what they are made of."""
     if corpus is None:
@@ -116,9 +123,11 @@ def _lay(
     stream = findings.attempt(
         "Change instructions, languages or corpora as it says.", lambda: build_instructions(config, corpus)
     )
-    if stream is None or replay is None:
+    if stream is None or replay is None or codec is None:
         return stream, None
-    return stream, Mixture(stream, replay, config.replay_share, config.seed)
+    measure = Measured(config, codec)
+    advice = "Change replay or training.max_length as it says."
+    return stream, findings.attempt(advice, lambda: lay(config, stream, replay, measure))
 
 
 def _take(

@@ -22,7 +22,7 @@ from typing import Any
 
 from instructalign.config import Config
 from instructalign.doctor.lengths import Sampled, percentile
-from instructalign.doctor.mixing import loss_tokens
+from instructalign.training.measure import lengths
 from instructalign.training.train import micro_batch_size
 
 _AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
@@ -109,7 +109,7 @@ def estimate_memory(
 
     cast = _AUTOCAST[config.training.precision] if width == 4 else 0
     on_prompt = config.training.loss_on == "all"
-    counted = most(lambda each: loss_tokens(each, on_prompt, encoder_decoder))
+    counted = most(lambda e: lengths(e.kept_prompt, e.kept_answer, on_prompt, encoder_decoder).loss_tokens)
     first = most(lambda each: each.kept_prompt + (0 if encoder_decoder else each.kept_answer))
     second = most(lambda each: each.kept_answer) if encoder_decoder else 0
     values = shape.activations(first, second, config.training.gradient_checkpointing)

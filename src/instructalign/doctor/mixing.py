@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from instructalign.config import Config
+from instructalign.config import Config, ReplayConfig
 from instructalign.doctor.findings import Findings, percent
 from instructalign.doctor.lengths import Sampled
 from instructalign.mixture import Mixture
+from instructalign.mixture.plan import refuse_repeats
+from instructalign.training.measure import lengths
 
 OFTEN = 1000
 """Repeats of a replayed example from which a warning is due; the paper's r = 1 000 makes 800."""
+CROWDED = 0.8  # of the examples that replay may take for a share of tokens without a warning
 THIN = 0.1  # of the share in rows that replay should have in loss tokens at least
 
 
@@ -66,7 +69,7 @@ def examine_mixture(
         encoder_decoder: what kind of model it is.
     """
     total = config.training.steps * config.training.batch_size
-    past = mixture.replayed(total)
+    past = _replayed(mixture, total, len(taken))
     size = len(mixture.replay)
     part = MixturePart(
         examples=total,
@@ -77,16 +80,18 @@ def examine_mixture(
         shares=_shares(taken, config.training.loss_on == "all" and not encoder_decoder, encoder_decoder),
     )
     findings = Findings("mixture")
+    if config.replay and not config.replay.repeat and past > size:
+        findings.attempt("Change replay as it says.", lambda: refuse_repeats(config, mixture))
     _judge(config, part, rows, findings)
     return part, findings
 
 
-def loss_tokens(example: Sampled, on_prompt: bool, encoder_decoder: bool) -> int:
-    """How many tokens of an example the loss counts; the first of a sequence is never predicted."""
-    if encoder_decoder:
-        return example.kept_answer
-    length = example.kept_prompt + example.kept_answer
-    return max(0, length - 1 if on_prompt else length - max(1, example.kept_prompt))
+def _replayed(mixture: Mixture, total: int, looked: int) -> int:
+    """Past examples in the whole run; a share of tokens is followed as far as was looked, and no further."""
+    if mixture.unit == "rows" or total <= looked:
+        return mixture.replayed(total)
+    due = mixture.share.due
+    return round(mixture.replayed(looked) * due(total) / due(looked)) if due(looked) else 0
 
 
 def _shares(taken: Sequence[Sampled], on_prompt: bool, encoder_decoder: bool) -> tuple[Share, ...]:
@@ -94,8 +99,9 @@ def _shares(taken: Sequence[Sampled], on_prompt: bool, encoder_decoder: bool) ->
     for each in taken:
         of_kind = counts.setdefault(each.kind, [0, 0, 0])
         of_kind[0] += 1
-        of_kind[1] += each.kept_prompt + each.kept_answer
-        of_kind[2] += loss_tokens(each, on_prompt, encoder_decoder)
+        measured = lengths(each.kept_prompt, each.kept_answer, on_prompt, encoder_decoder)
+        of_kind[1] += measured.tokens
+        of_kind[2] += measured.loss_tokens
     totals = [max(1, sum(column)) for column in zip(*counts.values(), strict=True)]
     kinds = sorted(counts, key=lambda kind: (kind == "replay", kind))
     return tuple(
@@ -108,7 +114,7 @@ def _judge(config: Config, part: MixturePart, rows: int, findings: Findings) -> 
     others = [name for name in config.training.strategy if name not in ("none", "replay")]
     if "none" in config.training.strategy:
         findings.ok("No past data is replayed, as training.strategy says: expect forgetting.")
-    elif others and not config.replay_share:
+    elif others and not config.mixes_replay:
         findings.ok(f"No past data is replayed; against forgetting stands {', '.join(others)}.")
     elif not wanted:
         findings.warn(
@@ -132,15 +138,30 @@ def _judge(config: Config, part: MixturePart, rows: int, findings: Findings) -> 
             f"Each replayed example is shown {part.repeats:,.0f} times.",
             "Raise replay.size, or lower replay.share or training.steps.",
         )
-    for share in part.shares:
-        if share.kind == "replay" and share.loss_tokens < THIN * share.rows:
-            findings.warn(
-                f"Replay has {percent(share.rows)} of the examples but {percent(share.loss_tokens)} of the tokens "
-                "that the loss counts.",
-                "Raise replay.share, or replay examples with longer answers (replay.source).",
-            )
+    _judge_shares(config.replay, part, findings)
     if not findings:
         findings.ok(
             f"{part.epochs:.1f} epochs of new instructions; each of {part.replayed:,} past examples comes "
             f"{part.repeats:.1f} times."
+        )
+
+
+def _judge_shares(replay: ReplayConfig | None, part: MixturePart, findings: Findings) -> None:
+    """Compares the share of replay in rows with its share in the tokens that the loss counts."""
+    share = next((each for each in part.shares if each.kind == "replay"), None)
+    if share is None or replay is None:
+        return
+    if share.rows > max(CROWDED, replay.share):
+        findings.warn(
+            f"To have its share of the {replay.share_of.replace('_', ' ')}, replay takes {percent(share.rows)} of "
+            "the examples: past examples are much shorter than new ones.",
+            "Lower replay.share, take it as one of rows (replay.share_of), or replay examples with longer answers "
+            "(replay.select.order: longest).",
+        )
+    if share.loss_tokens < THIN * share.rows:
+        findings.warn(
+            f"Replay has {percent(share.rows)} of the examples but {percent(share.loss_tokens)} of the tokens "
+            "that the loss counts.",
+            "Take the share as one of loss tokens (replay.share_of: loss_tokens), raise replay.share, or replay "
+            "examples with longer answers (replay.select.order: longest).",
         )

@@ -13,8 +13,10 @@ from instructalign.corpora.contamination import MUCH, Contamination, guard_corpu
 from instructalign.errors import DataError
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
+from instructalign.mixture.balance import Measure
 from instructalign.mixture.replay import ReplayBuffer, guard_replay, load_replay
 from instructalign.mixture.schedule import Mixture
+from instructalign.mixture.share import planned
 from instructalign.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -42,13 +44,16 @@ class Data:
     contamination: Mapping[str, Any] = field(default_factory=dict)
 
 
-def build_data(config: Config, guard: Guard | None = None, progress: Progress = silent) -> Data:
-    """Reads the corpora and the replay source of a configuration and lays the training stream over them.
+def build_data(
+    config: Config, guard: Guard | None = None, measure: Measure | None = None, progress: Progress = silent
+) -> Data:
+    """Reads the corpora and the replay sources of a configuration and lays the training stream over them.
 
     Args:
         config: the run's configuration.
         guard: the test items to look for; without, nothing is looked for.
-        progress: told how far the looking for test items is.
+        measure: gives the lengths of examples; needed where the share of replay is one of tokens.
+        progress: told how far the looking for test items is, and the writing of past data.
 
     Raises:
         DataError: a file cannot be read, a language has no text, or the training data holds test items and
@@ -57,9 +62,10 @@ def build_data(config: Config, guard: Guard | None = None, progress: Progress = 
     corpus, heldout, in_corpora = read_guarded(config, guard, progress)
     instructions = build_instructions(config, corpus)
     guard = guard or Guard()
-    replay, in_replay = guard_replay(load_replay(config.replay, config.seed), guard)
+    past = load_replay(config.replay, config.seed, config.model, report=progress)
+    replay, in_replay = guard_replay(past, guard)
     _warn("replay", in_replay, guard)
-    mixture = Mixture(instructions, replay, config.replay_share, config.seed)
+    mixture = lay(config, instructions, replay, measure)
     found = record(guard, {"corpora": in_corpora, "replay": in_replay})
     return Data(corpus, heldout, instructions, replay, mixture, found)
 
@@ -98,6 +104,19 @@ def _warn(where: str, found: Contamination, guard: Guard) -> None:
     logger.log(
         logging.WARNING if loud else logging.INFO, "test items stand in %s: %s%s (%s)", where, listed, more, done
     )
+
+
+def lay(config: Config, instructions: InstructionStream, replay: ReplayBuffer, measure: Measure | None) -> Mixture:
+    """The training stream of a configuration: its instructions with its replay among them.
+
+    Raises:
+        DataError: the share is one of tokens, and no past example has any.
+    """
+    training = config.training
+    if config.replay is None or not config.mixes_replay:
+        return Mixture(instructions, replay, 0.0, config.seed)
+    share = planned(config.replay, training.steps, training.batch_size)
+    return Mixture(instructions, replay, share, config.seed, unit=config.replay.share_of, measure=measure)
 
 
 def read_rows(config: Config) -> tuple[Corpus, Corpus]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
+import inspect
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from instructalign.config import ReplayConfig
+from instructalign.config import Entry, ModelConfig, ReplayConfig
 from instructalign.corpora.contamination import DROPPED, Contamination, Guard, check_texts, describe, refuse
 from instructalign.errors import DataError
-from instructalign.randomness import Draws, digest_key, permuted
+from instructalign.mixture.select import Chosen, apportion, choose, take_turns, tally
+from instructalign.mixture.sources import Asked
+from instructalign.progress import Progress, silent
+from instructalign.randomness import permuted
 from instructalign.records import Counts, Instruction
 from instructalign.registry import REPLAY_SOURCES
 
@@ -22,38 +25,92 @@ class ReplayBuffer:
     """The past examples chosen for a run.
 
     Attributes:
-        examples: the examples, in the order of their keys.
-        counts: how many the source held, how many were chosen, how many could not be used and why.
+        examples: the examples; the first n are the buffer of size n.
+        sources: by source, how many examples it held, how many were chosen (`kept`), how many could not be used
+            and why.
+        origins: by example, its source and its stratum, empty where none was asked for.
     """
 
     examples: Sequence[Instruction] = ()
-    counts: Counts = field(default_factory=Counts)
+    sources: Mapping[str, Counts] = field(default_factory=dict)
+    origins: Sequence[tuple[str, str]] = ()
 
     def __len__(self) -> int:
         return len(self.examples)
 
+    @property
+    def counts(self) -> Counts:
+        """The counts of all sources together."""
+        total = Counts()
+        for counts in self.sources.values():
+            total.add(counts)
+        return total
+
+    @property
+    def strata(self) -> Mapping[str, int]:
+        """By stratum, how many were chosen; empty where none were asked for."""
+        counts = tally(stratum for _, stratum in self.origins)
+        return {} if set(counts) == {""} else counts
+
+    def without(self, rows: Container[str], reason: str) -> ReplayBuffer:
+        """The buffer without the examples of these rows, which count as dropped for the reason."""
+        stay = [number for number, each in enumerate(self.examples) if each.row not in rows]
+        sources = {name: replace(counts, dropped=dict(counts.dropped)) for name, counts in self.sources.items()}
+        for number in sorted({*range(len(self))} - {*stay}):
+            counts = sources[self.origins[number][0]]
+            counts.kept -= 1
+            counts.drop(reason)
+        examples = tuple(self.examples[number] for number in stay)
+        return ReplayBuffer(examples, sources, tuple(self.origins[number] for number in stay))
+
+    def place(self, index: int, seed: int) -> int:
+        """The number of the index-th example of an endless walk: all examples, then all again in a new order."""
+        return permuted(index, len(self.examples), seed, "replay order")
+
     def walk(self, index: int, seed: int) -> Instruction:
-        """The index-th example of an endless walk: all examples, then all again in a new order."""
-        return self.examples[permuted(index, len(self.examples), seed, "replay order")]
+        """The index-th example of the walk."""
+        return self.examples[self.place(index, seed)]
 
 
-def load_replay(config: ReplayConfig | None, seed: int) -> ReplayBuffer:
-    """Reads a run's replay source and chooses `size` of its examples by the seed.
+def load_replay(
+    config: ReplayConfig | None,
+    seed: int,
+    model: ModelConfig | None = None,
+    *,
+    write: bool = True,
+    report: Progress = silent,
+) -> ReplayBuffer:
+    """Reads a run's replay sources and chooses `size` of their examples.
+
+    Args:
+        config: the sources, and how to choose from them.
+        seed: decides which examples are chosen.
+        model: the model that is going to be trained, for sources that let it write.
+        write: whether such a source may write what is not there yet.
+        report: told how far a long step is.
 
     Raises:
-        DataError: the source cannot be read or holds nothing usable.
+        DataError: a source cannot be read, holds nothing usable, or names no strata.
     """
     if config is None or config.size == 0:
         return ReplayBuffer()
-    source = REPLAY_SOURCES.get(config.source.name)
-    buffer = select(source(**config.source.options), config.size, seed)
-    if not buffer.examples:
-        raise DataError(
-            f"the replay source ({config.source.name}: {_shown(config.source.options)}) holds no usable example; "
-            f"dropped: {buffer.counts.dropped or 'none'}. Check its path and columns, or set replay.size to 0."
-        )
+    names = _names(config.sources)
+    weights = [source.weight for source in config.sources]
+    wanted = tally(map(str, apportion(config.size, weights, [config.size] * len(weights))))
+    counts = [Counts() for _ in names]
+    chosen = []
+    for number, source in enumerate(config.sources):
+        asked = Asked(max(1, wanted.get(str(number), 0)), seed, counts[number], model, write, report)
+        examples = _open(source, asked)
+        chosen.append(choose(examples, config.size, seed, config.select, counts[number], number))
+        if not chosen[number].examples:
+            raise DataError(
+                f"the replay source {names[number]} ({_shown(source)}) holds no usable example; dropped: "
+                f"{counts[number].dropped or 'none'}. Check its path and columns, or set replay.size to 0."
+            )
+    buffer = _join(config.size, weights, names, chosen, counts)
     if len(buffer) < config.size:
-        logger.warning("replay.size is %d, but the source holds %d usable examples", config.size, len(buffer))
+        logger.warning("replay.size is %d, but there are only %d usable examples", config.size, len(buffer))
     return buffer
 
 
@@ -70,39 +127,45 @@ def guard_replay(buffer: ReplayBuffer, guard: Guard) -> tuple[ReplayBuffer, Cont
         refuse(found, f"{len(found.rows)} of the examples to replay")
     if not found.leaks or guard.action != "drop":
         return buffer, found
-    rows = found.rows
-    kept = tuple(each for each in buffer.examples if each.row not in rows)
-    if not kept:
+    kept = buffer.without(found.rows, DROPPED)
+    if not len(kept):
         raise DataError(f"all {len(buffer)} examples to replay give test items away:\n{describe(found)}")
     found.dropped = len(buffer) - len(kept)
-    counts = Counts(buffer.counts.read, len(kept), dict(buffer.counts.dropped))
-    counts.drop(DROPPED, found.dropped)
-    return ReplayBuffer(kept, counts), found
+    return kept, found
 
 
-def select(examples: Iterable[Instruction], size: int, seed: int) -> ReplayBuffer:
-    """Chooses `size` examples at random in one pass, keeping no more than that in memory.
-
-    Each example has a key from the seed and its position; the smallest keys win. So a smaller selection is
-    part of every larger one by the same seed, and runs over `size` compare like with like.
-    """
-    counts = Counts()
-    key = digest_key(seed, "replay selection")
-
-    def keyed() -> Iterator[tuple[int, int, Instruction]]:
-        for position, example in enumerate(examples):
-            counts.read += 1
-            if not example.prompt.strip():
-                counts.drop("empty prompt")
-            elif not example.answer.strip():
-                counts.drop("empty answer")
-            else:
-                yield Draws(key, position).bits(), position, example
-
-    chosen = [example for _, _, example in heapq.nsmallest(size, keyed())]
-    counts.kept = len(chosen)
-    return ReplayBuffer(tuple(chosen), counts)
+def _join(
+    size: int, weights: Sequence[float], names: Sequence[str], chosen: Sequence[Chosen], counts: Sequence[Counts]
+) -> ReplayBuffer:
+    """The sources' examples in turns by their weights; where one runs out the others go on."""
+    turns = apportion(size, weights, [len(each.examples) for each in chosen])
+    for number, each in enumerate(counts):
+        each.kept = turns.count(number)
+    pairs = [
+        [(example, (name, stratum)) for example, stratum in zip(each.examples, each.strata, strict=True)]
+        for name, each in zip(names, chosen, strict=True)
+    ]
+    taken = list(take_turns(pairs, turns))
+    examples, origins = tuple(example for example, _ in taken), tuple(origin for _, origin in taken)
+    return ReplayBuffer(examples, dict(zip(names, counts, strict=True)), origins)
 
 
-def _shown(options: dict[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in options.items() if value is not None)
+def _open(source: Entry, asked: Asked) -> Iterable[Instruction]:
+    """A source's examples; one that takes an argument beside its options is told what is asked."""
+    read = REPLAY_SOURCES.get(source.name)
+    takes = [each for each in inspect.signature(read).parameters.values() if each.kind is not each.KEYWORD_ONLY]
+    examples: Iterable[Instruction] = read(asked, **source.options) if takes else read(**source.options)
+    return examples
+
+
+def _names(sources: Sequence[Entry]) -> list[str]:
+    """What the record calls the sources: by their label or format, numbered where that is not enough."""
+    plain = [source.label or source.name for source in sources]
+    return [
+        name if plain.count(name) == 1 else f"{name} {plain[: number + 1].count(name)}"
+        for number, name in enumerate(plain)
+    ]
+
+
+def _shown(source: Entry) -> str:
+    return ", ".join(f"{key} {value}" for key, value in source.options.items() if value is not None)

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from instructalign.config import ModelConfig
 from instructalign.errors import DataError
 from instructalign.files import read_jsonl as read_records
-from instructalign.records import Instruction
+from instructalign.progress import Progress, silent
+from instructalign.records import Counts, Instruction
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a replay source is told beside its options, if its function takes an argument for it.
+
+    Attributes:
+        wanted: how many examples the run takes of it, if all are usable; for sources that make them.
+        seed: the run's seed.
+        counts: for what the source leaves out: `read` and `dropped` of the examples that it does not give.
+        model: the model that is going to be trained; None where there is none.
+        write: whether a source that lets the model write may do so now.
+        report: told how far a long step is.
+    """
+
+    wanted: int = 0
+    seed: int = 0
+    counts: Counts = field(default_factory=Counts)
+    model: ModelConfig | None = None
+    write: bool = True
+    report: Progress = silent
 
 
 def read_jsonl(
+    asked: Asked | None = None,
     *,
     path: Path,
     prompt: str = "inputs",
@@ -24,6 +49,7 @@ def read_jsonl(
     """Past instruction data from a JSON-lines file, or from every `*.jsonl` of a folder.
 
     Args:
+        asked: where the examples in other languages are counted.
         path: the file or folder.
         prompt, answer: the fields of question and answer (the defaults are P3's and xP3's).
         task, language: fields that are kept for the record where they exist.
@@ -34,10 +60,11 @@ def read_jsonl(
     """
     for file in _files(path):
         for number, record in read_records(file):
-            yield from _example(record, f"{file}:{number}", prompt, answer, task, language, languages)
+            yield from _example(record, f"{file}:{number}", prompt, answer, task, language, languages, asked)
 
 
 def read_hub(
+    asked: Asked | None = None,
     *,
     name: str,
     subset: str | None = None,
@@ -55,6 +82,7 @@ def read_hub(
     """Past instruction data from a data set on the Hub, such as xP3.
 
     Args:
+        asked: where the examples in other languages are counted.
         name: the data set, a local folder in the Hub's layout, or a file type (`json`, `parquet`) whose
             files `data_files` names. xP3 needs the last: its repository holds a loading script, which
             `datasets` refuses, but its files can be read as they are.
@@ -76,7 +104,7 @@ def read_hub(
         )
         for number, record in enumerate(islice(rows, scan)):
             yield from _example(
-                record, f"{name} ({split}, row {number})", prompt, answer, task, language, languages
+                record, f"{name} ({split}, row {number})", prompt, answer, task, language, languages, asked
             )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -94,14 +122,18 @@ def _example(
     task: str,
     language: str,
     languages: list[str] | None,
+    asked: Asked | None,
 ) -> Iterator[Instruction]:
-    for field in (prompt, answer):
-        if not isinstance(record.get(field), str):
+    for name in (prompt, answer):
+        if not isinstance(record.get(name), str):
             raise DataError(
-                f"{where}: no text under {field!r}; found the fields {', '.join(map(repr, record))}. "
+                f"{where}: no text under {name!r}; found the fields {', '.join(map(repr, record))}. "
                 "Name the right ones with replay.source.prompt and replay.source.answer."
             )
     if languages is not None and record.get(language) not in languages:
+        if asked:
+            asked.counts.read += 1
+            asked.counts.drop("language not asked for")
         return
     yield Instruction(
         prompt=record[prompt].rstrip(),

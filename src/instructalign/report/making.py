@@ -76,30 +76,52 @@ def mixture(facts: Facts) -> Section | None:
         if not bars:
             continue
         panels.append(shares(run.name, bars, planned))
-        realised = [bar.get("replay", 0.0) for bar in bars.values()]
-        wish = "–" if planned is None else f"{100 * planned:.1f}"
-        rows.append(
-            (Cell(run.name, foreign=True), Cell(wish), *(Cell(f"{100 * share:.1f}") for share in realised))
-        )
+        realised = [_against(bar.get("replay", 0.0), planned.get(unit)) for unit, bar in bars.items()]
+        rows.append((Cell(run.name, foreign=True), _asked(run), *realised, _repeats(run)))
         units = tuple(Column(unit) for unit in bars)
     if not panels:
         return None
-    columns = (Column("Run", numeric=False), Column("Planned"), *units)
-    table = Table("Share of replay, percent: as planned, and as realised in each unit.", columns, tuple(rows))
-    return Section("What it was trained on", "mixture", (Panels(tuple(panels)), table))
+    columns = (Column("Run", numeric=False), Column("Asked for", numeric=False), *units, Column("Times shown"))
+    text = (
+        "Share of replay: as asked for, and, in percent of each unit, as realised (as planned before training); "
+        "and how often each past example is shown."
+    )
+    return Section("What it was trained on", "mixture", (Panels(tuple(panels)), Table(text, columns, tuple(rows))))
 
 
-def _shares(run: Run) -> tuple[dict[str, dict[str, float]], float | None]:
-    """Realised shares by unit and part, and the planned share of replay."""
+def _shares(run: Run) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Realised shares by unit and part, and the planned share of replay by unit."""
     counted = _block(_block(run.record, "mixture"), "realised")
-    planned = _block(_block(run.record, "mixture"), "planned").get("replay")
+    planned = _block(_block(_block(run.record, "mixture"), "planned"), "shares")
     bars = {}
     for unit, name in UNITS.items():
         parts = {str(part): float(n) for part, n in _block(counted, unit).items() if isinstance(n, (int, float))}
         total = sum(parts.values())
         if total > 0:
             bars[name] = {part: n / total for part, n in parts.items()}
-    return bars, float(planned) if isinstance(planned, (int, float)) else None
+    wishes = {name: planned[unit] for unit, name in UNITS.items() if isinstance(planned.get(unit), (int, float))}
+    return bars, wishes
+
+
+def _against(realised: float, planned: float | None) -> Cell:
+    """A realised share in percent, with the planned one as its note."""
+    return Cell(f"{100 * realised:.1f}", "" if planned is None else f"{100 * planned:.1f}")
+
+
+def _asked(run: Run) -> Cell:
+    """The share of replay that the configuration asks for, in its unit."""
+    planned = _block(_block(run.record, "mixture"), "planned")
+    share = planned.get("replay")
+    if not isinstance(share, (int, float)):
+        return Cell("–")
+    course = [planned[key] for key in ("begins", "ends") if isinstance(planned.get(key), (int, float))]
+    note = f"from {100 * course[0]:.1f} to {100 * course[1]:.1f}" if len(course) == 2 else ""
+    return Cell(f"{100 * share:.1f} % of {UNITS.get(str(planned.get('unit')), 'rows')}", note)
+
+
+def _repeats(run: Run) -> Cell:
+    repeats = _block(_block(run.record, "mixture"), "planned").get("repeats")
+    return Cell(f"{repeats:.1f}" if isinstance(repeats, (int, float)) else "–")
 
 
 def dropped(facts: Facts) -> Section | None:

@@ -106,13 +106,13 @@ def _beside(axes: Axes, y: int, text: str, colour: str, width: int, bold: bool =
     )
 
 
-def shares(title: str, bars: Mapping[str, Mapping[str, float]], planned: float | None) -> Figure:
+def shares(title: str, bars: Mapping[str, Mapping[str, float]], planned: Mapping[str, float]) -> Figure:
     """What the training data consisted of: a bar a unit, replay in front, the planned share marked.
 
     Args:
         title: the panel's title: the run's name.
         bars: unit (rows, tokens, loss tokens) → part → share of 1.
-        planned: the share of replay that the configuration asked for.
+        planned: unit → the share of replay that was planned.
     """
     parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
     parts.sort(key=lambda part: part != "replay")
@@ -130,19 +130,22 @@ def shares(title: str, bars: Mapping[str, Mapping[str, float]], planned: float |
                 if share >= max(7, 3.2 * len(part)):
                     axes.text(start + share / 2, y, part, ha="center", va="center", fontsize=11)
                 start += share
-        if planned is not None:
-            axes.axvline(100 * planned, color=INK, linewidth=1.4, linestyle=(0, (3, 2)))
+            if unit in planned:
+                wish = 100 * planned[unit]
+                axes.plot([wish, wish], [y - 0.46, y + 0.46], color=INK, linewidth=1.4, linestyle=(0, (3, 2)))
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.set_yticks([])
         axes.set_xlim(0, 100)
-        axes.set_xlabel("percent; dashed: replay as planned" if planned is not None else "percent")
+        axes.set_xlabel("percent; dashed: replay as planned" if planned else "percent")
 
     words = "; ".join(
         f"{unit}: " + ", ".join(f"{part} {100 * bar.get(part, 0):.1f} %" for part in parts)
         for unit, bar in bars.items()
     )
-    wish = "" if planned is None else f" Planned share of replay: {100 * planned:.1f} %."
-    description = f"Shares of the training data, {title}: {words}.{wish}"
+    wishes = ", ".join(f"{100 * share:.1f} % of the {unit}" for unit, share in planned.items())
+    description = f"Shares of the training data, {title}: {words}." + f" Planned for replay: {wishes}." * bool(
+        wishes
+    )
     svg = draw_svg(draw, 30 * len(bars) + 48, description, left=UNITS, right=14, bottom=42)
     return Figure(title, svg, description)
 

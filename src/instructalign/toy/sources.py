@@ -106,11 +106,13 @@ def past_instruction(index: int, *, seed: int = 0) -> Instruction:
         tongue = language(target, seed=seed)
         names = {"source": language(source, seed=seed).name, "target": tongue.name}
         prompt = draws.choice(_data("instructions/templates/toy.yaml")["templates"]["mt"])["prompt"]
-        return Instruction(prompt.format(text=text, **names), say(tongue, said), "replay", source, target, row)
+        return Instruction(
+            prompt.format(text=text, **names), say(tongue, said), "replay", source, target, row, task
+        )
     wording: Mapping[str, Any] = _data(f"evaluation/tasks/toy_{task}.yaml")
     chosen = draws.choice(list(wording["prompts"].values()))
     answer = wording["labels"][getattr(said, task)][chosen["language"]]
-    return Instruction(chosen["prompt"].format(text=text), answer, "replay", source, target, row)
+    return Instruction(chosen["prompt"].format(text=text), answer, "replay", source, target, row, task)
 
 
 def _first(sentences: range, wanted: int, option: str) -> range:

@@ -139,8 +139,8 @@ def collate(examples: Sequence[tuple[Encoded, list[str]]], codec: Codec, weights
     Returns:
         `inputs`: what the model is called with (token ids and masks, [batch, seq]; encoder-decoder models get
         their decoder's input from `targets`); `targets`: the token each position should predict, [batch, seq];
-        `weights`: what that prediction counts, float [batch, seq], 0 for padding; `kinds` and `cuts`: the
-        examples' objectives and what was cut, for the record.
+        `weights`: what that prediction counts, float [batch, seq], 0 for padding; `kinds`, `lengths` and `cuts`:
+        the examples' objectives, their tokens (prompt and answer) and what was cut, for the record.
     """
     pad = codec.tokenizer.pad_token_id
     encoded = [example for example, _ in examples]
@@ -153,6 +153,7 @@ def collate(examples: Sequence[tuple[Encoded, list[str]]], codec: Codec, weights
         "targets": targets,
         "weights": counted,
         "kinds": [example.kind for example in encoded],
+        "lengths": [len(example) for example in encoded],
         "cuts": [cut for _, cuts in examples for cut in cuts],
     }
 

@@ -11,12 +11,16 @@ import yaml
 from instructalign.config import Config
 from instructalign.errors import RunFolderError
 from instructalign.files import text_hash
+from instructalign.mixture import Mixture
 from instructalign.mixture.build import Data
-from instructalign.runfolder import FREE
+from instructalign.mixture.plan import refuse_repeats, settle
+from instructalign.progress import Progress
+from instructalign.runfolder import FREE, training_hash
 from instructalign.training.checks import CHECKED_EXAMPLES
 from instructalign.training.model import model_hash
 
 ORIGIN = "origin.json"
+PLAN = "mixture.json"  # in the run's folder
 STATE = "trainer_state.json"  # the Trainer's own, written last
 
 
@@ -74,3 +78,14 @@ def check_origin(checkpoint: Path, origin: Origin) -> None:
             f"{checkpoint} cannot be gone on from: {'; '.join(reasons)}. Put back what it was made from, or start "
             "anew in another folder with --out."
         )
+
+
+def settle_mixture(config: Config, mixture: Mixture, out: Path, origin: Origin, report: Progress) -> None:
+    """Plans the mixture to the end of the run, in a file of the run's folder where it takes long to plan.
+
+    Raises:
+        ConfigError: the run needs more past examples than it may show.
+    """
+    key = text_hash([training_hash(config), *asdict(origin).values()])
+    settle(mixture, config.training.steps * config.training.batch_size, out / PLAN, key, report)
+    refuse_repeats(config, mixture)

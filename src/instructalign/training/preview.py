@@ -9,6 +9,7 @@ from instructalign.corpora import Guard
 from instructalign.mixture.build import build_data
 from instructalign.records import Instruction
 from instructalign.training.batch import Encoder
+from instructalign.training.measure import Measured
 from instructalign.training.model import load_codec
 
 
@@ -50,7 +51,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
     """
     codec = load_codec(config.model)
     encoder = Encoder(codec, config.training.max_length)
-    stream = build_data(config, guard).mixture
+    stream = build_data(config, guard, Measured(config, codec)).mixture
     first = step * config.training.batch_size
     shown = []
     for index in range(first, first + count):

@@ -11,7 +11,9 @@ from typing import Any
 
 from instructalign.config import Config
 from instructalign.mixture.build import Data
+from instructalign.mixture.plan import describe_plan
 from instructalign.runfolder import training_hash, versions
+from instructalign.training.measure import Measured
 from instructalign.training.model import LoadedModel
 
 
@@ -34,6 +36,14 @@ def at_beginning(config: Config, data: Data, loaded: LoadedModel, hash: str) -> 
             "read": data.replay.counts.read,
             "chosen": len(data.replay),
             "dropped": dict(data.replay.counts.dropped),
+            "sources": {
+                name: {"read": counts.read, "chosen": counts.kept, "dropped": dict(counts.dropped)}
+                for name, counts in data.replay.sources.items()
+            },
+        },
+        "mixture": {
+            "planned": describe_plan(config, data.mixture, Measured(config, loaded.codec)),
+            "selection": dict(data.replay.strata),
         },
         "contamination": dict(data.contamination),
         "model": {
@@ -63,7 +73,6 @@ def at_end(
     return {
         "training_hash": training_hash(config),
         "mixture": {
-            "planned": {"replay": data.mixture.share, "size": config.replay.size if config.replay else 0},
             "realised": {**counts, "replay_share": shares, "size": len(data.replay)},
         },
         "encoding": {"examples": total.get("rows", 0), **cuts},

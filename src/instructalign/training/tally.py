@@ -12,7 +12,8 @@ class Tally:
     """Counts every micro-batch that is trained on; part of each checkpoint, so that a resumed run counts on.
 
     Attributes:
-        rows, tokens, loss_tokens: by objective (or `replay`), over the whole run and this process.
+        rows, tokens, loss_tokens: by objective (or `replay`), over the whole run and this process: examples,
+            their tokens without padding (of encoder and decoder, where there are two), those that count.
         cuts: how many examples had their prompt or answer cut.
     """
 
@@ -36,12 +37,11 @@ class Tally:
         by_row[counted] = losses.float() * batch["weights"][counted]
         weights = batch["weights"].sum(dim=1).tolist()
         counts = counted.sum(dim=1).tolist()
-        lengths = batch["inputs"]["attention_mask"].sum(dim=1).tolist()
         for kind, length, count, weight, loss in zip(
-            batch["kinds"], lengths, counts, weights, by_row.sum(dim=1).tolist(), strict=True
+            batch["kinds"], batch["lengths"], counts, weights, by_row.sum(dim=1).tolist(), strict=True
         ):
             self.rows[kind] += 1
-            self.tokens[kind] += int(length)
+            self.tokens[kind] += length
             self.loss_tokens[kind] += int(count)
             self._losses[kind] += loss
             self._counted[kind] += weight

@@ -24,8 +24,9 @@ from instructalign.training.adapter import add_adapter
 from instructalign.training.batch import Encoder, LossWeights, MicroBatches
 from instructalign.training.checks import check_run, refuse_half_precision
 from instructalign.training.heldout import heldout_loss
+from instructalign.training.measure import Measured
 from instructalign.training.model import LoadedModel, checkpoint_activations, load_configured
-from instructalign.training.origin import ORIGIN, Origin, check_origin, origin_of
+from instructalign.training.origin import ORIGIN, Origin, check_origin, origin_of, settle_mixture
 from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
 from instructalign.training.rows import rows_of_new_languages
@@ -80,6 +81,7 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
     last = next(iter(checkpoint.complete(out / "checkpoints")[::-1]), None)
     if last is not None:
         check_origin(last, run.origin)
+    settle_mixture(config, run.data.mixture, out, run.origin, report)
     update_record(out, **at_beginning(config, run.data, run.loaded, run.origin.model))
     if run.rows:
         update_record(out, model={"trained_rows": len(run.rows)})
@@ -141,7 +143,7 @@ class _Run:
 def _read(config: Config, out: Path, report: Progress, guard: Guard | None) -> _Run:
     """Reads the data and the base, and refuses what would fail later."""
     report("reading data", 0, 0, "")
-    data = build_data(config, guard, report)
+    data = build_data(config, guard, Measured(config), report)
     report("loading model", 0, 0, config.model.base)
     adapter = config.model.adapter
     loaded = load_configured(config.model, quantised=adapter is not None and adapter.quantised)
