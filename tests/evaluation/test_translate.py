@@ -10,11 +10,13 @@ from sacrebleu.metrics.chrf import CHRF
 
 from conftest import TEXTS
 from instructalign.errors import ConfigError, DataError
-from instructalign.evaluation import evaluate, load_task, translate, translation_scores
+from instructalign.evaluation import evaluate, load_task, translate, translation_metrics
 from instructalign.evaluation.items import read_items
 from instructalign.evaluation.significance import Bootstrap
-from instructalign.evaluation.translate import Translated, generate, plan_directions, read_translations
-from instructalign.evaluation.translation_scores import _measure, metrics_for, score_translations
+from instructalign.evaluation.translate import generate, plan_directions
+from instructalign.evaluation.translated import Translated, read_translations
+from instructalign.evaluation.translation_metrics import measure, metrics_for
+from instructalign.evaluation.translation_scores import score_translations
 
 TASK = """\
 name: tiny_translation
@@ -32,7 +34,7 @@ tokens: 12
 @pytest.fixture(autouse=True)
 def _no_subwords(monkeypatch):
     # Whether spBLEU's model lies on this machine must not change the tests.
-    monkeypatch.setattr(translation_scores, "subwords_at_hand", lambda: False)
+    monkeypatch.setattr(translation_metrics, "subwords_at_hand", lambda: False)
 
 
 @pytest.fixture
@@ -163,6 +165,11 @@ def test_a_prompt_that_fills_the_context_is_refused(loaded_model):
 # -- scores ----------------------------------------------------------------------------------------------
 
 
+def values_of(records, bootstrap):
+    """By metric, the mean over prompts on the sentences and on every draw, and how it was measured."""
+    return {name: (bootstrap.by_prompt(sample).mean(0), how) for name, (sample, how) in measure(records).items()}
+
+
 def translated(number, translation, reference, prompt="p", text="sumber", **more):
     return Translated("t", prompt, str(number), "eng", "jav", text, reference, translation, **more)
 
@@ -179,19 +186,19 @@ PAIRS = [
 @pytest.mark.parametrize("pairs", [PAIRS, PAIRS[:1], [("x", "y z")] * 3, [("", "a b")] * 2])
 def test_equals_sacrebleus_corpus_scores(pairs):
     records = [translated(n, *pair) for n, pair in enumerate(pairs)]
-    measured = _measure(records, Bootstrap(20, 0))
+    measured = values_of(records, Bootstrap(20, 0))
     texts, references = zip(*pairs, strict=True)
     for name, metric in (("chrf", CHRF(word_order=2)), ("bleu", BLEU())):
         expected = metric.corpus_score(list(texts), [list(references)]).score
         values, signature = measured[name]
         assert values[0] * 100 == pytest.approx(expected, abs=1e-9)
-        assert signature == str(metric.get_signature())
+        assert signature == f"sacrebleu:{metric.get_signature()}".replace("|", ",")
 
 
 def test_draws_are_scores_of_resampled_sentences():
     records = [translated(n, *pair) for n, pair in enumerate(PAIRS)]
     bootstrap = Bootstrap(5, 0)
-    values, _ = _measure(records, bootstrap)["chrf"]
+    values, _ = values_of(records, bootstrap)["chrf"]
     for draw, value in zip(bootstrap.weights(tuple("01234")), values, strict=True):
         chosen = [record for record, count in zip(records, draw, strict=True) for _ in range(int(count))]
         metric = CHRF(word_order=2)
@@ -206,7 +213,7 @@ def test_prompts_are_averaged_and_shares_counted():
         translated(0, "a", "a", "q", unfinished=True),
         translated(1, "a", "a", "q"),
     ]
-    measured = {name: values[0] for name, (values, _) in _measure(records, Bootstrap(0, 0)).items()}
+    measured = {name: values[0] for name, (values, _) in values_of(records, Bootstrap(0, 0)).items()}
     assert measured["copied"] == 0.25
     assert measured["empty"] == 0.25
     assert measured["unfinished"] == 0.25

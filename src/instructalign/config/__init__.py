@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, Field, model_validator
 
 from instructalign.config.base import ContaminationAction, Entry, Natural, Positive, Probability, Strict
-from instructalign.config.evaluation import EvaluationConfig
+from instructalign.config.evaluation import CometConfig, EvaluationConfig
 from instructalign.config.filters import Bounds, FilterConfig, LanguageBounds
 from instructalign.config.instructions import (
     OBJECTIVE_NAMES,
@@ -33,6 +33,7 @@ __all__ = [
     "AdapterConfig",
     "Bounds",
     "CellConfig",
+    "CometConfig",
     "Config",
     "ContaminationAction",
     "Entry",

@@ -88,26 +88,48 @@ def score_language_by(model: Path) -> Score:
     Raises:
         DataError: fastText is not installed, or the model cannot be read.
     """
-    try:
-        import fasttext
-    except ImportError:
-        raise DataError(
-            "filter.language needs fastText, which is not installed: pip install 'instructalign[lid]'"
-        ) from None
-    try:
-        loaded: Any = fasttext.load_model(str(model))
-    except (ValueError, OSError) as error:
-        raise DataError(f"{model}: not a fastText model that can be read ({error}).") from None
-    labels = {label: _language_of(label) for label in loaded.predict("a", k=-1)[0]}
-    known = set(labels.values())
+    identifier = Identifier(model)
 
     def score(text: str, language: str) -> float:
-        if language not in known:
+        if language not in identifier.known:
             return 1.0
-        found, shares = loaded.predict(text.replace("\n", " "), k=10)
-        return float(sum(p for label, p in zip(found, shares, strict=True) if labels[label] == language))
+        return sum(share for code, share in identifier.guesses(text, 10) if code == language)
 
     return score
+
+
+class Identifier:
+    """Says which language a text is in, by a fastText model of the user's.
+
+    Args:
+        model: the file.
+
+    Attributes:
+        known: codes of the languages that the model tells apart.
+
+    Raises:
+        DataError: fastText is not installed, or the model cannot be read.
+    """
+
+    def __init__(self, model: Path) -> None:
+        try:
+            import fasttext
+        except ImportError:
+            raise DataError(
+                "identifying languages (filter.language, evaluation.language_id) needs fastText, which is not "
+                "installed: pip install 'instructalign[lid]'"
+            ) from None
+        try:
+            self._model: Any = fasttext.load_model(str(model))
+        except (ValueError, OSError) as error:
+            raise DataError(f"{model}: not a fastText model that can be read ({error}).") from None
+        self._codes = {label: _language_of(label) for label in self._model.predict("a", k=-1)[0]}
+        self.known = frozenset(self._codes.values()) - {""}
+
+    def guesses(self, text: str, count: int = 1) -> list[tuple[str, float]]:
+        """The likeliest languages of a text with their probabilities; the code of an unknown label is empty."""
+        found, shares = self._model.predict(text.replace("\n", " "), k=count)
+        return [(self._codes[label], float(share)) for label, share in zip(found, shares, strict=True)]
 
 
 def _language_of(label: str) -> str:

@@ -30,7 +30,7 @@ def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
     for task, outcomes, entry in _outcomes(out):
         sign = _signer(task, entry, _manifest(out)["model"]["hash"], config)
         scores += score_outcomes(outcomes, config.languages.groups, run, bootstrap, sign)
-    return scores + score_translations(out, config.languages.groups, run, bootstrap)
+    return scores + score_translations(out, config.languages.groups, run, bootstrap, config.evaluation)
 
 
 def compare(

@@ -5,49 +5,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import StoppingCriteriaList
 
 from instructalign.config import Config
 from instructalign.errors import DataError
+from instructalign.evaluation.answers import LineEnds, answer_of, ends_of
+from instructalign.evaluation.comet import find_command
+from instructalign.evaluation.engine_vllm import make_vllm, vllm_version
 from instructalign.evaluation.items import choose_items
 from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder
 from instructalign.evaluation.score import context_of, evaluating
 from instructalign.evaluation.sources import place, read_aligned
 from instructalign.evaluation.tasks import Translation
-from instructalign.files import read_jsonl, text_hash, write_json, write_jsonl
+from instructalign.evaluation.translated import Translated
+from instructalign.files import text_hash, write_json, write_jsonl
 from instructalign.languages import name_in
 from instructalign.training.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Translated:
-    """What a model made of one sentence under one prompt.
-
-    Attributes:
-        task, prompt, item: what was asked.
-        source, target: codes of the languages.
-        text: the sentence.
-        reference: what it should be in the target language.
-        translation: what the model wrote, up to the end of the line.
-        unfinished: whether it wrote as long as it was allowed to.
-    """
-
-    task: str
-    prompt: str
-    item: str
-    source: str
-    target: str
-    text: str
-    reference: str
-    translation: str
-    unfinished: bool = False
+Writer = Callable[..., list[tuple[str, bool]]]
+"""Writes behind prompts at most so many tokens; see `generate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +95,11 @@ def plan_directions(config: Config, task: Translation) -> list[Direction]:
 
     Raises:
         DataError: a language that `evaluation.languages` names has no file, or no language has.
+        ConfigError: COMET is asked for and not there, which is better known now than after the translating.
     """
     settings = config.evaluation
+    if settings.comet is not None:
+        find_command(settings.comet)
     wanted = settings.languages or [code for codes in config.languages.groups.values() for code in codes]
     directions: list[Direction] = []
     pivot = place(settings.data, task.path, task.languages[task.pivot])
@@ -169,23 +156,32 @@ def translate_all(
         RunFolderError: the folder holds translations of another model.
     """
     manifest = open_folder(folder, identity)
+    writer = cache(lambda: _writer(load, config, identity["name"]))
+    engine = [] if config.evaluation.engine == "transformers" else [config.evaluation.engine]
     for direction in directions:
-        key = text_hash([direction.digest(), identity["hash"], *asking(config)])
+        key = text_hash([direction.digest(), identity["hash"], *asking(config), *engine])
         there = manifest["tasks"].get(direction.file, {}).get("key") == key
         if there and (folder / direction.file).exists():
             continue
         forget(folder, manifest, direction.file)
         tell = partial(progress, direction.file.removesuffix(".jsonl")) if progress else None
-        entry = _translate(load(), direction, folder, config.evaluation.batch_tokens, tell)
-        manifest["tasks"][direction.file] = {"key": key, **entry}
+        entry = _translate(writer(), direction, folder, tell)
+        engines = {"engine": vllm_version()} if engine else {}
+        manifest["tasks"][direction.file] = {"key": key, **entry, **engines}
         write_json(folder / MANIFEST, manifest)
 
 
+def _writer(load: Callable[[], LoadedModel], config: Config, base: str) -> Writer:
+    """What writes behind prompts: the loaded model, or vLLM."""
+    if config.evaluation.engine == "vllm":
+        return make_vllm(config.model, base)
+    return partial(generate, load(), batch_tokens=config.evaluation.batch_tokens)
+
+
 def _translate(
-    loaded: LoadedModel,
+    write: Writer,
     direction: Direction,
     folder: Path,
-    batch_tokens: int,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     """Translates, writes the file, and gives the manifest's entry."""
@@ -194,7 +190,7 @@ def _translate(
         for prompt in direction.prompts
         for index, text in enumerate(direction.texts)
     ]
-    answers = generate(loaded, [words for _, _, words in asked], direction.task.tokens, batch_tokens, progress)
+    answers = write([words for _, _, words in asked], direction.task.tokens, progress=progress)
     records = [
         Translated(
             direction.task.name,
@@ -266,7 +262,7 @@ def generate(
 def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> list[tuple[str, bool]]:
     model: Any = loaded.model
     tokenizer = loaded.tokenizer
-    end = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)} - {None}
+    ends, _ = ends_of(tokenizer, model.generation_config)
     longest = max(map(len, prompts))
     ids = torch.zeros((len(prompts), longest), dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -282,33 +278,9 @@ def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> li
             max_new_tokens=tokens,
             do_sample=False,
             num_beams=1,
-            eos_token_id=sorted(end) or None,
+            eos_token_id=sorted(ends) or None,
             pad_token_id=tokenizer.pad_token_id,
+            stopping_criteria=StoppingCriteriaList([LineEnds(tokenizer, len(prompts))]),
         )
     behind = written[:, 1:] if loaded.encoder_decoder else written[:, longest:]
-    answers = []
-    for row in behind.tolist():
-        stop = next((place for place, token in enumerate(row) if token in end), None)
-        text = str(tokenizer.decode(row[:stop], skip_special_tokens=True)).strip()
-        line = text.split("\n", 1)
-        answers.append((line[0].strip(), stop is None and len(line) == 1))
-    return answers
-
-
-def _as_list(value: int | list[int] | None) -> list[int]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def read_translations(path: Path) -> list[Translated]:
-    """Reads a file of translations.
-
-    Raises:
-        DataError: a line is not one; the message names it.
-    """
-    records = []
-    for number, record in read_jsonl(path):
-        try:
-            records.append(Translated(**record))
-        except TypeError:
-            raise DataError(f"{path}:{number}: not a translation.") from None
-    return records
+    return [answer_of(tokenizer, row, ends) for row in behind.tolist()]

@@ -1,0 +1,92 @@
+"""COMET (Rei et al. 2020, 2022) through its own command, `comet-score`.
+
+COMET's package asks for transformers below 5 and numpy below 2, and cannot be installed beside this one. So it
+lives in an environment of its own, and its command is called; what it answers is kept beside the translations.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from instructalign.config import CometConfig
+from instructalign.errors import ConfigError, DataError
+from instructalign.evaluation.translated import Translated
+from instructalign.files import text_hash, write_json
+
+LAST = 300  # characters of what the command says when it fails
+
+
+def find_command(settings: CometConfig) -> str:
+    """Where COMET's command is.
+
+    Raises:
+        ConfigError: it is not there; the message says how to get it.
+    """
+    found = shutil.which(Path(settings.command).expanduser())
+    if found is None:
+        raise ConfigError(
+            [
+                f"evaluation.comet.command: there is no command {settings.command!r}. COMET needs an environment "
+                "of its own, as its package asks for older libraries than this one: python -m venv comet && "
+                "comet/bin/pip install unbabel-comet; then set evaluation.comet.command to the full path of "
+                "comet/bin/comet-score"
+            ]
+        )
+    return found
+
+
+def comet_scores(records: Sequence[Translated], settings: CometConfig, cache: Path) -> list[float]:
+    """COMET's score of each translation, from an earlier call where that was for the same texts and model.
+
+    Args:
+        records: the translations, with sources and references.
+        settings: model and command.
+        cache: where the scores are kept.
+
+    Raises:
+        ConfigError: there is no such command.
+        DataError: the command fails, or does not answer with a score for each translation.
+    """
+    lines = [[_line(text) for text in (record.text, record.translation, record.reference)] for record in records]
+    key = text_hash([settings.model, lines])
+    kept = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
+    if kept.get("key") != key:
+        kept = {"key": key, "model": settings.model, "scores": _ask(lines, settings)}
+        write_json(cache, kept)
+    return [float(score) for score in kept["scores"]]
+
+
+def _line(text: str) -> str:
+    """A text as one line, since the command reads a sentence a line."""
+    return " ".join(text.split())
+
+
+def _ask(lines: Sequence[Sequence[str]], settings: CometConfig) -> list[float]:
+    command = find_command(settings)
+    with TemporaryDirectory() as name:
+        files = [Path(name) / part for part in ("source.txt", "translation.txt", "reference.txt")]
+        for file, column in zip(files, zip(*lines, strict=True), strict=True):
+            file.write_text("".join(f"{line}\n" for line in column), encoding="utf-8")
+        answer = Path(name) / "scores.json"
+        source, translation, reference = map(str, files)
+        arguments = ["-s", source, "-t", translation, "-r", reference, "--model", settings.model]
+        arguments += ["--batch_size", str(settings.batch_size), "--gpus", str(settings.gpus)]
+        done = subprocess.run(
+            [command, *arguments, "--quiet", "--only_system", "--to_json", str(answer)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode or not answer.is_file():
+            said = (done.stderr or done.stdout).strip()[-LAST:] or "nothing"
+            raise DataError(f"{command} failed with exit status {done.returncode} and said: {said}")
+        rows = next(iter(json.loads(answer.read_text(encoding="utf-8")).values()))
+    scores = [row["COMET"] for row in rows]
+    if len(scores) != len(lines):
+        raise DataError(f"{command} gave {len(scores)} scores for {len(lines)} translations.")
+    return scores
