@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from instructalign.configfile import build_config, load_config, starter
 from instructalign.errors import ConfigError
+from instructalign.sweeps import plan_sweep
 
 ROOT = Path(__file__).parents[1]
 
@@ -209,12 +211,26 @@ def test_starter_is_a_valid_configuration(tmp_path: Path) -> None:
     assert load_config(path).training.steps == 5000
 
 
-SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+SHIPPED = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "dial")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configurations_are_valid(path: Path) -> None:
     assert load_config(path).training.batch_size == 32
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SHIPPED if "\nsweep:" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem
+)
+def test_shipped_sweeps_are_valid_in_every_cell(path: Path) -> None:
+    plan = plan_sweep(path)
+    command = re.search(r"instructalign sweep (\S+)", path.read_text(encoding="utf-8"))
+    assert command is not None
+    assert ROOT / command[1] == path
+    assert len(plan.cells) > 3
+    if path.parent.name == "toy":
+        assert len({cell.seed for cell in plan.cells}) >= 3
+        assert all(cell.config.training.steps <= 400 for cell in plan.cells)
 
 
 def test_the_papers_recipe_has_the_papers_hyperparameters() -> None:

@@ -142,13 +142,14 @@ def test_every_process_has_its_share_of_the_machine(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     assert _environments(None, 9) == [
-        {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "4"},
-        {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "6"},
+        {"OMP_NUM_THREADS": "4", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": device}
+        for device in ("4", "6")
     ]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert _environments(None, 9) == [{"OMP_NUM_THREADS": "1"}] * 8
-    assert _environments(2, 9) == [{"OMP_NUM_THREADS": "4"}] * 2
+    assert _environments(None, 9) == [{"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}] * 8
+    assert [each["OMP_NUM_THREADS"] for each in _environments(2, 9)] == ["4", "4"]
     assert len(_environments(None, 3)) == 3
 
 

@@ -30,3 +30,13 @@ def test_the_prompts_and_labels_are_those_of_the_shipped_task(tmp_path: Path) ->
 def test_a_place_beyond_the_dial_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="relatedness must lie between 0 and 1, found -0"):
         write_dial_tasks(tmp_path, [-0.1])
+
+
+def test_the_shipped_places_of_the_dial_are_what_is_written_today(tmp_path: Path) -> None:
+    shipped = sorted((Path(__file__).parents[2] / "configs" / "toy" / "dial").glob("*.yaml"))
+    written = write_dial_tasks(tmp_path, [0, 0.25, 0.5, 0.75, 1], alone=False)
+    assert [file.name for file in shipped] == [file.name for file in written]
+    for one, other in zip(shipped, written, strict=True):
+        assert one.read_text(encoding="utf-8") == other.read_text(encoding="utf-8")
+    task, usual = load_task(str(shipped[0])), load_task("toy_sentiment")
+    assert (task.name, task.languages, task.prompts) == (usual.name, usual.languages, usual.prompts)

@@ -182,7 +182,7 @@ def short(value: Any) -> str:
         return "all"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         return "+".join(
             f"{key}" if inner in (1, None) else f"{key}:{short(inner)}" for key, inner in value.items()
         )

@@ -101,8 +101,8 @@ def local(workers: int | None, jobs: int) -> Executor:
 def _environments(workers: int | None, jobs: int) -> list[dict[str, str]]:
     """The environment variables of each process.
 
-    Processes that share cores must not have more threads than there are: with small matrices, threads that wait
-    for each other take more time than they save (docs/LOG.md).
+    Processes that share cores must not have more threads than there are, and threads that wait for each other must
+    not do so in a loop, which on a machine that does other work beside takes many times as long (docs/LOG.md).
     """
     if workers is not None and workers < 1:
         raise ConfigError([f"--workers: must be at least 1, found {workers}"])
@@ -110,7 +110,8 @@ def _environments(workers: int | None, jobs: int) -> list[dict[str, str]]:
     devices = _devices()
     count = max(1, min(workers or len(devices) or cores, jobs))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // count))
-    chosen = [{"OMP_NUM_THREADS": threads} for _ in range(count)]
+    waiting = os.environ.get("OMP_WAIT_POLICY") or "PASSIVE"
+    chosen = [{"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": waiting} for _ in range(count)]
     for number, environment in enumerate(chosen):
         if devices:
             environment["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
