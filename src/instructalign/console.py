@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from instructalign.progress import is_main_process
+
 if TYPE_CHECKING:
     from instructalign.doctor import Diagnosis
     from instructalign.report.content import Table as ReportTable
@@ -23,7 +25,9 @@ T = TypeVar("T")
 
 EVERY = 10.0  # seconds between two plain progress lines
 
-out = Console(highlight=False, soft_wrap=True)
+# Of several processes, the first speaks; errors come from each.
+out = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
+told = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -52,7 +56,7 @@ class Reporter:
         self._what, self._from, self._remark = what, done, ""
         self._began = self._said = time.monotonic()
         if self._bar is None:
-            err.print(f"{what} …")
+            told.print(f"{what} …")
             return
         if self._task is not None:
             self._bar.remove_task(self._task)
@@ -65,13 +69,13 @@ class Reporter:
         left = f", {_duration((total - done) / rate)} left" if rate > 0 and total > done else ""
         of = f" of {total}" if total else ""
         remark = f", {self._remark}" if self._remark else ""
-        err.print(f"{self._what}: {done}{of}, {rate:.1f}/s{left}{remark}")
+        told.print(f"{self._what}: {done}{of}, {rate:.1f}/s{left}{remark}")
 
 
 @contextmanager
 def progress() -> Iterator[Reporter]:
     """A reporter for the time of a command."""
-    if not err.is_terminal:
+    if not told.is_terminal or told.quiet:
         yield Reporter(None)
         return
     columns = (
@@ -81,7 +85,7 @@ def progress() -> Iterator[Reporter]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=told, transient=True) as bar:
         yield Reporter(bar)
 
 

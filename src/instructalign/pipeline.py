@@ -16,7 +16,7 @@ from instructalign.config import Config
 from instructalign.corpora import Guard, ItemIndex
 from instructalign.errors import InstructAlignError
 from instructalign.files import copy_folder
-from instructalign.progress import Progress, silent
+from instructalign.progress import Progress, is_main_process, silent
 from instructalign.records import Instruction
 from instructalign.runfolder import open_folder
 
@@ -36,7 +36,7 @@ class RunResult:
         folder: the run's folder.
         finished: whether training is done; if not, the same call goes on from its last checkpoint.
         step: optimizer steps done.
-        report: the report; None while training is unfinished.
+        report: the report; None while training is unfinished, and in all processes but the first.
     """
 
     folder: Path
@@ -64,7 +64,8 @@ def run(
 ) -> RunResult:
     """Evaluates the base, trains, evaluates the adapted model and writes the report.
 
-    Whatever of it is already done in the folder, by the same configuration, is not done again.
+    Whatever of it is already done in the folder, by the same configuration, is not done again. Several processes
+    (`accelerate launch -m instructalign run …`) share the work of each stage.
 
     Args:
         config: the run's configuration.
@@ -87,7 +88,7 @@ def run(
 
     base_folder = out / "evaluation" / "base"
     if config.evaluation.tasks:
-        if base_evaluation is not None and not base_folder.exists():
+        if is_main_process() and base_evaluation is not None and not base_folder.exists():
             copy_folder(base_evaluation, base_folder)
         evaluate(config.model.base, config, base_folder, run="base", progress=tell("the base"))
     trained = train(config, out, progress)
@@ -96,7 +97,7 @@ def run(
     if config.evaluation.tasks:
         adapted = out / "evaluation" / "adapted"
         evaluate(str(trained.model), config, adapted, run=out.name, progress=tell("the adapted model"))
-    return RunResult(out, True, trained.step, write_report([out]))
+    return RunResult(out, True, trained.step, write_report([out]) if is_main_process() else None)
 
 
 def train(config: Config, out: str | Path, progress: Progress = silent) -> TrainResult:

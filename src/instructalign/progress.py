@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int, str], None]
@@ -10,3 +11,8 @@ Progress = Callable[[str, int, int, str], None]
 
 def silent(what: str, done: int, total: int, remark: str) -> None:
     """A progress that says nothing."""
+
+
+def is_main_process() -> bool:
+    """Whether this process writes and speaks for all, where several were launched together."""
+    return int(os.environ.get("RANK", "0")) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from instructalign.config import Config
 from instructalign.errors import RunFolderError
 from instructalign.files import text_hash, write_json, write_text
+from instructalign.progress import is_main_process
 
 # Keys that change neither what a run learns nor how it is scored.
 FREE = {
@@ -23,11 +23,6 @@ FREE = {
 # Of evaluation, what says which test items are dropped from the training data, where they are.
 ITEMS = ("tasks", "data", "languages", "items")
 PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
-
-
-def is_main_process() -> bool:
-    """Whether this process writes for all, where several were launched together."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def open_folder(folder: Path, config: Config) -> None:

@@ -130,9 +130,9 @@ def run(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
     loaded = load_checked(config, settings)
     with console.progress() as progress:
         result = run_all(loaded, folder, progress=progress)
-    if result.report is None:
+    if not result.finished:
         say_unfinished(result.step, folder)
-    else:
+    elif result.report is not None:
         show_report(result.report)
 
 

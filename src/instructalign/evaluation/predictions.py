@@ -15,6 +15,7 @@ from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import DataError, RunFolderError
+from instructalign.evaluation.processes import processes
 from instructalign.evaluation.score import Scores
 from instructalign.files import atomic, json_line, read_jsonl, write_json, write_jsonl
 from instructalign.records import Prediction
@@ -103,28 +104,46 @@ def asking(config: Config) -> list[str | None]:
 class Journal:
     """The scores of finished batches of one task, appended as they come.
 
+    Each process has a file of its own, and begins with what stands in those of all, be they of as many
+    processes or not.
+
     Args:
-        path: the file.
+        path: the first process's file; those of others have their number behind its name.
         key: what the batches belong to; a journal of another key is begun anew.
     """
 
     def __init__(self, path: Path, key: str) -> None:
+        together = processes()
         self.path = path
-        self.done: dict[int, list[Scores]] = dict(_entries(path, key))
-        with atomic(path) as file:  # leaves a line behind that was cut off while it was written
+        self.done = {batch: scores for file in self._files() for batch, scores in _entries(file, key)}
+        together.wait_for_everyone()  # all have read
+        if together.is_main_process:
+            self._own = path
+            self._begin(key, self.done)  # leaves a line behind that was cut off while it was written
+        together.wait_for_everyone()  # all of it stands in the first file
+        if not together.is_main_process:
+            self._own = path.with_name(f"{path.name}.{together.process_index}")
+            self._begin(key, {})
+
+    def _files(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.name}*"))
+
+    def _begin(self, key: str, done: Mapping[int, Sequence[Scores]]) -> None:
+        with atomic(self._own) as file:
             file.write(json_line({"key": key}))
-            for batch, scores in self.done.items():
+            for batch, scores in done.items():
                 file.write(_line(batch, scores))
 
     def add(self, batch: int, scores: Sequence[Scores]) -> None:
         """Keeps the scores of a batch."""
         self.done[batch] = list(scores)
-        with self.path.open("ab") as file:
+        with self._own.open("ab") as file:
             file.write(_line(batch, scores))
 
     def close(self) -> None:
-        """Deletes the file: what it kept stands in the predictions."""
-        self.path.unlink(missing_ok=True)
+        """Deletes the files of all processes: what they kept stands in the predictions."""
+        for file in self._files():
+            file.unlink(missing_ok=True)
 
 
 def _line(batch: int, scores: Sequence[Scores]) -> bytes:

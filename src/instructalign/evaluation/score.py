@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu
 
 from instructalign.evaluation.prompting import Query
+from instructalign.training.kernels import answering
 from instructalign.training.model import LoadedModel, logits_at
 
 ALIKE = 8
@@ -79,7 +77,7 @@ def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool 
         prompts: whether the likelihood of the prompts is wanted too (not for encoder-decoder models).
     """
     model: Any = loaded.model
-    with torch.inference_mode(), evaluating(model), _fused_gelu(model):
+    with answering(model):
         if loaded.encoder_decoder:
             return _score_decoder(model, queries)
         return _score_sequence(model, queries, prompts=prompts)
@@ -261,27 +259,3 @@ def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
     """Token ids [batch, longest], filled up at the right with 0, whose outputs nobody reads."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Dropout off inside, and as it was afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-@contextmanager
-def _fused_gelu(model: Any) -> Iterator[None]:
-    """BLOOM's activation in one pass over memory inside, where its own code makes eight: a quarter of the time."""
-    modules = [module for module in model.modules() if type(module).__name__ == "BloomGelu"]
-    for module in modules:
-        module.forward = partial(gelu, approximate="tanh")
-    try:
-        yield
-    finally:
-        for module in modules:
-            del module.forward

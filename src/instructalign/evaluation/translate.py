@@ -14,18 +14,20 @@ import torch
 from transformers import StoppingCriteriaList
 
 from instructalign.config import Config
-from instructalign.errors import DataError
+from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.answers import LineEnds, answer_of, ends_of
 from instructalign.evaluation.comet import find_command
 from instructalign.evaluation.engine_vllm import make_vllm, vllm_version
 from instructalign.evaluation.items import choose_items
 from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder
-from instructalign.evaluation.score import context_of, evaluating
+from instructalign.evaluation.processes import from_first, joined, processes
+from instructalign.evaluation.score import context_of
 from instructalign.evaluation.sources import place, read_aligned
 from instructalign.evaluation.tasks import Translation
 from instructalign.evaluation.translated import Translated
 from instructalign.files import text_hash, write_json, write_jsonl
 from instructalign.languages import name_in
+from instructalign.training.kernels import answering
 from instructalign.training.model import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -155,25 +157,34 @@ def translate_all(
     Raises:
         RunFolderError: the folder holds translations of another model.
     """
-    manifest = open_folder(folder, identity)
+    first = processes().is_main_process
+    manifest = open_folder(folder, identity) if first else {"tasks": {}}
     writer = cache(lambda: _writer(load, config, identity["name"]))
     engine = [] if config.evaluation.engine == "transformers" else [config.evaluation.engine]
+    keys = {
+        direction.file: text_hash([direction.digest(), identity["hash"], *asking(config), *engine])
+        for direction in directions
+    }
+    there = {file for file in keys if manifest["tasks"].get(file, {}).get("key") == keys[file]}
+    done = from_first({file for file in there if (folder / file).exists()})
     for direction in directions:
-        key = text_hash([direction.digest(), identity["hash"], *asking(config), *engine])
-        there = manifest["tasks"].get(direction.file, {}).get("key") == key
-        if there and (folder / direction.file).exists():
+        if direction.file in done:
             continue
-        forget(folder, manifest, direction.file)
+        if first:
+            forget(folder, manifest, direction.file)
         tell = partial(progress, direction.file.removesuffix(".jsonl")) if progress else None
         entry = _translate(writer(), direction, folder, tell)
         engines = {"engine": vllm_version()} if engine else {}
-        manifest["tasks"][direction.file] = {"key": key, **entry, **engines}
-        write_json(folder / MANIFEST, manifest)
+        manifest["tasks"][direction.file] = {"key": keys[direction.file], **entry, **engines}
+        if first:
+            write_json(folder / MANIFEST, manifest)
 
 
 def _writer(load: Callable[[], LoadedModel], config: Config, base: str) -> Writer:
     """What writes behind prompts: the loaded model, or vLLM."""
     if config.evaluation.engine == "vllm":
+        if processes().num_processes > 1:
+            raise ConfigError(["evaluation.engine: vllm takes one process; start without accelerate or torchrun"])
         return make_vllm(config.model, base)
     return partial(generate, load(), batch_tokens=config.evaluation.batch_tokens)
 
@@ -204,7 +215,8 @@ def _translate(
         )
         for (prompt, index, _), answer in zip(asked, answers, strict=True)
     ]
-    write_jsonl(folder / direction.file, map(asdict, records))
+    if processes().is_main_process:
+        write_jsonl(folder / direction.file, map(asdict, records))
     return {
         "questions": direction.digest(),
         "title": direction.title,
@@ -226,6 +238,8 @@ def generate(
 ) -> list[tuple[str, bool]]:
     """What a model writes behind prompts, greedily, and whether it had not come to an end.
 
+    Several processes share the batches; each gets all answers.
+
     Args:
         loaded: the model.
         prompts: as text.
@@ -240,23 +254,28 @@ def generate(
         DataError: a prompt leaves no room in the model's context.
     """
     encoded = [loaded.codec.pair(prompt, "")[0] for prompt in prompts]
-    context = context_of(loaded)
+    context = None if loaded.encoder_decoder else context_of(loaded)
     order = sorted(range(len(prompts)), key=lambda index: (-len(encoded[index]), index))
-    answers: dict[int, tuple[str, bool]] = {}
+    batches: list[tuple[list[int], int]] = []
     while order:
         longest = len(encoded[order[0]])
-        room = tokens if context is None or loaded.encoder_decoder else min(tokens, context - longest)
+        room = tokens if context is None else min(tokens, context - longest)
         if room < 1:
             raise DataError(
                 f"a prompt of {longest} tokens leaves no room in the model's context of {context}: "
                 f"{prompts[order[0]][:60]}…"
             )
         rows = max(1, batch_tokens // (longest + room))
-        batch, order = order[:rows], order[rows:]
+        batches.append((order[:rows], room))
+        order = order[rows:]
+    answers: dict[int, tuple[str, bool]] = {}
+    together = processes()
+    for batch, room in batches[together.process_index :: together.num_processes]:
         answers.update(zip(batch, _write(loaded, [encoded[index] for index in batch], room), strict=True))
         if progress:
-            progress(len(answers), len(prompts))
-    return [answers[index] for index in range(len(prompts))]
+            progress(min(len(answers) * together.num_processes, len(prompts)), len(prompts))
+    every = joined(answers)
+    return [every[index] for index in range(len(prompts))]
 
 
 def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> list[tuple[str, bool]]:
@@ -271,7 +290,7 @@ def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> li
         where = slice(0, len(prompt)) if loaded.encoder_decoder else slice(longest - len(prompt), longest)
         ids[row, where] = torch.tensor(prompt)
         mask[row, where] = 1
-    with torch.inference_mode(), evaluating(model):
+    with answering(model):
         written = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

@@ -12,8 +12,7 @@ from instructalign.errors import ConfigError
 from instructalign.files import write_json
 from instructalign.mixture.balance import BLOCK, Lengths, Measure
 from instructalign.mixture.schedule import Mixture
-from instructalign.progress import Progress, silent
-from instructalign.runfolder import is_main_process
+from instructalign.progress import Progress, is_main_process, silent
 
 SAMPLED = 1024  # examples of each kind whose lengths stand for the others in what is planned
 

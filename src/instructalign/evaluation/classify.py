@@ -1,0 +1,148 @@
+"""The questions of a classification task put to a model: batches shared by all processes, answers kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from instructalign.config import Config
+from instructalign.evaluation.plan import Plan
+from instructalign.evaluation.predictions import Journal, prediction_file, write_predictions
+from instructalign.evaluation.processes import joined, processes
+from instructalign.evaluation.prompting import Query, make_queries
+from instructalign.evaluation.rules import decide
+from instructalign.evaluation.score import CPU_TOKENS, Scores, context_of, plan_batches, score_batch
+from instructalign.evaluation.tasks import Task
+from instructalign.files import text_hash
+from instructalign.records import Item, Prediction, Rule
+from instructalign.training.model import LoadedModel
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is under way, how much of it is done, and how much there is."""
+
+DIGITS = 6  # of the log-likelihoods kept: beyond them lies what the make-up of a batch can change
+
+log = logging.getLogger(__name__)
+
+
+def classify(
+    loaded: LoadedModel, plan: Plan, config: Config, folder: Path, key: str, progress: Progress | None
+) -> dict[str, Any]:
+    """Puts a task's questions to the model, writes the predictions, and gives the manifest's entry.
+
+    Args:
+        loaded: the model.
+        plan: the questions.
+        config: says the scoring rule and how large a batch may be.
+        folder: where the predictions go, and the journal of what is under way.
+        key: names model and questions; a journal of another key is not gone on with.
+        progress: told how far it is.
+    """
+    asked = plan.asked()
+    # Behind the questions stand the prompts with empty items, for calibration: the same in every language.
+    empty = Item("", dict.fromkeys(plan.task.texts, ""), "")
+    questions = [question[1:] for question in asked] + [(prompt, empty) for prompt in plan.prompts]
+    queries = make_queries(loaded.codec, plan.task, questions, context_of(loaded))
+    batches = plan_batches(queries, _budget(loaded, config))
+    journal = Journal(folder / f".{plan.task.name}.unfinished", text_hash([key, batches]))
+    scores = _score_all(loaded, plan, queries, batches, config, journal, progress)
+    cut = sum(query.cut > 0 for query in queries)
+    if processes().is_main_process:
+        rule = config.evaluation.scoring
+        priors = dict(zip(plan.prompts, scores[len(asked) :], strict=True))
+        predictions = [
+            _prediction(plan.task, *question, query, score, priors[question[1]], rule)
+            for question, query, score in zip(asked, queries, scores, strict=False)
+        ]
+        _write(plan, predictions, folder)
+        if cut:
+            log.warning(
+                "%s: %d of %d prompts were cut to fit the model's context", plan.task.name, cut, len(asked)
+            )
+        journal.close()
+    return {
+        "key": key,
+        "split": plan.task.split,
+        "scoring": config.evaluation.scoring,
+        "questions": plan.digest(),
+        "prompts": plan.prompts,
+        "items": {language: len(items) for language, items in plan.items.items()},
+        "left_out": dict(plan.left_out),
+        "cut": cut,
+        "version": version("instructalign"),
+    }
+
+
+def _score_all(
+    loaded: LoadedModel,
+    plan: Plan,
+    queries: Sequence[Query],
+    batches: Sequence[Sequence[int]],
+    config: Config,
+    journal: Journal,
+    progress: Progress | None,
+) -> list[Scores]:
+    """Scores all questions of a task in one queue, going on behind the batches that a journal has.
+
+    Batches are the same for any number of processes, and so are the scores.
+    """
+    together = processes()
+    left = [number for number in range(len(batches)) if number not in journal.done]
+    done = sum(len(batches[number]) for number in journal.done)
+    for number in left[together.process_index :: together.num_processes]:
+        chosen = [queries[index] for index in batches[number]]
+        journal.add(number, score_batch(loaded, chosen, prompts=config.evaluation.scoring == "paper"))
+        done += len(chosen) * together.num_processes  # the others are about as far
+        if progress:
+            progress(plan.task.name, min(done, len(queries)), len(queries))
+    every = joined(journal.done)
+    by_query = {
+        index: score
+        for number, batch in enumerate(batches)
+        for index, score in zip(batch, every[number], strict=True)
+    }
+    return [by_query[index] for index in range(len(queries))]
+
+
+def _prediction(
+    task: Task, language: str, prompt: str, item: Item, query: Query, score: Scores, prior: Scores, rule: Rule
+) -> Prediction:
+    sums = dict(zip(task.labels, (round(value, DIGITS) for value in score.labels), strict=True))
+    tokens = dict(zip(task.labels, map(len, query.labels), strict=True))
+    # Of an encoder-decoder model's prompt nothing is predicted, so that it counts for nothing.
+    before = round(score.prompt or 0.0, DIGITS) if rule == "paper" else None
+    prediction = Prediction(
+        task.name,
+        language,
+        prompt,
+        item.id,
+        item.label,
+        "",
+        sums,
+        tokens,
+        query.cut,
+        before,
+        0 if score.prompt is None else len(query.prompt) - 1,
+        {label: len(word.encode()) for label, word in task.words(prompt).items()},
+        dict(zip(task.labels, (round(value, DIGITS) for value in prior.labels), strict=True)),
+    )
+    return replace(prediction, predicted=decide(prediction, rule))
+
+
+def _write(plan: Plan, predictions: Sequence[Prediction], folder: Path) -> None:
+    for path in folder.glob(f"{plan.task.name}.*.jsonl"):
+        path.unlink()  # answers to other questions, perhaps in languages that are not asked for now
+    for language in plan.items:
+        some = [prediction for prediction in predictions if prediction.language == language]
+        write_predictions(prediction_file(folder, plan.task.name, language), some)
+
+
+def _budget(loaded: LoadedModel, config: Config) -> int:
+    """Tokens that a batch may have: few where caches are small, or where every token needs its logits."""
+    few = loaded.model.device.type == "cpu" or config.evaluation.scoring == "paper"
+    most = config.evaluation.batch_tokens
+    return min(most, CPU_TOKENS) if few else most

@@ -1,0 +1,79 @@
+"""The faster routines give what plain transformers gives, and leave no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from instructalign.training import kernels
+from instructalign.training.kernels import answering
+from tiny import FAMILIES, tiny_model
+
+IDS = torch.tensor([[5, 9, 77, 3, 250, 12], [8, 8, 4, 100, 2, 6]])
+
+
+def logits(model):
+    inputs = {"decoder_input_ids": IDS[:, :3]} if model.config.is_encoder_decoder else {}
+    return model(input_ids=IDS, **inputs).logits
+
+
+@pytest.fixture(params=[True, False], ids=["AMD", "another make"])
+def _make(request, monkeypatch):
+    monkeypatch.setattr(kernels, "is_amd", lambda: request.param)
+
+
+@pytest.mark.usefixtures("_make")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_faster_routines_give_the_same(family, dtype):
+    model = tiny_model(family, width=64).to(dtype)
+    with torch.no_grad():
+        expected = logits(model)
+    with answering(model):
+        got = logits(model)
+        assert not model.training
+        assert not torch.is_grad_enabled()
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05 * float(expected.abs().max())
+    torch.testing.assert_close(got, expected, rtol=0, atol=tolerance)
+
+
+def test_routines_are_used_where_the_processor_gains(monkeypatch):
+    model = tiny_model("bloom")
+    linear = model.transformer.h[0].mlp.dense_h_to_4h
+    for amd in (True, False):
+        monkeypatch.setattr(kernels, "is_amd", lambda amd=amd: amd)
+        with answering(model):
+            assert ("forward" in linear.__dict__) is amd
+            assert "forward" in model.transformer.h[0].mlp.gelu_impl.__dict__
+
+
+@pytest.mark.usefixtures("_make")
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_stays_behind(training):
+    model = tiny_model("bloom").train(training)
+    with pytest.raises(TypeError), answering(model):
+        model(model.training, torch.is_grad_enabled())  # no ids: fails in the middle
+    assert model.training is training
+    assert all("forward" not in module.__dict__ for module in model.modules())
+    logits(model).sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_a_forward_of_someone_elses_is_left_alone(monkeypatch):
+    monkeypatch.setattr(kernels, "is_amd", lambda: True)
+    model = tiny_model("llama")
+    mine = model.lm_head.forward
+    model.lm_head.forward = mine
+    with answering(model):
+        assert model.lm_head.forward is mine
+    assert model.lm_head.forward is mine
+
+
+def test_the_make_of_the_processor_is_told_without_proc(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(kernels.Path, "read_text", missing)
+    for told, expected in (("AMD64 Family 25 Model 1 Stepping 1, AuthenticAMD", True), ("arm", False)):
+        monkeypatch.setattr(kernels.platform, "processor", lambda told=told: told)
+        assert kernels.is_amd.__wrapped__() is expected
