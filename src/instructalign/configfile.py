@@ -203,7 +203,7 @@ def _strategy_problems(config: Config) -> Iterator[str]:
         if wants[name] == "needed" and not size:
             yield (
                 f"training.strategy.{name} needs past data, and the configuration has none: add a replay block "
-                "with a source and a size above 0"
+                f"with a source and a size above 0{strategy.instead and f', {strategy.instead}'}"
             )
         yield from (f"training.strategy.{name}: {problem}" for problem in strategy.problems(config))
     if size and set(wants.values()) == {"unused"}:

@@ -133,6 +133,14 @@ STRATEGIES = Registry(
     {
         "none": "instructalign.training.strategies.none:Plain",
         "replay": "instructalign.training.strategies.replay:Replay",
+        "freeze": "instructalign.training.strategies.freeze:Freeze",
+        "ssu": "instructalign.training.strategies.ssu:SourceShielded",
+        "l2sp": "instructalign.training.strategies.l2sp:L2SP",
+        "ewc": "instructalign.training.strategies.ewc:EWC",
+        "distil": "instructalign.training.strategies.distil:Distil",
+        "agem": "instructalign.training.strategies.agem:AGEM",
+        "ema": "instructalign.training.strategies.ema:EMA",
+        "interpolate": "instructalign.training.strategies.interpolate:Interpolate",
     },
 )
 

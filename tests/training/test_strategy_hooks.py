@@ -67,7 +67,7 @@ class Spy(Strategy):
         CALLS.append(("restore", int(state["steps"])))
         self.steps = state["steps"]
 
-    def holds(self) -> dict[str, int]:
+    def record(self) -> dict[str, float]:
         return {"memory": self.steps.nbytes}
 
 

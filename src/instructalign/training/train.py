@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from instructalign.config import Config, TrainingConfig
 from instructalign.corpora import Guard
 from instructalign.errors import TrainingError
+from instructalign.files import text_hash
 from instructalign.mixture.build import Data, build_data
 from instructalign.progress import Progress, silent
 from instructalign.runfolder import open_folder, read_record, training_hash, update_record
@@ -86,6 +87,7 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
     if run.rows:
         update_record(out, model={"trained_rows": len(run.rows)})
     trainer, stop = _make_trainer(run)
+    trainer.strategies.prepare(_setting(run, trainer))
     if trainer.args.should_save:
         checkpoint.clear_partial(out / "checkpoints")
     trainer.accelerator.wait_for_everyone()
@@ -207,20 +209,24 @@ def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
         callbacks=[log, stop, *_tensorboard(config, run.out)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.strategies.prepare(
-        Setting(
-            config,
-            loaded,
-            trainer.model,
-            data,
-            trainer.batches,
-            folder=run.out,
-            process=arguments.process_index,
-            processes=processes,
-            report=run.report,
-        )
-    )
     return trainer, stop
+
+
+def _setting(run: _Run, trainer: AlignTrainer) -> Setting:
+    """What the strategies prepare themselves with."""
+    return Setting(
+        config=run.config,
+        loaded=run.loaded,
+        model=trainer.model,
+        data=run.data,
+        batches=trainer.batches,
+        folder=run.out,
+        origin=text_hash(asdict(run.origin)),
+        process=trainer.args.process_index,
+        processes=trainer.args.world_size,
+        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        report=run.report,
+    )
 
 
 def _arguments(config: Config, out: Path) -> TrainingArguments:

@@ -119,6 +119,8 @@ class AlignTrainer(Trainer):
             sampler=share,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=torch.cuda.is_available(),
+            # Of its own, or each iterator would draw a seed from what dropout draws from, and a resumed run two.
+            generator=torch.Generator(),
         )
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save
 
+from instructalign.files import atomic, text_hash
 from instructalign.progress import Progress, silent
 from instructalign.training.batch import LossWeights, collate, to_device
 
@@ -33,7 +35,9 @@ class Setting:
         data: the corpora, the past data and the training stream over both.
         batches: the stream as encoded micro-batches.
         folder: the run's folder; what is worth keeping for a resumed run goes into `folder / "cache"`.
+        origin: a hash of everything that the run's weights depend on.
         process, processes: this process's number, and how many there are.
+        sharded: whether each process holds but a part of the weights once training has begun.
         report: called with what is going on, how far it is, of how much, and a remark.
     """
 
@@ -43,17 +47,63 @@ class Setting:
     data: Data
     batches: MicroBatches
     folder: Path
+    origin: str = ""
     process: int = 0
     processes: int = 1
+    sharded: bool = False
     report: Progress = silent
 
-    def encoded(self, examples: Sequence[Instruction]) -> Iterator[dict[str, Any]]:
-        """Examples as batches on the model's device, in their order, `micro_batch_size` each."""
+    def encoded(self, examples: Sequence[Instruction], size: int | None = None) -> Iterator[dict[str, Any]]:
+        """Examples as batches on the model's device, in their order, the loss on answers alone.
+
+        Args:
+            examples: the examples.
+            size: how many a batch; the run's `micro_batch_size` unless given.
+        """
         device = next(self.model.parameters()).device
-        encoder, size = self.batches.encoder, self.batches.micro_batch_size
+        encoder, size = self.batches.encoder, size or self.batches.micro_batch_size
         for first in range(0, len(examples), size):
             pairs = [encoder(example) for example in examples[first : first + size]]
             yield to_device(collate(pairs, encoder.codec, LossWeights()), device)
+
+    def mine(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """This process's part of what all of them do together."""
+        return examples[self.process :: self.processes]
+
+    def cached(
+        self, name: str, options: Any, make: Callable[[], dict[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        """What `make` gives, made once and kept in the run's folder for when the run goes on.
+
+        Every process must call it, and gets the same tensors, on the CPU.
+
+        Args:
+            name: what it is, for the file's name.
+            options: what it depends on beside the run itself.
+            make: called in every process; it must give the same in all.
+        """
+        path = self.folder / "cache" / f"{name}-{text_hash([self.origin, options])[:12]}.safetensors"
+        if everywhere(path.exists()):
+            return load_file(path)
+        made = {key: value.detach().cpu().contiguous() for key, value in make().items()}
+        if self.process == 0:
+            with atomic(path) as file:
+                file.write(save(made))
+        return made
+
+
+def everywhere(here: bool) -> bool:
+    """Whether something holds in all processes; every process must call it."""
+    return not sum_over_processes(torch.tensor(float(not here))).item()
+
+
+def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor summed over all processes, in place and returned; every process must call it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        moved = tensor.to("cuda") if torch.distributed.get_backend() == "nccl" else tensor
+        torch.distributed.all_reduce(moved)
+        tensor.copy_(moved)
+    return tensor
 
 
 class Strategy:
@@ -68,9 +118,14 @@ class Strategy:
     Attributes:
         past_data: what the strategy wants of the configured past data: `needed`, `used` where there is some,
             or `unused`. Options may decide; then it is set in the constructor.
+        instead: what can be done where past data is needed and missing, beside giving some; for the error.
+        whole: whether it needs the whole weights or gradients in every process, so that it cannot work where
+            these are sharded (FSDP, DeepSpeed ZeRO).
     """
 
     past_data: str = "unused"
+    instead: str = ""
+    whole: bool = False
 
     def problems(self, config: Config) -> Iterable[str]:
         """What of a configuration does not go with this strategy, a sentence each, before any work is done."""
@@ -120,6 +175,6 @@ class Strategy:
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Takes over what `state` gave when the checkpoint was written; called after `prepare`."""
 
-    def holds(self) -> dict[str, int]:
-        """Bytes that the strategy takes in each process, by place: `memory`, `disk`."""
+    def record(self) -> dict[str, float]:
+        """What run.json says of it: `memory` and `disk` that it took, in bytes a process, and its own counts."""
         return {}

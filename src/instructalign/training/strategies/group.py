@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.trainer_callback import TrainerCallback
 
+from instructalign.errors import TrainingError
 from instructalign.files import write_json
 from instructalign.training.strategies.base import Setting, Strategy
 
@@ -34,7 +35,17 @@ class StrategyGroup(TrainerCallback):
         self._steps = 0
 
     def prepare(self, setting: Setting) -> None:
-        """Before training; see `Strategy.prepare`."""
+        """Before training; see `Strategy.prepare`.
+
+        Raises:
+            TrainingError: a strategy needs whole weights, and they are sharded.
+        """
+        for name, strategy in self._all.items():
+            if strategy.whole and setting.sharded:
+                raise TrainingError(
+                    f"training.strategy.{name} needs the whole weights in every process, but FSDP or DeepSpeed "
+                    "shards them here. Train without sharding (DDP), or leave the strategy out."
+                )
         for name in self._that("prepare"):
             with self._timed(name):
                 self._all[name].prepare(setting)
@@ -123,9 +134,9 @@ class StrategyGroup(TrainerCallback):
             self._all[name].restore(mine)
 
     def costs(self) -> dict[str, dict[str, float]]:
-        """By strategy: seconds spent in its hooks (without its share of the backward pass), and bytes held."""
+        """By strategy: seconds in its hooks (its share of the backward pass not counted), and its own record."""
         return {
-            name: {"seconds": round(self._seconds[name], 3), **strategy.holds()}
+            name: {"seconds": round(self._seconds[name], 3), **strategy.record()}
             for name, strategy in self._all.items()
         }
 

@@ -1,0 +1,95 @@
+"""Averaged gradient episodic memory (Chaudhry et al. 2019, "Efficient Lifelong Learning with A-GEM", arXiv
+1812.00420, equation 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from instructalign.config import Config
+from instructalign.config.base import Positive
+from instructalign.randomness import permuted
+from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
+from instructalign.training.strategies.weights import unwrapped
+from instructalign.training.trainer import counted_logits, cross_entropy
+
+
+class AGEM(Strategy):
+    """Takes out of a step's gradient what would raise the loss on a batch of past examples.
+
+    With g the gradient of the step and r that of the past examples: where g · r < 0, g ← g - (g · r / r · r) r.
+    Which examples stand in the batch of a step is a function of the seed and the step.
+
+    Args:
+        examples: past examples a step; each step costs a forward and backward pass over them.
+    """
+
+    past_data = "needed"
+    whole = True
+    _setting: Setting  # from `prepare` on
+
+    def __init__(self, *, examples: Positive = 32) -> None:
+        self.examples = examples
+        self._projected = torch.zeros(1, dtype=torch.int64)
+
+    def problems(self, config: Config) -> Iterable[str]:
+        """A precision in which small gradients vanish unless the loss is scaled."""
+        if config.training.precision == "float16":
+            yield (
+                "computes gradients of its own, which float16 would lose; set training.precision to bfloat16 or "
+                "float32"
+            )
+
+    def prepare(self, setting: Setting) -> None:
+        """Keeps the past data at hand."""
+        self._setting = setting
+
+    def before_update(self, model: torch.nn.Module, step: int) -> None:
+        """Projects the gradient where it works against the past."""
+        weights = [weight for weight in model.parameters() if weight.grad is not None]
+        past = self.reference(model, weights, step)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        along = sum(float((g.float() * r).sum()) for g, r in zip(gradients, past, strict=True))
+        if along >= 0:
+            return
+        length = sum(float(r.square().sum()) for r in past)
+        self._projected += 1
+        for gradient, reference in zip(gradients, past, strict=True):
+            gradient.sub_(reference.to(gradient.dtype), alpha=along / length)
+
+    def reference(
+        self, model: torch.nn.Module, weights: list[torch.nn.Parameter], step: int
+    ) -> list[torch.Tensor]:
+        """The gradient of the mean loss over the counted tokens of the step's past examples, float32.
+
+        The processes share the examples and get the same sum.
+        """
+        setting, inner = self._setting, unwrapped(model)
+        past, seed = setting.data.replay, setting.config.seed
+        count = min(self.examples, len(past))
+        chosen = [past.examples[permuted(step * count + i, len(past), seed, "agem")] for i in range(count)]
+        total = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
+        tokens = torch.zeros(1)
+        for batch in setting.encoded(setting.mine(chosen)):
+            losses = cross_entropy(counted_logits(inner, batch, setting.loaded.encoder_decoder), batch)
+            gradients = torch.autograd.grad(losses.sum(), weights, allow_unused=True)
+            for place, gradient in enumerate(gradients):
+                if gradient is not None:
+                    total[place] += gradient
+            tokens += losses.numel()
+        count_all = max(float(sum_over_processes(tokens)), 1.0)
+        return [sum_over_processes(value) / count_all for value in total]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """How many steps were projected so far."""
+        return {"projected": self._projected}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Counts on."""
+        self._projected = state["projected"]
+
+    def record(self) -> dict[str, float]:
+        """How many steps' gradients were projected."""
+        return {"projected": int(self._projected)}
