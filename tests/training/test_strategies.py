@@ -496,6 +496,21 @@ def test_adapters_that_are_no_product_of_factors_are_refused(name: str, tmp_path
         build_config(data, folder=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["l2sp", "ewc", "ssu", "distil", "interpolate"])
+def test_adapters_that_change_the_base_are_refused(name: str, tmp_path: Path) -> None:
+    data = settings(tmp_path, strategy={"replay": None, name: None})
+    data["model"]["adapter"] = {"init": "pissa"}
+    with pytest.raises(ConfigError, match=rf"{name}: does not work under .*init pissa, .* init default"):
+        build_config(data, folder=tmp_path)
+
+
+def test_fisher_information_of_a_quantised_base_is_refused(tmp_path: Path) -> None:
+    data = settings(tmp_path, strategy={"replay": None, "ewc": None})
+    data["model"]["adapter"] = {"quantised": True}
+    with pytest.raises(ConfigError, match=r"ewc: needs gradients of the base's weights, .* or use l2sp"):
+        build_config(data, folder=tmp_path)
+
+
 def test_frozen_embeddings_that_an_adapter_trains_are_refused(tmp_path: Path) -> None:
     data = settings(tmp_path, strategy={"replay": None, "freeze": {"layers": 1}})
     data["model"]["adapter"] = {"train_embeddings": True}

@@ -57,8 +57,11 @@ class EWC(Strategy):
     def problems(self, config: Config) -> Iterable[str]:
         """Adapters whose change of the base is no product of two factors, or whose base has no gradient."""
         yield from adapter_problems(config)
-        if getattr(config.model.adapter, "quantised", False):
-            yield "needs gradients of the base's weights, which model.adapter.quantised keeps in 4 bits"
+        if config.model.adapter and config.model.adapter.quantised:
+            yield (
+                "needs gradients of the base's weights, which model.adapter.quantised keeps in 4 bits; set it to "
+                "false, or use l2sp"
+            )
 
     def prepare(self, setting: Setting) -> None:
         """Copies the base's weights and computes the Fisher information, or reads it where the run goes on."""

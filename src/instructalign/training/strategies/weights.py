@@ -115,9 +115,8 @@ def adapter_problems(config: Config, *, dora: bool = False) -> Iterator[str]:
             "does not work under model.adapter.type dora, which rescales whole rows of the base's weights; use "
             "lora, or no adapter"
         )
-    begins = getattr(adapter, "init", "default")
-    if begins in ("pissa", "olora"):
+    if adapter.init in ("pissa", "olora"):
         yield (
-            f"does not work under model.adapter.init {begins}, which moves a part of the base's weights into the "
-            "adapter; use init default"
+            f"does not work under model.adapter.init {adapter.init}, which moves a part of the weights into "
+            "the adapter; use init default"
         )
