@@ -83,6 +83,7 @@ def test_every_score_says_what_it_measures(model_folder, make_config, tmp_path):
         "n": "12",
         "prompts": "en-1+id-2",
         "scoring": "mean",
+        "dtype": "float32",
         "bootstrap": "50",
         "model": model,
     }
@@ -137,6 +138,20 @@ def test_the_rule_of_the_paper_counts_the_prompt(model_folder, make_config, tmp_
         }
         assert mine.predicted == max(means, key=means.get)
     assert other.prompt_score is None
+
+
+@pytest.mark.parametrize("family", ["bloom", "mt5"])
+def test_half_precision_is_near_and_said(model_folder, make_config, tmp_path, family, count_batches):
+    evaluate(model_folder(family), make_config(), tmp_path / "float32", run="base")
+    scores = evaluate(model_folder(family), make_config(dtype="bfloat16"), tmp_path / "half", run="base")
+    assert "|dtype:bfloat16|" in scores[0].signature
+    assert read_manifest(tmp_path / "half" / "predictions")["model"]["dtype"] == "bfloat16"
+    pairs = zip(predictions_of(tmp_path / "half", "ind"), predictions_of(tmp_path / "float32", "ind"), strict=True)
+    apart = [abs(one.scores[label] - two.scores[label]) for one, two in pairs for label in one.scores]
+    assert 0 < sum(apart) / len(apart) < 0.5
+    asked = count_batches["done"]
+    evaluate(model_folder(family), make_config(), tmp_path / "half", run="base")  # other answers are wanted
+    assert count_batches["done"] > asked
 
 
 # -- going on and starting anew --------------------------------------------------------------------------

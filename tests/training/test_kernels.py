@@ -77,3 +77,39 @@ def test_the_make_of_the_processor_is_told_without_proc(monkeypatch):
     for told, expected in (("AMD64 Family 25 Model 1 Stepping 1, AuthenticAMD", True), ("arm", False)):
         monkeypatch.setattr(kernels.platform, "processor", lambda told=told: told)
         assert kernels.is_amd.__wrapped__() is expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", ["bloom", "llama", "mt5", "gpt_neox"])
+def test_logits_of_half_precision_are_computed_in_float32(family, dtype, monkeypatch):
+    monkeypatch.setattr(kernels, "ROWS", 100)  # several parts, the last one shorter
+    model = tiny_model(family).to(dtype)
+    head, seen = model.get_output_embeddings(), []
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with answering(model, float32_logits=True):
+        got = logits(model)
+    handle.remove()
+    expected = seen[0].double() @ head.weight.detach().double().T
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+    assert "forward" not in head.__dict__
+    with answering(model):
+        assert logits(model).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "native", "said"),
+    [
+        ("bfloat16", "cpu", False, True),
+        ("bfloat16", "cpu", True, False),
+        ("bfloat16", "cuda", False, False),
+        ("float32", "cpu", False, False),
+        ("float16", "cpu", False, True),
+    ],
+)
+def test_slow_half_precision_is_said(monkeypatch, caplog, dtype, device, native, said):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_amx_fp16_supported"):
+        monkeypatch.setattr(kernels.torch.cpu, name, lambda: native, raising=False)
+    monkeypatch.setattr(kernels.platform, "machine", lambda: "x86_64")
+    kernels.warn_of_slow(dtype, device)
+    assert (f"no {dtype} arithmetic of its own; float32 would be faster" in caplog.text) is said

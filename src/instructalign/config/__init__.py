@@ -107,6 +107,12 @@ class Config(Strict):
         return self.instructions.targets or self.languages.new
 
     @property
+    def answering_model(self) -> ModelConfig:
+        """The model as it is loaded to be evaluated."""
+        dtype = self.evaluation.dtype
+        return self.model if dtype is None else self.model.model_copy(update={"dtype": dtype})
+
+    @property
     def mixes_replay(self) -> bool:
         """Whether past examples are mixed in: that takes some, and the strategy of that name."""
         return self.replay is not None and self.replay.size > 0 and "replay" in self.training.strategy

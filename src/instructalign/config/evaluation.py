@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from instructalign.config.base import Natural, Positive, Strict
-from instructalign.config.model import LanguagesConfig
+from instructalign.config.model import DType, LanguagesConfig
 from instructalign.records import Rule
 
 
@@ -33,8 +33,8 @@ class CometConfig(Strict):
 class EvaluationConfig(Strict):
     """Zero-shot evaluation by label likelihood, and of translations.
 
-    `engine` writes the translations. `language_id` is a fastText model of the user's that finds translations in
-    the wrong language.
+    `dtype` is what the model is loaded in, where that is not `model.dtype`. `engine` writes the translations.
+    `language_id` is a fastText model of the user's that finds translations in the wrong language.
     """
 
     tasks: list[str] = []
@@ -43,6 +43,7 @@ class EvaluationConfig(Strict):
     languages: list[str] | None = None
     items: Positive | None = None
     scoring: Rule = "sum"
+    dtype: DType | None = None
     batch_tokens: Positive = 8192
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     engine: Literal["transformers", "vllm"] = "transformers"

@@ -11,6 +11,8 @@ from instructalign.config.base import Positive, Probability, Strict
 from instructalign.errors import DataError
 from instructalign.languages import canonical, is_private
 
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
 
 class AdapterConfig(Strict):
     """Low-rank adaptation through peft (Hu et al. 2021; DoRA: Liu et al. 2024).
@@ -51,7 +53,7 @@ class ModelConfig(Strict):
 
     base: str
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    dtype: DType = "float32"
     adapter: AdapterConfig | None = None
     trust_remote_code: bool = False
     system_prompt: str | None = None

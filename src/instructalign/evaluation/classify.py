@@ -68,6 +68,7 @@ def classify(
         "key": key,
         "split": plan.task.split,
         "scoring": config.evaluation.scoring,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "questions": plan.digest(),
         "prompts": plan.prompts,
         "items": {language: len(items) for language, items in plan.items.items()},

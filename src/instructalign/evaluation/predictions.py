@@ -98,7 +98,8 @@ def forget(folder: Path, manifest: dict[str, Any], name: str) -> None:
 
 def asking(config: Config) -> list[str | None]:
     """What else, beside model and questions, a model's answers depend on."""
-    return [config.evaluation.scoring, config.model.dtype, config.model.chat, config.model.system_prompt]
+    model = config.answering_model
+    return [config.evaluation.scoring, model.dtype, model.chat, model.system_prompt]
 
 
 class Journal:

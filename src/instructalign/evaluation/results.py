@@ -139,6 +139,7 @@ def _signer(task: str, entry: Mapping[str, Any], model: str, config: Config) -> 
             "n": "+".join(str(len(outcome.items)) for outcome in outcomes),
             "prompts": "+".join(entry["prompts"]),
             "scoring": entry["scoring"],
+            "dtype": entry.get("dtype", "float32"),
             "questions": entry["questions"][:8],
             "bootstrap": config.evaluation.bootstrap,
             "model": model,

@@ -77,7 +77,7 @@ def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool 
         prompts: whether the likelihood of the prompts is wanted too (not for encoder-decoder models).
     """
     model: Any = loaded.model
-    with answering(model):
+    with answering(model, float32_logits=True):
         if loaded.encoder_decoder:
             return _score_decoder(model, queries)
         return _score_sequence(model, queries, prompts=prompts)

@@ -185,7 +185,7 @@ def _writer(load: Callable[[], LoadedModel], config: Config, base: str) -> Write
     if config.evaluation.engine == "vllm":
         if processes().num_processes > 1:
             raise ConfigError(["evaluation.engine: vllm takes one process; start without accelerate or torchrun"])
-        return make_vllm(config.model, base)
+        return make_vllm(config.answering_model, base)
     return partial(generate, load(), batch_tokens=config.evaluation.batch_tokens)
 
 

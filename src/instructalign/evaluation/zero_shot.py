@@ -16,6 +16,7 @@ from instructalign.evaluation.results import score_folder
 from instructalign.evaluation.translate import plan_directions, translate_all
 from instructalign.files import text_hash, write_json
 from instructalign.records import Score
+from instructalign.training.kernels import warn_of_slow
 from instructalign.training.model import LoadedModel, load_configured, model_hash
 
 
@@ -45,7 +46,7 @@ def evaluate(
     directions = [direction for task in translations for direction in plan_directions(config, task)]
     base = str(model)
     revision = config.model.revision if base == config.model.base else None
-    identity = {"name": base, "hash": model_hash(base, revision), "dtype": config.model.dtype}
+    identity = {"name": base, "hash": model_hash(base, revision), "dtype": config.answering_model.dtype}
     load = cache(lambda: _load(config, base))
     _classify_all(load, plans, config, out / "predictions", identity, progress)
     if directions:
@@ -91,6 +92,7 @@ def _complete(folder: Path, plan: Plan) -> bool:
 
 
 def _load(config: Config, base: str) -> LoadedModel:
-    loaded = load_configured(config.model, None if base == config.model.base else base)
+    loaded = load_configured(config.answering_model, None if base == config.model.base else base)
+    warn_of_slow(str(loaded.model.dtype).removeprefix("torch."), processes().device.type)
     loaded.model.to(processes().device)
     return loaded
