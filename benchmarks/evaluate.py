@@ -233,8 +233,8 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 def ours(options: argparse.Namespace) -> dict[str, Any]:
     """The evaluation stage of this package."""
     from instructalign.evaluation.prompting import make_queries
-    from instructalign.evaluation.score import context_of, plan_batches, score_batch
-    from instructalign.training.model import load_model
+    from instructalign.evaluation.score import plan_batches, score_batch
+    from instructalign.training.model import context_of, load_model
 
     start_quietly(options)
     task, questions = read_questions(options)

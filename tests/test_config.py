@@ -205,6 +205,11 @@ def test_resolved_copy_reads_back_as_the_same(tmp_path: Path) -> None:
     assert load_config(path) == config
 
 
+def test_the_toy_base_is_the_shipped_one_beside_a_folder_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "toy").mkdir()
+    assert build_config(minimal() | {"model": {"base": "toy"}}, folder=tmp_path).model.base == "toy"
+
+
 def test_starter_is_a_valid_configuration(tmp_path: Path) -> None:
     path = tmp_path / "instructalign.yaml"
     path.write_text(starter(), encoding="utf-8")

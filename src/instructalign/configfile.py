@@ -273,7 +273,8 @@ def _anchor(config: Config, folder: Path) -> Config:
 
     base = config.model.base
     local = folder / Path(base).expanduser()
-    if local.is_dir() or base.startswith((".", "/", "~")):
+    # `toy` is the shipped base, also beside a folder of that name.
+    if base != "toy" and (local.is_dir() or base.startswith((".", "/", "~"))):
         base = str(local.resolve())
     anchored: Config = place(config)
     # Template sets and tasks are names of shipped ones or files of the user's.

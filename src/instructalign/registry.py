@@ -123,6 +123,7 @@ REPLAY_SOURCES = Registry(
     {
         "jsonl": "instructalign.mixture.sources:read_jsonl",
         "hub": "instructalign.mixture.sources:read_hub",
+        "self": "instructalign.training.selfmade.source:write_replay",
         "toy": "instructalign.toy.sources:read_replay",
     },
 )

@@ -215,7 +215,7 @@ def test_of_a_streamed_replay_source_only_the_beginning_is_read(
 ) -> None:
     asked: list[int] = []
 
-    def load(config: ReplayConfig, seed: int) -> ReplayBuffer:
+    def load(config: ReplayConfig, seed: int, *more: object, **others: object) -> ReplayBuffer:
         asked.append(config.sources[0].options["scan"])
         return ReplayBuffer()
 

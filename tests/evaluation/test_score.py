@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from conftest import ALL, TEXTS
 from instructalign.evaluation.prompting import Query
-from instructalign.evaluation.score import context_of, plan_batches, score_batch
-from instructalign.training.model import LoadedModel
+from instructalign.evaluation.score import plan_batches, score_batch
+from instructalign.training.model import LoadedModel, context_of
 
 WORDS = ["positive", "neutral", "tidak menyenangkan", "yes"]
 

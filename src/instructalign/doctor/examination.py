@@ -25,6 +25,9 @@ from instructalign.training.encode import Codec
 from instructalign.training.measure import Measured
 from instructalign.training.model import load_codec
 
+LOOKED_AT = 32
+"""Examples that a model writes for a first look, where it writes its own past data."""
+
 SCANNED = 20_000
 """Examples of a streamed replay source that are looked at, where it does not take more to choose from."""
 
@@ -54,7 +57,10 @@ def examine(
     tasks, items, about_tasks = examine_tasks(config)
     progress("reading past data", 0, 0, "")
     about_stream = Findings("mixture")
-    replay = about_stream.attempt("Change replay.source.", lambda: load_replay(_scanned(config), config.seed))
+    replay = about_stream.attempt(
+        "Change replay.source.",
+        lambda: load_replay(_scanned(config), config.seed, config.model, made=LOOKED_AT, report=progress),
+    )
     corpus, replay, contamination, about_leaks = examine_leaks(
         corpus, replay, items, config.contamination, progress
     )

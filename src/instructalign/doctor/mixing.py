@@ -71,6 +71,9 @@ def examine_mixture(
     total = config.training.steps * config.training.batch_size
     past = _replayed(mixture, total, len(taken))
     size = len(mixture.replay)
+    first_look = config.replay is not None and any(source.name == "self" for source in config.replay.sources)
+    if size and first_look and config.replay:
+        size = config.replay.size  # the others are not written yet
     part = MixturePart(
         examples=total,
         epoch=epoch,
@@ -80,7 +83,7 @@ def examine_mixture(
         shares=_shares(taken, config.training.loss_on == "all" and not encoder_decoder, encoder_decoder),
     )
     findings = Findings("mixture")
-    if config.replay and not config.replay.repeat and past > size:
+    if config.replay and not config.replay.repeat and past > size and not first_look:
         findings.attempt("Change replay as it says.", lambda: refuse_repeats(config, mixture))
     _judge(config, part, rows, findings)
     return part, findings

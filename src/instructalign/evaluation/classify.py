@@ -15,11 +15,11 @@ from instructalign.evaluation.predictions import Journal, prediction_file, write
 from instructalign.evaluation.processes import joined, processes
 from instructalign.evaluation.prompting import Query, make_queries
 from instructalign.evaluation.rules import decide
-from instructalign.evaluation.score import CPU_TOKENS, Scores, context_of, plan_batches, score_batch
+from instructalign.evaluation.score import CPU_TOKENS, Scores, plan_batches, score_batch
 from instructalign.evaluation.tasks import Task
 from instructalign.files import text_hash
 from instructalign.records import Item, Prediction, Rule
-from instructalign.training.model import LoadedModel
+from instructalign.training.model import LoadedModel, context_of
 
 Progress = Callable[[str, int, int], None]
 """Called with what is under way, how much of it is done, and how much there is."""

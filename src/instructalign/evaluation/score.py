@@ -83,17 +83,6 @@ def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool 
         return _score_sequence(model, queries, prompts=prompts)
 
 
-def context_of(loaded: LoadedModel) -> int | None:
-    """How many tokens a model takes at most; None where neither it nor its tokenizer sets a limit."""
-    config = loaded.model.config
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        limit = getattr(config, name, None)
-        if isinstance(limit, int) and limit > 0:
-            return limit
-    limit = loaded.tokenizer.model_max_length
-    return int(limit) if limit and limit < 1_000_000 else None
-
-
 def _score_sequence(model: Any, queries: Sequence[Query], *, prompts: bool) -> list[Scores]:
     """Decoder-only models: prompt and label are one sequence."""
     lengths = torch.tensor([len(query.prompt) for query in queries])

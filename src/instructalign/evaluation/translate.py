@@ -21,14 +21,13 @@ from instructalign.evaluation.engine_vllm import make_vllm, vllm_version
 from instructalign.evaluation.items import choose_items
 from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder
 from instructalign.evaluation.processes import from_first, joined, processes
-from instructalign.evaluation.score import context_of
 from instructalign.evaluation.sources import place, read_aligned
 from instructalign.evaluation.tasks import Translation
 from instructalign.evaluation.translated import Translated
 from instructalign.files import text_hash, write_json, write_jsonl
 from instructalign.languages import name_in
 from instructalign.training.kernels import answering
-from instructalign.training.model import LoadedModel
+from instructalign.training.model import LoadedModel, context_of
 
 log = logging.getLogger(__name__)
 

@@ -77,7 +77,7 @@ def load_replay(
     seed: int,
     model: ModelConfig | None = None,
     *,
-    write: bool = True,
+    made: int | None = None,
     report: Progress = silent,
 ) -> ReplayBuffer:
     """Reads a run's replay sources and chooses `size` of their examples.
@@ -86,7 +86,7 @@ def load_replay(
         config: the sources, and how to choose from them.
         seed: decides which examples are chosen.
         model: the model that is going to be trained, for sources that let it write.
-        write: whether such a source may write what is not there yet.
+        made: how many examples such a source may give at most, for a first look.
         report: told how far a long step is.
 
     Raises:
@@ -100,7 +100,8 @@ def load_replay(
     counts = [Counts() for _ in names]
     chosen = []
     for number, source in enumerate(config.sources):
-        asked = Asked(max(1, wanted.get(str(number), 0)), seed, counts[number], model, write, report)
+        quota = max(1, wanted.get(str(number), 0))
+        asked = Asked(quota if made is None else min(quota, made), seed, counts[number], model, report)
         examples = _open(source, asked)
         chosen.append(choose(examples, config.size, seed, config.select, counts[number], number))
         if not chosen[number].examples:

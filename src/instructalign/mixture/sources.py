@@ -24,7 +24,6 @@ class Asked:
         seed: the run's seed.
         counts: for what the source leaves out: `read` and `dropped` of the examples that it does not give.
         model: the model that is going to be trained; None where there is none.
-        write: whether a source that lets the model write may do so now.
         report: told how far a long step is.
     """
 
@@ -32,7 +31,6 @@ class Asked:
     seed: int = 0
     counts: Counts = field(default_factory=Counts)
     model: ModelConfig | None = None
-    write: bool = True
     report: Progress = silent
 
 

@@ -242,6 +242,17 @@ def model_hash(base: str, revision: str | None = None) -> str:
     return str(getattr(config, "_commit_hash", None) or revision or place)[:12]
 
 
+def context_of(loaded: LoadedModel) -> int | None:
+    """How many tokens a model takes at most; None where neither it nor its tokenizer sets a limit."""
+    config = loaded.model.config
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        limit = getattr(config, name, None)
+        if isinstance(limit, int) and limit > 0:
+            return limit
+    limit = loaded.tokenizer.model_max_length
+    return int(limit) if limit and limit < 1_000_000 else None
+
+
 @contextmanager
 def logits_at(model: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
     """Inside, the model's output layer runs only where it is wanted.

@@ -1,0 +1,1 @@
+"""Self-made replay: past data that the base model writes itself."""
