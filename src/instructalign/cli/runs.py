@@ -149,17 +149,29 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cells at a time; one a GPU, or one a core, by default.")
     ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE,...", help="A job of Slurm a cell: `--slurm partition=gpu,mem_gb=64`."),
+    ] = None,
 ) -> None:
     """Runs a grid or list of cells, side by side, and compares them; the same command goes on where it stopped.
 
     Example: `instructalign sweep my-language.yaml --set replay.size=0,100,1000 --seeds 1,2,3 --out runs/replay`
     """
+    from instructalign.sweeps import on_cluster, read_parameters
     from instructalign.sweeps import sweep as run_sweep
 
     folder = folder_of(config, out)
+    executor = None if slurm is None else on_cluster(folder, read_parameters(slurm))
     with console.progress() as progress:
         result = run_sweep(
-            config, folder, settings=settings or [], seeds=numbers(seeds), workers=workers, progress=progress
+            config,
+            folder,
+            settings=settings or [],
+            seeds=numbers(seeds),
+            workers=workers,
+            executor=executor,
+            progress=progress,
         )
     if result.report is not None:
         show_report(result.report)

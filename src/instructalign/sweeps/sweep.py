@@ -23,7 +23,7 @@ from instructalign.sweeps.plan import Cell, Plan, plan_sweep
 from instructalign.sweeps.workers import Job, run_jobs
 
 RECORD = "sweep.json"
-CELLS = "cells"
+CELLS, LOGS = "cells", "logs"
 
 Executor = Callable[[Sequence[Job], Callable[[Job, str, float], None], Callable[[], None]], None]
 """Does jobs: gets the jobs, what to call when one has ended, and what to call now and then."""
@@ -143,14 +143,14 @@ def _jobs(out: Path, plan: Plan, record: _Record) -> list[Job]:
             base = out / "bases" / key
             name = f"base-{key}"
             arguments = (out / CELLS / cell.folder / "config.yaml", base)
-            bases.setdefault(name, Job(name, evaluate_base, arguments, out / "logs" / f"{name}.log"))
+            bases.setdefault(name, Job(name, evaluate_base, arguments, out / LOGS / f"{name}.log"))
             after.append(name)
         twin = None if first is cell else out / CELLS / first.folder
         if twin is not None and not record.is_done(first):
             after.append(first.folder)
         folder = out / CELLS / cell.folder
         cells.append(
-            Job(cell.folder, run_cell, (folder, base, twin), out / "logs" / f"{cell.folder}.log", tuple(after))
+            Job(cell.folder, run_cell, (folder, base, twin), out / LOGS / f"{cell.folder}.log", tuple(after))
         )
     return [*bases.values(), *cells]
 
@@ -256,8 +256,9 @@ def _sole(out: Path) -> Iterator[None]:
     """Makes sure that nobody else works in a sweep's folder, and that it is one."""
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"{out} is a file; a sweep needs a folder. Give another name with --out.")
-    strangers = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    if strangers and not {RECORD, CELLS, ".lock"}.intersection(strangers):
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    strangers = sorted(found - {LOGS})
+    if strangers and not {RECORD, CELLS, ".lock"} & found:
         raise RunFolderError(
             f"{out} is not empty and holds no sweep (found: {', '.join(strangers[:8])}). "
             "Give an empty or new folder with --out."
