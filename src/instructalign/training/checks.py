@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -55,6 +57,19 @@ def refuse_half_precision(config: Config) -> None:
         raise TrainingError(
             "training.precision is float16, which needs a GPU, and none is here. "
             "Use bfloat16 or float32: --set training.precision=float32"
+        )
+
+
+def refuse_missing_deepspeed() -> None:
+    """Refuses to be launched with DeepSpeed where that is not installed.
+
+    Raises:
+        TrainingError: it is not.
+    """
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true" and find_spec("deepspeed") is None:
+        raise TrainingError(
+            "this run was launched with DeepSpeed, which is not installed: pip install 'instructalign[deepspeed]' "
+            "(or launch with configs/accelerate/fsdp2.yaml or ddp.yaml)"
         )
 
 
@@ -117,4 +132,28 @@ def refuse_unknown_tokens(loaded: LoadedModel) -> None:
             f"the tokenizer of {loaded.name} has the token {token!r} as number {number}, but the model has "
             f"{rows} embeddings, numbered from 0: they do not belong together. Put the model's own tokenizer into "
             "its folder, or, if tokens were added, save the model after resize_token_embeddings."
+        )
+
+
+def refuse_parted(config: Config, loaded: LoadedModel, layout: str) -> None:
+    """Refuses what FSDP, which parts the weights among processes, cannot do.
+
+    Args:
+        config, loaded: the run's configuration and base.
+        layout: as `AlignTrainer.layout` says it.
+
+    Raises:
+        TrainingError: the encoder and the decoder share their embedding, or single rows of one are trained.
+    """
+    instead = "Launch with configs/accelerate/ddp.yaml, or with DeepSpeed."
+    if layout != "fsdp":
+        return
+    if loaded.encoder_decoder:
+        raise TrainingError(
+            f"FSDP cannot part {loaded.name}, whose encoder and decoder have one embedding between them. {instead}"
+        )
+    if config.model.adapter and config.model.adapter.train_embeddings == "new":
+        raise TrainingError(
+            "FSDP parts the embedding, of which model.adapter.train_embeddings: new trains single rows. "
+            f"{instead} Or set it to true or false."
         )

@@ -89,3 +89,19 @@ def settle_mixture(config: Config, mixture: Mixture, out: Path, origin: Origin, 
     key = text_hash([training_hash(config), *asdict(origin).values()])
     settle(mixture, config.training.steps * config.training.batch_size, out / PLAN, key, report)
     refuse_repeats(config, mixture)
+
+
+def check_layout(checkpoint: Path, layout: str) -> None:
+    """Sees to it that a checkpoint can be read by a run that is launched this way.
+
+    Raises:
+        RunFolderError: its optimizer's state is laid out in another way, which would be passed over.
+    """
+    saved = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8")).get("layout", "whole")
+    if saved != layout:
+        ways = {"whole": "one process, or several with DDP", "fsdp": "FSDP", "deepspeed": "DeepSpeed"}
+        raise RunFolderError(
+            f"{checkpoint} was written by {ways.get(saved, saved)} and this run is launched with {ways[layout]}, "
+            "which lays out the optimizer's state in another way. Launch it as before (accelerate launch "
+            "--config_file)."
+        )

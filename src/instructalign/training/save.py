@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from instructalign.config import AdapterConfig
 from instructalign.training.model import LoadedModel, quiet_loading
 
@@ -39,11 +41,23 @@ def save_model(
         if adapter and adapter.merge:
             apart = adapter.quantised or state is not None
             model, state = (_merged_anew(model, state, fresh) if apart else model.merge_and_unload()), None
-        model.save_pretrained(partial, **({} if state is None else {"state_dict": state}))
+        model.save_pretrained(partial, **({} if state is None else {"state_dict": _without_copies(model, state)}))
     loaded.tokenizer.save_pretrained(partial)
     # A model that stands there already is this run's own: the record of its end was not written any more.
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def _without_copies(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out weights that are there under a second name, as `save_pretrained` does where memory is shared."""
+    names: Any = getattr(model, "_tied_weights_keys", None)
+    pairs = names if isinstance(names, dict) else {}
+    copies = {
+        copy
+        for copy, weight in pairs.items()
+        if copy in state and weight in state and torch.equal(state[copy], state[weight])
+    }
+    return {name: weight for name, weight in state.items() if name not in copies}
 
 
 def _merged_anew(model: Any, state: dict[str, Any] | None, fresh: Callable[[], Any]) -> Any:

@@ -23,11 +23,18 @@ from instructalign.runfolder import open_folder, read_record, training_hash, upd
 from instructalign.training import checkpoint
 from instructalign.training.adapter import add_adapter
 from instructalign.training.batch import Encoder, LossWeights, MicroBatches
-from instructalign.training.checks import check_run, refuse_half_precision
+from instructalign.training.checks import check_run, refuse_half_precision, refuse_missing_deepspeed, refuse_parted
 from instructalign.training.heldout import heldout_loss
 from instructalign.training.measure import Measured
 from instructalign.training.model import LoadedModel, checkpoint_activations, load_configured
-from instructalign.training.origin import ORIGIN, Origin, check_origin, origin_of, settle_mixture
+from instructalign.training.origin import (
+    ORIGIN,
+    Origin,
+    check_layout,
+    check_origin,
+    origin_of,
+    settle_mixture,
+)
 from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
 from instructalign.training.rows import rows_of_new_languages
@@ -78,6 +85,7 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
         return TrainResult(out, model_folder, config.training.steps, finished=True)
     began = time.monotonic()
     refuse_half_precision(config)
+    refuse_missing_deepspeed()
     run = _read(config, out, report, guard)
     last = next(iter(checkpoint.complete(out / "checkpoints")[::-1]), None)
     if last is not None:
@@ -87,11 +95,13 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
     if run.rows:
         update_record(out, model={"trained_rows": len(run.rows)})
     trainer, stop = _make_trainer(run)
+    refuse_parted(config, run.loaded, trainer.layout)
     trainer.strategies.prepare(_setting(run, trainer))
     if trainer.args.should_save:
         checkpoint.clear_partial(out / "checkpoints")
     trainer.accelerator.wait_for_everyone()
     if last is not None:
+        check_layout(last, trainer.layout)
         trainer.tally.restore(json.loads((last / TALLY).read_text(encoding="utf-8")))
         trainer.strategies.restore(last)
     with stop.listening(), warnings.catch_warnings():
@@ -161,12 +171,14 @@ def _save(run: _Run, trainer: AlignTrainer, folder: Path) -> None:
     """Ends the strategies and saves the model; every process takes part."""
     trained: Any = trainer.model
     trainer.strategies.finish(trained)
+    state = trainer.whole_state()
     if trainer.args.should_save:
         save_model(
             trained,
             run.loaded,
             run.config.model.adapter,
             folder,
+            state=state,
             fresh=lambda: run.adapted(load_configured(run.config.model)),
         )
 
@@ -205,7 +217,7 @@ def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
         checkpoints=run.out / "checkpoints",
         keep=config.training.keep_checkpoints,
         tally=tally,
-        beside={ORIGIN: lambda: asdict(run.origin)},
+        beside={ORIGIN: lambda: {**asdict(run.origin), "layout": trainer.layout}},
         callbacks=[log, stop, *_tensorboard(config, run.out)],
     )
     trainer.remove_callback(PrinterCallback)

@@ -164,6 +164,21 @@ class AlignTrainer(Trainer):
         """Not estimated: the Trainer's formula knows neither our batches nor our loss."""
         return 0
 
+    @property
+    def layout(self) -> str:
+        """How checkpoints hold weights and the optimizer's state: `whole`, or as `fsdp` or `deepspeed` do."""
+        return "fsdp" if self.is_fsdp_enabled else "deepspeed" if self.is_deepspeed_enabled else "whole"
+
+    def whole_state(self) -> dict[str, Any] | None:
+        """All weights by name, where each process holds a part of them (FSDP, DeepSpeed); None where it has them.
+
+        Every process must call it; only the first one gets the weights.
+        """
+        if self.layout == "whole":
+            return None
+        state: dict[str, Any] = self.accelerator.get_state_dict(self.model_wrapped)
+        return state
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(checkpoint.partial_folder(self.checkpoints))
 
