@@ -173,6 +173,14 @@ def test_prompts_in_a_language_that_is_not_known(configure: Configure, tmp_path:
     assert "instructions.templates" in said(diagnosis, "Instructions are worded in ind")[2]
 
 
+def test_held_out_instructions_are_looked_at(configure: Configure) -> None:
+    part = look(configure("evaluation.tasks=[reviews.yaml, heldout_instructions]")).tasks[1]
+    assert (part.task, part.prompts) == ("heldout_instructions", {})
+    assert part.items.keys() == {"jav"}
+    none = look(configure("evaluation.tasks=[heldout_instructions]", "instructions.heldout=0"))
+    assert said(none, "Set instructions.heldout to at least 2")[:2] == ("problem", "tasks")
+
+
 def test_nothing_to_evaluate(configure: Configure) -> None:
     assert said(look(configure("evaluation.tasks=[]")), "Nothing is evaluated.")[0] == "warning"
 

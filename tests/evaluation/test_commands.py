@@ -21,9 +21,14 @@ def test_export_says_how_to_run(sentiment, tmp_path):
     assert len(list((tmp_path / "h").glob("*.yaml"))) == 19
 
 
+def test_tasks_without_data_of_their_own_are_listed_and_shown():
+    assert "heldout_instructions" in call("tasks", "ls").stdout
+    assert "those that the configuration aligns" in call("tasks", "show", "heldout_instructions").stdout
+
+
 def test_translations_are_not_exported(sentiment, tmp_path):
     done = call("tasks", "export", "flores_translation", "--data", sentiment, "--out", tmp_path)
-    assert "flores_translation is a translation task" in str(done.exception)
+    assert "flores_translation is a task of translation; lm-eval takes classification" in str(done.exception)
 
 
 @pytest.mark.parametrize("rule", [[], ["--rule", "mean"], ["--rule", "bytes"], ["--rule", "calibrated"]])

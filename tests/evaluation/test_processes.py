@@ -24,9 +24,9 @@ DRIVER = """
 import os
 import sys
 from instructalign.cli import main
-from instructalign.evaluation import classify
+from instructalign.evaluation import queue
 
-left, score = int(os.environ["BATCHES"]), classify.score_batch
+left, score = int(os.environ["BATCHES"]), queue.score_batch
 
 def counted(*given, **how):
     global left
@@ -35,7 +35,7 @@ def counted(*given, **how):
         os._exit(9)
     return score(*given, **how)
 
-classify.score_batch = counted
+queue.score_batch = counted
 main()
 """
 

@@ -59,7 +59,9 @@ def test_tasks_have_all_languages_of_their_sets(name, languages):
     assert sorted(load_task(name).languages) == languages.split()
 
 
-@pytest.mark.parametrize("name", [name for name in task_names() if not name.startswith("toy")])
+@pytest.mark.parametrize(
+    "name", [name for name in task_names() if load_task(name).prompts and not name.startswith("toy")]
+)
 def test_tasks_have_three_english_and_three_indonesian_prompts(name):
     prompts = load_task(name).prompts
     assert [prompt.language for prompt in prompts.values()] == ["eng"] * 3 + ["ind"] * 3
@@ -164,6 +166,13 @@ def test_unknown_task_names_the_nearest():
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match=r"no\.yaml.*\n.*does not exist"):
         load_task(str(tmp_path / "no.yaml"))
+
+
+def test_a_task_of_instructions_has_few_keys(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nkind: instructions\nitem: 5\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.yaml:\n.*item: unknown key\. Did you mean 'items'\?"):
+        load_task(str(path))
 
 
 def test_label_given_twice(tmp_path):

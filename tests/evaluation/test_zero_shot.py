@@ -9,7 +9,7 @@ import torch
 
 from conftest import TEXTS, random_model
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
-from instructalign.evaluation import classify, compare, evaluate, plan, score_predictions, zero_shot
+from instructalign.evaluation import compare, evaluate, plan, queue, score_predictions, zero_shot
 from instructalign.evaluation.predictions import Journal, read_manifest, read_predictions
 from instructalign.evaluation.prompting import make_queries
 from instructalign.evaluation.score import score_batch
@@ -41,7 +41,7 @@ def count_batches(monkeypatch):
         state["done"] += 1
         return score_batch(loaded, queries, prompts=prompts)
 
-    monkeypatch.setattr(classify, "score_batch", counted)
+    monkeypatch.setattr(queue, "score_batch", counted)
     return state
 
 

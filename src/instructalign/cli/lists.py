@@ -42,7 +42,7 @@ def list_tasks() -> None:
     """Lists the shipped evaluation tasks."""
     from instructalign.evaluation import load_task, task_names
 
-    rows = [[name, load_task(name).title, str(len(load_task(name).languages))] for name in task_names()]
+    rows = [[name, load_task(name).title, str(len(load_task(name).languages) or "–")] for name in task_names()]
     console.print_table("", ["task", "title", "languages"], rows)
 
 
@@ -55,8 +55,11 @@ def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file
     from instructalign.evaluation import load_task
 
     task = load_task(name)
-    console.out.print(f"{task.title}\n{task.source} ({task.licence})\nlanguages: {', '.join(task.languages)}")
-    console.print_table("prompts", ["id", "prompt"], [[key, each.prompt] for key, each in task.prompts.items()])
+    languages = ", ".join(task.languages) or "those that the configuration aligns"
+    console.out.print(f"{task.title}\n{task.source} ({task.licence})\nlanguages: {languages}")
+    if task.prompts:
+        rows = [[key, each.prompt] for key, each in task.prompts.items()]
+        console.print_table("prompts", ["id", "prompt"], rows)
 
 
 @tasks.command("validate")
@@ -86,7 +89,7 @@ def export_task(
 
     task = load_task(name)
     if not isinstance(task, Task):
-        raise InstructAlignError(f"{name} is a translation task; {to} takes classification tasks only.")
+        raise InstructAlignError(f"{name} is a task of {task.kind}; {to} takes classification tasks only.")
     names = export_lm_eval(task, out, data, items=items)
     console.out.print(f"wrote {len(names)} tasks to {out}; run them all with:")
     console.out.print(

@@ -8,9 +8,10 @@ from functools import partial
 from instructalign.config import Config
 from instructalign.corpora import ItemText
 from instructalign.doctor.findings import Findings, listed
+from instructalign.evaluation.heldout import plan_heldout
 from instructalign.evaluation.plan import Plan, plan_tasks
 from instructalign.evaluation.task_files import load_task
-from instructalign.evaluation.tasks import Task, Translation
+from instructalign.evaluation.tasks import HeldOut, Task, Translation
 from instructalign.evaluation.texts import texts_of_directions, texts_of_plan
 from instructalign.evaluation.translate import Direction, plan_directions
 from instructalign.instructions import load_templates
@@ -75,6 +76,8 @@ def _read(config: Config, name: str) -> tuple[TaskPart, list[ItemText]]:
         InstructAlignError: the task, its data or a prompt is wrong.
     """
     task = load_task(name)
+    if isinstance(task, HeldOut):
+        return _heldout(config, task), []
     named = config.evaluation.languages
     languages = [code for code in named if code in task.languages] if named else None
     alone = config.model_copy(
@@ -88,6 +91,15 @@ def _read(config: Config, name: str) -> tuple[TaskPart, list[ItemText]]:
     if translations:
         return _translated(task, lacking, plan_directions(alone, translations[0]))
     return _classified(plans[0], lacking)
+
+
+def _heldout(config: Config, task: HeldOut) -> TaskPart:
+    items: dict[str, int] = {}
+    for exam in plan_heldout(config, task):
+        for code, some in exam.asked.items():
+            items[code] = items.get(code, 0) + len(some)
+    wanted = config.evaluation.languages or [code for codes in config.languages.groups.values() for code in codes]
+    return TaskPart(task.name, {}, items, tuple(code for code in wanted if code not in items), {})
 
 
 def _classified(plan: Plan, lacking: tuple[str, ...]) -> tuple[TaskPart, list[ItemText]]:

@@ -1,9 +1,9 @@
-"""The questions of a classification task put to a model: batches shared by all processes, answers kept."""
+"""The questions of a classification task put to a model, and the answers kept."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,18 +11,15 @@ from typing import Any
 
 from instructalign.config import Config
 from instructalign.evaluation.plan import Plan
-from instructalign.evaluation.predictions import Journal, prediction_file, write_predictions
-from instructalign.evaluation.processes import joined, processes
+from instructalign.evaluation.predictions import prediction_file, write_predictions
+from instructalign.evaluation.processes import processes
 from instructalign.evaluation.prompting import Query, make_queries
+from instructalign.evaluation.queue import Progress, score_queue
 from instructalign.evaluation.rules import decide
-from instructalign.evaluation.score import CPU_TOKENS, Scores, plan_batches, score_batch
+from instructalign.evaluation.score import Scores
 from instructalign.evaluation.tasks import Task
-from instructalign.files import text_hash
 from instructalign.records import Item, Prediction, Rule
 from instructalign.training.model import LoadedModel, context_of
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is under way, how much of it is done, and how much there is."""
 
 DIGITS = 6  # of the log-likelihoods kept: beyond them lies what the make-up of a batch can change
 
@@ -47,9 +44,8 @@ def classify(
     empty = Item("", dict.fromkeys(plan.task.texts, ""), "")
     questions = [question[1:] for question in asked] + [(prompt, empty) for prompt in plan.prompts]
     queries = make_queries(loaded.codec, plan.task, questions, context_of(loaded))
-    batches = plan_batches(queries, _budget(loaded, config))
-    journal = Journal(folder / f".{plan.task.name}.unfinished", text_hash([key, batches]))
-    scores = _score_all(loaded, plan, queries, batches, config, journal, progress)
+    paper = config.evaluation.scoring == "paper"
+    scores, journal = score_queue(loaded, plan.task.name, queries, config, folder, key, progress, prompts=paper)
     cut = sum(query.cut > 0 for query in queries)
     if processes().is_main_process:
         rule = config.evaluation.scoring
@@ -76,37 +72,6 @@ def classify(
         "cut": cut,
         "version": version("instructalign"),
     }
-
-
-def _score_all(
-    loaded: LoadedModel,
-    plan: Plan,
-    queries: Sequence[Query],
-    batches: Sequence[Sequence[int]],
-    config: Config,
-    journal: Journal,
-    progress: Progress | None,
-) -> list[Scores]:
-    """Scores all questions of a task in one queue, going on behind the batches that a journal has.
-
-    Batches are the same for any number of processes, and so are the scores.
-    """
-    together = processes()
-    left = [number for number in range(len(batches)) if number not in journal.done]
-    done = sum(len(batches[number]) for number in journal.done)
-    for number in left[together.process_index :: together.num_processes]:
-        chosen = [queries[index] for index in batches[number]]
-        journal.add(number, score_batch(loaded, chosen, prompts=config.evaluation.scoring == "paper"))
-        done += len(chosen) * together.num_processes  # the others are about as far
-        if progress:
-            progress(plan.task.name, min(done, len(queries)), len(queries))
-    every = joined(journal.done)
-    by_query = {
-        index: score
-        for number, batch in enumerate(batches)
-        for index, score in zip(batch, every[number], strict=True)
-    }
-    return [by_query[index] for index in range(len(queries))]
 
 
 def _prediction(
@@ -140,10 +105,3 @@ def _write(plan: Plan, predictions: Sequence[Prediction], folder: Path) -> None:
     for language in plan.items:
         some = [prediction for prediction in predictions if prediction.language == language]
         write_predictions(prediction_file(folder, plan.task.name, language), some)
-
-
-def _budget(loaded: LoadedModel, config: Config) -> int:
-    """Tokens that a batch may have: few where caches are small, or where every token needs its logits."""
-    few = loaded.model.device.type == "cpu" or config.evaluation.scoring == "paper"
-    most = config.evaluation.batch_tokens
-    return min(most, CPU_TOKENS) if few else most

@@ -10,7 +10,7 @@ from instructalign.config import Config
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.items import absent, read_items
 from instructalign.evaluation.task_files import load_task
-from instructalign.evaluation.tasks import Task, Translation
+from instructalign.evaluation.tasks import HeldOut, Task, Translation
 from instructalign.files import text_hash
 from instructalign.records import Item
 
@@ -64,7 +64,7 @@ def plan_tasks(config: Config) -> tuple[list[Plan], list[Translation]]:
         raise ConfigError(["evaluation.tasks: names no task to evaluate"])
     tasks = [load_task(name) for name in settings.tasks]
     for language in settings.languages or []:
-        if not any(language in task.languages for task in tasks):
+        if not any(isinstance(task, HeldOut) or language in task.languages for task in tasks):
             raise DataError(
                 f"evaluation.languages: {language} is in none of the tasks: "
                 f"{', '.join(task.name for task in tasks)}."
@@ -73,6 +73,12 @@ def plan_tasks(config: Config) -> tuple[list[Plan], list[Translation]]:
         [_plan(config, task) for task in tasks if isinstance(task, Task)],
         [task for task in tasks if isinstance(task, Translation)],
     )
+
+
+def heldout_tasks(config: Config) -> list[HeldOut]:
+    """The tasks of a configuration that ask alignment instructions of held-out sentences."""
+    tasks = map(load_task, config.evaluation.tasks)
+    return [task for task in tasks if isinstance(task, HeldOut)]
 
 
 def _plan(config: Config, task: Task) -> Plan:

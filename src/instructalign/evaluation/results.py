@@ -9,6 +9,7 @@ from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import DataError
+from instructalign.evaluation.heldout_scores import compare_heldout, score_heldout
 from instructalign.evaluation.paired import compare_outcomes
 from instructalign.evaluation.predictions import prediction_file, read_manifest, read_predictions
 from instructalign.evaluation.rules import decide
@@ -30,6 +31,7 @@ def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
     for task, outcomes, entry in _outcomes(out):
         sign = _signer(task, entry, _manifest(out)["model"]["hash"], config)
         scores += score_outcomes(outcomes, config.languages.groups, run, bootstrap, sign)
+    scores += score_heldout(out, config.languages.groups, run, bootstrap)
     return scores + score_translations(out, config.languages.groups, run, bootstrap, config.evaluation)
 
 
@@ -57,7 +59,7 @@ def compare(
             sign = _signer(task, entry, "→".join(hashes), config)
             groups = config.languages.groups
             scores += compare_outcomes(before[task], outcomes, groups, run, bootstrap, sign, metric)
-    return scores
+    return scores + compare_heldout(base, adapted, config.languages.groups, run, bootstrap)
 
 
 def score_predictions(

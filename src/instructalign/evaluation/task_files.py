@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from instructalign.config import Entry, Strict
 from instructalign.errors import ConfigError, UnknownNameError
-from instructalign.evaluation.tasks import HERE, Task, Translation
+from instructalign.evaluation.tasks import HERE, HeldOut, Task, Translation
 from instructalign.registry import TASK_SOURCES
 from instructalign.strict import UniqueKeys, explain
 
@@ -25,7 +25,7 @@ def task_names() -> list[str]:
     return sorted(entry.name[: -len(".yaml")] for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_task(name_or_path: str) -> Task | Translation:
+def load_task(name_or_path: str) -> Task | Translation | HeldOut:
     """Reads a task: a shipped one by its name, or a user's from a YAML file.
 
     Raises:
@@ -45,8 +45,11 @@ def load_task(name_or_path: str) -> Task | Translation:
         raise ConfigError([f"the file cannot be read: {error}"], where) from None
     except yaml.YAMLError as error:
         raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], where) from None
-    if isinstance(data, dict) and data.get("kind") == "translation":
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind == "translation":
         return _checked(Translation, data, where, [])
+    if kind == "instructions":
+        return _checked(HeldOut, data, where, [])
     return build_task(data, where)
 
 

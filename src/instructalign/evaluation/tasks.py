@@ -218,6 +218,33 @@ class Translation(Strict):
         return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "path"}))
 
 
+class HeldOut(Strict):
+    """Alignment instructions of held-out sentences, made of the configuration's corpora.
+
+    Attributes:
+        kind: `instructions`, which tells it from other tasks.
+        name, title, source, licence: as in `Task`.
+        items: how many instructions of an objective to ask in a language.
+    """
+
+    kind: Literal["instructions"]
+    name: Name
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    items: Annotated[int, Field(ge=2)] = 200
+
+    @property
+    def languages(self) -> Mapping[str, str]:
+        """None of its own: those that the configuration aligns."""
+        return {}
+
+    @property
+    def prompts(self) -> Mapping[str, Prompt]:
+        """None of its own: the wordings are the configuration's templates."""
+        return {}
+
+
 def _chosen(task: str, prompts: Mapping[str, Prompt], names: list[str] | None) -> list[str]:
     for name in names or []:
         if name not in prompts:

@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from instructalign.config import Config
-from instructalign.evaluation.classify import Progress, classify
-from instructalign.evaluation.plan import Plan, plan_tasks
+from instructalign.evaluation.classify import classify
+from instructalign.evaluation.heldout import ask_heldout, plan_heldout
+from instructalign.evaluation.plan import Plan, heldout_tasks, plan_tasks
 from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder, prediction_file
 from instructalign.evaluation.processes import from_first, processes
+from instructalign.evaluation.queue import Progress
 from instructalign.evaluation.results import score_folder
 from instructalign.evaluation.translate import plan_directions, translate_all
 from instructalign.files import text_hash, write_json
@@ -26,8 +28,9 @@ def evaluate(
     """Evaluates a model on the tasks of a configuration.
 
     Writes the predictions to `out/predictions`, one file a task and language, translations to
-    `out/translations`, one file a direction, and the scores to `out/scores.json`. What stands there already
-    from the same model and the same questions is not asked again.
+    `out/translations`, one file a direction, likelihoods of held-out instructions to `out/instructions`, and the
+    scores to `out/scores.json`. What stands there already from the same model and the same questions is not asked
+    again. Several processes share the work.
 
     Args:
         model: a model folder or Hub name.
@@ -47,8 +50,10 @@ def evaluate(
     base = str(model)
     revision = config.model.revision if base == config.model.base else None
     identity = {"name": base, "hash": model_hash(base, revision), "dtype": config.answering_model.dtype}
+    exams = [exam for task in heldout_tasks(config) for exam in plan_heldout(config, task)]
     load = cache(lambda: _load(config, base))
     _classify_all(load, plans, config, out / "predictions", identity, progress)
+    ask_heldout(load, exams, config, out, identity, progress)
     if directions:
         translate_all(load, directions, config, out / "translations", identity, progress)
     scores: list[Score] = []

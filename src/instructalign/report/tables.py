@@ -19,6 +19,7 @@ METRIC_WORDS = {
     "f1_micro": "Micro F1",
     "accuracy": "Accuracy",
     "chrf": "chrF++",
+    "token_probability": "Probability of the answers' tokens",
 }
 FULL_SHADE = 30.0  # points of change at which a cell of the heat map has its full colour
 

@@ -1,0 +1,249 @@
+"""Alignment instructions of sentences held out from training, as an evaluation task.
+
+What training is for in other words: how likely is the right answer, by objective and language? An open question
+(translate, restore) scores the probability of its answer's tokens, the end of the text included; a closed one (do
+these say the same?) is answered by label likelihood, and counts as a classification task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from instructalign.config import Config
+from instructalign.errors import DataError
+from instructalign.evaluation.classify import DIGITS
+from instructalign.evaluation.heldout_scores import PROMPT, Answered
+from instructalign.evaluation.predictions import (
+    MANIFEST,
+    asking,
+    forget,
+    open_folder,
+    prediction_file,
+    write_predictions,
+)
+from instructalign.evaluation.processes import from_first, processes
+from instructalign.evaluation.prompting import Query
+from instructalign.evaluation.queue import Progress, score_queue
+from instructalign.evaluation.rules import decide
+from instructalign.evaluation.score import Scores
+from instructalign.evaluation.tasks import HeldOut
+from instructalign.files import text_hash, write_json, write_jsonl
+from instructalign.instructions import InstructionStream, load_templates
+from instructalign.mixture.build import read_rows
+from instructalign.records import Instruction, Prediction
+from instructalign.registry import OBJECTIVES
+from instructalign.training.batch import Encoder
+from instructalign.training.encode import fit
+from instructalign.training.model import LoadedModel, context_of
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """What is asked of a model about one objective.
+
+    Attributes:
+        task: what scores call it: the task's name and the objective's.
+        asked: by language, the number in the stream and the instruction.
+        answers: for a closed question, by template, the word of each label; empty for an open one.
+    """
+
+    task: str
+    asked: Mapping[str, Sequence[tuple[int, Instruction]]]
+    answers: Mapping[str, Mapping[str, str]]
+
+    def digest(self) -> str:
+        """A hash of the questions."""
+        asked = {code: [[number, asdict(made)] for number, made in some] for code, some in self.asked.items()}
+        return text_hash([self.task, asked, {name: dict(words) for name, words in self.answers.items()}])
+
+    def is_complete(self, folder: Path) -> bool:
+        """Whether the answers in all languages are in a folder."""
+        return all(prediction_file(folder, self.task, code).exists() for code in self.asked)
+
+    def each(self) -> list[tuple[str, int, Instruction]]:
+        """Language, number and instruction of every question, in the order of the files."""
+        return [(code, number, made) for code, some in self.asked.items() for number, made in some]
+
+
+def plan_heldout(config: Config, task: HeldOut) -> list[Exam]:
+    """The instructions to ask: of each objective the first of its stream, the same number in every language.
+
+    An instruction counts for the language that is aligned with a pivot, whichever way it goes.
+
+    Raises:
+        DataError: fewer than two sentences are held out, or a corpus cannot be read.
+    """
+    _, rows = read_rows(config)
+    if len(rows) < 2:
+        raise DataError(
+            f"{task.name} asks about sentences held out from training, and there are {len(rows)}. Set "
+            "instructions.heldout to at least 2, better 100."
+        )
+    settings = config.instructions
+    exams = []
+    for name, entry in settings.objectives.items():
+        alone = settings.model_copy(update={"objectives": {name: entry}, "schedule": None})
+        stream = InstructionStream(rows, alone, config.languages, config.pivots, config.seed)
+        templates = load_templates(settings.templates, [name])[name]
+        closed = OBJECTIVES.get(name).labels  # type: ignore[attr-defined]
+        answers = {each.id: {label: each.answers[label] for label in closed} for each in templates}
+        asked = _first(config, stream, min(task.items, config.evaluation.items or task.items))
+        exams.append(Exam(f"{task.name}-{name}", asked, answers if closed else {}))
+    return exams
+
+
+def _first(config: Config, stream: InstructionStream, count: int) -> dict[str, list[tuple[int, Instruction]]]:
+    wanted = config.evaluation.languages or config.targets
+    asked: dict[str, list[tuple[int, Instruction]]] = {code: [] for code in config.targets if code in wanted}
+    for number in range(stream.epoch):
+        if all(len(some) == count for some in asked.values()):
+            break
+        made = stream[number]
+        code = made.target if made.target in asked else made.source
+        if code in asked and len(asked[code]) < count:
+            asked[code].append((number, made))
+    return {code: some for code, some in asked.items() if some}
+
+
+def ask_heldout(
+    load: Callable[[], LoadedModel],
+    exams: Sequence[Exam],
+    config: Config,
+    out: Path,
+    identity: Mapping[str, str],
+    progress: Progress | None = None,
+) -> None:
+    """Asks what is not answered yet: closed questions into `out/predictions`, open ones into `out/instructions`.
+
+    Args:
+        load: gives the model, where it is needed.
+        exams: what to ask.
+        config: says how large a batch may be.
+        out: the evaluation's folder.
+        identity: `name` and `hash` of the model.
+        progress: told how far it is.
+
+    Raises:
+        RunFolderError: the folder holds answers of another model.
+    """
+    first = processes().is_main_process
+    for folder, some in (
+        (out / "predictions", [exam for exam in exams if exam.answers]),
+        (out / "instructions", [exam for exam in exams if not exam.answers]),
+    ):
+        if not some:
+            continue
+        keys = {exam.task: text_hash([exam.digest(), identity["hash"], *asking(config)]) for exam in some}
+        manifest = open_folder(folder, identity) if first else {"tasks": {}}
+        there = [exam for exam in some if manifest["tasks"].get(exam.task, {}).get("key") == keys[exam.task]]
+        done = from_first([exam.task for exam in there if exam.is_complete(folder)])
+        for exam in some:
+            if exam.task in done:
+                continue
+            if first:
+                forget(folder, manifest, exam.task)
+            ask = _ask_closed if exam.answers else _ask_open
+            manifest["tasks"][exam.task] = ask(load(), exam, config, folder, keys[exam.task], progress)
+            if first:
+                write_json(folder / MANIFEST, manifest)
+
+
+def _ask_open(
+    loaded: LoadedModel, exam: Exam, config: Config, folder: Path, key: str, progress: Progress | None
+) -> dict[str, Any]:
+    encoder = Encoder(loaded.codec, context_of(loaded) or 1 << 30)
+    each = exam.each()
+    encoded = [encoder(made) for _, _, made in each]
+    queries = [Query(tuple(ids.prompt), (tuple(ids.answer),)) for ids, _ in encoded]
+    scores, journal = score_queue(loaded, exam.task, queries, config, folder, key, progress)
+    if processes().is_main_process:
+        records = [
+            Answered(
+                exam.task,
+                code,
+                str(number),
+                made.prompt,
+                made.answer,
+                round(score.labels[0], DIGITS),
+                len(query.labels[0]),
+                bool(cuts),
+            )
+            for (code, number, made), query, score, (_, cuts) in zip(each, queries, scores, encoded, strict=True)
+        ]
+        for code in exam.asked:
+            some = (asdict(record) for record in records if record.language == code)
+            write_jsonl(prediction_file(folder, exam.task, code), some)
+        journal.close()
+    return _entry(loaded, exam, key, sum(bool(cuts) for _, cuts in encoded))
+
+
+def _ask_closed(
+    loaded: LoadedModel, exam: Exam, config: Config, folder: Path, key: str, progress: Progress | None
+) -> dict[str, Any]:
+    each = exam.each()
+    words = [exam.answers[made.template] for _, _, made in each]
+    queries = [_closed(loaded, made, word) for (_, _, made), word in zip(each, words, strict=True)]
+    scores, journal = score_queue(loaded, exam.task, queries, config, folder, key, progress)
+    if processes().is_main_process:
+        predictions = [
+            _prediction(exam.task, *question, word, query, score)
+            for question, word, query, score in zip(each, words, queries, scores, strict=True)
+        ]
+        for code in exam.asked:
+            some = [prediction for prediction in predictions if prediction.language == code]
+            write_predictions(prediction_file(folder, exam.task, code), some)
+        journal.close()
+    return {**_entry(loaded, exam, key, sum(query.cut > 0 for query in queries)), "scoring": "sum"}
+
+
+def _closed(loaded: LoadedModel, made: Instruction, words: Mapping[str, str]) -> Query:
+    """A closed question with each of its answers; of a prompt that is too long, the beginning is cut."""
+    pairs = loaded.codec.pairs([made.prompt] * len(words), list(words.values()))
+    labels = tuple(tuple(label) for _, label in pairs)
+    for label, word in zip(labels, words.values(), strict=True):
+        if not label:
+            raise DataError(
+                f"the answer {word!r} of the template {made.template} has no tokens behind its prompt."
+            )
+    whole = pairs[0][0]
+    limit = context_of(loaded)
+    if limit is None:
+        return Query(tuple(whole), labels)
+    behind = (
+        []
+        if loaded.encoder_decoder
+        else list(labels[max(range(len(labels)), key=lambda place: len(labels[place]))])
+    )
+    prompt, _ = fit(whole, behind, None, limit, loaded.tokenizer.bos_token_id)
+    return Query(tuple(prompt), labels, cut=len(whole) - len(prompt))
+
+
+def _prediction(
+    task: str, code: str, number: int, made: Instruction, words: Mapping[str, str], query: Query, score: Scores
+) -> Prediction:
+    gold = next(label for label, word in words.items() if word == made.answer)
+    sums = dict(zip(words, (round(value, DIGITS) for value in score.labels), strict=True))
+    tokens = dict(zip(words, map(len, query.labels), strict=True))
+    lengths = {label: len(word.encode()) for label, word in words.items()}
+    asked = Prediction(task, code, PROMPT, str(number), gold, "", sums, tokens, query.cut, bytes=lengths)
+    return Prediction(
+        **{**{name: getattr(asked, name) for name in asked.__slots__}, "predicted": decide(asked, "sum")}
+    )
+
+
+def _entry(loaded: LoadedModel, exam: Exam, key: str, cut: int) -> dict[str, Any]:
+    return {
+        "key": key,
+        "split": "held-out",
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "questions": exam.digest(),
+        "prompts": [PROMPT],
+        "items": {code: len(some) for code, some in exam.asked.items()},
+        "left_out": {},
+        "cut": cut,
+        "version": version("instructalign"),
+    }
