@@ -61,7 +61,7 @@ def test_all_problems_are_reported_at_once() -> None:
     ("change", "message"),
     [
         ({"languages": {"known": ["eng"], "new": ["en"]}}, "'eng' stands in both 'known' and 'new'"),
-        ({"languages": {"known": [False], "new": ["jav"]}}, "YAML reads the bare word no as false"),
+        ({"languages": {"known": [False], "new": ["jav"]}}, "languages.known.0: input should be a valid string"),
         (
             {"languages": {"known": ["eng"], "new": ["qaa"]}},
             "private codes need a name: add qaa to languages.names",
@@ -260,3 +260,21 @@ def test_the_papers_recipe_has_the_papers_hyperparameters() -> None:
     assert len(config.languages.new) == 7
     plain = yaml.safe_load((ROOT / "configs" / "paper" / "bloomz-560m.yaml").read_text(encoding="utf-8"))
     assert plain["instructions"]["noise"]["mixture"] == config.instructions.noise.mixture
+
+
+def test_only_true_and_false_are_truth_values(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "model: {base: toy}\n"
+        "languages: {known: [eng, no], new: [jav]}\n"
+        "corpora: [{format: toy}]\n"
+        "replay: {source: {format: toy}}\n"
+        "training: {steps: 5, gradient_checkpointing: true, strategy: {replay: , distil: {on: replay}}}\n",
+        encoding="utf-8",
+    )
+    config = load_config(path)
+    assert config.languages.known == ["eng", "nor"]
+    assert config.training.gradient_checkpointing is True
+    assert config.training.strategy["distil"].options["on"] == "replay"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(path) == config

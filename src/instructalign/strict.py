@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -54,7 +55,16 @@ def found(value: Any) -> str:
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass."""
+    """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass.
+
+    As in YAML 1.2, only `true` and `false` are truth values: `on`, `off`, `yes` and `no` are words: one is an option's
+    name, another a language's code.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """A mapping's content, after its keys were checked."""
@@ -67,3 +77,8 @@ class UniqueKeys(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+UniqueKeys.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)

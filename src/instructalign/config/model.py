@@ -73,8 +73,6 @@ class LanguagesConfig(Strict):
     def _codes(cls, value: Any) -> Any:
         if not isinstance(value, list):
             return value
-        if False in [entry for entry in value if isinstance(entry, bool)]:
-            raise ValueError("YAML reads the bare word no as false: write 'nor' or \"no\" for Norwegian")
         try:
             return [canonical(entry) if isinstance(entry, str) else entry for entry in value]
         except DataError as error:
