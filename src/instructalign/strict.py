@@ -57,8 +57,8 @@ def found(value: Any) -> str:
 class UniqueKeys(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass.
 
-    As in YAML 1.2, only `true` and `false` are truth values: `on`, `off`, `yes` and `no` are words: one is an option's
-    name, another a language's code.
+    As in YAML 1.2, only `true` and `false` are truth values. `on`, `off`, `yes` and `no` are words: one is an
+    option's name, another a language's code.
     """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
