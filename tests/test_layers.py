@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
 SHARED = ["errors", "languages", "records", "randomness", "files", "registry"]
 SHARED += ["strict", "config", "configfile", "runfolder", "progress"]
 STAGES = ["corpora", "instructions", "mixture", "training", "evaluation", "report"]
-ABOVE = ["pipeline", "sweeps", "doctor", "toy", "console", "cli", "__main__", "__init__"]  # may import any stage
+ABOVE = ["pipeline", "merging", "sweeps", "doctor", "toy", "console", "cli"]  # may import any stage
+ABOVE += ["__main__", "__init__"]
 
 
 def imported(path: Path) -> set[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from instructalign.corpora import Corpus, read_corpora
     from instructalign.errors import InstructAlignError
     from instructalign.evaluation import evaluate
+    from instructalign.merging import merge
     from instructalign.pipeline import generate, preview, run, train
     from instructalign.records import Instruction, ParallelRow, Score
     from instructalign.report import write_report
@@ -41,6 +42,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "generate": "pipeline",
     "load_config": "configfile",
+    "merge": "merging",
     "preview": "pipeline",
     "read_corpora": "corpora",
     "run": "pipeline",
@@ -59,6 +61,7 @@ __all__ = [
     "evaluate",
     "generate",
     "load_config",
+    "merge",
     "preview",
     "read_corpora",
     "run",

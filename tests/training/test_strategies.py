@@ -440,12 +440,13 @@ def test_texts_are_halved_at_the_space_nearest_the_middle() -> None:
 
 def test_known_sentences_are_those_of_the_pivots(tmp_path: Path) -> None:
     setting = prepared(tmp_path)
-    examples = known_sentences(setting, 5)
+    rows, known = setting.data.corpus, setting.config.pivots
+    examples = known_sentences(rows, known, 42, 5)
     assert len(examples) == 5
-    texts = {row.texts["eng"] for row in setting.data.corpus}
+    texts = {row.texts["eng"] for row in rows}
     assert {f"{example.prompt} {example.answer}" for example in examples} <= texts
-    assert examples == known_sentences(setting, 5)
-    assert len(known_sentences(setting, 100)) == len(setting.data.corpus)
+    assert examples == known_sentences(rows, known, 42, 5)
+    assert len(known_sentences(rows, known, 42, 100)) == len(rows)
     assert len(source_examples(setting, "replay", 100)) == 4
 
 

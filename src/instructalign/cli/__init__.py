@@ -33,6 +33,7 @@ for command in (
     runs.report,
     runs.run,
     runs.sweep,
+    runs.merge,
 ):
     app.command()(command)
 app.add_typer(lists.templates, name="templates")

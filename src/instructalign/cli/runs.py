@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from instructalign.cli.shared import (
     Out,
     Settings,
     bounds,
+    decimals,
     folder_of,
     load,
     load_checked,
@@ -179,3 +180,51 @@ def sweep(
         console.err.print(f"failed: {cell}: {error}", markup=False)
     if result.failed:
         raise typer.Exit(1)
+
+
+def merge(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The model that was adapted.")],
+    adapted: Annotated[list[str], typer.Argument(metavar="ADAPTED...", help="What it was adapted to.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for the merged model.")],
+    alpha: Annotated[
+        str, typer.Option(metavar="A,B,C", help="How far to go from the base, 0 to 1; several need --config.")
+    ] = "1",
+    weights: Annotated[
+        str | None, typer.Option(metavar="A,B", help="By adapted model; equal shares unless given.")
+    ] = None,
+    method: Annotated[
+        Literal["linear", "ties", "dare"], typer.Option(help="How changes are added up.")
+    ] = "linear",
+    density: Annotated[float, typer.Option(help="Part of the changes that ties and dare keep.")] = 0.2,
+    config: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="Says what to choose the best alpha by.")
+    ] = None,
+    keep: Annotated[float, typer.Option(help="How much of L1 the choice may cost: F1, or nats a token.")] = 0.01,
+    settings: Settings = None,
+) -> None:
+    """Goes a part of the way from a base to its adaptation, or adds several up; picks the best on held-out data.
+
+    Example: `instructalign merge bigscience/bloomz-560m runs/javanese/model --alpha 0.3,0.5,0.7 --config
+    my-language.yaml --out runs/javanese/merged`
+    """
+    from instructalign.merging import merge as merge_models
+
+    with console.progress() as progress:
+        merged = merge_models(
+            base,
+            adapted,
+            out,
+            alphas=decimals(alpha, "--alpha") or [],
+            weights=decimals(weights, "--weights"),
+            method=method,
+            density=density,
+            config=load_checked(config, settings) if config else None,
+            keep=keep,
+            report=progress,
+        )
+    if merged.base:
+        worths = {"base": merged.base, **{f"{value:g}": worth for value, worth in merged.worths.items()}}
+        rows = [[name, f"{worth.known:.4f}", f"{worth.new:.4f}"] for name, worth in worths.items()]
+        console.print_table("", ["alpha", "L1", "L2"], rows)
+        console.out.print(f"measured: {merged.by}", markup=False)
+    console.out.print(f"the model at alpha {merged.alpha:g} is in {merged.folder}", markup=False)

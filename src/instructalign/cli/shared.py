@@ -52,6 +52,22 @@ def folder_of(config: Path, out: Path | None) -> Path:
     return out or Path("runs") / config.stem
 
 
+def decimals(text: str | None, option: str) -> list[float] | None:
+    """The numbers of `0.3,0.5`.
+
+    Raises:
+        ConfigError: it is not that.
+    """
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            [f"{option}: expected numbers with commas between them, as in 0.3,0.5, found {text!r}"]
+        ) from None
+
+
 def numbers(text: str | None) -> list[int] | None:
     """The whole numbers of `1,2,3`.
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from instructalign.config import Entry, Strict
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.evaluation.tasks import HERE, HeldOut, Task, Translation
+from instructalign.files import write_text
 from instructalign.registry import TASK_SOURCES
 from instructalign.strict import UniqueKeys, explain
 
@@ -36,9 +37,8 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOut:
     if not is_file and name_or_path not in task_names():
         raise UnknownNameError("task", name_or_path, task_names())
     where = name_or_path if is_file else f"{name_or_path}.yaml"
-    file = Path(name_or_path) if is_file else SHIPPED / where
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
+        data = yaml.load(_file(name_or_path).read_text(encoding="utf-8"), Loader=UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(["the file does not exist; give a shipped task or a YAML file"], where) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -51,6 +51,31 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOut:
     if kind == "instructions":
         return _checked(HeldOut, data, where, [])
     return build_task(data, where)
+
+
+def validation_task(name_or_path: str, folder: Path) -> Path | None:
+    """Writes a task file of a task's validation items; None for a task without any.
+
+    Args:
+        name_or_path: the task, as `load_task` takes it.
+        folder: where to write.
+
+    Raises:
+        UnknownNameError, ConfigError: as `load_task`.
+    """
+    task = load_task(name_or_path)
+    if not isinstance(task, Task) or task.validation is None:
+        return None
+    data = yaml.safe_load(_file(name_or_path).read_text(encoding="utf-8"))
+    data |= {"data": data.pop("validation"), "hub": None, "split": "validation"}
+    path = folder / f"{task.name}.yaml"
+    write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return path
+
+
+def _file(name_or_path: str) -> Any:
+    is_file = name_or_path.endswith((".yaml", ".yml"))
+    return Path(name_or_path) if is_file else SHIPPED / f"{name_or_path}.yaml"
 
 
 def build_task(data: Any, where: str) -> Task:
@@ -67,7 +92,7 @@ def build_task(data: Any, where: str) -> Task:
         raise ConfigError([f"expected keys such as name: and prompts:, found {type(data).__name__}"], where)
     problems: list[str] = []
     data = dict(data)
-    for key in ("data", "hub"):
+    for key in ("data", "hub", "validation"):
         if data.get(key) is not None:
             data[key] = _source(data[key], key, problems)
     return _checked(Task, data, where, problems)

@@ -65,6 +65,7 @@ class Task(Strict):
         split: which part of the data is read, for the signature of scores.
         data: the reader of files under `evaluation.data` (see `sources`), with its options.
         hub: the same data on the Hugging Face Hub, used where the folder has none of its files.
+        validation: the reader of items beside the test, for choices that must not be made on it.
         fields: the column for `label`, for `id` (by default items are numbered) and for each slot of the prompts.
         languages: by code, the name of the language in the data's paths or columns; or the name of a set
             of languages (`flores200`).
@@ -79,6 +80,7 @@ class Task(Strict):
     split: str = "test"
     data: Entry
     hub: Entry | None = None
+    validation: Entry | None = None
     fields: dict[str, str]
     languages: Annotated[dict[str, str], Field(min_length=1)]
     labels: Annotated[dict[str, str | dict[str, str]], Field(min_length=2)]
@@ -159,7 +161,9 @@ class Task(Strict):
 
     def digest(self) -> str:
         """A hash of everything that decides what the model is asked."""
-        return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "data", "hub"}))
+        return text_hash(
+            self.model_dump(mode="json", exclude={"title", "source", "licence", "data", "hub", "validation"})
+        )
 
 
 class Translation(Strict):

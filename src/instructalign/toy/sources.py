@@ -70,6 +70,7 @@ def read_task(
     *,
     task: Literal["sentiment", "topic"] = "sentiment",
     items: int = 200,
+    skip: int = 0,
     seed: int = 0,
     relatedness: float | None = None,
 ) -> Iterator[dict[str, str]]:
@@ -81,6 +82,7 @@ def read_task(
         name: the language's name in the task file; unused.
         task: which label.
         items: how many.
+        skip: how many sentences come before the first.
         seed: the family's seed.
         relatedness: the dial for related languages (see `family.language`).
 
@@ -88,7 +90,7 @@ def read_task(
         DataError: the family lacks the language, or more items are asked for than there are.
     """
     tongue = language(code, seed=seed, relatedness=relatedness)
-    for index in _first(TEST, items, "items"):
+    for index in _first(TEST, skip + items, "skip and items")[skip:]:
         said = meaning(index, seed=seed)
         yield {"id": f"toy-{index}", "text": say(tongue, said), "label": getattr(said, task)}
 

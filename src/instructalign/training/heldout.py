@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from instructalign.config import Config
 from instructalign.mixture.build import Data, build_instructions
+from instructalign.records import Instruction
 from instructalign.training.batch import Encoder, LossWeights, collate, to_device
 from instructalign.training.model import LoadedModel
 from instructalign.training.trainer import weighted_loss
@@ -26,8 +27,26 @@ def heldout_loss(
     if len(data.heldout) < 2:
         return None
     stream = build_instructions(config, data.heldout)
-    examples = sorted((encoder(stream[k]) for k in range(HELDOUT_EXAMPLES)), key=lambda pair: len(pair[0]))
-    size = min(32, config.training.batch_size)
+    return mean_loss(
+        [stream[k] for k in range(HELDOUT_EXAMPLES)],
+        encoder,
+        loaded.encoder_decoder,
+        min(32, config.training.batch_size),
+    )
+
+
+def mean_loss(
+    instructions: Sequence[Instruction], encoder: Encoder, encoder_decoder: bool, size: int = 32
+) -> Callable[[Any], float]:
+    """A function that measures the mean loss over the answers' tokens of some instructions, in nats.
+
+    Args:
+        instructions: what the model is asked.
+        encoder: from instruction to token ids.
+        encoder_decoder: what kind of model it is.
+        size: how many instructions a batch.
+    """
+    examples = sorted(map(encoder, instructions), key=lambda pair: len(pair[0]))
     batches = [
         collate(examples[i : i + size], encoder.codec, LossWeights()) for i in range(0, len(examples), size)
     ]
@@ -39,7 +58,7 @@ def heldout_loss(
         total, count = 0.0, 0
         device = next(model.parameters()).device
         for batch in batches:
-            losses = weighted_loss(model, to_device(batch, device), loaded.encoder_decoder)
+            losses = weighted_loss(model, to_device(batch, device), encoder_decoder)
             total += float(losses.sum())
             count += losses.numel()
         model.train(was_training)

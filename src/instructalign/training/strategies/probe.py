@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+from instructalign.corpora import Corpus
 from instructalign.errors import TrainingError
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.records import Instruction
@@ -26,7 +28,7 @@ def source_examples(setting: Setting, on: Source, count: int) -> list[Instructio
         past = setting.data.replay
         picked = (permuted(i, len(past), seed, "probe") for i in range(min(count, len(past))))
         return [past.examples[place] for place in picked]
-    examples = list(known_sentences(setting, count))
+    examples = known_sentences(setting.data.corpus, setting.config.pivots, seed, count)
     if not examples:
         raise TrainingError(
             f"the corpora hold no sentence of two words in a known language ({', '.join(setting.config.pivots)}); "
@@ -35,16 +37,22 @@ def source_examples(setting: Setting, on: Source, count: int) -> list[Instructio
     return examples
 
 
-def known_sentences(setting: Setting, count: int) -> list[Instruction]:
-    """The first half of sentences in the known languages as a prompt, the second as its answer."""
-    rows, seed = setting.data.corpus, setting.config.seed
+def known_sentences(rows: Corpus, languages: Sequence[str], seed: int, count: int) -> list[Instruction]:
+    """The first half of sentences in some languages as a prompt, the second as its answer.
+
+    Args:
+        rows: where they are taken from.
+        languages: codes; each row gives a sentence in one of them.
+        seed: decides which.
+        count: at most so many.
+    """
     key = digest_key(seed, "probe", "language")
     examples: list[Instruction] = []
     for index in range(len(rows)):
         if len(examples) == count:
             break
         row = rows[permuted(index, len(rows), seed, "probe")]
-        codes = [code for code in setting.config.pivots if row.texts.get(code)]
+        codes = [code for code in languages if row.texts.get(code)]
         if not codes:
             continue
         code = Draws(key, index).choice(codes)

@@ -1,0 +1,308 @@
+"""Merging of saved models: what is written, what is refused, and which alpha is chosen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from instructalign import merging
+from instructalign.configfile import build_config
+from instructalign.errors import ConfigError, ModelError, RunFolderError
+from instructalign.merging import merge
+from instructalign.merging.choose import Worth, pick
+from tiny import ENCODER_DECODER, save_tiny
+
+
+def pair(folder: Path, family: str = "llama") -> tuple[Path, Path]:
+    return save_tiny(folder / "base", family), save_tiny(folder / "adapted", family, seed=1)
+
+
+def loaded(folder: Path, family: str = "llama") -> dict[str, torch.Tensor]:
+    factory: Any = AutoModelForSeq2SeqLM if family in ENCODER_DECODER else AutoModelForCausalLM
+    return {name: weight.detach() for name, weight in factory.from_pretrained(folder).named_parameters()}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "bloom", "mt5"])
+def test_a_part_of_the_way_from_the_base(family: str, tmp_path: Path) -> None:
+    base, adapted = pair(tmp_path, family)
+    result = merge(base, [adapted], tmp_path / "out", alphas=[0.25])
+    one, other, ours = (loaded(path, family) for path in (base, adapted, result.folder))
+    assert ours.keys() == one.keys()
+    for name, weight in ours.items():
+        assert torch.allclose(weight, 0.75 * one[name] + 0.25 * other[name], atol=1e-7), name
+    record = json.loads((result.folder / "merge.json").read_text(encoding="utf-8"))
+    assert record["alpha"] == 0.25
+    assert record["adapted"][0]["name"] == str(adapted)
+    assert record["base"]["hash"] != record["adapted"][0]["hash"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_several_adaptations_are_added_up(tmp_path: Path) -> None:
+    base, one = pair(tmp_path)
+    other = save_tiny(tmp_path / "other", seed=2)
+    merge(base, [one, other], tmp_path / "out", weights=[0.5, 0.25])
+    b, x, y, ours = (loaded(path) for path in (base, one, other, tmp_path / "out"))
+    for name, weight in ours.items():
+        assert torch.allclose(weight, b[name] + 0.5 * (x[name] - b[name]) + 0.25 * (y[name] - b[name]), atol=1e-6)
+
+
+def test_files_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from instructalign.merging import write
+
+    base, adapted = pair(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(adapted)
+    (adapted / "model.safetensors").unlink()
+    model.save_pretrained(adapted, max_shard_size="20KB")
+    names = {path.name for path in adapted.glob("*.safetensors")}
+    assert len(names) > 3
+    held = []
+    save = write.save_file
+
+    def watched(tensors: dict[str, torch.Tensor], *rest: Any, **more: Any) -> None:
+        held.append(sum(tensor.nbytes for tensor in tensors.values()))
+        save(tensors, *rest, **more)
+
+    monkeypatch.setattr(write, "save_file", watched)
+    merge(base, [adapted], tmp_path / "out", alphas=[0.5])
+    assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} == names
+    assert max(held) <= max(path.stat().st_size for path in adapted.glob("*.safetensors"))
+    one, other, ours = (loaded(path) for path in (base, adapted, tmp_path / "out"))
+    assert all(torch.allclose(ours[name], (one[name] + other[name]) / 2, atol=1e-7) for name in one)
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen2"])
+def test_names_without_the_prefix_and_tied_weights_saved_twice(family: str, tmp_path: Path) -> None:
+    base, adapted = pair(tmp_path, family)
+    expected = merge(base, [adapted], tmp_path / "expected", alphas=[0.5]).folder
+    prefix = "transformer." if family == "bloom" else "model."
+    weights = {name.removeprefix(prefix): w for name, w in load_file(base / "model.safetensors").items()}
+    embedding = next(name for name in weights if "embed" in name and name.endswith("weight"))
+    weights["lm_head.weight"] = weights[embedding].clone()
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    merge(base, [adapted], tmp_path / "out", alphas=[0.5])
+    one, other = loaded(expected, family), loaded(tmp_path / "out", family)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_types_are_those_of_the_adapted_model(tmp_path: Path) -> None:
+    base, adapted = pair(tmp_path)
+    AutoModelForCausalLM.from_pretrained(base).to(torch.bfloat16).save_pretrained(base)
+    merge(base, [adapted], tmp_path / "out", alphas=[1.0])
+    one, other = (load_file(path / "model.safetensors") for path in (adapted, tmp_path / "out"))
+    assert all(torch.equal(one[name], other[name]) and one[name].dtype == torch.float32 for name in one)
+
+
+# What does not fit together
+
+
+def rewrite(folder: Path, change: Any) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_other_kinds_tying_and_vocabularies_are_refused(tmp_path: Path) -> None:
+    base, adapted = pair(tmp_path)
+    bloom = save_tiny(tmp_path / "bloom", "bloom")
+    with pytest.raises(ModelError, match=r"is of the kind llama, .* of bloom; only models that came from"):
+        merge(bloom, [adapted], tmp_path / "out")
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    (base / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"base ties its output layer .* does not \(tie_word_embeddings\)"):
+        merge(base, [adapted], tmp_path / "out")
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    words = json.loads((adapted / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = words["model"]["vocab"]
+    vocabulary["Ġx"], vocabulary["Ġthe"] = vocabulary["Ġthe"], len(vocabulary)
+    (adapted / "tokenizer.json").write_text(json.dumps(words), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"differ in 2 tokens, such as 'Ġthe'; .* Merge models of one vocabulary"):
+        merge(base, [adapted], tmp_path / "out")
+
+
+def test_shapes_types_and_missing_weights_are_refused(tmp_path: Path) -> None:
+    base, adapted = pair(tmp_path)
+    whole = (base / "model.safetensors").read_bytes()
+    name = "model.embed_tokens.weight"
+    rewrite(base, lambda weights: weights.update({name: weights[name][:-1].clone()}))
+    with pytest.raises(ModelError, match=rf"{name} has the shape \[\d+, 32\] .* A vocabulary that has grown"):
+        merge(base, [adapted], tmp_path / "out")
+    (base / "model.safetensors").write_bytes(whole)
+    rewrite(base, lambda weights: weights.update({name: weights[name].to(torch.int8)}))
+    with pytest.raises(ModelError, match=rf"{name} is saved as F32 .* as I8 .* Save both without quantisation"):
+        merge(base, [adapted], tmp_path / "out")
+    (base / "model.safetensors").write_bytes(whole)
+    rewrite(base, lambda weights: weights.pop("model.norm.weight"))
+    with pytest.raises(ModelError, match=r"base lacks model\.norm\.weight, which .* has"):
+        merge(base, [adapted], tmp_path / "out")
+    (base / "model.safetensors").write_bytes(whole)
+    rewrite(adapted, lambda weights: weights.pop("model.norm.weight"))
+    with pytest.raises(ModelError, match=r"base has model\.norm\.weight, which .* lacks"):
+        merge(base, [adapted], tmp_path / "out")
+    (base / "model.safetensors").write_bytes(whole[:200])
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+        merge(base, [adapted], tmp_path / "out")
+
+
+def test_folders_that_hold_no_whole_model_are_refused(tmp_path: Path) -> None:
+    base, adapted = pair(tmp_path)
+    (adapted / "model.safetensors").rename(adapted / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"has no model\.safetensors .* save_pretrained, which writes"):
+        merge(base, [adapted], tmp_path / "out")
+    (adapted / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"holds an adapter without its base .* model\.adapter\.merge: true"):
+        merge(base, [adapted], tmp_path / "out")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "cat.jpg").write_bytes(b"")
+    with pytest.raises(RunFolderError, match=r"holds no merged model \(found: cat\.jpg\)"):
+        merge(base, [base], photos)
+    assert (photos / "cat.jpg").exists()
+
+
+def test_wrong_arguments_are_refused_together_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        merge("nowhere", ["x", "y"], tmp_path / "out", alphas=[0.5, 1.5, -0.1], weights=[1.0], density=0, keep=-1)
+    assert caught.value.problems == (
+        "--alpha: must lie between 0 (the base) and 1 (the adapted model), found 1.5",
+        "--alpha: must lie between 0 (the base) and 1 (the adapted model), found -0.1",
+        "--weights: one for each adapted model is needed: 2, found 1",
+        "--density: must lie above 0 and not above 1, found 0",
+        "--keep: must not be below 0, found -1",
+        "--alpha: several need something to choose by; give --config, or one alpha",
+    )
+
+
+# Which alpha
+
+
+def test_rule_takes_the_most_on_new_languages_that_keeps_the_known_ones() -> None:
+    worths = {0.3: Worth(0.80, 0.50), 0.5: Worth(0.79, 0.60), 0.7: Worth(0.70, 0.70)}
+    assert pick(worths, Worth(0.80, 0.4), keep=0.01) == 0.5
+    assert pick(worths, Worth(0.80, 0.4), keep=0.0) == 0.3
+    assert pick(worths, Worth(0.80, 0.4), keep=0.2) == 0.7
+    assert pick(worths, Worth(0.95, 0.4), keep=0.01) == 0.3
+    assert pick({0.5: Worth(1, 0.5), 0.3: Worth(1, 0.5)}, Worth(1, 0), keep=0) == 0.3
+
+
+def choosing(folder: Path, tasks: list[str], **blocks: Any) -> Any:
+    """A configuration on the toy family, whose base stands for the adapted model as well."""
+    data = {
+        "model": {"base": "toy"},
+        "languages": {"known": ["qka", "qkb"], "new": ["qna"], "names": {"qka": "A", "qkb": "B", "qna": "N"}},
+        "corpora": [{"format": "toy", "rows": 40}],
+        "instructions": {"heldout": 10, "templates": ["toy"]},
+        "replay": {"source": {"format": "toy", "rows": 300}, "size": 20},
+        "training": {"steps": 1, "batch_size": 4},
+        "evaluation": {"tasks": tasks, "items": 6},
+        **blocks,
+    }
+    return build_config(data, folder=folder)
+
+
+def other_toy(folder: Path) -> Path:
+    """The toy base with its output layer disturbed."""
+    from instructalign.registry import toy_base
+
+    shutil.copytree(toy_base(), folder)
+    generator = torch.Generator().manual_seed(0)
+
+    def disturb(weights: dict[str, torch.Tensor]) -> None:
+        for name in weights:
+            weight = weights[name].float()
+            noise = torch.randn(weight.shape, generator=generator) * weight.std().nan_to_num(0)
+            weights[name] = (weight + noise).to(weights[name].dtype)
+
+    rewrite(folder, disturb)
+    return folder
+
+
+@pytest.mark.parametrize("tasks", [["toy_sentiment"], []], ids=["tasks", "loss"])
+def test_best_alpha_is_chosen_on_held_out_data(tasks: list[str], tmp_path: Path) -> None:
+    adapted = other_toy(tmp_path / "noisy")
+    config = choosing(tmp_path, tasks)
+    result = merge("toy", [adapted], tmp_path / "out", alphas=[0.05, 1.0], config=config)
+    assert result.worths.keys() == {0.05, 1.0}
+    assert result.base is not None
+    assert result.worths[1.0].known < result.base.known - 0.01
+    record = json.loads((result.folder / "merge.json").read_text(encoding="utf-8"))
+    assert record["alpha"] == result.alpha == 0.05
+    assert record["scores"]["1.0"] == {"known": result.worths[1.0].known, "new": result.worths[1.0].new}
+    wanted = "validation data of toy_sentiment" if tasks else "past examples that were not replayed"
+    assert wanted in record["by"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_loss_without_past_data_is_that_of_known_sentences(tmp_path: Path) -> None:
+    adapted = other_toy(tmp_path / "noisy")
+    config = choosing(tmp_path, [], replay=None, training={"steps": 1, "strategy": "none"})
+    result = merge("toy", [adapted], tmp_path / "out", alphas=[0.5], config=config)
+    assert "held-out sentences in the known languages" in result.by
+    config = choosing(tmp_path, [], instructions={"heldout": 0, "templates": ["toy"]})
+    with pytest.raises(ConfigError, match=r"instructions\.heldout: no sentences are held out .* hold out two"):
+        merge("toy", [adapted], tmp_path / "other", alphas=[0.5], config=config)
+
+
+def test_an_interrupted_choice_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted, config = other_toy(tmp_path / "noisy"), choosing(tmp_path, [])
+    from instructalign.merging import choose
+
+    measured: list[str] = []
+
+    def stick(*_: Any) -> Any:
+        def measure(model: str, folder: Path) -> Worth:
+            measured.append(folder.name)
+            if folder.name == "0.7" and measured.count("0.7") == 1:
+                raise KeyboardInterrupt
+            return Worth(1.0, len(measured))
+
+        return choose.Yardstick("a test", measure)
+
+    monkeypatch.setattr(choose, "yardstick", stick)
+    with pytest.raises(KeyboardInterrupt):
+        merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config)
+    assert not (tmp_path / "out").exists()
+    assert merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config).alpha == 0.7
+    assert measured == ["base", "0.3", "0.7", "0.7"]
+
+
+def test_validation_items_are_no_test_items(tmp_path: Path) -> None:
+    from instructalign.evaluation.items import read_items
+    from instructalign.evaluation.task_files import load_task, validation_task
+
+    for name in ("toy_sentiment", "toy_topic"):
+        path = validation_task(name, tmp_path)
+        assert path is not None
+        tasks: list[Any] = [load_task(name), load_task(str(path))]
+        texts = [{item.fields["text"] for item in read_items(task, "qka", tmp_path)} for task in tasks]
+        assert len(texts[0]) == len(texts[1]) == 200
+        assert not texts[0] & texts[1]
+    assert validation_task("flores_translation", tmp_path) is None
+
+
+def test_command_prints_every_alpha(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from typer.testing import CliRunner
+
+    from instructalign.cli import app
+
+    adapted = other_toy(tmp_path / "noisy")
+    (tmp_path / "config.yaml").write_text(choosing(tmp_path, []).to_yaml(), encoding="utf-8")
+    arguments = ["merge", "toy", str(adapted), "--alpha", "0.1,0.9", "--config", str(tmp_path / "config.yaml")]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "the model at alpha 0.1 is in" in done.output.replace("\n", " ")
+    assert (tmp_path / "out" / "config.json").is_file()
+    with pytest.raises(ConfigError, match=r"--alpha: expected numbers with commas .* found '0\.3;0\.5'"):
+        CliRunner().invoke(app, ["merge", "toy", "x", "--alpha", "0.3;0.5", "--out", "y"], catch_exceptions=False)
+
+
+def test_public_name() -> None:
+    import instructalign
+
+    assert instructalign.merge is merging.merge
