@@ -154,7 +154,7 @@ def _unseen(config: Config, data: Data) -> tuple[list[Instruction], str]:
     if config.replay and config.replay.size:
         size = config.replay.size
         more = load_replay(
-            config.replay.model_copy(update={"size": size + PAST}), config.seed, config.model, write=False
+            config.replay.model_copy(update={"size": size + PAST}), config.seed, config.model, made=size
         )
         seen = {(example.prompt, example.answer) for example in data.replay.examples}
         unseen = [example for example in more.examples if (example.prompt, example.answer) not in seen]
