@@ -66,7 +66,7 @@ def validation_task(name_or_path: str, folder: Path) -> Path | None:
     task = load_task(name_or_path)
     if not isinstance(task, Task) or task.validation is None:
         return None
-    data = yaml.safe_load(_file(name_or_path).read_text(encoding="utf-8"))
+    data = yaml.load(_file(name_or_path).read_text(encoding="utf-8"), Loader=UniqueKeys)
     data |= {"data": data.pop("validation"), "hub": None, "split": "validation"}
     path = folder / f"{task.name}.yaml"
     write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
