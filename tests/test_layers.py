@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
 SHARED = ["errors", "languages", "records", "randomness", "files", "registry"]
 SHARED += ["strict", "config", "configfile", "runfolder", "progress"]
 STAGES = ["corpora", "instructions", "mixture", "training", "evaluation", "report"]
-ABOVE = ["pipeline", "merging", "sweeps", "doctor", "toy", "console", "cli"]  # may import any stage
-ABOVE += ["__main__", "__init__"]
+ABOVE = ["pipeline", "stages", "merging", "sweeps", "doctor", "toy"]  # may import any stage
+ABOVE += ["console", "cli", "__main__", "__init__"]
 
 
 def imported(path: Path) -> set[str]:

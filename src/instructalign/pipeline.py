@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from instructalign.config import Config
 from instructalign.corpora import Guard, ItemIndex
-from instructalign.errors import InstructAlignError
+from instructalign.errors import ConfigError, InstructAlignError
 from instructalign.files import copy_folder
 from instructalign.progress import Progress, is_main_process, silent
 from instructalign.records import Instruction
@@ -65,7 +65,8 @@ def run(
     """Evaluates the base, trains, evaluates the adapted model and writes the report.
 
     Whatever of it is already done in the folder, by the same configuration, is not done again. Several processes
-    (`accelerate launch -m instructalign run …`) share the work of each stage.
+    (`accelerate launch -m instructalign run …`) share the work of each stage. A configuration with `stages` is run
+    stage by stage, each in a run folder of its own under `stages`.
 
     Args:
         config: the run's configuration.
@@ -82,6 +83,8 @@ def run(
 
     out = Path(out)
     open_folder(out, config)
+    if config.stages:
+        return _run_stages(config, out, base_evaluation, progress)
 
     def tell(what: str) -> Callable[[str, int, int], None]:
         return lambda part, done, total: progress(f"evaluating {what}", done, total, part)
@@ -100,6 +103,26 @@ def run(
     return RunResult(out, True, trained.step, write_report([out]) if is_main_process() else None)
 
 
+def _run_stages(config: Config, out: Path, base_evaluation: Path | None, progress: Progress) -> RunResult:
+    """Runs the stages in order; each begins with the model of the one before, and with its evaluation."""
+    from instructalign.report import write_report
+    from instructalign.stages import gather, stage_config, stage_folder
+
+    folders: list[Path] = []
+    for number, codes in enumerate(config.stages or []):
+        base = folders[-1] / "model" if folders else None
+        known = folders[-1] / "evaluation" / "adapted" if folders and config.evaluation.tasks else base_evaluation
+        folder = stage_folder(out, number, codes)
+        result = run(stage_config(config, number, base), folder, base_evaluation=known, progress=progress)
+        if not result.finished:
+            return RunResult(out, False, result.step, None)
+        folders.append(folder)
+    if is_main_process():
+        gather(config, out, folders)
+    steps = len(folders) * config.training.steps
+    return RunResult(out, True, steps, write_report([out]) if is_main_process() else None)
+
+
 def train(config: Config, out: str | Path, progress: Progress = silent) -> TrainResult:
     """Adapts the configured model, and looks for test items in its training data; see `training.train.train`.
 
@@ -109,12 +132,22 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
         progress: told what is under way.
 
     Raises:
+        ConfigError: the configuration has stages, each of which is trained and evaluated: `run` does that.
         InstructAlignError: anything that keeps training from being done.
     """
+    from instructalign.stages import carry_on, memory_of
     from instructalign.training.train import is_done
     from instructalign.training.train import train as fit
 
-    return fit(config, out, progress, None if is_done(config, Path(out)) else guard(config))
+    if config.stages:
+        raise ConfigError(
+            ["stages: train does one stage alone. `instructalign run` trains and evaluates them one after another"]
+        )
+    items = None if is_done(config, Path(out)) else guard(config)
+    result = fit(config, out, progress, items)
+    if result.finished and memory_of(config):
+        carry_on(config, Path(out), items or guard(config))
+    return result
 
 
 def preview(config: Config, count: int = 5, step: int = 0) -> list[Previewed]:

@@ -125,6 +125,7 @@ REPLAY_SOURCES = Registry(
         "hub": "instructalign.mixture.sources:read_hub",
         "self": "instructalign.training.selfmade.source:write_replay",
         "toy": "instructalign.toy.sources:read_replay",
+        "carried": "instructalign.mixture.carry:read_carried",
     },
 )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from instructalign.config.base import ContaminationAction, Entry, Natural, Positive, Probability, Strict
 from instructalign.config.evaluation import CometConfig, EvaluationConfig
@@ -24,6 +24,7 @@ from instructalign.config.instructions import (
 )
 from instructalign.config.mixture import ReplayConfig, SelectConfig, ShareScheduleConfig, ShareStageConfig
 from instructalign.config.model import AdapterConfig, LanguagesConfig, ModelConfig
+from instructalign.config.stages import MemoryConfig
 from instructalign.config.sweep import CellConfig, SweepConfig
 from instructalign.config.training import STRATEGY, TrainingConfig
 
@@ -42,6 +43,7 @@ __all__ = [
     "InstructionsConfig",
     "LanguageBounds",
     "LanguagesConfig",
+    "MemoryConfig",
     "ModelConfig",
     "Natural",
     "NoiseConfig",
@@ -64,6 +66,9 @@ class Config(Strict):
 
     `contamination` says what is done about test items of the evaluation tasks that stand in the corpora or the
     replay: they are reported, the rows dropped, the run refused, or nothing is looked for.
+
+    `stages` teaches the new languages one after another, or in groups, each stage to the model of the one before;
+    `memory` is what a model's folder carries to the next stage.
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
@@ -76,6 +81,37 @@ class Config(Strict):
     replay: ReplayConfig | None = None
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    stages: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=2)] | None = None
+    memory: MemoryConfig | None = None
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _codes(cls, value: Any) -> Any:
+        return [LanguagesConfig._codes(each) for each in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _stages_teach_the_new(self) -> Config:
+        if self.stages is None:
+            return self
+        if self.instructions.targets:
+            raise ValueError("stages: leave instructions.targets out; each stage's languages are its targets")
+        taught = [code for stage in self.stages for code in stage]
+        wrong = {
+            "are not among languages.new": [code for code in taught if code not in self.languages.new],
+            "stand in two places": sorted({code for code in taught if taught.count(code) > 1}),
+            "of languages.new are missing": [code for code in self.languages.new if code not in taught],
+        }
+        found = [f"{', '.join(codes)} {words}" for words, codes in wrong.items() if codes]
+        if found:
+            raise ValueError(f"stages: {'; '.join(found)}. Each new language is taught in one stage")
+        if self.replay and self.replay.share == 0 and not self.replay.schedule:
+            raise ValueError("stages: what is carried would never be replayed; set replay.share above 0")
+        if self.memory and self.replay is None:
+            raise ValueError(
+                "memory: later stages replay what is carried only with a replay block; add one (its size may be "
+                "0), or leave memory out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _agree(self) -> Config:

@@ -18,6 +18,7 @@ from instructalign.report import leaks, making, outcome
 from instructalign.report.collect import Run, collect, evaluated
 from instructalign.report.compare import compare
 from instructalign.report.content import Section, Table
+from instructalign.report.lifelong import courses
 from instructalign.report.markdown import render_markdown
 from instructalign.report.page import render_page
 from instructalign.report.plots import signed
@@ -28,6 +29,7 @@ FEW = 6  # points below which resampling them says nothing about their correlati
 
 SECTIONS: Sequence[Callable[[outcome.Facts], Section | None]] = (
     outcome.result,
+    outcome.stages,
     outcome.by_language,
     outcome.heat,
     outcome.carried_over,
@@ -65,6 +67,8 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     compared = compare(runs, int(settings.get("bootstrap", 1000)), int(runs[0].config.get("seed", 0)))
     models = evaluated(runs)
     rows = [row for model in models for row in model.scores] + compared.rows
+    staged = courses(runs, language_names(runs))
+    rows += [score for course in staged for score in course.scores()]
     baselines = list(dict.fromkeys(row for model in models for row in model.baselines))
     facts = outcome.Facts(
         runs=runs,
@@ -72,6 +76,7 @@ def assemble(folders: Sequence[Path]) -> Assembled:
         baselines=baselines,
         best=frozenset(compared.best),
         refused=compared.refused,
+        courses=staged,
         label=language_names(runs),
         text=item_texts(runs),
         correlation=_correlation(rows),

@@ -120,9 +120,9 @@ def _read_run(folder: Path) -> Run:
         config=read_object(config_path, yaml.safe_load),
         config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
         log=tuple(_lines(folder / "log.jsonl")),
-        base=_read_evaluated(folder / "evaluation" / "base", BASE),
+        base=read_evaluated(folder / "evaluation" / "base", BASE),
         # What `instructalign evaluate` wrote for a single model is a run that was not trained.
-        adapted=_read_evaluated(folder / "evaluation" / "adapted", name) or _read_evaluated(folder, name),
+        adapted=read_evaluated(folder / "evaluation" / "adapted", name) or read_evaluated(folder, name),
     )
 
 
@@ -143,7 +143,12 @@ def _check_folder(folder: Path) -> None:
     )
 
 
-def _read_evaluated(folder: Path, name: str) -> Evaluated | None:
+def read_evaluated(folder: Path, name: str) -> Evaluated | None:
+    """What an evaluation wrote into a folder; None where it has no scores.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
     path = folder / "scores.json"
     if not path.is_file():
         return None

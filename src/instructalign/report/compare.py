@@ -42,7 +42,7 @@ def compare(runs: Sequence[Run], rounds: int = 1000, seed: int = 0) -> Compariso
     found = Comparison()
     bootstrap = Bootstrap(rounds, seed)
     models = evaluated(runs)
-    outcomes = {model.name: _outcomes(model) for model in models}
+    outcomes = {model.name: outcomes_of(model) for model in models}
     for run in runs:
         if run.base is None or run.adapted is None:
             continue
@@ -59,7 +59,7 @@ def compare(runs: Sequence[Run], rounds: int = 1000, seed: int = 0) -> Compariso
     return found
 
 
-def _outcomes(model: Evaluated) -> dict[str, list[Outcome]]:
+def outcomes_of(model: Evaluated) -> dict[str, list[Outcome]]:
     """A model's outcomes by task, one a language."""
     found: dict[str, list[Outcome]] = {}
     for task in unique(score.task for score in model.scores):

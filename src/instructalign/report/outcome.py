@@ -12,6 +12,7 @@ from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.items import Shift, confusion, most_changed
 from instructalign.report.leaks import spoilt
+from instructalign.report.lifelong import Course, section
 from instructalign.report.plots import Change, dumbbells, shorten
 from instructalign.report.tables import (
     GAIN,
@@ -45,6 +46,7 @@ class Facts:
         text: the text of a test item, from task, language and item; empty where unknown.
         correlation: the correlation of L2 and L3 gains in words; empty where there is none.
         refused: why a run could not be compared with its base, a sentence each.
+        courses: the runs in several stages.
     """
 
     runs: Sequence[Run]
@@ -55,6 +57,7 @@ class Facts:
     correlation: str = ""
     baselines: Sequence[Score] = ()
     refused: Sequence[str] = ()
+    courses: Sequence[Course] = ()
 
     @property
     def tasks(self) -> list[str]:
@@ -72,6 +75,11 @@ def result(facts: Facts) -> Section | None:
     if gains := gains_table(facts.rows):
         blocks.append(gains)
     return Section("Result", "result", blocks)
+
+
+def stages(facts: Facts) -> Section | None:
+    """What each stage of a run in several of them learned, kept and lost."""
+    return section(facts.courses)
 
 
 def by_language(facts: Facts) -> Section | None:

@@ -134,7 +134,8 @@ def _jobs(out: Path, plan: Plan, record: _Record) -> list[Job]:
     cells: list[Job] = []
     trained: dict[str, Cell] = {}
     for cell in plan.cells:
-        first = trained.setdefault(training_hash(cell.config), cell)
+        # The stages of a cell lie in its own folder, so such a cell shares none of them.
+        first = cell if cell.config.stages else trained.setdefault(training_hash(cell.config), cell)
         if record.is_done(cell):
             continue
         base, after = None, []
@@ -227,23 +228,27 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _steps(out: Path, plan: Plan, record: _Record, progress: Progress) -> Callable[[], None]:
     """Tells the steps of all cells that are done, from their logs."""
-    total = sum(cell.config.training.steps for cell in plan.cells)
+    steps_of = {cell.folder: cell.config.training.steps * len(cell.config.stages or [0]) for cell in plan.cells}
 
     def tick() -> None:
         finished = set(record.done())
         steps = sum(
-            cell.config.training.steps if cell.folder in finished else steps_done(out / CELLS / cell.folder)
-            for cell in plan.cells
+            whole if folder in finished else steps_done(out / CELLS / folder) for folder, whole in steps_of.items()
         )
         failed = f", {len(record.failed())} failed" if record.failed() else ""
-        progress("sweeping", steps, total, f"{len(finished)} of {len(plan.cells)} cells done{failed}")
+        progress(
+            "sweeping", steps, sum(steps_of.values()), f"{len(finished)} of {len(plan.cells)} cells done{failed}"
+        )
 
     return tick
 
 
 def steps_done(folder: Path) -> int:
-    """How far a run is, from the last line of its log."""
-    log = folder / "log.jsonl"
+    """How far a run is, from the last lines of its logs: one, or one a stage."""
+    return sum(_last_step(log) for log in (folder / "log.jsonl", *folder.glob("stages/*/log.jsonl")))
+
+
+def _last_step(log: Path) -> int:
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     try:
         return int(json.loads(lines[-1])["step"]) if lines else 0
