@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from instructalign.doctor import Diagnosis
     from instructalign.report.content import Table as ReportTable
     from instructalign.training.preview import Previewed
-
-T = TypeVar("T")
 
 EVERY = 10.0  # seconds between two plain progress lines
 
@@ -87,14 +85,6 @@ def progress() -> Iterator[Reporter]:
     )
     with Progress(*columns, console=told, transient=True) as bar:
         yield Reporter(bar)
-
-
-def counted(items: Iterable[T], what: str, total: int, report: Reporter) -> Iterator[T]:
-    """Passes items through, telling the reporter how many now and then."""
-    for number, item in enumerate(items, start=1):
-        yield item
-        if number % 1000 == 0 or number == total:
-            report(what, number, total)
 
 
 def show_previews(previews: Sequence[Previewed]) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from instructalign.config import Config
 from instructalign.corpora import Guard, ItemIndex
@@ -21,6 +21,7 @@ from instructalign.records import Instruction
 from instructalign.runfolder import open_folder
 
 if TYPE_CHECKING:
+    from instructalign.instructions.write import Form
     from instructalign.report import Report
     from instructalign.training.preview import Previewed
     from instructalign.training.train import TrainResult
@@ -181,6 +182,53 @@ def generate(config: Config, count: int, start: int = 0) -> Iterator[Instruction
 
     corpus = read_guarded(config, guard(config))[0]
     return instructions_of(build_instructions(config, corpus), count, start)
+
+
+def write_generated(
+    config: Config,
+    path: Path,
+    count: int,
+    form: Form = "plain",
+    *,
+    engine: Literal["local", "ray"] = "local",
+    processes: int | None = None,
+    store: Path | None = None,
+    progress: Progress = silent,
+) -> int:
+    """Writes the first examples of `generate` to a file, all or nothing, and returns how many.
+
+    Args:
+        config: the configuration.
+        path: a file; Parquet where its name ends in .parquet, JSON lines otherwise.
+        count: how many.
+        form: as `instructions.as_record` has it.
+        engine: `local` reads the corpora in this process; `ray` has a Ray cluster read, clean and generate, with
+            the same result.
+        processes: how many make the examples; by default one, or with Ray all there are.
+        store: with Ray, a folder that all machines see, to keep the cleaned rows in for the next time.
+        progress: told what is under way.
+
+    Raises:
+        InstructAlignError: as `generate`; or Ray is not there.
+    """
+    from instructalign.instructions import write_stream
+    from instructalign.mixture.build import build_instructions, read_guarded
+
+    def tell(done: int) -> None:
+        progress("writing", done, count, "")
+
+    if engine == "local":
+        progress("reading corpora", 0, 0, "")
+        stream = build_instructions(config, read_guarded(config, guard(config), progress)[0])
+        return write_stream(path, stream, count, form, processes=processes or 1, progress=tell)
+
+    from instructalign import cluster
+
+    with cluster.session(processes), cluster.place(path, store) as folder:
+        corpus = cluster.read_rows(config, folder, guard(config), progress)[0]
+        progress("laying out the instructions", 0, 0, "")
+        stream = build_instructions(config, corpus)
+        return write_stream(path, stream, count, form, spread=cluster.spread, progress=tell)
 
 
 def guard(config: Config) -> Guard:

@@ -16,8 +16,9 @@ import pytest
 from pyarrow import parquet
 
 from corpora.reading import read, texts
+from instructalign.corpora.parts import write_part
 from instructalign.errors import DataError
-from instructalign.records import Counts
+from instructalign.records import Counts, ParallelRow
 
 TMX = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE tmx SYSTEM "tmx14.dtd">
@@ -88,6 +89,14 @@ def test_parquet_file_and_folder(tmp_path: Path) -> None:
     assert texts(result) == {"1": {"eng": "one", "ind": "satu"}, "3": {"eng": "three", "ind": "tiga"}}
     assert result[1] == Counts(read=3, dropped={"text in fewer than two languages": 1})
     assert list(texts(read("parquet", ["eng", "ind"], path=tmp_path / "b.parquet"))) == ["1"]
+
+
+def test_arrow_files_as_a_cluster_leaves_them(tmp_path: Path) -> None:
+    rows = [ParallelRow(f"c/{i}", {"eng": f"stone {i}", "ind": f"batu {i}"}) for i in range(2500)]
+    for number in range(2):
+        write_part(tmp_path / f"{number}.arrow", rows[number * 1500 :][:1500], ["eng", "ind", "jav"])
+    found, counts = read("parquet", ["eng", "ind"], path=tmp_path, id="id")
+    assert (found, counts.read) == (rows, 2500)
 
 
 def test_parquet_with_a_wrong_column(tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def table(**columns: list[Any]) -> bytes:
     return buffer.getvalue()
 
 
+def arrow(**columns: list[Any]) -> bytes:
+    buffer, made = io.BytesIO(), pa.table(columns)
+    with pa.ipc.new_file(buffer, made.schema) as writer:
+        writer.write_table(made)
+    return buffer.getvalue()
+
+
 GOOD_ZIP = archive({"c.en": BYTES, "c.id": BYTES})["a.zip"] or b""
 BILLION_LAUGHS = (
     '<!DOCTYPE tmx [<!ENTITY a "lol">'
@@ -201,6 +208,8 @@ CASES = [
     Case("not Parquet", "parquet", {"a.parquet": b"one\n"}, "a.parquet: not Parquet, or damaged"),
     Case("an empty file", "parquet", {"a.parquet": b""}, "a.parquet: not Parquet, or damaged"),
     Case("cut off", "parquet", {"a.parquet": table(eng=["a"], ind=["b"])[:-20]}, "a.parquet: not Parquet, or damaged"),
+    Case("not Arrow", "parquet", {"a.arrow": b"one\n"}, "a.arrow: not Arrow, or damaged"),
+    Case("Arrow cut off", "parquet", {"a.arrow": arrow(eng=["a"], ind=["b"])[:-20]}, "a.arrow: not Arrow, or damaged"),
     Case("an empty folder", "parquet", {"a.parquet": None}, "holds no .*parquet file"),
     Case("numbers for text", "parquet", {"a.parquet": table(eng=[1, 2], ind=["a", "b"])}, dropped={"not text": 2}),
     Case("no language columns", "parquet", {"a.parquet": table(a=["a"], b=["b"])}, "language code; columns: a, b"),

@@ -90,32 +90,30 @@ def generate(
     form: Annotated[
         Literal["plain", "messages"], typer.Option("--format", help="Prompt and answer, or a chat's messages.")
     ] = "plain",
-    processes: Annotated[int, typer.Option(min=1, help="How many make them; the file stays the same.")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="How many make them (1; with Ray, all); the file stays the same.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Where rows are cleaned and instructions made: here, or on a Ray cluster."),
+    ] = "local",
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With Ray: keep the cleaned rows in a folder all machines see."),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Writes alignment instructions for use in another trainer.
 
     Example: `instructalign generate my-language.yaml --count 10000 --out instructions.jsonl`
     """
-    from instructalign.instructions import generate as make
-    from instructalign.instructions import write_instructions, write_stream
-    from instructalign.mixture.build import build_instructions, read_guarded
-    from instructalign.pipeline import guard
+    from instructalign.pipeline import write_generated
 
+    if store is not None and engine == "local":
+        raise typer.BadParameter("--store keeps rows that a Ray cluster cleaned: give --engine ray as well")
     loaded = load(config, settings)
     with console.progress() as progress:
-        progress("reading corpora", 0, 0)
-        stream = build_instructions(loaded, read_guarded(loaded, guard(loaded), progress)[0])
-        if out.suffix == ".parquet":
-            made = console.counted(make(stream, count), "writing", count, progress)
-            written = write_instructions(out, made, form)
-        else:
-            written = write_stream(
-                out,
-                stream,
-                count,
-                form,
-                processes=processes,
-                progress=lambda done: progress("writing", done, count),
-            )
+        written = write_generated(
+            loaded, out, count, form, engine=engine, processes=processes, store=store, progress=progress
+        )
     console.out.print(f"wrote {written} instructions to {out}")

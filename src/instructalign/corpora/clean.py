@@ -37,6 +37,12 @@ class Removed:
     rows: int = 0
     examples: list[dict[str, Any]] = field(default_factory=list)
 
+    def add(self, later: Removed) -> None:
+        """Adds what the filter took out of rows that come later."""
+        self.texts += later.texts
+        self.rows += later.rows
+        self.examples += later.examples[: _EXAMPLES - len(self.examples)]
+
 
 class Cleaner:
     """Applies the filters of a configuration to rows, one at a time.

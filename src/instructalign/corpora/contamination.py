@@ -196,18 +196,37 @@ def check_corpus(
         DataError: something was found and the action is `refuse`, or every row would be dropped.
     """
     found = check_texts(_told(corpus, progress), index)
-    if not found.leaks or action in ("report", "ignore"):
+    rows = to_drop(found, action)
+    if not rows:
         return corpus, found
-    rows = found.rows
-    if action == "refuse":
-        refuse(found, f"{len(rows)} sentences of the training corpus")
     kept = [place for place, row in enumerate(corpus) if row.id not in rows]
-    if not kept:
-        raise DataError(f"all {len(corpus)} rows of the corpus give test items away:\n{describe(found)}")
-    found.dropped = len(corpus) - len(kept)
-    counts = Counts(corpus.counts.read, corpus.counts.kept - found.dropped, dict(corpus.counts.dropped))
-    counts.drop(DROPPED, found.dropped)
+    counts = count_out(corpus.counts, found, len(corpus) - len(kept))
     return Corpus(Selection(corpus.rows, kept), counts, corpus.languages, corpus.removed), found
+
+
+def to_drop(found: Contamination, action: ContaminationAction) -> set[str]:
+    """The ids of the rows to leave out of a corpus for what was found in it.
+
+    Raises:
+        DataError: something was found, and the action is `refuse`.
+    """
+    if found.leaks and action == "refuse":
+        refuse(found, f"{len(found.rows)} sentences of the training corpus")
+    return found.rows if action == "drop" else set()
+
+
+def count_out(counts: Counts, found: Contamination, dropped: int) -> Counts:
+    """The counts of a corpus without so many of its rows, which is noted in what was found as well.
+
+    Raises:
+        DataError: no row is left.
+    """
+    if dropped == counts.kept:
+        raise DataError(f"all {counts.kept} rows of the corpus give test items away:\n{describe(found)}")
+    found.dropped = dropped
+    left = Counts(counts.read, counts.kept - dropped, dict(counts.dropped))
+    left.drop(DROPPED, dropped)
+    return left
 
 
 def _told(corpus: Corpus, progress: Progress) -> Iterator[tuple[str, Iterable[str]]]:

@@ -79,6 +79,7 @@ PAIR_SCORES: dict[str, Score] = {
 }
 
 
+@lru_cache(maxsize=2)
 def score_language_by(model: Path) -> Score:
     """A score of text and language: the probability that a fastText model gives the language.
 

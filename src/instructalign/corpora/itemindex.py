@@ -13,6 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from instructalign.corpora.normal import fingerprint, shingles
+from instructalign.files import text_hash
 
 How = Literal["exact", "near", "id"]
 
@@ -101,6 +102,10 @@ class ItemIndex:
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    def digest(self) -> str:
+        """A hash of the test texts."""
+        return text_hash([[each.task, each.item, each.language, each.text] for each in self._texts])
 
     def find(self, row: str, texts: Iterable[str]) -> list[Leak]:
         """The test texts that the texts of one training row or example give away, by their words or its id.

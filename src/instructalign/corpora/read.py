@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from instructalign.config import Entry, FilterConfig
-from instructalign.corpora.clean import Cleaner, cleaning
+from instructalign.corpora.clean import Cleaner, Removed, cleaning
 from instructalign.corpora.corpus import Corpus
-from instructalign.corpora.duplicates import find_exact, find_near
+from instructalign.corpora.duplicates import Marks, find_exact, find_near
 from instructalign.corpora.store import RowStore, Selection
 from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
@@ -39,21 +39,34 @@ def read_corpora(entries: Sequence[Entry], languages: Sequence[str], filter: Fil
     wanted = list(dict.fromkeys(map(canonical, languages)))
     counts = Counts()
     with cleaning(filter or FilterConfig(preset="none")) as cleaner:
-        store = RowStore(_rows(_check_entries(entries), wanted, counts, cleaner))
+        store = RowStore(_rows(check_entries(entries), wanted, counts, cleaner))
         rows = _without_duplicates(store, counts, cleaner)
-    absent = [code for code in wanted if code not in store.languages]
-    if absent:
-        taken = ", ".join(f"{name} {removed.texts}" for name, removed in cleaner.removed.items())
-        raise DataError(
-            f"no corpus has text in {', '.join(absent)}. Languages found: "
-            f"{', '.join(sorted(store.languages)) or 'none'}. Add a corpus, or take the language out of the "
-            f"configuration.{f' Texts taken out by filters: {taken}.' if taken else ''}"
-        )
+    check_languages(wanted, store.languages, cleaner.removed)
     return Corpus(rows, counts, store.languages, cleaner.removed)
 
 
-def _check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
-    """Entries with checked options; those of a configuration are so already, and stay as they are."""
+def check_languages(wanted: Sequence[str], found: Collection[str], removed: Mapping[str, Removed]) -> None:
+    """Refuses corpora without text in one of the languages wanted.
+
+    Raises:
+        DataError: there is none; the message says what there is, and what filters took out.
+    """
+    absent = [code for code in wanted if code not in found]
+    if absent:
+        taken = ", ".join(f"{name} {each.texts}" for name, each in removed.items())
+        raise DataError(
+            f"no corpus has text in {', '.join(absent)}. Languages found: "
+            f"{', '.join(sorted(found)) or 'none'}. Add a corpus, or take the language out of the "
+            f"configuration.{f' Texts taken out by filters: {taken}.' if taken else ''}"
+        )
+
+
+def check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
+    """Entries with checked options; those of a configuration are so already, and stay as they are.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
     checked: list[Entry] = []
     problems: list[str] = []
     for place, entry in enumerate(entries):
@@ -79,37 +92,63 @@ def _rows(
 ) -> Iterator[ParallelRow]:
     for entry, name in zip(entries, corpus_names(entries), strict=True):
         counts = Counts()
-        for read in FORMATS.get(entry.name)(languages, counts, **entry.options):
-            row, reason = cleaner.clean(ParallelRow(f"{name}/{read.id}", read.texts))
-            if row is None:
-                counts.drop(reason)
-            else:
-                counts.kept += 1
-                yield row
-        if not counts.kept:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
-            raise DataError(
-                f"corpus {name!r} ({entry.name}) has no rows: {counts.read} read"
-                f"{f', all dropped: {reasons}' if reasons else ''}."
-            )
+        yield from clean_rows(read_entry(entry, name, languages, counts), cleaner, counts)
+        check_kept(entry, name, counts)
         total.add(counts)
+
+
+def read_entry(entry: Entry, name: str, languages: Sequence[str], counts: Counts) -> Iterator[ParallelRow]:
+    """The rows of one corpus, with its name before their ids."""
+    for row in FORMATS.get(entry.name)(languages, counts, **entry.options):
+        yield ParallelRow(f"{name}/{row.id}", row.texts)
+
+
+def clean_rows(rows: Iterable[ParallelRow], cleaner: Cleaner, counts: Counts) -> Iterator[ParallelRow]:
+    """The rows that filters leave, counted as kept; the others are counted with their reasons."""
+    for each in rows:
+        row, reason = cleaner.clean(each)
+        if row is None:
+            counts.drop(reason)
+        else:
+            counts.kept += 1
+            yield row
+
+
+def check_kept(entry: Entry, name: str, counts: Counts) -> None:
+    """Refuses a corpus of which nothing is left.
+
+    Raises:
+        DataError: nothing is; the message has the reasons.
+    """
+    if not counts.kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
+        raise DataError(
+            f"corpus {name!r} ({entry.name}) has no rows: {counts.read} read"
+            f"{f', all dropped: {reasons}' if reasons else ''}."
+        )
 
 
 def _without_duplicates(rows: RowStore, counts: Counts, cleaner: Cleaner) -> Sequence[ParallelRow]:
     find = {"exact": find_exact, "near": find_near}.get(cleaner.duplicates)
     if find is None:
         return rows
-    doubled = bytearray(len(rows))
+    marks = Marks(len(rows))
     for index, likeness in find(rows):
-        doubled[index] = True
+        marks.put(index, likeness)
+    return take_out(rows, marks, counts, cleaner)
+
+
+def take_out(rows: Sequence[ParallelRow], marks: Marks, counts: Counts, cleaner: Cleaner) -> Sequence[ParallelRow]:
+    """The rows without the duplicates that are marked, which are written down and counted."""
+    if not marks.count:
+        return rows
+    for index, likeness in marks:
         code, text = next(iter(rows[index].texts.items()))
         cleaner.remove("duplicates", rows[index].id, code, text, likeness)
-    if not any(doubled):
-        return rows
-    cleaner.removed["duplicates"].rows = sum(doubled)
-    counts.drop("duplicates", sum(doubled))
-    counts.kept -= sum(doubled)
-    return Selection(rows, (index for index, double in enumerate(doubled) if not double))
+    cleaner.removed["duplicates"].rows = marks.count
+    counts.drop("duplicates", marks.count)
+    counts.kept -= marks.count
+    return Selection(rows, marks.unmarked())
 
 
 def corpus_names(entries: Sequence[Entry]) -> list[str]:

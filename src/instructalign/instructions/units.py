@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import islice, product
 
+from instructalign.corpora.corpus import language_runs
 from instructalign.errors import DataError
 from instructalign.instructions.context import Rows
 from instructalign.records import Counts, ParallelRow
@@ -35,10 +36,11 @@ class Units:
         self._corpus = corpus
         self._pivots, self._targets = pivots, targets
         self._patterns: list[list[Direction]] = []  # the directions of a row, by which languages it has
-        # Pattern of each row and the running sum of units; left empty as long as all rows have the same
-        # languages, as in FLORES, where a division finds the row.
+        # Of each run of rows with the same languages: its pattern, its first row, its first unit. FLORES is one
+        # run, where a division finds the row; so is each corpus of two languages.
         self._pattern_of = array("I")
-        self._ends = array("Q")
+        self._first_rows = array("Q")
+        self._first_units = array("Q")
         self.count = 0
         self.counts = Counts()
         self._go_through(corpus)
@@ -46,47 +48,45 @@ class Units:
         self._check()
 
     def __getitem__(self, number: int) -> tuple[ParallelRow, str, str]:
-        if not self._ends:
-            pattern = self._patterns[0]
-            at, place = divmod(number, len(pattern))
-        else:
-            at = bisect_right(self._ends, number)
-            pattern = self._patterns[self._pattern_of[at]]
-            place = number - (self._ends[at - 1] if at else 0)
+        run = bisect_right(self._first_units, number) - 1
+        pattern = self._patterns[self._pattern_of[run]]
+        at, place = divmod(number - self._first_units[run], len(pattern))
         source, target = pattern[place]
-        return self._corpus[at], source, target
+        return self._corpus[self._first_rows[run] + at], source, target
 
     def _go_through(self, corpus: Rows) -> None:
         wanted = frozenset([*self._pivots, *self._targets])
         known: dict[frozenset[str], int] = {}
-        for number, row in enumerate(corpus):
-            have = frozenset(code for code in wanted & row.texts.keys() if row.texts[code].strip())
+        row, before = 0, -1
+        for languages, rows in language_runs(corpus):
+            have = wanted & languages
             if have not in known:
                 known[have] = len(known)
                 self._patterns.append(self._directions_of(have))
-                if len(known) == 2:
-                    width = len(self._patterns[0])
-                    self._pattern_of.extend([0] * number)
-                    self._ends.extend(width * (before + 1) for before in range(number))
-            self.count += len(self._patterns[known[have]])
-            if len(known) > 1:
-                self._pattern_of.append(known[have])
-                self._ends.append(self.count)
-            self._tally(have, len(self._patterns[known[have]]))
+            pattern = known[have]
+            width = len(self._patterns[pattern])
+            if width and pattern != before:
+                self._pattern_of.append(pattern)
+                self._first_rows.append(row)
+                self._first_units.append(self.count)
+            before = pattern
+            row += rows
+            self.count += width * rows
+            self._tally(have, width, rows)
 
     def _directions_of(self, have: frozenset[str]) -> list[Direction]:
         pairs = [(a, b) for a, b in product(self._pivots, self._targets) if a != b and {a, b} <= have]
         # A language can be both pivot and target; its pairs count once.
         return list(dict.fromkeys([*pairs, *((b, a) for a, b in pairs)]))
 
-    def _tally(self, have: frozenset[str], units: int) -> None:
-        self.counts.read += 1
+    def _tally(self, have: frozenset[str], units: int, rows: int) -> None:
+        self.counts.read += rows
         if units:
-            self.counts.kept += 1
+            self.counts.kept += rows
         elif have.isdisjoint(self._pivots):
-            self.counts.drop("no pivot language")
+            self.counts.drop("no pivot language", rows)
         else:
-            self.counts.drop("no target language")
+            self.counts.drop("no target language", rows)
 
     def _check(self) -> None:
         if not self.counts.read:

@@ -64,10 +64,24 @@ def build_data(
     guard = guard or Guard()
     past = load_replay(config.replay, config.seed, config.model, report=progress)
     replay, in_replay = guard_replay(past, guard)
-    _warn("replay", in_replay, guard)
+    warn_of("replay", in_replay, guard)
     mixture = lay(config, instructions, replay, measure)
     found = record(guard, {"corpora": in_corpora, "replay": in_replay})
     return Data(corpus, heldout, instructions, replay, mixture, found)
+
+
+def check_guarded(config: Config, guard: Guard | None) -> Guard:
+    """The guard, or one that looks for nothing.
+
+    Raises:
+        DataError: there is none, and the configuration says that test items are dropped or refused.
+    """
+    if guard is None and config.contamination in ("drop", "refuse") and config.evaluation.tasks:
+        raise DataError(
+            f"contamination is {config.contamination}, but no test items were given to look for. Call the "
+            "functions of `instructalign` itself (train, preview, generate), which read them."
+        )
+    return guard or Guard()
 
 
 def read_guarded(
@@ -80,19 +94,14 @@ def read_guarded(
     Raises:
         DataError: as `build_data`.
     """
-    if guard is None and config.contamination in ("drop", "refuse") and config.evaluation.tasks:
-        raise DataError(
-            f"contamination is {config.contamination}, but no test items were given to look for. Call the "
-            "functions of `instructalign` itself (train, preview, generate), which read them."
-        )
+    guard = check_guarded(config, guard)
     corpus, heldout = read_rows(config)
-    guard = guard or Guard()
     corpus, found = guard_corpus(corpus, guard, progress)
-    _warn("corpora", found, guard)
+    warn_of("corpora", found, guard)
     return corpus, heldout, found
 
 
-def _warn(where: str, found: Contamination, guard: Guard) -> None:
+def warn_of(where: str, found: Contamination, guard: Guard) -> None:
     """Says in the log what was found, the worst test sets first: loudly where it spoils a score."""
     if guard.index is None or not found.leaks:
         return
@@ -141,7 +150,7 @@ def keep_corpora() -> None:
 
 
 def _all_rows(config: Config) -> Corpus:
-    languages = list(dict.fromkeys([*config.pivots, *config.targets]))
+    languages = languages_of(config)
     if _kept is None:
         return read_corpora(config.corpora, languages, config.filter)
     entries = [entry.model_dump() for entry in config.corpora]
@@ -150,6 +159,11 @@ def _all_rows(config: Config) -> Corpus:
         _kept.clear()
         _kept[key] = read_corpora(config.corpora, languages, config.filter)
     return _kept[key]
+
+
+def languages_of(config: Config) -> list[str]:
+    """The languages that are read from the corpora, the known ones first."""
+    return list(dict.fromkeys([*config.pivots, *config.targets]))
 
 
 def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:

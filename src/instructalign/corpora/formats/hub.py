@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from instructalign.corpora.formats.jsonl import rows_from_records
+from instructalign.corpora.formats.nested import rows_from_records
 from instructalign.corpora.formats.rows import Language, make_row, select
 from instructalign.errors import DataError
 from instructalign.languages import canonical

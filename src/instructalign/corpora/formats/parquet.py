@@ -1,4 +1,4 @@
-"""Parquet: a column for each language, or a struct of them as in the translation sets on the Hub."""
+"""Parquet or Arrow: a column for each language, or a struct of them as in the translation sets on the Hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instructalign.corpora.formats.jsonl import rows_from_records
+from instructalign.corpora.formats.nested import rows_from_records
 from instructalign.corpora.formats.rows import Language
 from instructalign.errors import DataError
 from instructalign.records import Counts, ParallelRow
@@ -20,7 +20,7 @@ def read(
     columns: Mapping[Language, str] | None = None,
     id: str | None = None,
 ) -> Iterator[ParallelRow]:
-    """Reads a Parquet file, or all `*.parquet` of a folder in the order of their names.
+    """Reads a Parquet file, or all `*.parquet` of a folder in the order of their names; or `.arrow` (IPC) files.
 
     Args:
         languages: canonical codes; the columns of others are left alone.
@@ -31,27 +31,46 @@ def read(
         id: the column that names the rows; by default they are named by their number.
 
     Raises:
-        DataError: a file is missing or not Parquet, or a column is not there.
+        DataError: a file is missing or damaged, or a column is not there.
     """
     yield from rows_from_records(languages, counts, _records(path), path, columns=columns, id=id)
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
 
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise DataError(f"{path} holds no *.parquet file.")
     number = 0
-    for file in files:
+    for file in _files(path):
         try:
-            with ParquetFile(file) as table:
-                for batch in table.iter_batches(batch_size=1024):
-                    for record in batch.to_pylist():
-                        number += 1
-                        yield number, record
+            for batch in _batches(file):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
         except FileNotFoundError:
             raise DataError(f"{file} does not exist.") from None
         except (ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{file}: not Parquet, or damaged ({error}). Get the file again.") from None
+            kind = "Arrow" if file.suffix == ".arrow" else "Parquet"
+            raise DataError(f"{file}: not {kind}, or damaged ({error}). Get the file again.") from None
+
+
+def _files(path: Path) -> list[Path]:
+    files = [path] if not path.is_dir() else sorted(path.glob("*.parquet")) or sorted(path.glob("*.arrow"))
+    if not files:
+        raise DataError(f"{path} holds no *.parquet file, and no *.arrow file.")
+    return files
+
+
+def _batches(file: Path) -> Iterator[Any]:
+    """The records of a file, some at a time."""
+    if file.suffix == ".arrow":
+        from pyarrow import ipc, memory_map
+
+        with memory_map(str(file)) as mapped, ipc.open_file(mapped) as reader:
+            for place in range(reader.num_record_batches):
+                batch = reader.get_batch(place)
+                yield from (batch.slice(start, 1024) for start in range(0, len(batch), 1024))
+    else:
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(file) as table:
+            yield from table.iter_batches(batch_size=1024)
