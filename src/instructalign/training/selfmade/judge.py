@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from instructalign.corpora.duplicates import find_near
@@ -72,11 +72,6 @@ def judge(drafts: Sequence[Draft], likelihood: float, words: int) -> Iterator[tu
     for index, _ in find_near(rows):
         flaws[good[index].attempt] = "near-duplicate"
     return ((draft, flaws[draft.attempt]) for draft in drafts)
-
-
-def count(flaws: Iterable[str]) -> int:
-    """How many have no flaw."""
-    return sum(not flaw for flaw in flaws)
 
 
 def _repeats(text: str) -> bool:

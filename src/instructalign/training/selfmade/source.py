@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ from instructalign.files import read_jsonl, text_hash, write_jsonl
 from instructalign.mixture.sources import Asked
 from instructalign.records import Instruction
 from instructalign.training.model import LoadedModel, load_configured, model_hash
-from instructalign.training.selfmade.judge import Draft, judge
+from instructalign.training.selfmade.judge import Draft, flaw_of, judge
 from instructalign.training.selfmade.seeds import load_prompts, load_seeds
 from instructalign.training.selfmade.write import Manner, Method, write_drafts
 
@@ -93,31 +93,31 @@ def write_replay(
     )
     most = tries * asked.wanted if method != "answer" else min(tries * asked.wanted, len(manner.prompts))
     drafts: list[Draft] = []
-    good: list[Draft] = []
+    sound, enough = 0, asked.wanted
     for chunk in _chunks(asked.model, manner, _folder(asked.model, manner, cache), most):
         drafts += chunk
-        good = [draft for draft, flaw in judge(drafts, likelihood, words) if not flaw]
-        asked.report("writing past data", min(len(good), asked.wanted), asked.wanted, f"{len(drafts)} tried")
-        if len(good) >= asked.wanted:
-            break
-    yield from _given(asked, drafts, good[: asked.wanted], likelihood, words)
+        sound += sum(not flaw_of(draft, likelihood, words) for draft in chunk)
+        asked.report("writing past data", min(sound, enough), enough, f"{len(drafts)} tried")
+        if sound >= enough:  # looking for near-duplicates takes the longer the more there are
+            missing = asked.wanted - sum(not flaw for _, flaw in judge(drafts, likelihood, words))
+            if missing <= 0:
+                break
+            enough = sound + missing
+    yield from _given(asked, judge(drafts, likelihood, words))
 
 
-def _given(
-    asked: Asked, drafts: list[Draft], good: list[Draft], likelihood: float, words: int
-) -> Iterator[Instruction]:
-    """The good ones as examples; the others are counted, as far as the last good one."""
-    last = good[-1].attempt if len(good) == asked.wanted else drafts[-1].attempt
-    for draft, flaw in judge(drafts, likelihood, words):
-        if draft.attempt > last:
-            break
+def _given(asked: Asked, judged: Iterable[tuple[Draft, str]]) -> Iterator[Instruction]:
+    """The good ones as examples, until there are as many as wanted; the others on the way are counted."""
+    given = 0
+    for draft, flaw in judged:
         if flaw:
             asked.counts.read += 1
             asked.counts.drop(flaw)
-        else:
-            yield Instruction(
-                draft.prompt, draft.answer, "replay", row=f"self-{draft.attempt}", template=draft.seed
-            )
+            continue
+        yield Instruction(draft.prompt, draft.answer, "replay", row=f"self-{draft.attempt}", template=draft.seed)
+        given += 1
+        if given == asked.wanted:
+            return
 
 
 def _chunks(model: ModelConfig, manner: Manner, folder: Path, most: int) -> Iterator[list[Draft]]:
