@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, TrainingError
 from instructalign.mixture.build import build_data
 from instructalign.randomness import Draws, digest_key
+from instructalign.registry import STRATEGIES
 from instructalign.training.adapter import add_adapter
 from instructalign.training.batch import Encoder, LossWeights, MicroBatches
 from instructalign.training.model import load_configured
@@ -533,6 +535,12 @@ def test_sharded_weights_are_refused(tmp_path: Path) -> None:
     group = StrategyGroup({"ema": EMA()})
     with pytest.raises(TrainingError, match=r"ema needs the whole weights in every process, .* \(DDP\)"):
         group.prepare(setting)
+
+
+def test_guide_has_every_strategy_in_the_order_of_the_registry() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "strategies.md"
+    rows = re.findall(r"^\| `(\w+)` \|", guide.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert rows == STRATEGIES.in_order(STRATEGIES.names())
 
 
 def test_strategies_are_called_in_the_order_of_the_registry(tmp_path: Path) -> None:

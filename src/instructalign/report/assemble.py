@@ -14,7 +14,7 @@ from instructalign.evaluation.task_files import load_task
 from instructalign.evaluation.tasks import Task
 from instructalign.languages import english_name
 from instructalign.records import Score
-from instructalign.report import leaks, making, outcome
+from instructalign.report import costs, leaks, making, outcome
 from instructalign.report.collect import Run, collect, evaluated
 from instructalign.report.compare import compare
 from instructalign.report.content import Section, Table
@@ -35,6 +35,7 @@ SECTIONS: Sequence[Callable[[outcome.Facts], Section | None]] = (
     outcome.carried_over,
     making.training,
     making.mixture,
+    costs.strategies,
     outcome.mistakes,
     outcome.changed_items,
     outcome.translations,
