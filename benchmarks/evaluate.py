@@ -4,8 +4,10 @@ All three put the same NusaX questions to the same model: BLOOM's shape with ran
 BPE trained on the data at hand. The harness runs our exported tasks. The first code's method is written here
 from its description: every prompt with every label in it, in the data's order, padded, through the whole
 model, with logits at every token. For the harness and the first method the best of several batch sizes is
-taken. The methods take turns, each in a process of its own; what is timed goes from prompts as text to scores
-(tokenising included; reading data and loading the model not).
+taken. `usual` is ours with the routines that transformers and PyTorch use by themselves, to show what
+training/kernels.py is worth. The methods take turns, each in a process of its own; what is timed goes from prompts
+as text to scores (tokenising included; reading data and loading the model not). On a processor the rates are per
+second of its time, since it may have other work to do; on a GPU per second by the clock.
 
     python benchmarks/evaluate.py --data ../shared/data --items 16 --rounds 2 --out docs/results/evaluate.md
 """
@@ -40,7 +42,13 @@ SHAPES = {  # of bigscience/bloom-560m, and 560M's proportions at a size for pro
     "560m": {"vocab_size": 250_880, "hidden_size": 1024, "n_layer": 24, "n_head": 16},
 }
 
-NAMES = {"ours": "instructalign", "lm-eval": "lm-evaluation-harness", "first": "the first code's method"}
+NAMES = {
+    "ours": "instructalign",
+    "usual": "instructalign, usual routines",
+    "lm-eval": "lm-evaluation-harness",
+    "first": "the first code's method",
+}
+BATCHED = ("lm-eval", "first")  # the methods whose batch size is to be chosen
 
 Answers = dict[str, list[float]]
 """The label log-likelihoods of each question."""
@@ -71,14 +79,16 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--batch-tokens", type=int, default=1024, help="ours")
+    parser.add_argument("--batch-tokens", type=int, help="ours; the evaluation's own unless given")
     parser.add_argument("--batches", type=int, nargs="*", default=BATCHES, help="sizes tried for the others")
-    parser.add_argument("--methods", nargs="*", default=["ours", "lm-eval", "first"])
+    parser.add_argument("--methods", nargs="*", choices=NAMES, default=list(NAMES))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--method", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.batch_tokens = options.batch_tokens or (1024 if options.device == "cpu" else 8192)
+    return options
 
 
 def make_model(options: argparse.Namespace) -> None:
@@ -110,7 +120,7 @@ def make_model(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Lets the methods take turns, and gathers rates, memory and how far their answers agree."""
-    batches = {method: best_batch(options, method) for method in options.methods if method != "ours"}
+    batches = {method: best_batch(options, method) for method in options.methods if method in BATCHED}
     runs: dict[str, list[dict[str, Any]]] = {method: [] for method in options.methods}
     for _ in range(options.rounds):
         for method in options.methods:
@@ -123,7 +133,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "shape": {"name": options.shape, **SHAPES[options.shape]},
         "questions": {"languages": len(LANGUAGES), "prompts": len(PROMPTS), "items": options.items},
         "batch_sizes": batches,
-        "methods": {method: summary(results, ours) for method, results in runs.items()},
+        "methods": {method: summary(results, ours, options.device) for method, results in runs.items()},
     }
 
 
@@ -134,6 +144,7 @@ def render(result: dict[str, Any]) -> str:
         f"{name} {machine[name]}" for name in ("torch", "transformers", "lm_eval", "instructalign")
     )
     methods = result["methods"]
+    unit = "CPU" if machine["device"] == "cpu" else "clock"
     lines = [
         "# Zero-shot evaluation: speed and memory",
         "",
@@ -146,38 +157,40 @@ def render(result: dict[str, Any]) -> str:
         f"({shape['n_layer']} layers of {shape['hidden_size']}, vocabulary {shape['vocab_size']:,}). "
         "The methods take turns; what is timed goes from prompts as text to scores.",
         "",
-        "| method | questions per CPU second | each round | questions per second | peak memory (MiB) "
+        f"| method | questions per {unit} second | each round | by the clock | peak memory (MiB) "
         "| same prediction | largest difference (nats) |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     for name, row in methods.items():
-        rounds = ", ".join(map(str, row["each_round_per_cpu_second"]))
+        rounds = ", ".join(map(str, row["each_round"]))
         lines.append(
-            f"| {NAMES[name]} | {row['questions_per_cpu_second']} | {rounds} | {row['questions_per_second']} "
+            f"| {NAMES[name]} | {row['rate']} | {rounds} | {row['questions_per_second']} "
             f"| {row['peak_memory_mib']} | {row['same_prediction']:.1%} | {row['largest_difference']:.1e} |"
         )
     lines.append("")
-    ours = methods["ours"]["questions_per_cpu_second"]
     for name, row in methods.items():
-        if name != "ours":
-            ratio = ours / row["questions_per_cpu_second"]
+        if name != "ours" and "ours" in methods:
+            ratio = methods["ours"]["rate"] / row["rate"]
             lines.append(f"instructalign answers **{ratio:.1f} times** as many questions as {NAMES[name]}.")
-    lines += ["", "Batch sizes tried on a few items, in questions per CPU second; the best was taken:", ""]
+    lines += ["", f"Batch sizes tried on a few items, in questions per {unit} second; the best was taken:", ""]
     for name, tried in result["batch_sizes"].items():
-        rates = ", ".join(f"{size}: {rate}" for size, rate in tried["questions_per_cpu_second"].items())
+        rates = ", ".join(f"{size}: {rate}" for size, rate in tried["rates"].items())
         lines.append(f"- {NAMES[name]}: {rates}")
     return "\n".join(lines) + "\n"
 
 
-def summary(results: list[dict[str, Any]], ours: Answers | None) -> dict[str, Any]:
+def rate(result: dict[str, Any], device: str) -> float:
+    """Questions per second: of the processor's time, or by the clock where another device works."""
+    return float(result["questions"] / result["cpu_seconds" if device == "cpu" else "seconds"])
+
+
+def summary(results: list[dict[str, Any]], ours: Answers | None, device: str) -> dict[str, Any]:
     """Rate and memory of one method, and its difference from our answers."""
-    rates = [result["questions"] / result["seconds"] for result in results]
-    by_cpu = [result["questions"] / result["cpu_seconds"] for result in results]
+    rates = [rate(result, device) for result in results]
     said: dict[str, Any] = {
-        "questions_per_second": round(statistics.median(rates), 1),
-        "each_round": [round(rate, 1) for rate in rates],
-        "questions_per_cpu_second": round(statistics.median(by_cpu), 1),
-        "each_round_per_cpu_second": [round(rate, 1) for rate in by_cpu],
+        "rate": round(statistics.median(rates), 1),
+        "each_round": [round(each, 1) for each in rates],
+        "questions_per_second": round(statistics.median(r["questions"] / r["seconds"] for r in results), 1),
         "peak_memory_mib": max(result["memory"] for result in results) >> 20,
     }
     if ours is not None:
@@ -196,8 +209,8 @@ def best_batch(options: argparse.Namespace, method: str) -> dict[str, Any]:
     rates = {}
     for size in options.batches:
         result = run(options, method, size, few)
-        rates[size] = round(result["questions"] / result["cpu_seconds"], 1)
-    return {"best": max(rates, key=lambda size: rates[size]), "questions_per_cpu_second": rates}
+        rates[size] = round(rate(result, options.device), 1)
+    return {"best": max(rates, key=lambda size: rates[size]), "rates": rates}
 
 
 def run(options: argparse.Namespace, method: str, batch: int, items: int) -> dict[str, Any]:
@@ -251,6 +264,14 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     spent = clock.read()
     answers = {name(*question): list(score.labels) for question, score in zip(questions, scores, strict=True)}
     return measured(options, spent, answers)
+
+
+def usual(options: argparse.Namespace) -> dict[str, Any]:
+    """Ours, without the faster routines."""
+    from instructalign.training import kernels
+
+    kernels._routines = lambda model: iter(())
+    return ours(options)
 
 
 def harness(options: argparse.Namespace) -> dict[str, Any]:
@@ -332,6 +353,7 @@ def first(options: argparse.Namespace) -> dict[str, Any]:
 
 METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "ours": ours,
+    "usual": usual,
     "lm-eval": harness,
     "first": first,
 }

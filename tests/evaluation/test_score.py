@@ -144,6 +144,15 @@ def test_prompt_runs_once_for_all_labels(loaded_model):
     assert seen[1:] == [len(queries) * width for width in behind if width]
 
 
+def test_an_encoder_runs_once_for_all_labels(loaded_model):
+    loaded = loaded_model("mt5")
+    seen = []
+    handle = loaded.model.get_encoder().register_forward_pre_hook(lambda *_: seen.append(1))
+    score_batch(loaded, make_queries(loaded))
+    handle.remove()
+    assert seen == [1]
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 60)), min_size=1, max_size=80), st.integers(1, 300))
 def test_batches_hold_every_query_once_within_the_budget(kinds, budget):
     queries = [

@@ -279,6 +279,19 @@ def test_the_hub_without_network_is_an_error_worth_reading():
         read_items(task, "jav", Path("nowhere"))
 
 
+def test_a_split_that_the_hub_lacks_names_those_it_has(tmp_path):
+    import datasets
+
+    datasets.Dataset.from_dict({"review": ["x"], "stars": ["good"]}).to_parquet(tmp_path / "set" / "train.parquet")
+    task = reviews(data={"format": "hub", "dataset": str(tmp_path / "set"), "config": "default", "split": "tset"})
+    with pytest.raises(DataError, match=r"default, tset\) cannot be loaded: Unknown split \"tset\".*'?train"):
+        read_items(task, "jav", tmp_path)
+    assert (
+        len(read_items(reviews(data={**task.data.options, "format": "hub", "split": "train"}), "jav", tmp_path))
+        == 1
+    )
+
+
 def test_the_guides_example_is_a_task(tmp_path):
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "your-own-task.md").read_text(encoding="utf-8")
     path = tmp_path / "reviews.yaml"

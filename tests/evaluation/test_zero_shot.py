@@ -258,7 +258,9 @@ def test_a_language_asked_for_must_have_files(make_config, sentiment):
 def test_no_data_at_all(make_config, tmp_path):
     (tmp_path / "nusax" / "sentiment" / "english").mkdir(parents=True)
     (tmp_path / "nusax" / "sentiment" / "english" / "test.csv").write_text("id,text,label\n1,x,positive\n")
-    with pytest.raises(DataError, match=r"nusax_senti has no data for the languages of this config.*exist"):
+    with pytest.raises(
+        DataError, match=r"has no data for the languages of this config.*exist\. The set is at home at .*nusax\."
+    ):
         plan.plan_tasks(make_config(data=str(tmp_path)))
 
 
@@ -341,6 +343,23 @@ def test_a_label_without_tokens_is_refused():
     item = Item("7", {"premise": "x", "hypothesis": "y"}, "yes")
     with pytest.raises(DataError, match=r"nli: labels\.yes: the word 'yes' has no tokens of its own"):
         make_query(SilentCodec(), build_task(NLI, "nli.yaml"), "q", item)
+
+
+class BlindCodec:
+    """Knows neither word."""
+
+    encoder_decoder = True
+
+    def pairs(self, prompts, answers):
+        return [([5, 6], [3]) for _ in answers]
+
+
+def test_labels_that_a_tokenizer_cannot_tell_apart_are_refused():
+    item = Item("7", {"premise": "x", "hypothesis": "y"}, "yes")
+    with pytest.raises(
+        DataError, match=r"labels\.no: the word 'of course not' has the same tokens as that of 'yes'"
+    ):
+        make_query(BlindCodec(), build_task(NLI, "nli.yaml"), "q", item)
 
 
 @pytest.mark.parametrize("family", ["llama", "mt5"])

@@ -98,5 +98,6 @@ def _plan(config: Config, task: Task) -> Plan:
             items[language] = read_items(task, language, settings.data, settings.items)
     if not items:
         reasons = "; ".join(left_out.values()) or f"the task has only {', '.join(task.languages)}"
-        raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.")
+        home = f" The set is at home at {task.source}." if left_out and task.source else ""
+        raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.{home}")
     return Plan(task, task.choose_prompts(settings.prompts), items, left_out)

@@ -41,7 +41,7 @@ def make_queries(
         context: tokens that prompt and label may have together; None where there is no limit.
 
     Raises:
-        DataError: a label has no tokens, or the question alone is longer than the context.
+        DataError: a label has no tokens, or another's, or the question alone is longer than the context.
     """
     queries = _encode(codec, task, [(prompt, item.fields) for prompt, item in questions])
     for place, (prompt, item) in enumerate(questions):
@@ -52,11 +52,18 @@ def make_queries(
 
 
 def _check_labels(task: Task, prompt: str, query: Query) -> None:
+    first: dict[tuple[int, ...], str] = {}
     for label, ids in zip(task.labels, query.labels, strict=True):
         if not ids:
             raise DataError(
                 f"{task.name}: labels.{label}: the word {task.words(prompt)[label]!r} has no tokens of its own "
                 f"behind the prompt {prompt!r} in this model's tokenizer; choose another word."
+            )
+        if first.setdefault(ids, label) != label:
+            raise DataError(
+                f"{task.name}: labels.{label}: the word {task.words(prompt)[label]!r} has the same tokens as that "
+                f"of {first[ids]!r} behind the prompt {prompt!r} in this model's tokenizer, which may not know "
+                "their script; the model could not tell the two apart. Choose other words."
             )
 
 
