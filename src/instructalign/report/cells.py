@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,17 +10,15 @@ from statistics import fmean, stdev
 from typing import Any
 
 from instructalign.errors import DataError
+from instructalign.evaluation.levels import student_quantile
 from instructalign.records import Score
 from instructalign.report.collect import read_object, record_of
-from instructalign.report.tables import BASELINES, is_base, unique
+from instructalign.report.seeds import with_items
+from instructalign.report.tables import BASELINES, GROUPS, headline, is_base, unique
 
-RECORD = "sweep.json"
+RECORD, CELLS = "sweep.json", "cells"
 MEASURED = {"model.base": ("model", "parameters"), "instructions.sentences": ("corpus", "train")}
 """Keys whose values are no numbers, or not all of them, and what run.json measured in their place."""
-
-# Student's t at 97.5 %, for 1 … 10 degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ def read_sweep(folder: Path) -> Sweep:
     try:
         for cell in record["cells"]:
             if cell["status"] == "done":
-                runs.append(_read_run(folder / "cells" / cell["folder"], cell))
+                runs.append(_read_run(folder / CELLS / cell["folder"], cell))
         axes = tuple(_axis(axis, runs) for axis in record["axes"])
         failed = tuple(cell for cell in record["cells"] if cell["status"] == "failed")
         missing = len(record["cells"]) - len(runs) - len(failed)
@@ -132,8 +129,9 @@ def _axis(axis: Mapping[str, Any], runs: Sequence[Run]) -> Axis:
 def summary(sweep: Sweep) -> list[Score]:
     """Every number of every cell, over its seeds; bases and baselines once.
 
-    The value is the mean over seeds. With several seeds, the interval is that of the mean over seeds (Student's
-    t): what another seed would change, on the same test items. With one seed it is the run's own, over items.
+    The value is the mean over seeds. With several seeds, the interval says what other seeds and other items would
+    change; where the predictions are not there, what other seeds would (Student's t). With one seed it is the
+    run's own, over items.
     """
     models = unique(_base_of(run) for run in sweep.runs)
     bases: dict[tuple[str, ...], Score] = {}
@@ -147,7 +145,14 @@ def summary(sweep: Sweep) -> list[Score]:
             elif row.run in BASELINES:
                 baselines.setdefault((row.run, *_place(row)), row)
     for cell in sweep.cells:
-        cells += _over_seeds(sweep.of(cell))
+        runs = sweep.of(cell)
+        own = _over_seeds(runs)
+        if len(runs) > 1:
+            metrics = {
+                task: headline(own, task) for task in unique(row.task for row in own if row.group in GROUPS)
+            }
+            own = with_items(own, [sweep.folder / CELLS / run.folder for run in runs], metrics)
+        cells += own
     return [*bases.values(), *cells, *baselines.values()]
 
 
@@ -186,16 +191,8 @@ def _without_model(signature: str) -> str:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the mean of at least two values, by Student's t (Student 1908)."""
-    half = _quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    half = student_quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
     return fmean(values) - half, fmean(values) + half
-
-
-def _quantile(freedom: int) -> float:
-    """Student's t at 97.5 %; beyond the table by the expansion around the normal distribution (Fisher 1926)."""
-    if freedom <= len(_T):
-        return _T[freedom - 1]
-    z = _Z
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def find(rows: Iterable[Score], run: str, task: str, metric: str, group: str) -> Score | None:
