@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from instructalign.pipeline import generate, preview, run, train
     from instructalign.records import Instruction, ParallelRow, Score
     from instructalign.report import write_report
-    from instructalign.sweeps.sweep import sweep
+    from instructalign.sweeps.run import sweep
 
 __version__ = "0.1.0"
 
@@ -46,7 +46,7 @@ _HOMES = {
     "preview": "pipeline",
     "read_corpora": "corpora",
     "run": "pipeline",
-    "sweep": "sweeps.sweep",
+    "sweep": "sweeps.run",
     "train": "pipeline",
     "write_report": "report",
 }

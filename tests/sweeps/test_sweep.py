@@ -18,7 +18,7 @@ from sweep_recipe import CONFIG
 from instructalign import sweep
 from instructalign.errors import ConfigError, RunFolderError
 from instructalign.report import write_report
-from instructalign.sweeps.sweep import _environments
+from instructalign.sweeps.run import _environments
 
 MIXTURES = "instructions.objectives={tlm: 1, mt: 1},{mlm: 1}"
 

@@ -11,7 +11,7 @@ from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
 from instructalign.runfolder import open_folder
 from instructalign.sweeps.cell import evaluate_base, run_cell
-from instructalign.sweeps.sweep import local, steps_done
+from instructalign.sweeps.run import local, steps_done
 from instructalign.sweeps.workers import Job
 
 CONFIG = Path(__file__).parent / "demo.yaml"
