@@ -132,6 +132,7 @@ def main() -> None:
     """Measures, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10_000_000, help="pairs of the largest corpus")
+    parser.add_argument("--only", nargs="*", choices=WRITERS, default=list(WRITERS), help="these formats")
     parser.add_argument("--out", type=Path, help="Markdown file for the result; printed otherwise")
     parser.add_argument("--entry", help=argparse.SUPPRESS)
     parser.add_argument("--preset", default="none", help=argparse.SUPPRESS)
@@ -147,8 +148,9 @@ def main() -> None:
     lines = [HEAD]
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
         for turn in turns:
-            lines.append(measure(*turn, Path(folder)))
-            print(lines[-1], file=sys.stderr)
+            if turn[0] in given.only:
+                lines.append(measure(*turn, Path(folder)))
+                print(lines[-1], file=sys.stderr)
     parts = [
         "# Reading corpora: speed and memory",
         f"Made by `python benchmarks/read.py {' '.join(sys.argv[1:])}` on {about}.",

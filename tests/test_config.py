@@ -216,6 +216,19 @@ def test_starter_is_a_valid_configuration(tmp_path: Path) -> None:
     assert load_config(path).training.steps == 5000
 
 
+def test_what_the_starter_offers_in_comments_is_valid_too(tmp_path: Path) -> None:
+    offered = re.findall(r"^ +# (- |adapter: |source: )(\{.*?\})(?: +#.*)?$", starter(), re.MULTILINE)
+    assert len(offered) >= 6
+    for key, text in offered:
+        data = yaml.safe_load(starter())
+        value = yaml.safe_load(text)
+        if key == "- ":
+            data["corpora"] = [value]
+        else:
+            data["model" if key == "adapter: " else "replay"][key.removesuffix(": ")] = value
+        build_config(data, folder=tmp_path)
+
+
 SHIPPED = sorted(
     path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("accelerate", "dial")
 )

@@ -14,7 +14,6 @@ SHARED = ["errors", "languages", "records", "randomness", "files", "registry"]
 SHARED += ["strict", "config", "configfile", "runfolder", "progress"]
 STAGES = ["corpora", "instructions", "mixture", "training", "evaluation", "report"]
 ABOVE = ["pipeline", "stages", "merging", "sweeps", "doctor", "toy", "cluster"]  # may import any stage
-ABOVE += []
 ABOVE += ["console", "cli", "__main__", "__init__"]
 
 

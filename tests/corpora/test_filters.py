@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 import instructalign.corpora.clean
 from instructalign.config import Bounds, Entry, FilterConfig
@@ -266,6 +268,52 @@ def test_language_identification(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     score = score_language_by(tmp_path / "lid.bin")
     assert (score("loro", "jav"), score("loro", "ind")) == (0.9, pytest.approx(0.1))
     assert score("loro", "sun") == 1.0  # the model does not know Sundanese
+
+
+def write_fasttext(path: Path, words: dict[str, list[float]], labels: dict[str, list[float]]) -> None:
+    """A supervised fastText model (file format 12) of given vectors, without n-grams."""
+    two = len(next(iter(words.values())))
+    args = struct.pack("<12id", two, 5, 5, 1, 5, 1, 3, 3, 0, 0, 0, 100, 1e-4)  # softmax, supervised, no buckets
+    entries = [(word, 0) for word in words] + [(label, 1) for label in labels]
+    dictionary = struct.pack("<3i2q", len(entries), len(words), len(labels), 100, -1)
+    for text, kind in entries:
+        dictionary += text.encode() + b"\0" + struct.pack("<qb", 10, kind)
+    matrices = b""
+    for vectors in (list(words.values()), list(labels.values())):
+        flat = [value for vector in vectors for value in vector]
+        matrices += struct.pack(f"<?2q{len(flat)}f", False, len(vectors), two, *flat)
+    path.write_bytes(struct.pack("<2i", 793712314, 12) + args + dictionary + matrices)
+
+
+def test_the_score_is_the_share_that_a_fasttext_model_gives_the_language(tmp_path: Path) -> None:
+    """Against the softmax of the model's own vectors, computed here."""
+    pytest.importorskip("fasttext", reason="fastText is not installed: pip install 'instructalign[lid]'")
+    words = {"</s>": [0.5, 0.5], "watu": [2.0, 0.0], "batu": [0.0, 2.0], "stone": [-2.0, -2.0]}
+    labels = {"__label__jav_Latn": [1.0, 0.0], "__label__ind_Latn": [0.0, 1.0], "__label__eng_Latn": [-1.0, -1.0]}
+    write_fasttext(tmp_path / "lid.bin", words, labels)
+    score = score_language_by(tmp_path / "lid.bin")
+    for text in ("watu", "watu watu batu", "batu stone", "watu\nbatu"):
+        hidden = np.mean([words[word] for word in (*text.split(), "</s>")], axis=0)  # the end of the line counts
+        expected = softmax([np.dot(vector, hidden) for vector in labels.values()])
+        found = [score(text, code) for code in ("jav", "ind", "eng")]
+        assert found == pytest.approx(list(expected), abs=1e-4)
+    assert score("watu", "sun") == 1.0
+    settings = {"language": {"model": tmp_path / "lid.bin", "min": 0.5}, "preset": "none"}
+    row = {"eng": "stone stone", "jav": "batu batu", "ind": "batu"}
+    assert clean(row, FilterConfig.model_validate(settings))[0] == {"eng": "stone stone", "ind": "batu"}
+
+
+def test_a_file_that_is_no_model_is_refused_by_the_library(tmp_path: Path) -> None:
+    pytest.importorskip("fasttext", reason="fastText is not installed: pip install 'instructalign[lid]'")
+    write_fasttext(
+        tmp_path / "mood.bin", {"</s>": [1.0]}, {"__label__positive": [1.0], "__label__neutral": [-1.0]}
+    )
+    with pytest.raises(DataError, match=r"mood\.bin: .*none of its labels is a language's.*__label__"):
+        score_language_by(tmp_path / "mood.bin")
+    (tmp_path / "bad.bin").write_bytes(b"not a model, but long enough")
+    for name in ("bad.bin", "absent.bin"):
+        with pytest.raises(DataError, match=rf"{name}: not a fastText model that can be read"):
+            score_language_by(tmp_path / name)
 
 
 def test_language_identification_without_its_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

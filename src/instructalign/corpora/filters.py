@@ -109,7 +109,7 @@ class Identifier:
         known: codes of the languages that the model tells apart.
 
     Raises:
-        DataError: fastText is not installed, or the model cannot be read.
+        DataError: fastText is not installed, the model cannot be read, or it tells no languages apart.
     """
 
     def __init__(self, model: Path) -> None:
@@ -126,6 +126,11 @@ class Identifier:
             raise DataError(f"{model}: not a fastText model that can be read ({error}).") from None
         self._codes = {label: _language_of(label) for label in self._model.predict("a", k=-1)[0]}
         self.known = frozenset(self._codes.values()) - {""}
+        if not self.known:
+            raise DataError(
+                f"{model}: a fastText model, but none of its labels is a language's, such as __label__jav_Latn; "
+                f"found {', '.join(list(self._codes)[:5]) or 'none'}."
+            )
 
     def guesses(self, text: str, count: int = 1) -> list[tuple[str, float]]:
         """The likeliest languages of a text with their probabilities; the code of an unknown label is empty."""

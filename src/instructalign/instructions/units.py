@@ -48,7 +48,7 @@ class Units:
         self._check()
 
     def __getitem__(self, number: int) -> tuple[ParallelRow, str, str]:
-        run = bisect_right(self._first_units, number) - 1
+        run = bisect_right(self._first_units, number) - 1 if len(self._first_units) > 1 else 0
         pattern = self._patterns[self._pattern_of[run]]
         at, place = divmod(number - self._first_units[run], len(pattern))
         source, target = pattern[place]
