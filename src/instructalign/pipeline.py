@@ -136,6 +136,7 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
         ConfigError: the configuration has stages, each of which is trained and evaluated: `run` does that.
         InstructAlignError: anything that keeps training from being done.
     """
+    from instructalign.evaluation.probe import make_probe
     from instructalign.stages import carry_on, memory_of
     from instructalign.training.train import is_done
     from instructalign.training.train import train as fit
@@ -144,8 +145,9 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
         raise ConfigError(
             ["stages: train does one stage alone. `instructalign run` trains and evaluates them one after another"]
         )
-    items = None if is_done(config, Path(out)) else guard(config)
-    result = fit(config, out, progress, items)
+    done = is_done(config, Path(out))
+    items = None if done else guard(config)
+    result = fit(config, out, progress, items, None if done else make_probe(config))
     if result.finished and memory_of(config):
         carry_on(config, Path(out), items or guard(config))
     return result

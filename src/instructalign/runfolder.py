@@ -17,7 +17,7 @@ from instructalign.progress import is_main_process
 
 # Keys that change neither what a run learns nor how it is scored.
 FREE = {
-    "training": ["workers", "report_to", "log_every", "keep_checkpoints", "checkpoint_every"],
+    "training": ["workers", "report_to", "log_every", "keep_checkpoints", "checkpoint_every", "divergence"],
     "filter": ["rejects"],
 }
 # Of evaluation, what says which test items are dropped from the training data, where they are.

@@ -27,6 +27,7 @@ from instructalign.config.model import AdapterConfig, LanguagesConfig, ModelConf
 from instructalign.config.stages import MemoryConfig
 from instructalign.config.sweep import CellConfig, SweepConfig
 from instructalign.config.training import STRATEGY, TrainingConfig
+from instructalign.config.watch import DivergenceConfig, EarlyStoppingConfig, GaugeConfig, ProbeConfig
 
 __all__ = [
     "OBJECTIVE_NAMES",
@@ -37,9 +38,12 @@ __all__ = [
     "CometConfig",
     "Config",
     "ContaminationAction",
+    "DivergenceConfig",
+    "EarlyStoppingConfig",
     "Entry",
     "EvaluationConfig",
     "FilterConfig",
+    "GaugeConfig",
     "InstructionsConfig",
     "LanguageBounds",
     "LanguagesConfig",
@@ -49,6 +53,7 @@ __all__ = [
     "NoiseConfig",
     "Positive",
     "Probability",
+    "ProbeConfig",
     "ReplayConfig",
     "ScheduleConfig",
     "SelectConfig",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from instructalign.config.base import Entry, Natural, Positive, Strict
+from instructalign.config.watch import DivergenceConfig, EarlyStoppingConfig, GaugeConfig, ProbeConfig
 
 STRATEGY = "replay"
 
@@ -31,6 +32,10 @@ class TrainingConfig(Strict):
     checkpoint_every: Positive = 1000
     keep_checkpoints: Positive = 1
     evaluate_every: Positive | None = None
+    kl: GaugeConfig | None = None
+    probe: ProbeConfig | None = None
+    early_stopping: EarlyStoppingConfig | None = None
+    divergence: DivergenceConfig | None = DivergenceConfig()
     log_every: Positive = 10
     workers: Natural = 0
     report_to: list[str] = ["tensorboard"]
@@ -45,4 +50,8 @@ class TrainingConfig(Strict):
             raise ValueError("prompt_weight has an effect with loss_on: all only")
         if self.warmup > self.steps:
             raise ValueError(f"warmup ({self.warmup}) is longer than the training itself ({self.steps} steps)")
+        on = self.early_stopping.on if self.early_stopping else None
+        sources = {"heldout": "evaluate_every", "kl": "kl", "probe": "probe"}
+        if on and getattr(self, sources[on]) is None:
+            raise ValueError(f"early_stopping is on {on}, which is not measured: set training.{sources[on]}")
         return self

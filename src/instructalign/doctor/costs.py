@@ -28,10 +28,10 @@ from instructalign.training.adapter import add_adapter
 from instructalign.training.checks import refuse_unreadable_length
 from instructalign.training.encode import Codec
 from instructalign.training.model import LoadedModel, model_place
+from instructalign.training.space import NEARLY, disk_bytes, size
 
 SMALL = 200_000_000
 """Parameters up to which a model is loaded to measure its speed."""
-NEARLY = 0.8  # share of the memory
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 
@@ -103,7 +103,7 @@ def examine_costs(
         memory=estimate_memory(config, shape, total, trained, _BYTES[dtype], taken, codec.encoder_decoder),
         device="cuda" if torch.cuda.is_available() else "cpu",
         available=_available(),
-        disk=_disk(config, parameters, trained, _BYTES[dtype]),
+        disk=disk_bytes(config, parameters, trained, _BYTES[dtype]),
         free=shutil.disk_usage(_existing(out)).free,
         tokens=round(tokens),
         operations=operations(config, parameters, trained, tokens),
@@ -162,12 +162,6 @@ def operations(config: Config, parameters: int, trained: int, tokens: float) -> 
     return each * float(parameters) * tokens
 
 
-def _disk(config: Config, parameters: int, trained: int, width: int) -> int:
-    """Checkpoints (trained weights and Adam's two moments), one more while it is written, and the model."""
-    checkpoint = 3 * trained * width
-    return (config.training.keep_checkpoints + 1) * checkpoint + parameters * width
-
-
 def _judge_numbers(config: Config, dtype: torch.dtype, findings: Findings) -> None:
     if dtype == torch.float16:
         note = findings.problem if config.training.precision == "float16" else findings.warn
@@ -202,15 +196,6 @@ def _judge(part: CostPart, findings: Findings) -> None:
         )
     if not findings:
         findings.ok(f"About {size(needed)} of memory and {size(part.disk)} of disk; both are there.")
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
 
 
 def _count(model: Any, *, trained: bool) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from instructalign.doctor.costs import CostPart, size
+from instructalign.doctor.costs import CostPart
 from instructalign.doctor.diagnosis import Diagnosis
 from instructalign.doctor.findings import listed, percent
+from instructalign.training.space import size
 
 
 @dataclass(frozen=True, slots=True)

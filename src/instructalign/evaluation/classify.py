@@ -14,9 +14,9 @@ from instructalign.evaluation.plan import Plan
 from instructalign.evaluation.predictions import prediction_file, write_predictions
 from instructalign.evaluation.processes import processes
 from instructalign.evaluation.prompting import Query, make_queries
-from instructalign.evaluation.queue import Progress, score_queue
+from instructalign.evaluation.queue import Progress, batch_budget, score_queue
 from instructalign.evaluation.rules import decide
-from instructalign.evaluation.score import Scores
+from instructalign.evaluation.score import Scores, plan_batches, score_batch
 from instructalign.evaluation.tasks import Task
 from instructalign.records import Item, Prediction, Rule
 from instructalign.training.model import LoadedModel, context_of
@@ -39,26 +39,15 @@ def classify(
         key: names model and questions; a journal of another key is not gone on with.
         progress: told how far it is.
     """
-    asked = plan.asked()
-    # Behind the questions stand the prompts with empty items, for calibration: the same in every language.
-    empty = Item("", dict.fromkeys(plan.task.texts, ""), "")
-    questions = [question[1:] for question in asked] + [(prompt, empty) for prompt in plan.prompts]
-    queries = make_queries(loaded.codec, plan.task, questions, context_of(loaded))
+    queries = _queries(loaded, plan)
     paper = config.evaluation.scoring == "paper"
     scores, journal = score_queue(loaded, plan.task.name, queries, config, folder, key, progress, prompts=paper)
     cut = sum(query.cut > 0 for query in queries)
     if processes().is_main_process:
-        rule = config.evaluation.scoring
-        priors = dict(zip(plan.prompts, scores[len(asked) :], strict=True))
-        predictions = [
-            _prediction(plan.task, *question, query, score, priors[question[1]], rule)
-            for question, query, score in zip(asked, queries, scores, strict=False)
-        ]
-        _write(plan, predictions, folder)
+        _write(plan, _predictions(plan, queries, scores, config.evaluation.scoring), folder)
         if cut:
-            log.warning(
-                "%s: %d of %d prompts were cut to fit the model's context", plan.task.name, cut, len(asked)
-            )
+            asked = len(queries) - len(plan.prompts)
+            log.warning("%s: %d of %d prompts were cut to fit the model's context", plan.task.name, cut, asked)
         journal.close()
     return {
         "key": key,
@@ -72,6 +61,37 @@ def classify(
         "cut": cut,
         "version": version("instructalign"),
     }
+
+
+def answers(loaded: LoadedModel, plan: Plan, config: Config) -> list[Prediction]:
+    """A model's answers to a few questions, kept nowhere and not shared among processes.
+
+    Args:
+        loaded, plan, config: as for `classify`.
+    """
+    queries = _queries(loaded, plan)
+    paper = config.evaluation.scoring == "paper"
+    scores: dict[int, Scores] = {}
+    for batch in plan_batches(queries, batch_budget(loaded, config.evaluation.batch_tokens, paper)):
+        found = score_batch(loaded, [queries[index] for index in batch], prompts=paper)
+        scores.update(zip(batch, found, strict=True))
+    return _predictions(plan, queries, [scores[index] for index in range(len(queries))], config.evaluation.scoring)
+
+
+def _queries(loaded: LoadedModel, plan: Plan) -> list[Query]:
+    """A plan's questions, and behind them its prompts with empty items, for calibration: one for all languages."""
+    empty = Item("", dict.fromkeys(plan.task.texts, ""), "")
+    questions = [question[1:] for question in plan.asked()] + [(prompt, empty) for prompt in plan.prompts]
+    return make_queries(loaded.codec, plan.task, questions, context_of(loaded))
+
+
+def _predictions(plan: Plan, queries: Sequence[Query], scores: Sequence[Scores], rule: Rule) -> list[Prediction]:
+    asked = plan.asked()
+    priors = dict(zip(plan.prompts, scores[len(asked) :], strict=True))
+    return [
+        _prediction(plan.task, *question, query, score, priors[question[1]], rule)
+        for question, query, score in zip(asked, queries, scores, strict=False)
+    ]
 
 
 def _prediction(

@@ -70,7 +70,7 @@ def plan_tasks(config: Config) -> tuple[list[Plan], list[Translation]]:
                 f"{', '.join(task.name for task in tasks)}."
             )
     return (
-        [_plan(config, task) for task in tasks if isinstance(task, Task)],
+        [plan_task(config, task) for task in tasks if isinstance(task, Task)],
         [task for task in tasks if isinstance(task, Translation)],
     )
 
@@ -81,7 +81,8 @@ def heldout_tasks(config: Config) -> list[HeldOut]:
     return [task for task in tasks if isinstance(task, HeldOut)]
 
 
-def _plan(config: Config, task: Task) -> Plan:
+def plan_task(config: Config, task: Task) -> Plan:
+    """What a configuration asks on one classification task; see `plan_tasks`."""
     settings = config.evaluation
     wanted = settings.languages or [code for codes in config.languages.groups.values() for code in codes]
     items, left_out = {}, {}

@@ -45,7 +45,7 @@ def score_queue(
     Returns:
         The scores, in every process; and the journal, to be closed when they are on disk.
     """
-    batches = plan_batches(queries, _budget(loaded, config.evaluation.batch_tokens, prompts))
+    batches = plan_batches(queries, batch_budget(loaded, config.evaluation.batch_tokens, prompts))
     journal = Journal(folder / f".{task}.unfinished", text_hash([key, batches]))
     together = processes()
     left = [number for number in range(len(batches)) if number not in journal.done]
@@ -65,6 +65,6 @@ def score_queue(
     return [by_query[index] for index in range(len(queries))], journal
 
 
-def _budget(loaded: LoadedModel, most: int, prompts: bool) -> int:
+def batch_budget(loaded: LoadedModel, most: int, prompts: bool) -> int:
     """Tokens that a batch may have: few where caches are small, or where every token needs its logits."""
     return min(most, CPU_TOKENS) if prompts or loaded.model.device.type == "cpu" else most

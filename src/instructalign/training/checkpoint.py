@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -16,25 +17,28 @@ def partial_folder(folder: Path) -> Path:
     return folder / PARTIAL
 
 
-def publish(folder: Path, step: int, keep: int) -> Path:
+def publish(folder: Path, step: int, keep: int, spared: Collection[int] = ()) -> Path:
     """Moves a completely written checkpoint to its own name and removes the oldest ones.
 
     Args:
         folder: the run's `checkpoints` folder; the new checkpoint lies in its partial folder.
         step: the checkpoint's step.
         keep: how many checkpoints stay, the new one included.
+        spared: steps whose checkpoints stay beside them.
     """
     written = partial_folder(folder) / f"checkpoint-{step}"
     final = folder / f"checkpoint-{step}"
+    if final.exists():  # the same, since step s of a run is the same whenever it is done
+        shutil.rmtree(written)
+        return final
     for path in written.rglob("*"):
         if path.is_file():
             _sync(path)
     _sync(written)
-    if final.exists():
-        shutil.rmtree(final)
     written.rename(final)
     _sync(folder)
-    for old in complete(folder)[:-keep]:
+    kept = {f"checkpoint-{each}" for each in spared}
+    for old in [path for path in complete(folder)[:-keep] if path.name not in kept]:
         # Renamed first: a removal cut short must not leave half a checkpoint under a checkpoint's name.
         doomed = partial_folder(folder) / old.name
         old.rename(doomed)

@@ -6,8 +6,9 @@ import json
 import logging
 import math
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,21 @@ from transformers.trainer_callback import TrainerCallback
 from instructalign.errors import TrainingError
 from instructalign.files import json_line, write_text
 from instructalign.progress import Progress
+from instructalign.training.space import size, writing
 from instructalign.training.tally import Tally
+from instructalign.training.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingLog(TrainerCallback):
-    """Writes log.jsonl, reports progress, and stops a run whose loss is no longer a number.
+    """Writes log.jsonl, reports progress, takes measurements, and ends a run that they say should end.
 
     Args:
         path: the run's log.jsonl.
         tally: counts what was trained on.
         report: called with what is going on, steps done, steps in all and a remark.
-        heldout: gives the loss on held-out instructions, in nats per token; None for no such measurement.
-        heldout_every: steps between two measurements.
+        watch: what is measured now and then, and what follows from it.
     """
 
     def __init__(
@@ -39,14 +41,12 @@ class TrainingLog(TrainerCallback):
         path: Path,
         tally: Tally,
         report: Progress,
-        heldout: Callable[[Any], float] | None,
-        heldout_every: int | None,
+        watch: Watch,
     ) -> None:
         self._path = path
         self._tally = tally
         self._report = report
-        self._heldout = heldout
-        self._heldout_every = heldout_every
+        self._watch = watch
         self._clock = time.monotonic()
         self._tokens = 0
         self._extra: dict[str, float] = {}
@@ -55,15 +55,29 @@ class TrainingLog(TrainerCallback):
         """Takes out of the log what came after the checkpoint that training goes on from."""
         if args.should_save:
             forget_after(self._path, state.global_step)
-        self._clock, self._tokens = time.monotonic(), self._tally.all_tokens
+        self._clock, self._tokens = time.monotonic(), _together(self._tally.all_tokens, args)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Reports progress, and measures the held-out loss where it is due."""
-        self._report("training", state.global_step, state.max_steps, "")
-        due = self._heldout_every and state.global_step % self._heldout_every == 0
-        if self._heldout and (due or state.global_step == state.max_steps):
-            self._extra["heldout_loss"] = round(self._heldout(kwargs["model"]), 6)
-            control.should_log = True
+        """Reports progress, measures what is due, and ends training where that says so."""
+        step = state.global_step
+        self._report("training", step, state.max_steps, "")
+        values: dict[str, float] = {}
+        for measure in self._watch.measures:
+            if measure.due(step, state.max_steps):
+                values.update(measure.take(kwargs["model"]))
+        if not values:
+            return
+        self._extra = _agreed({name: round(value, 6) for name, value in values.items()}, args)
+        control.should_log = True
+        stopping = self._watch.stopping
+        if stopping is None:
+            return
+        stopping.see(step, self._extra)
+        if stopping.reason:
+            logger.warning("training ends early: %s", stopping.reason)
+            control.should_training_stop = True
+        if stopping.reason or (stopping.improved and stopping.wanted == step):
+            control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Appends one line to the log."""
@@ -75,13 +89,16 @@ class TrainingLog(TrainerCallback):
                 f"the loss is {loss} at step {state.global_step}. The last good checkpoint is kept; lower "
                 "training.learning_rate, or use precision float32 or bfloat16, and start again in a new folder."
             )
-        now, tokens = time.monotonic(), self._tally.all_tokens
+        now, tokens = time.monotonic(), _together(self._tally.all_tokens, args)
+        rate = (tokens - self._tokens) / max(now - self._clock, 1e-9)
+        memory = peak_memory()
         record: dict[str, Any] = {
             "step": state.global_step,
             "loss": round(loss, 6),
             "learning_rate": logs.get("learning_rate"),
             "grad_norm": round(float(logs.get("grad_norm", 0.0)), 6),
-            "tokens_per_second": round((tokens - self._tokens) / max(now - self._clock, 1e-9), 1),
+            "tokens_per_second": round(rate, 1),
+            "peak_memory_mb": round(memory / 1e6, 1),
             **{name: round(value, 6) for name, value in self._tally.drain().items()},
             **{name: round(value, 6) for name, value in logs.items() if name.startswith("strategy/")},
             **self._extra,
@@ -90,9 +107,11 @@ class TrainingLog(TrainerCallback):
         self._clock, self._tokens = now, tokens
         self._extra = {}
         if args.should_save:
-            with self._path.open("ab") as file:
+            with writing(self._path.parent, self._path.name), self._path.open("ab") as file:
                 file.write(json_line(record))
-        self._report("training", state.global_step, state.max_steps, f"loss {loss:.3f}")
+        remark = f"loss {loss:.3f}, {rate:,.0f} tokens/s, {size(memory)}"
+        self._report("training", state.global_step, state.max_steps, remark)
+        self._watch.line(state.global_step, loss)
 
 
 class GracefulStop(TrainerCallback):
@@ -134,6 +153,36 @@ class GracefulStop(TrainerCallback):
         flag = torch.tensor(float(self.asked), device=args.device)
         torch.distributed.all_reduce(flag)
         return bool(flag.item() > 0)
+
+
+def peak_memory() -> int:
+    """Bytes that this process held at most so far: of the GPU where there is one, else of the machine's memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def _together(count: int, args: Any) -> int:
+    """The sum of a count over all processes; each must call it."""
+    if args.world_size == 1:
+        return count
+    total = torch.tensor(count, device=args.device)
+    torch.distributed.all_reduce(total)
+    return int(total.item())
+
+
+def _agreed(values: dict[str, float], args: Any) -> dict[str, float]:
+    """What the first process measured, in all: a last digit that differs must not make them decide otherwise."""
+    if args.world_size == 1:
+        return values
+    box = [values]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from instructalign.training import checkpoint
 from instructalign.training.adapter import add_adapter
 from instructalign.training.batch import Encoder, LossWeights, MicroBatches
 from instructalign.training.checks import check_run, refuse_half_precision, refuse_missing_deepspeed, refuse_parted
+from instructalign.training.gauge import kl_gauge
 from instructalign.training.heldout import heldout_loss
 from instructalign.training.measure import Measured
 from instructalign.training.model import LoadedModel, checkpoint_activations, load_configured
@@ -39,9 +41,14 @@ from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
 from instructalign.training.rows import rows_of_new_languages
 from instructalign.training.save import save_model
+from instructalign.training.space import disk_bytes, refuse_full_disk, writing
 from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import TALLY, AlignTrainer
+from instructalign.training.watch import WATCH, Measure, Watch
+
+MakeProbe = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]
+"""Makes, from a base, a function that measures a model built like it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +59,24 @@ class TrainResult:
         folder: the run's folder.
         model: the adapted model's folder; exists when `finished`.
         step: optimizer steps done so far.
-        finished: whether all steps are done; if not, the same call goes on from the last checkpoint.
+        finished: whether training is done; if not, the same call goes on from the last checkpoint.
+        ended_early: why training ended before its last step; empty where it did not.
     """
 
     folder: Path
     model: Path
     step: int
     finished: bool
+    ended_early: str = ""
 
 
-def train(config: Config, out: str | Path, report: Progress = silent, guard: Guard | None = None) -> TrainResult:
+def train(
+    config: Config,
+    out: str | Path,
+    report: Progress = silent,
+    guard: Guard | None = None,
+    probe: MakeProbe | None = None,
+) -> TrainResult:
     """Adapts the configured model to the new languages, in the run's folder.
 
     A folder with an unfinished run of the same configuration is gone on with from its last checkpoint, with
@@ -72,6 +87,7 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
         out: the run's folder.
         report: called with what is going on, how far it is, of how much, and a remark.
         guard: the test items to look for in the training data; `instructalign.train` reads them.
+        probe: makes what `training.probe` asks for, from the base; `instructalign.train` does.
 
     Raises:
         RunFolderError: the folder belongs to another configuration, or its checkpoints to another model or data.
@@ -82,7 +98,9 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
     open_folder(out, config)
     model_folder = out / "model"
     if is_done(config, out):
-        return TrainResult(out, model_folder, config.training.steps, finished=True)
+        early = read_record(out).get("early_stopping", {})
+        step = early.get("stopped_at") or config.training.steps
+        return TrainResult(out, model_folder, step, finished=True, ended_early=early.get("reason", ""))
     began = time.monotonic()
     refuse_half_precision(config)
     refuse_missing_deepspeed()
@@ -96,7 +114,9 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
         update_record(out, model={"trained_rows": len(run.rows)})
     trainer, stop = _make_trainer(run)
     refuse_parted(config, run.loaded, trainer.layout)
+    refuse_full_disk(out, _disk_bytes(config, trainer.model))
     trainer.strategies.prepare(_setting(run, trainer))
+    trainer.watch.measures += _measures(run, trainer, probe)
     if trainer.args.should_save:
         checkpoint.clear_partial(out / "checkpoints")
     trainer.accelerator.wait_for_everyone()
@@ -104,19 +124,23 @@ def train(config: Config, out: str | Path, report: Progress = silent, guard: Gua
         check_layout(last, trainer.layout)
         trainer.tally.restore(json.loads((last / TALLY).read_text(encoding="utf-8")))
         trainer.strategies.restore(last)
+        trainer.watch.restore(json.loads((last / WATCH).read_text(encoding="utf-8")))
     with stop.listening(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     step = int(trainer.state.global_step)
     counts = trainer.tally.total()
-    if step < config.training.steps:
+    if step < config.training.steps and not trainer.watch.reason:
         return TrainResult(out, model_folder, step, finished=False)
     _save(run, trainer, model_folder)
     if trainer.args.should_save:
         seconds = time.monotonic() - began
-        update_record(out, **at_end(config, run.data, counts, seconds, trainer.strategies.costs()))
+        ended = at_end(config, run.data, counts, seconds, trainer.strategies.costs())
+        if trainer.watch.stopping:
+            ended["early_stopping"] = trainer.watch.stopping.summary(step)
+        update_record(out, **ended)
     trainer.accelerator.wait_for_everyone()
-    return TrainResult(out, model_folder, step, finished=True)
+    return TrainResult(out, model_folder, step, finished=True, ended_early=trainer.watch.reason)
 
 
 def is_done(config: Config, out: Path) -> bool:
@@ -169,18 +193,55 @@ def _read(config: Config, out: Path, report: Progress, guard: Guard | None) -> _
 
 def _save(run: _Run, trainer: AlignTrainer, folder: Path) -> None:
     """Ends the strategies and saves the model; every process takes part."""
+    stopping = trainer.watch.stopping
+    if stopping and stopping.wanted not in (None, trainer.state.global_step):
+        trainer.go_back(run.out / "checkpoints" / f"checkpoint-{stopping.wanted}")
     trained: Any = trainer.model
     trainer.strategies.finish(trained)
     state = trainer.whole_state()
     if trainer.args.should_save:
-        save_model(
-            trained,
-            run.loaded,
-            run.config.model.adapter,
-            folder,
-            state=state,
-            fresh=lambda: run.adapted(load_configured(run.config.model)),
+        with writing(run.out, "the model"):
+            save_model(
+                trained,
+                run.loaded,
+                run.config.model.adapter,
+                folder,
+                state=state,
+                fresh=lambda: run.adapted(load_configured(run.config.model)),
+            )
+
+
+def _disk_bytes(config: Config, model: Any) -> int:
+    """What the run will take on the disk."""
+    weights = list(model.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    return disk_bytes(config, sum(weight.numel() for weight in weights), trained, weights[0].element_size())
+
+
+def _measures(run: _Run, trainer: AlignTrainer, probe: MakeProbe | None) -> list[Measure]:
+    """What the run measures while it trains.
+
+    Raises:
+        TrainingError: something is to be measured that cannot be.
+    """
+    training, loaded = run.config.training, run.loaded
+    heldout = heldout_loss(run.config, run.data, run.encoder, loaded)
+    if heldout is None and training.evaluate_every:
+        raise TrainingError(
+            "training.evaluate_every asks for the loss on held-out instructions, and fewer than two sentences are "
+            "held out: raise instructions.heldout."
         )
+    measures = []
+    if heldout is not None:
+        measures.append(Measure(lambda model: {"heldout_loss": heldout(model)}, training.evaluate_every))
+    if training.kl:
+        gauge = kl_gauge(run.config, run.data.heldout, run.encoder, trainer.model, training.kl.positions)
+        measures.append(Measure(gauge, training.kl.every))
+    if training.probe:
+        if probe is None:
+            raise TrainingError("training.probe needs the evaluation: train with `instructalign.train`.")
+        measures.append(Measure(probe(loaded), training.probe.every))
+    return measures
 
 
 def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
@@ -195,13 +256,8 @@ def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
     micro = micro_batch_size(config.training, processes)
     arguments.gradient_accumulation_steps = config.training.batch_size // (micro * processes)
     tally, stop = Tally(), GracefulStop()
-    log = TrainingLog(
-        run.out / "log.jsonl",
-        tally,
-        run.report,
-        heldout_loss(config, data, encoder, loaded),
-        config.training.evaluate_every,
-    )
+    watch = Watch(config.training.early_stopping, config.training.divergence)
+    log = TrainingLog(run.out / "log.jsonl", tally, run.report, watch)
     trainer = AlignTrainer(
         model,
         arguments,
@@ -217,6 +273,7 @@ def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
         checkpoints=run.out / "checkpoints",
         keep=config.training.keep_checkpoints,
         tally=tally,
+        watch=watch,
         beside={ORIGIN: lambda: {**asdict(run.origin), "layout": trainer.layout}},
         callbacks=[log, stop, *_tensorboard(config, run.out)],
     )

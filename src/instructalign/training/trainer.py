@@ -18,8 +18,10 @@ from instructalign.files import write_json
 from instructalign.training import checkpoint
 from instructalign.training.batch import MicroBatches, ProcessShare
 from instructalign.training.model import logits_at, quiet_loading
+from instructalign.training.space import writing
 from instructalign.training.strategies.group import StrategyGroup
 from instructalign.training.tally import Tally
+from instructalign.training.watch import WATCH, Watch
 
 TALLY = "tally.json"
 
@@ -73,6 +75,7 @@ class AlignTrainer(Trainer):
         checkpoints: the run's `checkpoints` folder.
         keep: how many checkpoints stay.
         tally: counts what was trained on.
+        watch: says which checkpoints must stay beside the newest ones.
         beside: what else is written into each checkpoint: JSON files by name, each from a call in every process.
         callbacks: further callbacks of the Trainer.
     """
@@ -91,6 +94,7 @@ class AlignTrainer(Trainer):
         checkpoints: Path,
         keep: int,
         tally: Tally,
+        watch: Watch,
         beside: Mapping[str, Callable[[], Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -102,7 +106,8 @@ class AlignTrainer(Trainer):
         self.checkpoints = checkpoints
         self.keep = keep
         self.tally = tally
-        self.beside = {TALLY: tally.total, **(beside or {})}
+        self.watch = watch
+        self.beside = {TALLY: tally.total, WATCH: watch.state, **(beside or {})}
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The micro-batches of this process, from the step on at which training stands."""
@@ -126,7 +131,8 @@ class AlignTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
         """The micro-batches of one optimizer step, and the weight of all tokens that count in it."""
         batches = list(islice(epoch_iterator, num_batches))
-        if not batches:  # resumed from the checkpoint of the last step
+        # Resumed from the checkpoint of the last step, or of the one after which training ended early.
+        if not batches or self.watch.reason:
             self.control.should_training_stop = True
             return [], None
         total = torch.stack([batch["weights"].sum() for batch in batches]).sum().to(device)
@@ -169,6 +175,11 @@ class AlignTrainer(Trainer):
         """How checkpoints hold weights and the optimizer's state: `whole`, or as `fsdp` or `deepspeed` do."""
         return "fsdp" if self.is_fsdp_enabled else "deepspeed" if self.is_deepspeed_enabled else "whole"
 
+    def go_back(self, folder: Path) -> None:
+        """Takes the weights of a checkpoint, and what the strategies held then; every process must call it."""
+        self._load_from_checkpoint(str(folder), self.model_wrapped if self.is_fsdp_enabled else None)
+        self.strategies.restore(folder)
+
     def whole_state(self) -> dict[str, Any] | None:
         """All weights by name, where each process holds a part of them (FSDP, DeepSpeed); None where it has them.
 
@@ -188,15 +199,21 @@ class AlignTrainer(Trainer):
                 f"the weights are no longer finite at step {self.state.global_step}; nothing was saved over the "
                 "last good checkpoint. Lower training.learning_rate, or use precision float32 or bfloat16."
             )
+        step = int(self.state.global_step)
+        spared = self.watch.saved(step)
+        with writing(self.checkpoints.parent, f"checkpoint-{step}"):
+            self._write_checkpoint(model, trial, step, spared)
+
+    def _write_checkpoint(self, model: Any, trial: Any, step: int, spared: set[int]) -> None:
         with quiet_loading():
             super()._save_checkpoint(model, trial)
         beside = {name: content() for name, content in self.beside.items()}
         if self.args.should_save:
-            written = checkpoint.partial_folder(self.checkpoints) / f"checkpoint-{self.state.global_step}"
+            written = checkpoint.partial_folder(self.checkpoints) / f"checkpoint-{step}"
             for name, content in beside.items():
                 write_json(written / name, content)
             self.strategies.save(written)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            checkpoint.publish(self.checkpoints, self.state.global_step, self.keep)
+            checkpoint.publish(self.checkpoints, step, self.keep, spared)
         self.accelerator.wait_for_everyone()

@@ -1,0 +1,110 @@
+"""Room on the disk: whether there will be enough, and what to say where there is none."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from instructalign.config import Config
+from instructalign.errors import TrainingError
+from instructalign.training import checkpoint
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NEARLY = 0.8  # share of the free space
+
+logger = logging.getLogger(__name__)
+
+
+def disk_bytes(config: Config, total: int, trained: int, width: int) -> int:
+    """Bytes that a run's checkpoints and its model take at most at one time.
+
+    A checkpoint holds the weights (those of an adapter alone, where there is one) and Adam's two moments. One more
+    is there while it is written, and one more where early stopping keeps the best.
+
+    Args:
+        config: the run's configuration.
+        total, trained: weights in all, and those that are trained.
+        width: bytes of one weight.
+    """
+    stopping = config.training.early_stopping
+    count = config.training.keep_checkpoints + 1 + bool(stopping and stopping.keep == "best")
+    adapter = config.model.adapter
+    saved = trained if adapter else total
+    model = trained if adapter and not adapter.merge else total
+    return (count * (saved + 2 * trained) + model) * width
+
+
+def refuse_full_disk(out: Path, needed: int) -> None:
+    """Refuses a run whose checkpoints will not fit, and warns where they hardly will.
+
+    Args:
+        out: the run's folder; what it holds already is part of what is needed.
+        needed: bytes, as `disk_bytes` says.
+
+    Raises:
+        TrainingError: less is free.
+    """
+    held = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    free = shutil.disk_usage(out).free + held
+    if needed > free:
+        raise TrainingError(
+            f"checkpoints and model need about {size(needed)} on the disk of {out}, and {size(free)} are free. "
+            "Lower training.keep_checkpoints, use model.adapter, or write to another disk with --out."
+        )
+    if needed > NEARLY * free:
+        logger.warning(
+            "checkpoints and model need about %s on the disk of %s: %s free", size(needed), out, size(free)
+        )
+
+
+@contextmanager
+def writing(out: Path, what: str) -> Iterator[None]:
+    """Says plainly that the disk is full, where writing fails for that inside the block.
+
+    Args:
+        out: the run's folder.
+        what: what is written, for the message.
+
+    Raises:
+        TrainingError: there is no room. What was half written is gone; the last whole checkpoint is not touched.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        checkpoint.clear_partial(out / "checkpoints")
+        whole = checkpoint.complete(out / "checkpoints")
+        left = f"{whole[-1].name} is whole" if whole else "there is no checkpoint yet"
+        raise TrainingError(
+            f"no space is left on the disk of {out} for {what}; {left}. Free some (lower "
+            "training.keep_checkpoints, or move the folder to a larger disk) and give the same command again: it "
+            "goes on from there."
+        ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that the disk is full.
+
+    safetensors says it in words, and `torch.save` says only that its writer failed.
+    """
+    if error is None:
+        return False
+    words = str(error)
+    told = isinstance(error, OSError) and error.errno in FULL
+    said = "No space left on device" in words or "os error 28" in words
+    failed = isinstance(error, RuntimeError) and ("PytorchStreamWriter" in words or "inline_container" in words)
+    return told or said or failed or _is_full(error.__cause__ or error.__context__)
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
