@@ -37,8 +37,10 @@ from instructalign.records import Instruction
 from instructalign.training.batch import Encoder, LossWeights, MicroBatches
 from instructalign.training.encode import Codec
 from instructalign.training.progress import TrainingLog
+from instructalign.training.strategies import StrategyGroup
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import AlignTrainer
+from instructalign.training.watch import Watch
 
 KNOWN = {
     "eng": "English",
@@ -231,7 +233,7 @@ def main(arguments: argparse.Namespace) -> None:
         micro_batch_size=8,
         weights=LossWeights(prompt=0.1),
     )
-    tally = Tally()
+    tally, watch = Tally(), Watch(None, None)
     trainer = AlignTrainer(
         model,
         TrainingArguments(
@@ -253,11 +255,12 @@ def main(arguments: argparse.Namespace) -> None:
         ),
         batches=batches,
         encoder_decoder=False,
-        strategies=[],
+        strategies=StrategyGroup({}),
         checkpoints=arguments.out / "checkpoints",
         keep=1,
         tally=tally,
-        callbacks=[TrainingLog(arguments.out / "log.jsonl", tally, lambda *_: None, None, None)],
+        watch=watch,
+        callbacks=[TrainingLog(arguments.out / "log.jsonl", tally, lambda *_: None, watch)],
     )
     trainer.train()
     model.save_pretrained(arguments.out)
