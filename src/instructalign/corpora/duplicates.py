@@ -115,9 +115,11 @@ def groups(keys: Any) -> Iterator[Any]:
     """The places of each key that is there more than once, in ascending order."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    bounds = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1], [True])))
-    for i in np.flatnonzero(np.diff(bounds) > 1):
-        yield order[bounds[i] : bounds[i + 1]]
+    same = ordered[1:] == ordered[:-1]
+    del ordered  # the arrays of a large corpus are large
+    edges = np.flatnonzero(np.diff(same, prepend=False, append=False))
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        yield order[first : last + 1]
 
 
 def band_keys(row: ParallelRow) -> Any:
