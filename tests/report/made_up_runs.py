@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import yaml
 
 from instructalign.evaluation.significance import Bootstrap, outcome_of, score_outcomes
+from instructalign.evaluation.translated import Translated
+from instructalign.evaluation.translation_scores import score_translations
 from instructalign.files import write_json, write_jsonl, write_text
 from instructalign.records import Prediction
 
@@ -77,6 +80,46 @@ def write_evaluation(folder: Path, tasks: Mapping[str, list[Prediction]], run: s
     left_out = {"bjn": "nusax/sentiment/banjarese/test.csv does not exist"}
     manifest = {"model": {"name": model, "hash": model}, "tasks": {t: {"left_out": left_out} for t in tasks}}
     write_json(folder / "predictions" / "manifest.json", manifest)
+
+
+def write_translations(folder: Path, wrong: float, run: str, model: str) -> None:
+    """Translations into and from English of which a share of the words is wrong, with their scores."""
+    tasks = {}
+    for code in ("jav", "ace_Arab", "mad"):
+        for source, target in (("eng", code), (code, "eng")):
+            draw = np.random.default_rng([len(run), round(100 * wrong), *code.encode(), *target.encode()])
+            records = []
+            for i in range(30):
+                text, reference = (sentence(language, i) for language in (source, target))
+                words = [word if draw.random() > wrong else "xx" for word in reference.split()]
+                written = text if i % 10 == 0 else "" if i % 10 == 5 else " ".join(words)
+                records.append(
+                    Translated("lines", "p", str(i), source, target, text, reference, written, i % 9 == 0)
+                )
+            name = f"lines.{source}-{target}.jsonl"
+            write_jsonl(folder / "translations" / name, map(asdict, records))
+            tasks[name] = {
+                "title": f"lines/{'into' if target == 'eng' else 'from'}-eng",
+                "language": code,
+                "split": "test",
+                "prompts": ["p"],
+                "items": len(records),
+                "questions": "0123456789",
+                "version": "0.1.0",
+            }
+    write_json(
+        folder / "translations" / "manifest.json", {"model": {"name": model, "hash": model}, "tasks": tasks}
+    )
+    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["scores"]
+    found = score_translations(folder, GROUPS, run, Bootstrap(100, 42))
+    write_json(folder / "scores.json", {"scores": [*scores, *map(asdict, found)]})
+
+
+def sentence(code: str, i: int) -> str:
+    """A made-up sentence; one language is written from right to left, and one text would run if it were HTML."""
+    if code == "ace_Arab":
+        return f"{ARABIC} {i}"
+    return f"{UNSAFE} {i}" if code == "mad" and i == 1 else f"words in {code} of the sentence number {i}"
 
 
 def write_task(folder: Path, task: str) -> Path:
@@ -180,6 +223,8 @@ def write_run(
     seed: int = 1,
     base: str = "0a1b2c3d",
     folder: str | None = None,
+    run_seed: int = 42,
+    translate: float | None = None,
 ) -> Path:
     """Writes a run folder under `tmp_path/runs` and returns it."""
     out = tmp_path / "runs" / (folder or name)
@@ -190,8 +235,11 @@ def write_run(
     write_evaluation(out / "evaluation" / "adapted", after, "adapted", f"adapted{seed}")
     write_json(out / "run.json", record(name, share))
     write_jsonl(out / "log.jsonl", log_lines(600, 0.6, seed))
+    if translate is not None:
+        write_translations(out / "evaluation" / "base", 0.55, "base", base)
+        write_translations(out / "evaluation" / "adapted", translate, "adapted", f"adapted{seed}")
     config = {
-        "seed": 42,
+        "seed": run_seed,
         "model": {"base": "models/base"},
         "languages": {**LANGUAGES, "names": {"min": "Minang & <b>kabau</b>", "ace_Arab": "بهسا اچيه"}},
         "evaluation": {"tasks": files, "data": str(tmp_path / "data"), "bootstrap": 200},

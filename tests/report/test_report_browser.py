@@ -55,6 +55,7 @@ frame.onload = () => {
     })),
     tables: [...page.querySelectorAll("table")].filter(table => !table.closest("details")).map(table => ({
       width: table.scrollWidth, room: table.parentElement.clientWidth })),
+    captions: [...page.querySelectorAll("caption")].map(e => Math.round(e.getBoundingClientRect().width)),
     directions: foreign.map(e => [e.textContent, view.getComputedStyle(e).direction]),
   };
   const pre = document.createElement("pre");
@@ -136,12 +137,13 @@ def test_it_renders_without_a_request_or_an_error(visit: tuple[dict[str, Any], s
 def test_it_fits_a_phone(visit: tuple[dict[str, Any], str]) -> None:
     seen, _ = visit
     assert seen["width"] <= PHONE
-    assert all(table["width"] <= table["room"] for table in seen["tables"][:3])
+    assert all(table["width"] <= table["room"] for table in seen["tables"][:4])
+    assert all(caption <= PHONE for caption in seen["captions"])
 
 
 def test_every_plot_stands_on_the_page_with_its_text_inside(visit: tuple[dict[str, Any], str]) -> None:
     seen, _ = visit
-    assert len(seen["plots"]) == 10  # three runs: languages, training, shares; and the scatter
+    assert len(seen["plots"]) == 11  # three runs: languages, training, shares; and the two scatters
     for plot in seen["plots"]:
         assert plot["box"][2] > 300
         assert plot["box"][3] > 100

@@ -44,12 +44,8 @@ def compare_outcomes(
     Raises:
         DataError: the two were not asked the same.
     """
-    before = {outcome.language: outcome for outcome in base}
-    both = [outcome for outcome in adapted if outcome.language in before]
-    for outcome in both:
-        check_alike(before[outcome.language], outcome)
-    old, new = ([sample_of(outcome, metric) for outcome in some] for some in (base, both))
-    return compare_samples(old, new, groups, run, bootstrap, signature, metric)
+    before, after = ([sample_of(outcome, metric) for outcome in some] for some in (base, adapted))
+    return compare_samples(before, after, groups, run, bootstrap, signature, metric)
 
 
 def compare_samples(
@@ -100,7 +96,7 @@ def compare_samples(
 def check_alike(before: Asked, after: Asked) -> None:
     """Raises a DataError where two models were not asked the same."""
     for what in ("labels", "prompts", "items"):
-        if getattr(before, what, None) != getattr(after, what, None):
+        if getattr(before, what) != getattr(after, what):
             raise DataError(
                 f"{before.task} in {before.language}: the two models were not asked the same {what}; evaluate "
                 "both with one configuration."

@@ -79,6 +79,7 @@ class Sample:
         task, language, prompts, items: what was asked.
         statistics: [prompts, items, k].
         score: from sums [..., k] to scores [...].
+        labels: those of a classification task.
     """
 
     task: str
@@ -87,6 +88,7 @@ class Sample:
     items: tuple[str, ...]
     statistics: NDArray[np.floating]
     score: Callable[[NDArray[np.float64]], Values]
+    labels: tuple[str, ...] = ()
 
 
 Asked = Outcome | Sample
@@ -102,7 +104,8 @@ def sample_of(outcome: Outcome, metric: str) -> Sample:
     def score(sums: NDArray[np.float64]) -> Values:
         return measure(sums.reshape(*sums.shape[:-1], size, size))
 
-    return Sample(outcome.task, outcome.language, outcome.prompts, outcome.items, cells, score)
+    asked = (outcome.task, outcome.language, outcome.prompts, outcome.items)
+    return Sample(*asked, cells, score, outcome.labels)
 
 
 class Bootstrap:
@@ -116,6 +119,7 @@ class Bootstrap:
     def __init__(self, rounds: int, seed: int) -> None:
         self.rounds, self.seed = rounds, seed
         self._weights: dict[tuple[str, ...], NDArray[np.float32]] = {}
+        self._known: dict[int, tuple[Sample, NDArray[np.float64]]] = {}  # by id, which the sample kept holds on to
 
     def weights(self, items: tuple[str, ...]) -> NDArray[np.float32]:
         """How often each item stands in each draw, [1 + rounds, items]; the first row is all ones."""
@@ -136,8 +140,11 @@ class Bootstrap:
 
     def by_prompt(self, sample: Sample) -> NDArray[np.float64]:
         """A sample's score under each prompt, on the items and on every draw: [prompts, 1 + rounds]."""
-        weights = self.weights(sample.items)
-        return np.stack([sample.score((weights @ some).astype(np.float64)) for some in sample.statistics])
+        if id(sample) not in self._known:
+            weights = self.weights(sample.items)
+            scores = [sample.score((weights @ some).astype(np.float64)) for some in sample.statistics]
+            self._known[id(sample)] = sample, np.stack(scores)
+        return self._known[id(sample)][1]
 
     def values(self, outcome: Outcome, metric: str) -> Values:
         """A metric, averaged over the prompts, on the items and on every draw."""

@@ -63,7 +63,11 @@ def subwords_at_hand() -> bool:
 
 
 def measure(
-    records: Sequence[Translated], *, language_id: Path | None = None, comet: Sequence[float] | None = None
+    records: Sequence[Translated],
+    *,
+    language_id: Path | None = None,
+    comet: Sequence[float] | None = None,
+    only: str = "",
 ) -> dict[str, tuple[Sample, str]]:
     """By metric, the statistics of translations in one direction, and how they were measured.
 
@@ -71,6 +75,7 @@ def measure(
         records: of one task and direction, under one or more prompts.
         language_id: a fastText model that tells languages apart.
         comet: by record, its COMET score.
+        only: the one metric that is wanted; all of them by default.
 
     Raises:
         DataError: not the same sentences stand under every prompt, or the fastText model cannot be used.
@@ -91,8 +96,10 @@ def measure(
 
     found: dict[str, tuple[Sample, str]] = {}
     for name, metric in metrics_for(first.target).items():
+        if only not in ("", name):
+            continue
         found[name] = sample(*_sacrebleu(metric, records)), f"sacrebleu:{metric.get_signature()}".replace("|", ",")
-    for name, (is_so, how) in _shares(first.target, language_id).items():
+    for name, (is_so, how) in ({} if only else _shares(first.target, language_id)).items():
         answers = [is_so(record) for record in records]
         counts = np.array([[bool(answer), answer is not None] for answer in answers], dtype=np.float64)
         found[name] = sample(counts, _ratio), f"measure:{how}"

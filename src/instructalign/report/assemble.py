@@ -14,7 +14,7 @@ from instructalign.evaluation.task_files import load_task
 from instructalign.evaluation.tasks import Task
 from instructalign.languages import english_name
 from instructalign.records import Score
-from instructalign.report import costs, leaks, making, outcome
+from instructalign.report import costs, gains, leaks, making, outcome
 from instructalign.report.collect import Run, collect, evaluated
 from instructalign.report.compare import compare
 from instructalign.report.content import Section, Table
@@ -23,7 +23,7 @@ from instructalign.report.markdown import render_markdown
 from instructalign.report.page import render_page
 from instructalign.report.plots import signed
 from instructalign.report.tables import main_table
-from instructalign.report.words import verdicts
+from instructalign.report.translations import translations
 
 FEW = 6  # points below which resampling them says nothing about their correlation
 
@@ -32,13 +32,15 @@ SECTIONS: Sequence[Callable[[outcome.Facts], Section | None]] = (
     outcome.stages,
     outcome.by_language,
     outcome.heat,
-    outcome.carried_over,
+    gains.trade_off,
+    gains.carried_over,
+    gains.prompts,
     making.training,
     making.mixture,
     costs.strategies,
     outcome.mistakes,
     outcome.changed_items,
-    outcome.translations,
+    translations,
     leaks.contamination,
     making.dropped,
     making.again,
@@ -81,6 +83,8 @@ def assemble(folders: Sequence[Path]) -> Assembled:
         label=language_names(runs),
         text=item_texts(runs),
         correlation=_correlation(rows),
+        seeds=compared.seeds,
+        over_seeds=compared.over_seeds,
     )
     found = [section for make in SECTIONS if (section := make(facts)) is not None]
     title = runs[0].name if len(runs) == 1 else f"Comparison of {len(runs)} runs"
@@ -88,9 +92,9 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     return Assembled(
         page=render_page(title, subtitle, found),
         markdown=render_markdown(title, subtitle, found),
-        rows=rows + baselines,
+        rows=rows + compared.over_seeds + baselines,
         sentences=[
-            *(f"{run} {text}" for run, text in verdicts(rows)[: outcome.SAID]),
+            *(f"{run} {text}" for run, text in facts.said()),
             *leaks.spoilt(runs, facts.label),
         ],
         table=main_table(rows + baselines, facts.best),
@@ -158,7 +162,7 @@ def _correlation(rows: Sequence[Score]) -> str:
         row = found[metric]
         text = f"{symbol} = {signed(row.value, 2).replace('+', '')}"
         if row.n >= FEW and row.low is not None and row.high is not None:
-            text += f" (95 % interval {signed(row.low, 2)} to {signed(row.high, 2)})".replace("+", "")
+            text += f" (95\u00a0% interval {signed(row.low, 2)} to {signed(row.high, 2)})".replace("+", "")
         parts.append(text)
     count = found["pearson"].n
     doubt = "" if count >= FEW else " So few points allow no interval: a hint at most."

@@ -20,6 +20,9 @@ RECORD, CELLS = "sweep.json", "cells"
 MEASURED = {"model.base": ("model", "parameters"), "instructions.sentences": ("corpus", "train")}
 """Keys whose values are no numbers, or not all of them, and what run.json measured in their place."""
 
+OF_ONE_RUN = ("_p", "_p_holm", "_over_prompts", "_prompt_sd")
+"""Ends of metrics that have no mean over seeds: p-values, and what other prompts would do to one run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -171,7 +174,8 @@ def _over_seeds(runs: Sequence[Run]) -> list[Score]:
     values: dict[tuple[str, ...], list[Score]] = {}
     for run in runs:
         for row in run.rows:
-            if row.run and row.run not in BASELINES and not is_base(row.run):
+            several = len(runs) > 1 and row.metric.endswith(OF_ONE_RUN)
+            if row.run and row.run not in BASELINES and not is_base(row.run) and not several:
                 values.setdefault(_place(row), []).append(row)
     sign = f"seeds:{'+'.join(str(run.seed) for run in runs)}"
     found = []

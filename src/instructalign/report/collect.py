@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from instructalign.errors import DataError, RunFolderError
+from instructalign.evaluation.translated import Translated
 from instructalign.files import read_jsonl
 from instructalign.records import Prediction, Score
 from instructalign.report.tables import BASELINES
@@ -32,7 +33,7 @@ class Evaluated:
         baselines: what guessing would score on the same items (`random`, `majority`).
         predictions: its predictions, by task.
         manifest: what the evaluation notes about each task: prompts, languages left out.
-        translations: samples of its translations, as written by the evaluation.
+        translations: its translations, by task (`…/from-eng`) and language.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Evaluated:
     baselines: tuple[Score, ...] = ()
     predictions: Mapping[str, tuple[Prediction, ...]] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    translations: tuple[Mapping[str, Any], ...] = ()
+    translations: Mapping[str, Mapping[str, tuple[Translated, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +168,21 @@ def read_evaluated(folder: Path, name: str) -> Evaluated | None:
         baselines=tuple(score for score in records if score.run in BASELINES),
         predictions={task: tuple(found) for task, found in predictions.items()},
         manifest=read_object(folder / "predictions" / "manifest.json", json.loads),
-        translations=tuple(
-            line for file in sorted((folder / "translations").glob("*.jsonl")) for line in _lines(file)
-        ),
+        translations=_read_translations(folder / "translations"),
     )
+
+
+def _read_translations(folder: Path) -> dict[str, dict[str, tuple[Translated, ...]]]:
+    """Translations by task and language; those whose manifest is gone by the direction that they have."""
+    manifest = read_object(folder / "manifest.json", json.loads).get("tasks", {})
+    found: dict[str, dict[str, tuple[Translated, ...]]] = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        records = [record_of(Translated, line, f"{file}:{number}") for number, line in read_jsonl(file)]
+        if records:
+            first, entry = records[0], manifest.get(file.name, {})
+            title = str(entry.get("title", f"{first.task}/{first.source}-{first.target}"))
+            found.setdefault(title, {})[str(entry.get("language", first.target))] = tuple(records)
+    return found
 
 
 def record_of(kind: type[T], line: Any, where: str) -> T:

@@ -14,7 +14,7 @@ class Cell:
 
     Attributes:
         text: what it says; empty where there is nothing to say.
-        note: said smaller below: an interval, a change.
+        note: said smaller below: an interval, a change; each on a line of its own where there are several.
         best: whether it stands out, because a test supports that it is better than the others.
         shade: how strongly the cell is coloured, from -1 (worse) over 0 (not) to 1 (better).
         foreign: whether the text is of a language that we do not know, and may run from right to left.

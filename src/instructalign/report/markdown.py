@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from instructalign.report.content import Block, Cell, Code, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.plots import Figure
 
+NEWLINE = "\n"
 _ISOLATE, _POP = "\u2068", "\u2069"  # first strong isolate, pop directional isolate
 
 
@@ -66,4 +67,4 @@ def _cell(cell: Cell) -> str:
     text = escape(cell.text)
     if cell.best:
         text = f"**{text}**"
-    return f"{text} ({escape(cell.note)})" if cell.note else text
+    return f"{text} ({', '.join(map(escape, cell.note.split(NEWLINE)))})" if cell.note else text

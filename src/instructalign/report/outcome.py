@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 from instructalign.records import Prediction, Score
 from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
+from instructalign.report.evidence import continual_table, seeds_table, tests_table
 from instructalign.report.items import Shift, confusion, most_changed
 from instructalign.report.leaks import spoilt
 from instructalign.report.lifelong import Course, section
+from instructalign.report.levels import SeedGroup
 from instructalign.report.plots import Change, dumbbells, shorten
 from instructalign.report.tables import (
-    GAIN,
     GROUPS,
     by_group,
     gains_table,
@@ -25,12 +25,10 @@ from instructalign.report.tables import (
     unique,
 )
 from instructalign.report.words import verdicts
-from instructalign.report.xy import Point, scatter
 
 SAID = 6  # sentences of the result at most; the tables have the rest
 SHOWN = 10  # items whose prediction changed most, each way
 LONGEST = 280  # characters shown of an item's text
-FEWEST_POINTS = 3  # below this a correlation says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,8 @@ class Facts:
         correlation: the correlation of L2 and L3 gains in words; empty where there is none.
         refused: why a run could not be compared with its base, a sentence each.
         courses: the runs in several stages.
+        seeds: the runs that differ in nothing but the seed.
+        over_seeds: the scores of those over seeds and items.
     """
 
     runs: Sequence[Run]
@@ -58,6 +58,19 @@ class Facts:
     baselines: Sequence[Score] = ()
     refused: Sequence[str] = ()
     courses: Sequence[Course] = ()
+    seeds: Sequence[SeedGroup] = ()
+    over_seeds: Sequence[Score] = ()
+
+    @property
+    def bases(self) -> list[tuple[str, str]]:
+        """The adapted models' names with those of their bases."""
+        return [(run.adapted.name, run.base.name) for run in self.runs if run.adapted and run.base]
+
+    def said(self) -> list[tuple[str, str]]:
+        """The result in words, runs of several seeds together."""
+        together = {run.name for group in self.seeds for run in group.runs} if self.over_seeds else set()
+        alone = [row for row in self.rows if row.run not in together]
+        return [*verdicts(self.over_seeds), *verdicts(alone)][:SAID]
 
     @property
     def tasks(self) -> list[str]:
@@ -69,17 +82,31 @@ def result(facts: Facts) -> Section | None:
     """The answer: a sentence, and the main table."""
     if not facts.rows:
         return None
-    said = [Paragraph(text, lead=i == 0, name=run) for i, (run, text) in enumerate(verdicts(facts.rows)[:SAID])]
+    said = [Paragraph(text, lead=i == 0, name=run) for i, (run, text) in enumerate(facts.said())]
     said += [Paragraph(sentence) for sentence in (*facts.refused, *spoilt(facts.runs, facts.label))]
-    blocks: list[Block] = [*said, main_table([*facts.rows, *facts.baselines], facts.best)]
-    if gains := gains_table(facts.rows):
-        blocks.append(gains)
+    gains = gains_table(facts.rows)
+    blocks: list[Block] = [*said]
+    if over := _seeds(facts):
+        # A single seed is no result beside several: what is best stands in the table over seeds.
+        plain = main_table([*facts.rows, *facts.baselines])
+        blocks += [over, Fold("Each run by itself", (plain, *([gains] if gains else ())))]
+    else:
+        blocks += [main_table([*facts.rows, *facts.baselines], facts.best), *([gains] if gains else ())]
+    if continual := continual_table(facts.rows, facts.baselines, facts.bases):
+        blocks.append(Fold("In the terms of continual learning", (continual,)))
     return Section("Result", "result", blocks)
 
 
 def stages(facts: Facts) -> Section | None:
     """What each stage of a run in several of them learned, kept and lost."""
     return section(facts.courses)
+
+
+def _seeds(facts: Facts) -> Table | None:
+    """The table over seeds, with the models that the runs started from."""
+    starts = {base for _, base in facts.bases}
+    bases = [row for row in facts.rows if row.run in starts]
+    return seeds_table(facts.over_seeds, bases, facts.best, min((len(g.seeds) for g in facts.seeds), default=0))
 
 
 def by_language(facts: Facts) -> Section | None:
@@ -127,29 +154,13 @@ def _scaled(value: float | None) -> float | None:
 
 def heat(facts: Facts) -> Section | None:
     """Languages against runs, a table for each task."""
-    found = (heat_map(facts.rows, task, facts.label) for task in facts.tasks)
-    blocks = [table for table in found if table is not None]
+    blocks: list[Block] = []
+    for task in facts.tasks:
+        if table := heat_map(facts.rows, task, facts.label):
+            blocks.append(table)
+        if tests := tests_table(facts.rows, task, [run for run, _ in facts.bases], facts.label):
+            blocks.append(Fold(f"Every change on {task} with its test", (tests,)))
     return Section("Languages and runs", "heat-map", blocks) if blocks else None
-
-
-def carried_over(facts: Facts) -> Section | None:
-    """Whether gains on the related languages follow those on the new ones."""
-    gains = {
-        (row.run, row.task, row.group): 100 * row.value
-        for row in facts.rows
-        if row.metric == GAIN and not row.language
-    }
-    points = [
-        Point(run if len(facts.tasks) == 1 else f"{run}, {task}", gains[run, task, "L2"], gains[run, task, "L3"])
-        for run, task, group in gains
-        if group == "L2" and (run, task, "L3") in gains
-    ]
-    if len(points) < FEWEST_POINTS:
-        return None
-    said = [Paragraph(facts.correlation)] if facts.correlation else []
-    title, x, y = "Gain on L3 against gain on L2", "gain on L2, points", "gain on L3, points"
-    panel = Panels((scatter(title, points, x=x, y=y, note=facts.correlation),))
-    return Section("Do related languages follow?", "carried-over", (*said, panel))
 
 
 def mistakes(facts: Facts) -> Section | None:
@@ -233,27 +244,3 @@ def _item_text(facts: Facts, shift: Shift) -> str:
 def _item_note(facts: Facts, shift: Shift) -> str:
     parts = [shift.task if len(facts.tasks) > 1 else "", f"item {shift.item}" if _item_text(facts, shift) else ""]
     return ", ".join(filter(None, [*parts, facts.label(shift.language)]))
-
-
-def translations(facts: Facts) -> Section | None:
-    """Samples of what the models translate."""
-    blocks: list[Block] = []
-    for model in evaluated(facts.runs):
-        if model.translations:
-            titles = ("Source", "Translation", "Reference")
-            columns = tuple(Column(title, numeric=False, wide=True) for title in titles)
-            rows = tuple(
-                (
-                    Cell(str(s.get("text", "")), _direction(facts, s), foreign=True),
-                    Cell(str(s.get("translation", "")), foreign=True),
-                    Cell(str(s.get("reference", "")), foreign=True),
-                )
-                for s in model.translations[:SHOWN]
-            )
-            blocks.append(Fold(model.name, (Table("First translations", columns, rows),), open=not blocks))
-    return Section("Translation samples", "translations", blocks) if blocks else None
-
-
-def _direction(facts: Facts, sample: Mapping[str, Any]) -> str:
-    codes = [str(sample.get(key, "")) for key in ("source", "target")]
-    return " → ".join(facts.label(code) for code in codes if code)

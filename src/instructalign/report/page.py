@@ -124,4 +124,4 @@ def _content(cell: Cell) -> Html:
     text: Html | str = user_text(cell.text) if cell.foreign else cell.text
     if cell.best:
         text = tag("strong", text)
-    return join(text, tag("small", cell.note) if cell.note else None)
+    return join(text, [tag("small", line) for line in cell.note.split("\n")] if cell.note else None)

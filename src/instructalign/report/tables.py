@@ -11,6 +11,7 @@ from instructalign.report.plots import signed
 
 GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
 GAIN, FORGETTING = "gain", "forgetting"  # metrics of a comparison of two models
+TEST = "gain_p_holm"  # the p-value of a gain, corrected for the number of languages, or of groups
 BASELINES = ("random", "majority")  # rows of what guessing would score
 HEADLINES = ("f1_weighted", "accuracy", "chrf")  # the first that a task has is the one the tables show
 METRIC_WORDS = {
@@ -20,7 +21,17 @@ METRIC_WORDS = {
     "accuracy": "Accuracy",
     "chrf": "chrF++",
     "token_probability": "Probability of the answers' tokens",
+    "bleu": "BLEU",
+    "spbleu": "spBLEU",
+    "comet": "COMET",
+    "copied": "Copied",
+    "off_target": "Off target",
+    "off_target_reference": "Off target, references",
+    "wrong_script": "Wrong script",
+    "empty": "Empty",
+    "unfinished": "Unfinished",
 }
+SURE = 0.05  # the level below which a p-value counts
 FULL_SHADE = 30.0  # points of change at which a cell of the heat map has its full colour
 
 T = TypeVar("T")
@@ -73,18 +84,33 @@ def gains_table(rows: Sequence[Score]) -> Table | None:
         return None
     several = len({task for _, task, _ in found}) > 1
     groups = [group for group in GROUPS if any(key[2] == group for key in found)]
+    tests = {(row.run, row.task, row.group): row for row in rows if row.metric == TEST and not row.language}
     lines = []
     for run, task in unique((run, task) for run, task, _ in found):
-        cells = [_change(found.get((run, task, group))) for group in groups]
+        keys = [(run, task, group) for group in groups]
+        cells = [_change(found.get(key), tests.get(key)) for key in keys]
         lines.append((Cell(run, foreign=True), *([Cell(task)] if several else []), *cells))
     columns = [Column("Change", numeric=False), *([Column("Task", numeric=False)] if several else [])]
     columns += [Column(group, GROUPS[group], group=group) for group in groups]
-    caption = "After training minus base, in points, with the 95 % interval of the paired bootstrap over items."
+    caption = "After training minus base, in points, with the 95 % interval of the paired bootstrap over items"
+    caption += " and p by approximate randomisation, corrected for the groups (Holm)." if tests else "."
     return Table(caption, tuple(columns), tuple(lines))
 
 
-def _change(row: Score | None) -> Cell:
-    return Cell("–") if row is None else Cell(signed(100 * row.value), interval(row))
+def _change(row: Score | None, test: Score | None) -> Cell:
+    if row is None:
+        return Cell("–")
+    return Cell(signed(100 * row.value), "\n".join(filter(None, (interval(row), p_text(test) if test else ""))))
+
+
+def p_text(row: Score) -> str:
+    """A p-value: `p 0.03`; at its smallest, that of so many random swaps, `p 0.001`."""
+    return f"p {row.value:.3f}" if row.value < 0.1 else f"p {row.value:.2f}"
+
+
+def name_of(metric: str) -> str:
+    """What people call a metric."""
+    return METRIC_WORDS.get(metric, metric)
 
 
 def _column(row: Score, metric: str) -> str:
@@ -130,6 +156,11 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
     metric = headline(rows, task)
     found = [row for row in rows if row.task == task and row.metric == metric and row.language]
     by_place = {(row.language, row.run): row for row in found}
+    sure = {
+        (row.language, row.run)
+        for row in rows
+        if row.task == task and row.metric == TEST and row.language and row.value < SURE
+    }
     languages = by_group((row.language, row.group) for row in found)
     runs = unique(row.run for row in found)
     if not languages:
@@ -140,27 +171,38 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
             (by_place[language, run] for run in runs if (language, run) in by_place and is_base(run)), None
         )
         line = [Cell(label(language), GROUPS.get(languages[language], ""), foreign=True)]
-        line += [_heat(by_place.get((language, run)), None if is_base(run) else base) for run in runs]
+        line += [
+            _heat(by_place.get((language, run)), None if is_base(run) else base, (language, run) in sure)
+            for run in runs
+        ]
         lines.append(tuple(line))
     columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
     name = METRIC_WORDS.get(metric, metric)
     words = f"{name} × 100 on {task} by language; with it, and as colour, the change against base."
+    if sure:
+        words += f" A star: p < {SURE} after correction for the number of languages (Holm)."
     return Table(words, columns, tuple(lines), tuple(languages.values()))
 
 
-def _heat(row: Score | None, base: Score | None) -> Cell:
+def _heat(row: Score | None, base: Score | None, sure: bool) -> Cell:
     if row is None:
         return Cell("–")
     if base is None:
         return Cell(points(row))
     change = 100 * (row.value - base.value)
-    return Cell(points(row), signed(change), shade=max(-1.0, min(1.0, change / FULL_SHADE)))
+    return Cell(points(row), signed(change) + "*" * sure, shade=max(-1.0, min(1.0, change / FULL_SHADE)))
 
 
 def headline(rows: Iterable[Score], task: str) -> str:
     """The metric that the tables show of a task."""
     had = unique(row.metric for row in rows if row.task == task)
     return next((metric for metric in HEADLINES if metric in had), had[0] if had else HEADLINES[0])
+
+
+def groups_of(scores: Iterable[Score], task: str) -> dict[str, list[str]]:
+    """The language codes of each group that a task was scored in."""
+    pairs = unique((score.group, score.language) for score in scores if score.task == task and score.language)
+    return {group: codes for group in GROUPS if (codes := [code for name, code in pairs if name == group])}
 
 
 def by_group(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -1,0 +1,197 @@
+"""The tables that say how sure a number is: tests by language, other prompts, other seeds; and its other names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from instructalign.evaluation.continual import continual_scores
+from instructalign.records import Score
+from instructalign.report.content import Cell, Column, Table
+from instructalign.report.levels import OVER_PROMPTS, PROMPT_SD, SEED_SD
+from instructalign.report.plots import signed
+from instructalign.report.tables import (
+    FORGETTING,
+    GAIN,
+    GROUPS,
+    as_points,
+    by_group,
+    headline,
+    interval,
+    name_of,
+    p_text,
+    points,
+    unique,
+)
+
+
+class Rows:
+    """Scores by (run, task, metric, group, language)."""
+
+    def __init__(self, rows: Sequence[Score]) -> None:
+        self._rows = {(row.run, row.task, row.metric, row.group, row.language): row for row in rows}
+
+    def get(self, run: str, task: str, metric: str, group: str, language: str = "") -> Score | None:
+        """A score; None where there is none."""
+        return self._rows.get((run, task, metric, group, language))
+
+
+def seeds_table(
+    rows: Sequence[Score], bases: Sequence[Score], best: Collection[tuple[str, str, str]], count: int
+) -> Table | None:
+    """Runs over their seeds: the mean, its interval over seeds and items, and the deviation between seeds.
+
+    Args:
+        rows: what `levels.seed_rows` made.
+        bases: the scores of the models that they started from.
+        best: (run, task, column) of the cells that are better than all others of their column.
+        count: the fewest seeds of a row.
+    """
+    if not rows:
+        return None
+    found = Rows([*bases, *rows])
+    tasks = unique(row.task for row in rows)
+    columns = [Column("Run", numeric=False), *([Column("Task", numeric=False)] if len(tasks) > 1 else [])]
+    columns += [Column(group, word, group=group) for group, word in GROUPS.items()] + [
+        Column("Forgetting", "L1 lost")
+    ]
+    lines = []
+    for task in tasks:
+        metric = headline(rows, task)
+        for run in unique(row.run for row in (*bases, *rows) if row.task == task):
+            cells = [_over_seeds(found, run, task, metric, group, (run, task, group) in best) for group in GROUPS]
+            lost = (run, task, FORGETTING) in best
+            cells.append(_over_seeds(found, run, task, FORGETTING, "L1", lost))
+            lines.append((Cell(run, foreign=True), *([Cell(task)] if len(tasks) > 1 else []), *cells))
+    few = " Two seeds say little about their spread, and the intervals are as wide as that." if count == 2 else ""
+    names = " / ".join(unique(name_of(headline(rows, task)) for task in tasks))
+    caption = (
+        f"{names} × 100 over seeds: the mean; below it, its 95 % interval over seeds and items (of the base, over "
+        f"items), and the standard deviation (SD) of the seeds.{few}"
+    )
+    if best:
+        caption += " Bold: better than every other row of the task, with such an interval that excludes 0."
+    return Table(caption, tuple(columns), tuple(lines))
+
+
+def _over_seeds(found: Rows, run: str, task: str, metric: str, group: str, best: bool) -> Cell:
+    row, deviation = found.get(run, task, metric, group), found.get(run, task, metric + SEED_SD, group)
+    if row is None:
+        return Cell("–")
+    spread = f"SD {as_points(deviation.value)}" if deviation else ""
+    return Cell(points(row), "\n".join(filter(None, (interval(row), spread))), best=best)
+
+
+def prompts_table(rows: Sequence[Score], task: str, runs: Sequence[str], gains: Sequence[str]) -> Table | None:
+    """What other prompts would do, by run and group: to the score, and to the gain over the base.
+
+    Args:
+        rows: with those that `levels.prompt_rows` made.
+        task: which task's.
+        runs: the models' names.
+        gains: of those, the ones that have a base.
+    """
+    found = Rows(rows)
+    metric = headline(rows, task)
+    lines = []
+    for run, what in [*((run, metric) for run in runs), *((run, GAIN) for run in gains)]:
+        cells = [_over_prompts(found, run, task, what, group) for group in GROUPS]
+        if any(cell.text != "–" for cell in cells):
+            lines.append((Cell(run, "change" if what == GAIN else "score", foreign=True), *cells))
+    if not lines:
+        return None
+    columns = (Column("Run", numeric=False), *(Column(group, word, group=group) for group, word in GROUPS.items()))
+    caption = (
+        f"{name_of(metric)} × 100 on {task}, and its change against the base: below it, the 95 % interval over "
+        "prompts and items, and the standard deviation (SD) of the prompts at hand."
+    )
+    return Table(caption, columns, tuple(lines))
+
+
+def _over_prompts(found: Rows, run: str, task: str, metric: str, group: str) -> Cell:
+    row, deviation = (
+        found.get(run, task, metric + OVER_PROMPTS, group),
+        found.get(run, task, metric + PROMPT_SD, group),
+    )
+    if row is None:
+        return Cell("–")
+    spread = f"SD {as_points(deviation.value)}" if deviation else ""
+    text = signed(100 * row.value) if metric == GAIN else points(row)
+    return Cell(text, "\n".join(filter(None, (interval(row), spread))))
+
+
+def tests_table(
+    rows: Sequence[Score], task: str, runs: Sequence[str], label: Callable[[str], str]
+) -> Table | None:
+    """Languages down, runs across: the change against the base with its interval and its p-values."""
+    found = Rows(rows)
+    languages = by_group(
+        (row.language, row.group) for row in rows if row.task == task and row.metric == "gain_p" and row.language
+    )
+    if not languages:
+        return None
+    lines = []
+    for language, group in languages.items():
+        cells = []
+        for run in runs:
+            gain, p, corrected = (
+                found.get(run, task, metric, group, language) for metric in (GAIN, "gain_p", "gain_p_holm")
+            )
+            if gain is None or p is None or corrected is None:
+                cells.append(Cell("–"))
+            else:
+                cells.append(
+                    Cell(signed(100 * gain.value), f"{interval(gain)}\n{p_text(p)}, Holm {p_text(corrected)[2:]}")
+                )
+        lines.append((Cell(label(language), GROUPS.get(group, ""), foreign=True), *cells))
+    columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
+    caption = (
+        f"Change against the base on {task}, in points: the paired 95 % interval, p (two-sided, approximate "
+        f"randomisation over items), and p corrected for {len(languages)} languages (Holm)."
+    )
+    return Table(caption, columns, tuple(lines), tuple(languages.values()))
+
+
+def continual_table(
+    rows: Sequence[Score], baselines: Sequence[Score], bases: Sequence[tuple[str, str]]
+) -> Table | None:
+    """The result in the terms of continual learning: L1 is the first thing learned, L2 the second.
+
+    Args:
+        rows: scores as in `report.json`.
+        baselines: what guessing would score.
+        bases: (run, its base).
+    """
+    found, guessed = Rows(rows), Rows(baselines)
+    lines = []
+    for task in unique(row.task for row in rows if row.metric == GAIN):
+        metric = headline(rows, task)
+        chance = [guessed.get("random", task, metric, group) for group in ("L1", "L2")]
+        for run, base in bases:
+            scores = [[found.get(name, task, metric, group) for group in ("L1", "L2")] for name in (base, run)]
+            if None in chance or None in scores[0] or None in scores[1]:
+                continue
+            guess = [row.value for row in chance if row]
+            matrix = [guess, *([row.value for row in line if row] for line in scores)]
+            told = continual_scores(matrix, guess)
+            numbers = (told.average, told.backward, told.forward, told.forgetting)
+            cells = [
+                Cell(as_points(number) if place in (0, 3) else signed(100 * number))
+                for place, number in enumerate(numbers)
+                if number is not None
+            ]
+            lines.append((Cell(run, task, foreign=True), *cells))
+    if not lines:
+        return None
+    columns = (
+        Column("Run", numeric=False),
+        Column("Average", "accuracy, ACC"),
+        Column("Backward", "transfer, BWT"),
+        Column("Forward", "transfer, FWT"),
+        Column("Forgetting"),
+    )
+    caption = (
+        "In points, with L1 as the first task and L2 as the second. ACC: mean of both in the end. BWT: change of "
+        "L1 by learning L2. FWT: the base on L2, above chance (Lopez-Paz and Ranzato 2017). Forgetting: best of "
+        "L1 less its end (Chaudhry et al. 2018)."
+    )
+    return Table(caption, columns, tuple(lines))
