@@ -8,7 +8,7 @@ from instructalign.evaluation.continual import continual_scores
 from instructalign.records import Score
 from instructalign.report.content import Cell, Column, Table
 from instructalign.report.levels import OVER_PROMPTS, PROMPT_SD, SEED_SD
-from instructalign.report.plots import signed
+from instructalign.report.plots import UNBROKEN, signed
 from instructalign.report.tables import (
     FORGETTING,
     GAIN,
@@ -77,7 +77,7 @@ def _over_seeds(found: Rows, run: str, task: str, metric: str, group: str, best:
     row, deviation = found.get(run, task, metric, group), found.get(run, task, metric + SEED_SD, group)
     if row is None:
         return Cell("–")
-    spread = f"SD {as_points(deviation.value)}" if deviation else ""
+    spread = f"SD{UNBROKEN}{as_points(deviation.value)}" if deviation else ""
     return Cell(points(row), "\n".join(filter(None, (interval(row), spread))), best=best)
 
 
@@ -114,7 +114,7 @@ def _over_prompts(found: Rows, run: str, task: str, metric: str, group: str) -> 
     )
     if row is None:
         return Cell("–")
-    spread = f"SD {as_points(deviation.value)}" if deviation else ""
+    spread = f"SD{UNBROKEN}{as_points(deviation.value)}" if deviation else ""
     text = signed(100 * row.value) if metric == GAIN else points(row)
     return Cell(text, "\n".join(filter(None, (interval(row), spread))))
 
@@ -140,7 +140,7 @@ def tests_table(
                 cells.append(Cell("–"))
             else:
                 cells.append(
-                    Cell(signed(100 * gain.value), f"{interval(gain)}\n{p_text(p)}, Holm {p_text(corrected)[2:]}")
+                    Cell(signed(100 * gain.value), f"{interval(gain)}\n{p_text(p)}\nHolm {p_text(corrected)[2:]}")
                 )
         lines.append((Cell(label(language), GROUPS.get(group, ""), foreign=True), *cells))
     columns = (Column("Language", numeric=False), *(Column(run) for run in runs))

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from instructalign.report.content import Block, Cell, Code, Column, Fold, Paragraph, Section, Table
 from instructalign.report.markup import Html, join, raw, tag, user_text
-from instructalign.report.plots import Figure
+from instructalign.report.plots import UNBROKEN, Figure
 from instructalign.report.tables import GROUPS
 
 # Whatever got into the page, the browser loads nothing for it and runs nothing in it.
@@ -92,7 +92,7 @@ def _table(table: Table) -> Html:
         rows.append(tag("tr", cells, class_=" ".join(classes) or None))
     inner = tag(
         "table",
-        tag("caption", user_text(table.caption)),
+        tag("caption", user_text(table.caption.replace(" %", f"{UNBROKEN}%"))),
         tag("thead", tag("tr", head)),
         tag("tbody", rows),
     )

@@ -15,6 +15,7 @@ from instructalign.report.svg import GROUPS, INK, MUTED, PAGE, RULE, draw_svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+UNBROKEN = "\u00a0"  # a space at which no line ends
 NAMES, UNITS = 116, 84  # CSS pixels for the names at the left of a plot: of languages, of units
 GROUP_WORDS = {"L1": "L1 · known", "L2": "L2 · new", "L3": "L3 · related", "": "other"}
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from instructalign.records import Score
-from instructalign.report.plots import signed
+from instructalign.report.plots import UNBROKEN, signed
 from instructalign.report.tables import GAIN, as_points, headline, points, unique
-
-UNBROKEN = "\u00a0"  # a space at which no line ends
 
 _VERDICTS = {
     "L2": (
