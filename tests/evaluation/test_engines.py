@@ -118,6 +118,42 @@ def test_vllm_writes_the_same_files(vllm, model_folder, config, tmp_path):
     assert not any("engine:" in score.signature for score in plain)
 
 
+def test_the_model_that_scored_is_let_go_before_vllm_is_loaded(vllm, model_folder, config, tmp_path, monkeypatch):
+    """Labels are scored by transformers, which must not keep the GPU's memory when vLLM takes its share."""
+    import gc
+    import weakref
+
+    from instructalign.evaluation import zero_shot
+
+    held = []
+    load = zero_shot._load
+
+    def keep_track(*given):
+        loaded = load(*given)
+        held.append(weakref.ref(loaded.model))
+        return loaded
+
+    monkeypatch.setattr(zero_shot, "_load", keep_track)
+    start = vllm.__init__
+
+    def begin(self, **options):
+        gc.collect()
+        assert [model() for model in held] == [None]
+        start(self, **options)
+
+    monkeypatch.setattr(vllm, "__init__", begin)
+    made = config(engine="vllm")
+    sentiment = {"tasks": ["nusax_senti", *made.evaluation.tasks]}
+    both = made.model_copy(
+        update={
+            "evaluation": made.evaluation.model_copy(update=sentiment),
+            "languages": made.languages.model_copy(update={"known": ["ind", "eng"]}),
+        }
+    )
+    evaluate(model_folder("llama"), both, tmp_path / "out", run="base")
+    assert len(vllm.calls) == len(held) == 1
+
+
 def test_what_transformers_wrote_is_not_taken_for_vllms(vllm, model_folder, config, tmp_path):
     evaluate(model_folder("llama"), config(), tmp_path / "out", run="base")
     assert vllm.calls == []
@@ -213,7 +249,7 @@ def comet(tmp_path):
         model = CometConfig().model
         path.write_text(COMMAND.format(python=sys.executable, model=model, log=str(log), broken=broken))
         path.chmod(0o755)
-        return CometConfig(command=str(path))
+        return CometConfig(command=path)
 
     make.calls = lambda: len(log.read_text().splitlines()) if log.exists() else 0
     return make
@@ -249,7 +285,7 @@ def test_comet_that_fails(comet, tmp_path, broken, message):
 
 
 def test_comet_scores_the_languages_it_covers_and_says_which_not(comet, model_folder, config, tmp_path, caplog):
-    made = config(comet=comet().model_dump())
+    made = config(comet=comet().model_dump(mode="json"))
     scores = evaluate(model_folder("llama"), made, tmp_path / "out", run="base")
     by_comet = {(s.task, s.language): s for s in scores if s.metric == "comet" and s.language}
     assert set(by_comet) == {("tiny_translation/from-eng", "jav"), ("tiny_translation/into-eng", "jav")}
@@ -262,9 +298,9 @@ def test_comet_scores_the_languages_it_covers_and_says_which_not(comet, model_fo
 
 
 def test_a_missing_command_is_told_before_anything_is_translated(model_folder, config, tmp_path):
-    made = config(comet={"command": "no-such-comet-score"})
+    made = config(comet={"command": "no/comet-score"})
     with pytest.raises(
-        ConfigError, match=r"evaluation\.comet\.command: there is no command 'no-such-comet-score'\."
+        ConfigError, match=r"evaluation\.comet\.command: there is no command '/.*/no/comet-score'\."
     ):
         evaluate(model_folder("llama"), made, tmp_path / "out", run="base")
     assert not (tmp_path / "out" / "translations").exists()

@@ -15,11 +15,12 @@ from instructalign.records import Rule
 class CometConfig(Strict):
     """COMET scores of translations, by `comet-score` from an environment of its own.
 
-    `languages` are those that the model's encoder was trained on, where that is not XLM-R.
+    `command` is where it lies; without, it is looked for as other commands are. `languages` are those that the
+    model's encoder was trained on, where that is not XLM-R.
     """
 
     model: str = "Unbabel/wmt22-comet-da"
-    command: str = "comet-score"
+    command: Path | None = None
     languages: list[str] | None = None
     batch_size: Positive = 16
     gpus: Natural = 0

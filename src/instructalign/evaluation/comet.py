@@ -27,13 +27,14 @@ def find_command(settings: CometConfig) -> str:
     Raises:
         ConfigError: it is not there; the message says how to get it.
     """
-    found = shutil.which(Path(settings.command).expanduser())
+    command = "comet-score" if settings.command is None else str(settings.command)
+    found = shutil.which(command)
     if found is None:
         raise ConfigError(
             [
-                f"evaluation.comet.command: there is no command {settings.command!r}. COMET needs an environment "
+                f"evaluation.comet.command: there is no command {command!r}. COMET needs an environment "
                 "of its own, as its package asks for older libraries than this one: python -m venv comet && "
-                "comet/bin/pip install unbabel-comet; then set evaluation.comet.command to the full path of "
+                "comet/bin/pip install unbabel-comet; then set evaluation.comet.command to "
                 "comet/bin/comet-score"
             ]
         )

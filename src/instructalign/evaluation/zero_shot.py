@@ -55,6 +55,8 @@ def evaluate(
     _classify_all(load, plans, config, out / "predictions", identity, progress)
     ask_heldout(load, exams, config, out, identity, progress)
     if directions:
+        if config.evaluation.engine == "vllm":
+            load.cache_clear()  # what the model holds of the GPU is vLLM's from here on
         translate_all(load, directions, config, out / "translations", identity, progress)
     scores: list[Score] = []
     if processes().is_main_process:
