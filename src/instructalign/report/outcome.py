@@ -12,8 +12,8 @@ from instructalign.report.content import Block, Cell, Column, Fold, Panels, Para
 from instructalign.report.evidence import continual_table, seeds_table, tests_table
 from instructalign.report.items import Shift, confusion, most_changed
 from instructalign.report.leaks import spoilt
-from instructalign.report.lifelong import Course, section
 from instructalign.report.levels import SeedGroup
+from instructalign.report.lifelong import Course, section
 from instructalign.report.plots import Change, dumbbells, shorten
 from instructalign.report.tables import (
     GROUPS,
