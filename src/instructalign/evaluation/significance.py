@@ -141,15 +141,17 @@ class Bootstrap:
     def by_prompt(self, sample: Sample) -> NDArray[np.float64]:
         """A sample's score under each prompt, on the items and on every draw: [prompts, 1 + rounds]."""
         if id(sample) not in self._known:
-            weights = self.weights(sample.items)
-            scores = [sample.score((weights @ some).astype(np.float64)) for some in sample.statistics]
-            self._known[id(sample)] = sample, np.stack(scores)
+            self._known[id(sample)] = sample, self._scores(sample)
         return self._known[id(sample)][1]
 
     def values(self, outcome: Outcome, metric: str) -> Values:
         """A metric, averaged over the prompts, on the items and on every draw."""
-        mean: Values = self.by_prompt(sample_of(outcome, metric)).mean(0)
+        mean: Values = self._scores(sample_of(outcome, metric)).mean(0)
         return mean
+
+    def _scores(self, sample: Sample) -> NDArray[np.float64]:
+        weights = self.weights(sample.items)
+        return np.stack([sample.score((weights @ some).astype(np.float64)) for some in sample.statistics])
 
 
 def interval(values: Values) -> tuple[float | None, float | None]:
