@@ -51,7 +51,8 @@ def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> Non
     with console.progress() as progress:
         result = fit(load(config, settings), folder, progress)
     if result.finished:
-        console.out.print(f"the adapted model is in {result.model}")
+        early = f" (training ended early: {result.ended_early})" if result.ended_early else ""
+        console.out.print(f"the adapted model is in {result.model}{early}")
     else:
         say_unfinished(result.step, folder)
 

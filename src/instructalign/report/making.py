@@ -31,7 +31,48 @@ def training(facts: Facts) -> Section | None:
     panels = tuple(
         lines(name, curves, x="step", limits=limits, note=f"Training curves, {name}") for name, curves in drawn
     )
-    return Section("Training", "training", (Panels(panels, text),))
+    early = [
+        Paragraph(f"training ended early: {reason}.", name=run.name)
+        for run in facts.runs
+        if (reason := _early(run))
+    ]
+    gauges = [made for make in (_drift, _probes) if (made := make(facts)) is not None]
+    return Section("Training", "training", (Panels(panels, text), *gauges, *early))
+
+
+def _early(run: Run) -> str:
+    """Why a run ended before its last step."""
+    return str(_block(run.record, "early_stopping").get("reason") or "")
+
+
+def _drift(facts: Facts) -> Panels | None:
+    """How far each run went from its base while it trained."""
+    drawn = [(run.name, curve) for run in facts.runs if (curve := _series(run, "kl_to_base", "KL", strong=True))]
+    if not drawn:
+        return None
+    limits = (0.0, _ceiling([value for _, curve in drawn for value in curve.y]))
+    text = "KL divergence of the base from the model on held-out text in known languages, in nats per token."
+    panels = (
+        lines(name, [curve], x="step", limits=limits, note=f"KL to the base, {name}") for name, curve in drawn
+    )
+    return Panels(tuple(panels), text)
+
+
+def _probes(facts: Facts) -> Panels | None:
+    """Zero-shot accuracy on a few items while each run trained."""
+    drawn = [
+        (run.name, curves)
+        for run in facts.runs
+        if (curves := [each for group in ("L1", "L2") if (each := _series(run, f"probe/{group}", group, 100.0))])
+    ]
+    if not drawn:
+        return None
+    text = "Zero-shot accuracy on a few items while it trained, percent: known languages (L1) and new ones (L2)."
+    panels = (
+        lines(name, curves, x="step", limits=(0.0, 100.0), note=f"Zero-shot probe, {name}")
+        for name, curves in drawn
+    )
+    return Panels(tuple(panels), text)
 
 
 def _curves(run: Run) -> list[Series]:
@@ -40,15 +81,21 @@ def _curves(run: Run) -> list[Series]:
         for name in unique(key for line in run.log for key in line)
         if name == "loss" or name.startswith("loss/") or name == "heldout_loss"
     ]
-    found = []
-    for name in names:
-        points = [(line["step"], line[name]) for line in run.log if _finite(line, name)]
-        if len(points) > 1:
-            label = {"loss": "all", "heldout_loss": "held out"}.get(name, name.removeprefix("loss/"))
-            steps, values = zip(*points, strict=True)
-            strong = name == "loss"
-            found.append(Series(label, steps, values, group="L2" if strong else "", strong=strong))
-    return found
+    labels = {"loss": "all", "heldout_loss": "held out"}
+    found = (
+        _series(run, name, labels.get(name, name.removeprefix("loss/")), strong=name == "loss") for name in names
+    )
+    return [series for series in found if series is not None]
+
+
+def _series(run: Run, name: str, label: str, factor: float = 1.0, *, strong: bool = False) -> Series | None:
+    """One number of a run's log over its steps; None where it stands in fewer than two lines."""
+    points = [(line["step"], factor * line[name]) for line in run.log if _finite(line, name)]
+    if len(points) < 2:
+        return None
+    steps, values = zip(*points, strict=True)
+    group = "L2" if strong else label if label in ("L1", "L2") else ""
+    return Series(label, steps, values, group=group, strong=strong)
 
 
 def _finite(line: Mapping[str, Any], name: str) -> bool:

@@ -1,0 +1,106 @@
+"""Signal 9 at random moments, during steps and amid the writing of a checkpoint: the weights end the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import killable
+import pytest
+import yaml
+from test_train import assert_same_weights, log, settings, untimed
+
+PRELOADED = ["torch", "transformers", "peft", "accelerate", "instructalign.training.train"]
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Any:
+    """Makes processes that have the libraries already, and nothing of each other."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def ended(context: Any, target: Any, *arguments: Any) -> int:
+    """Runs a function in a process of its own; returns how that ended."""
+    process = context.Process(target=target, args=tuple(map(_plain, arguments)))
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode is not None
+    return int(process.exitcode)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def write(folder: Path, **training: Any) -> Path:
+    path = folder / "config.yaml"
+    data = settings(folder, **{"steps": 8, "checkpoint_every": 1, "keep_checkpoints": 2, **training})
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert_same_weights(one / "model", other / "model")
+    assert untimed(log(one)) == untimed(log(other))
+
+
+def kill_at_events(context: Any, folder: Path, config: Path, kills: int) -> list[str]:
+    """Kills one run after another at random events; returns the names of those events."""
+    assert ended(context, killable.run, config, folder / "whole", None, folder / "events") == 0
+    names = (folder / "events").read_text(encoding="utf-8").splitlines()
+    chosen = random.Random(42).sample(range(1, len(names) + 1), kills)
+    for fatal in chosen:
+        out = folder / "killed"
+        shutil.rmtree(out, ignore_errors=True)
+        assert ended(context, killable.run, config, out, fatal) == KILLED, names[fatal - 1]
+        assert ended(context, killable.run_plainly, config, out) == 0, names[fatal - 1]
+        assert_same_run(folder / "whole", out)
+    return [names[fatal - 1] for fatal in chosen]
+
+
+def test_killed_at_three_random_events(tmp_path: Path, fresh: Any) -> None:
+    kill_at_events(fresh, tmp_path, write(tmp_path, steps=3, keep_checkpoints=1), 3)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_events_each_in_a_run_of_its_own(tmp_path: Path, fresh: Any) -> None:
+    names = kill_at_events(fresh, tmp_path, write(tmp_path), 20)
+    kinds = {name.split()[1] for name in names}
+    assert {"fsync", "rmtree"} <= kinds  # amid the writing and the removing of a checkpoint
+    assert len(kinds) >= 4
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_in_one_run_at_any_moment(tmp_path: Path, fresh: Any) -> None:
+    config = write(tmp_path, steps=150)
+    began = time.monotonic()
+    assert ended(fresh, killable.run_plainly, config, tmp_path / "whole") == 0
+    whole = time.monotonic() - began
+    moments = random.Random(42)
+    killed = amid = 0
+    partial = tmp_path / "killed" / "checkpoints" / ".partial"
+    while killed < 20:
+        process = fresh.Process(target=killable.run_plainly, args=(str(config), str(tmp_path / "killed")))
+        process.start()
+        process.join(timeout=moments.uniform(0.2, 0.2 * whole))
+        if process.exitcode is not None:
+            assert process.exitcode == 0
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(timeout=60)
+        assert process.exitcode == KILLED
+        killed += 1
+        amid += any(partial.glob("checkpoint-*")) if partial.is_dir() else 0
+    print(f"killed {killed} times, {amid} of them amid a checkpoint")
+    assert ended(fresh, killable.run_plainly, config, tmp_path / "killed") == 0
+    assert killed == 20
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
