@@ -34,9 +34,11 @@ from instructalign.files import read_lines, write_jsonl
 from instructalign.mixture.sources import read_jsonl
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.records import Instruction
-from instructalign.training.batch import Encoder, LossWeights, MicroBatches
+from instructalign.training.batch import Encoder, LossWeights
+from instructalign.training.cut import Limits
 from instructalign.training.encode import Codec
 from instructalign.training.progress import TrainingLog
+from instructalign.training.steps import StepBatches
 from instructalign.training.strategies import StrategyGroup
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import AlignTrainer
@@ -226,11 +228,11 @@ def main(arguments: argparse.Namespace) -> None:
     )
     print(f"{sum(weight.numel() for weight in model.parameters()) / 1e6:.2f} M parameters")
     codec = Codec(tokenizer, encoder_decoder=False)
-    batches = MicroBatches(
+    batches = StepBatches(
         sources,
         Encoder(codec, 160),
         batch_size=32,
-        micro_batch_size=8,
+        limits=Limits(rows=8, overhead=64),
         weights=LossWeights(prompt=0.1),
     )
     tally, watch = Tally(), Watch(None, None)
@@ -243,7 +245,6 @@ def main(arguments: argparse.Namespace) -> None:
             lr_scheduler_type="cosine",
             warmup_steps=200,
             weight_decay=0.01,
-            gradient_accumulation_steps=batches.per_step,
             logging_steps=50,
             save_strategy="no",
             report_to=[],

@@ -20,9 +20,11 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from instructalign.files import write_text
 from instructalign.records import Instruction
 from instructalign.toy.sources import past_instruction, read_replay
-from instructalign.training.batch import Encoder, LossWeights, MicroBatches
+from instructalign.training.batch import Encoder, LossWeights
+from instructalign.training.cut import Limits
 from instructalign.training.encode import Codec
-from instructalign.training.trainer import weighted_loss
+from instructalign.training.loss import weighted_loss
+from instructalign.training.steps import StepBatches
 
 README = """# The toy family's base model
 
@@ -81,19 +83,19 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 def train(model: Any, codec: Codec, *, steps: int, batch_size: int, learning_rate: float, warmup: int) -> float:
     """Trains with AdamW and a linear schedule; returns the mean loss of the last 100 steps."""
-    batches = MicroBatches(
+    batches = StepBatches(
         Past(),
         Encoder(codec, max_length=128),
         batch_size=batch_size,
-        micro_batch_size=batch_size // 2,
+        limits=Limits(rows=batch_size // 2, overhead=1 << 20),
         weights=LossWeights(prompt=0.2),
     )
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
     recent: list[float] = []
     model.train()
     for step in range(steps):
-        parts = [batches[batches.per_step * step + part] for part in range(batches.per_step)]
-        total = sum(part["weights"].sum() for part in parts)
+        parts = batches[step]
+        total = parts[0]["step_mass"]
         loss = torch.zeros(())
         for part in parts:
             weights = part["weights"][part["weights"] > 0]

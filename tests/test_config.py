@@ -119,7 +119,6 @@ def test_all_problems_are_reported_at_once() -> None:
             "corpora.0.weight: a corpus has none; every row is taken. Leave it out.",
         ),
         ({"training": {"steps": 5, "strategy": "repaly"}}, "unknown strategy 'repaly'. Did you mean 'replay'?"),
-        ({"training": {"steps": 5, "batch_size": 10, "micro_batch_size": 3}}, "must divide batch_size (10)"),
         ({"training": {"steps": 5, "prompt_weight": 0.5}}, "prompt_weight has an effect with loss_on: all only"),
         ({"training": {"steps": 5, "warmup": 9}}, "warmup (9) is longer than the training itself (5 steps)"),
         (

@@ -24,9 +24,9 @@ from instructalign.doctor.lengths import Sampled
 from instructalign.doctor.memory import Shape, estimate_memory, shape_of
 from instructalign.mixture.build import build_data
 from instructalign.training.adapter import add_adapter
+from instructalign.training.loss import weighted_loss
 from instructalign.training.model import load_codec, load_configured
 from instructalign.training.train import train
-from instructalign.training.trainer import weighted_loss
 from tiny import ENCODER_DECODER, FAMILIES, save_tiny, tiny_model
 
 Configure = Callable[..., Config]
@@ -34,6 +34,7 @@ TAKEN = [Sampled("mt", 60, 40, 60, 40, ())] * 100
 # BLOOM-560M: 24 layers of 1 024, an inner layer of 4 096, 16 heads without a fused kernel, 250 880 tokens.
 BLOOM = Shape(layers=24, decoder_layers=0, width=1024, inner=2 * 4096, heads=16, vocabulary=250_880)
 P = 559_214_592
+PIECE = 1 << 22  # logits that a processor computes at a time
 
 
 def test_memory_of_full_fine_tuning_by_hand(configure: Configure) -> None:
@@ -41,9 +42,9 @@ def test_memory_of_full_fine_tuning_by_hand(configure: Configure) -> None:
     memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False)
     assert memory["weights"] == memory["gradients"] == 4 * P
     assert memory["optimizer"] == 8 * P
-    # 16 values of 1 024 for each token and layer, and 2 for each of 16 heads and 100 tokens, 4 bytes each; 40
-    # answer tokens with 3 float32 values a logit.
-    assert memory["activations"] == 4 * (100 * 24 * (16 * 1024 + 2 * 16 * 100) * 4 + 40 * 250_880 * 12)
+    # 16 values of 1 024 for each token and layer, and 2 for each of 16 heads and 100 tokens, 4 bytes each; as many
+    # logits as are computed at a time, with 3 float32 values each.
+    assert memory["activations"] == 4 * 100 * 24 * (16 * 1024 + 2 * 16 * 100) * 4 + 12 * PIECE
 
 
 def test_memory_with_autocast_and_checkpointing_by_hand(configure: Configure) -> None:
@@ -53,7 +54,7 @@ def test_memory_with_autocast_and_checkpointing_by_hand(configure: Configure) ->
     memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False)
     assert memory["weights"] == 6 * P
     kept = 100 * 24 * 1024 * 2 + 100 * (16 * 1024 + 2 * 16 * 100) * 2
-    assert memory["activations"] == 8 * (kept + 99 * 250_880 * 12)
+    assert memory["activations"] == 8 * kept + 12 * PIECE
 
 
 def test_memory_of_an_adapter_and_of_two_stacks_by_hand(configure: Configure) -> None:
@@ -92,9 +93,10 @@ def test_activations_are_about_what_autograd_keeps(family: str, configure: Confi
     if not two:
         counted[:, :59] = counted[:, 99:] = 0
     batch = {
-        "inputs": {"input_ids": prompt, "attention_mask": torch.ones_like(prompt)},
+        "inputs": {"input_ids": prompt},
         "targets": targets,
         "weights": counted,
+        "positions": counted.flatten().nonzero()[:, 0],
     }
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
@@ -269,7 +271,7 @@ def test_a_step_that_fails_or_has_no_loss(
     def fails(*_: object) -> torch.Tensor:
         raise RuntimeError("shapes do not fit\nmore lines")
 
-    monkeypatch.setattr("instructalign.doctor.speed.weighted_loss", fails)
+    monkeypatch.setattr("instructalign.doctor.speed.piecewise_loss", fails)
     _, findings = examine_costs(config, codec, mixture, TAKEN, tmp_path)
     level, found, advice = only(findings, "a training step of")
     assert (level, found.endswith("fails: shapes do not fit")) == ("problem", True)

@@ -15,9 +15,11 @@ from instructalign.config import Config
 from instructalign.doctor.lengths import Sampled, enough_for, examine_lengths, percentile, take_sample
 from instructalign.doctor.mixing import examine_mixture
 from instructalign.mixture.build import Data, build_data
-from instructalign.training.batch import Encoder, MicroBatches
+from instructalign.training.batch import Encoder
+from instructalign.training.cut import Limits
 from instructalign.training.measure import Measured
 from instructalign.training.model import load_codec
+from instructalign.training.steps import StepBatches
 from instructalign.training.train import loss_weights
 from tiny import save_tiny
 
@@ -87,20 +89,20 @@ def test_shares_are_those_of_the_batches(family: str, loss_on: str, tmp_path: Pa
     part, _ = examine_mixture(
         config, data.mixture, len(data.corpus), data.instructions.epoch, taken, codec.encoder_decoder
     )
-    batches = MicroBatches(
+    batches = StepBatches(
         data.mixture,
         Encoder(codec, 64),
         batch_size=8,
-        micro_batch_size=8,
+        limits=Limits(),
         weights=loss_weights(config.training),
     )
     rows: Counter[str] = Counter()
     counted: Counter[str] = Counter()
     for number in range(5):
-        batch = batches[number]
-        for kind, weights in zip(batch["kinds"], batch["weights"], strict=True):
-            rows[kind] += 1
-            counted[kind] += int((weights > 0).sum())
+        for batch in batches[number]:
+            for kind, weights in zip(batch["kinds"], batch["weights"], strict=True):
+                rows[kind] += 1
+                counted[kind] += int((weights > 0).sum())
     for share in part.shares:
         assert share.rows == rows[share.kind] / 40
         assert share.loss_tokens == pytest.approx(counted[share.kind] / sum(counted.values()))

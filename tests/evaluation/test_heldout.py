@@ -18,7 +18,7 @@ from instructalign.evaluation.predictions import read_predictions
 from instructalign.mixture.build import read_rows
 from instructalign.pipeline import run
 from instructalign.training.batch import Encoder, LossWeights, collate
-from instructalign.training.trainer import weighted_loss
+from instructalign.training.loss import weighted_loss
 
 TEXT = "the food is good place clean here new old house big small water tree road"
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructalign.records import Instruction
-from instructalign.training.batch import Encoder, LossWeights, MicroBatches, collate
+from instructalign.training.batch import Encoder, LossWeights, collate
 from instructalign.training.encode import Codec, encode_pair, fit
-from instructalign.training.trainer import weighted_loss
+from instructalign.training.loss import weighted_loss
 from tiny import DECODER_ONLY, ENCODER_DECODER, tiny_model, tiny_tokenizer
 
 
@@ -97,29 +97,10 @@ def test_collate_shifts_targets_and_weighs_answers() -> None:
         LossWeights(prompt=0.2),
     )
     assert batch["inputs"]["input_ids"].tolist() == [[100, 3, 5, 1, 2, 99], [100, 1, 1, 99, 0, 0]]
-    assert batch["inputs"]["attention_mask"].tolist() == [[1] * 6, [1, 1, 1, 1, 0, 0]]
+    assert batch["lengths"] == [6, 4]
     assert batch["targets"].tolist() == [[3, 5, 1, 2, 99, 0], [1, 1, 99, 0, 0, 0]]
     expected = torch.tensor([[0.2, 0.2, 1, 1, 1, 0], [0.2, 1, 1, 0, 0, 0]])
     assert torch.equal(batch["weights"], expected)
-
-
-class Numbered:
-    """A stream whose i-th example has i % 7 + 1 words."""
-
-    def __getitem__(self, index: int) -> Instruction:
-        return instruction("w " * (index % 7 + 1), str(index))
-
-
-def test_micro_batches_hold_each_step_once_and_are_sorted() -> None:
-    batches = MicroBatches(
-        Numbered(), Encoder(codec(), 32), batch_size=12, micro_batch_size=4, weights=LossWeights()
-    )
-    for step in range(3):
-        parts = [batches[3 * step + part] for part in range(3)]
-        lengths = [int(n) for part in parts for n in part["inputs"]["attention_mask"].sum(dim=1)]
-        assert lengths == sorted(lengths)
-        # A prompt of i % 7 + 1 words, its first token, an answer of one word, the end.
-        assert lengths == sorted(i % 7 + 4 for i in range(12 * step, 12 * step + 12))
 
 
 @pytest.mark.parametrize("family", DECODER_ONLY)
@@ -133,7 +114,8 @@ def test_loss_equals_that_of_transformers(family: str, weights: LossWeights) -> 
         plain,
         weights,
     )
-    ids, mask = batch["inputs"]["input_ids"], batch["inputs"]["attention_mask"]
+    ids = batch["inputs"]["input_ids"]
+    mask = (torch.arange(ids.shape[1]) < torch.tensor(batch["lengths"])[:, None]).long()
     labels = torch.full_like(ids, -100)
     labels[:, 1:][batch["weights"][:, :-1] > 0] = ids[:, 1:][batch["weights"][:, :-1] > 0]
     with torch.no_grad():

@@ -19,8 +19,11 @@ from instructalign.mixture.build import build_data
 from instructalign.randomness import Draws, digest_key
 from instructalign.registry import STRATEGIES
 from instructalign.training.adapter import add_adapter
-from instructalign.training.batch import Encoder, LossWeights, MicroBatches
+from instructalign.training.batch import Encoder, LossWeights
+from instructalign.training.cut import Limits
+from instructalign.training.loss import counted_logits
 from instructalign.training.model import load_configured
+from instructalign.training.steps import StepBatches
 from instructalign.training.strategies import Setting, Strategy, make_strategies
 from instructalign.training.strategies.agem import AGEM
 from instructalign.training.strategies.distil import Distil, divergence
@@ -32,7 +35,6 @@ from instructalign.training.strategies.l2sp import L2SP
 from instructalign.training.strategies.probe import halves, known_sentences, source_examples
 from instructalign.training.strategies.ssu import SourceShielded
 from instructalign.training.strategies.teacher import reduced
-from instructalign.training.trainer import counted_logits
 from tiny import tiny_model
 
 LORA = {"type": "lora", "r": 2, "alpha": 4, "targets": "all-linear"}
@@ -47,7 +49,9 @@ def prepared(folder: Path, family: str = "llama", adapter: Any = None, **trainin
     model = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
     built = build_data(config)
     encoder = Encoder(loaded.codec, config.training.max_length)
-    batches = MicroBatches(built.mixture, encoder, batch_size=8, micro_batch_size=4, weights=LossWeights())
+    batches = StepBatches(
+        built.mixture, encoder, batch_size=8, limits=Limits(rows=4, overhead=1000), weights=LossWeights()
+    )
     return Setting(config, loaded, model, built, batches, folder=folder, origin="test")
 
 
@@ -167,8 +171,7 @@ def test_tokens_are_drawn_from_the_models_prediction() -> None:
 def test_true_fisher_converges_to_the_expectation_over_all_tokens(tmp_path: Path) -> None:
     setting = prepared(tmp_path)
     [batch] = setting.encoded(source_examples(setting, "known", 1))
-    first = int((batch["weights"] > 0).nonzero()[0, 1])
-    batch["weights"][:, first + 1 :] = 0  # one position
+    batch["positions"] = batch["positions"][:1]  # one position
     norm = {"norm": setting.model.model.norm.weight}
     logs = counted_logits(setting.model, batch, False).float().log_softmax(dim=-1)[0]
     rows = torch.stack([torch.autograd.grad(log, norm["norm"], retain_graph=True)[0] for log in logs])
@@ -219,8 +222,7 @@ def test_distillation_of_cached_predictions(family: str, on: Any, tmp_path: Path
     base = tiny_model(family)
     disturb(setting.model)
     seen = set()
-    for m in range(4):
-        batch = setting.batches[m]
+    for batch in (*setting.batches[0], *setting.batches[1]):
         logits = counted_logits(setting.model, batch, setting.loaded.encoder_decoder)
         ours = strategy.token_loss(setting.model, batch, logits)
         with torch.no_grad():
@@ -268,7 +270,7 @@ def test_under_an_adapter_the_base_is_the_model_without_it(kind: str, tmp_path: 
     strategy = Distil(top_k=1000)
     strategy.prepare(setting)
     assert not (tmp_path / "cache").exists()
-    base, batch = tiny_model("llama"), setting.batches[0]
+    base, batch = tiny_model("llama"), setting.batches[0][0]
     disturb(setting.model)
     setting.model.train()
     logits = counted_logits(setting.model, batch, False)

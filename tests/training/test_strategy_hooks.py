@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_train import assert_same_weights, configure, log, settings
+from test_train import assert_close, configure, log, settings
 
 from instructalign.config import Config
 from instructalign.configfile import build_config
@@ -81,15 +82,15 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hooks_are_called_in_order_with_the_examples_of_each_step(tmp_path: Path) -> None:
     config = configure(tmp_path, steps=2, micro_batch_size=4, strategy={"replay": None, "spy": None})
     train(config, tmp_path / "run")
-    assert [name for name, *_ in CALLS] == [
-        "prepare",
-        *(2 * ["token_loss", "token_loss", "penalty", "before_update", "after_update"]),
-        "finish",
-    ]
+    once_a_step = ["token_loss", "penalty", "before_update", "after_update"]
+    assert [name for name, _ in groupby(CALLS, lambda call: call[0])] == ["prepare", *(2 * once_a_step), "finish"]
     assert CALLS[0][2] == 4
-    seen = [call[1] for call in CALLS if call[0] == "token_loss"]
-    assert sorted(seen[0] + seen[1]) == list(range(8))
-    assert sorted(seen[2] + seen[3]) == list(range(8, 16))
+    micro = [call[1] for call in CALLS if call[0] == "token_loss"]
+    assert len(micro) >= 4
+    assert max(map(len, micro)) <= 4
+    seen = [number for numbers in micro for number in numbers]
+    assert sorted(seen[:8]) == list(range(8))
+    assert sorted(seen[8:]) == list(range(8, 16))
     assert [call[1] for call in CALLS if call[0] == "after_update"] == [0, 1]
     record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert record["strategies"]["spy"]["memory"] == 4
@@ -106,8 +107,8 @@ def test_what_is_added_counts_once_a_step_whatever_the_micro_batches(tmp_path: P
             # At every token 0.25, and twice as much once a step.
             assert with_["strategy/spy"] == pytest.approx(0.75, abs=1e-6)
             assert with_["loss"] == pytest.approx(without["loss"] + 0.75, abs=1e-4)
-        if name == "one":  # constants have no gradient
-            assert_same_weights(plain.model, result.model)
+        # Constants have no gradient. Without strategies that read logits, other routines compute the loss.
+        assert_close(plain.model, result.model)
 
 
 def test_state_goes_into_checkpoints_and_comes_back(tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def assert_same_weights(one: Path, other: Path) -> None:
         assert torch.equal(first[name], second[name]), name
 
 
+def assert_close(one: Path, other: Path, updates: float = 0.05) -> None:
+    """Weights differ by no more than a part of one update (Adam amplifies rounding where gradients vanish)."""
+    first, second = weights(one), weights(other)
+    for name in first:
+        assert torch.allclose(first[name], second[name], atol=3e-3 * updates), name
+
+
 def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
@@ -140,10 +147,7 @@ def test_resume_from_any_checkpoint_gives_identical_weights(tmp_path: Path) -> N
 def test_micro_batches_change_neither_examples_nor_gradient(tmp_path: Path) -> None:
     whole = train(configure(tmp_path, steps=2), tmp_path / "one")
     parts = train(configure(tmp_path, steps=2, micro_batch_size=2), tmp_path / "four")
-    first, second = weights(whole.model), weights(parts.model)
-    for name in first:
-        # Adam's first steps amplify rounding where a gradient is near zero: compare in units of one update.
-        assert torch.allclose(first[name], second[name], atol=3e-3 * 0.05), name
+    assert_close(whole.model, parts.model)
     assert log(tmp_path / "one")[0]["loss"] == pytest.approx(log(tmp_path / "four")[0]["loss"], abs=1e-5)
 
 

@@ -18,6 +18,7 @@ class TrainingConfig(Strict):
     steps: Positive
     batch_size: Positive = 32
     micro_batch_size: Positive | None = None
+    micro_batch_tokens: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Natural = 0
@@ -42,10 +43,6 @@ class TrainingConfig(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingConfig:
-        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"micro_batch_size ({self.micro_batch_size}) must divide batch_size ({self.batch_size})"
-            )
         if self.loss_on == "answer" and self.prompt_weight != 1.0:
             raise ValueError("prompt_weight has an effect with loss_on: all only")
         if self.warmup > self.steps:

@@ -9,7 +9,8 @@
   and, where no fused kernel does the attention, 2 for each head and token that it looks at. A decoder's look at
   the encoder takes 4 values more a token, and keys and values of the encoder's tokens. With
   `gradient_checkpointing` one value a layer, and one whole layer.
-* The logits where the loss counts, their log-softmax and its gradient, in float32.
+* The logits where the loss counts, or as many as are computed at a time (`training.loss`), their exponentials and
+  gradients, in float32.
 
 What libraries, fragments and the system take comes on top.
 """
@@ -20,10 +21,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from instructalign.config import Config
 from instructalign.doctor.lengths import Sampled, percentile
+from instructalign.training.loss import PIECE
 from instructalign.training.measure import lengths
-from instructalign.training.train import micro_batch_size
+from instructalign.training.train import pass_limits
 
 _AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
 
@@ -113,10 +117,12 @@ def estimate_memory(
     first = most(lambda each: each.kept_prompt + (0 if encoder_decoder else each.kept_answer))
     second = most(lambda each: each.kept_answer) if encoder_decoder else 0
     values = shape.activations(first, second, config.training.gradient_checkpointing)
-    logits = 3 * 4 * counted * shape.vocabulary
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = min(config.training.batch_size, pass_limits(config.training, device).rows_of(first + second))
+    logits = 3 * 4 * min(rows * counted * shape.vocabulary, PIECE[device])
     return {
         "weights": total * (width + cast),
         "gradients": trained * width,
         "optimizer": 2 * trained * width,
-        "activations": micro_batch_size(config.training, 1) * (values * (cast or width) + logits),
+        "activations": rows * values * (cast or width) + logits,
     }

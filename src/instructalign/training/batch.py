@@ -1,14 +1,13 @@
-"""Micro-batch m of a run, as a pure function of m."""
+"""Examples as the model takes them, and batches of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
 
 from instructalign.records import Instruction
 from instructalign.training.encode import Codec, Encoded, fit
@@ -54,114 +53,63 @@ class Encoder:
         return Encoded(kept_prompt, kept_answer, instruction.objective, instruction.target), cuts
 
 
-class MicroBatches(Dataset[dict[str, Any]]):
-    """The micro-batches of a run; item m is computed from the stream alone.
-
-    An item is what `collate` makes, with the positions of its examples in the stream under `numbers`.
-
-    Optimizer step s takes the examples s*B … (s+1)*B - 1 of the stream. They are sorted by length and cut into
-    equal micro-batches, so that little is padding and every step still sees exactly its own examples.
+def collate(
+    examples: Sequence[tuple[Encoded, list[str]]],
+    codec: Codec,
+    weights: LossWeights,
+    rows: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Puts examples into one batch, padded on the right, where causal attention never looks.
 
     Args:
-        stream: the mixture; `stream[i]` is the i-th example.
-        encoder: from instruction to token ids.
-        batch_size: examples of one optimizer step, over all processes.
-        micro_batch_size: examples of one forward pass of one process.
+        examples: each with what was cut from it.
+        codec: the model's way with texts.
         weights: what prompt and answer tokens count in the loss.
-    """
-
-    def __init__(
-        self,
-        stream: Any,
-        encoder: Encoder,
-        *,
-        batch_size: int,
-        micro_batch_size: int,
-        weights: LossWeights,
-    ) -> None:
-        self.stream = stream
-        self.encoder = encoder
-        self.batch_size = batch_size
-        self.micro_batch_size = micro_batch_size
-        self.weights = weights
-        self.per_step = batch_size // micro_batch_size
-        self._step = lru_cache(maxsize=2)(self._encode_step)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        step, part = divmod(index, self.per_step)
-        examples = self._step(step)
-        chosen = examples[part * self.micro_batch_size : (part + 1) * self.micro_batch_size]
-        batch = collate([pair for _, pair in chosen], self.encoder.codec, self.weights)
-        return {**batch, "numbers": [number for number, _ in chosen]}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_step"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._step = lru_cache(maxsize=2)(self._encode_step)
-
-    def _encode_step(self, step: int) -> list[tuple[int, tuple[Encoded, list[str]]]]:
-        first = step * self.batch_size
-        encoded = [(i, self.encoder(self.stream[i])) for i in range(first, first + self.batch_size)]
-        return sorted(encoded, key=lambda numbered: len(numbered[1][0]))
-
-
-class ProcessShare(Sampler[int]):
-    """The micro-batches that one of several processes runs, from a given step on.
-
-    Args:
-        dataset: the micro-batches.
-        steps: optimizer steps of the whole run.
-        process, processes: this process's number and how many there are.
-        done: says, when the first micro-batch is asked for, how many steps are already done.
-    """
-
-    def __init__(
-        self, dataset: MicroBatches, steps: int, process: int, processes: int, done: Callable[[], int]
-    ) -> None:
-        self._total = steps * dataset.per_step
-        self._per_step = dataset.per_step
-        self._process, self._processes = process, processes
-        self._done = done
-
-    def __len__(self) -> int:
-        return self._total // self._processes
-
-    def __iter__(self) -> Iterator[int]:
-        first = self._done() * self._per_step
-        return iter(range(first + self._process, self._total, self._processes))
-
-
-def collate(examples: Sequence[tuple[Encoded, list[str]]], codec: Codec, weights: LossWeights) -> dict[str, Any]:
-    """Pads examples on the right into one batch.
+        rows: how many examples stand in each row, packed one behind the other; None for one in each.
 
     Returns:
-        `inputs`: what the model is called with (token ids and masks, [batch, seq]; encoder-decoder models get
-        their decoder's input from `targets`); `targets`: the token each position should predict, [batch, seq];
-        `weights`: what that prediction counts, float [batch, seq], 0 for padding; `kinds`, `lengths` and `cuts`:
-        the examples' objectives, their tokens (prompt and answer) and what was cut, for the record.
+        A dictionary of
+
+        * `inputs`: what the model is called with: token ids, [batch, seq]; where rows are packed, each token's
+          position in its own example, [batch, seq], which keeps the examples apart; for encoder-decoder models
+          the encoder's mask, [batch, seq] (their decoder's input comes from `targets`);
+        * `targets`: the token that each position should predict, [batch, seq];
+        * `weights`: what that prediction counts, float [batch, seq], 0 for padding;
+        * `positions`: where it counts, as places in the flattened `weights`, in order, [counted];
+        * `examples`: by counted position, the number of its example in the lists below, [counted];
+        * for each example `kinds` (its objective), `languages` (the one asked for), `lengths` (its tokens),
+          `counted` and `masses` (how many of them count in the loss, and how much in all);
+        * `cuts`: what was cut; `padded`: tokens that go through the model, padding included.
     """
     pad = codec.tokenizer.pad_token_id
     encoded = [example for example, _ in examples]
     if codec.encoder_decoder:
-        inputs, targets, counted = _encoder_decoder(encoded, pad)
+        inputs, targets, counted, owners = _encoder_decoder(encoded, pad)
     else:
-        inputs, targets, counted = _decoder_only(encoded, pad, weights)
+        inputs, targets, counted, owners = _decoder_only(encoded, pad, weights, rows)
+    positions = counted.flatten().nonzero()[:, 0]
+    owner = owners.flatten()[positions]
+    mass = torch.bincount(owner, counted.flatten()[positions], minlength=len(encoded))
     return {
         "inputs": inputs,
         "targets": targets,
         "weights": counted,
+        "positions": positions,
+        "examples": owner,
         "kinds": [example.kind for example in encoded],
+        "languages": [example.target for example in encoded],
         "lengths": [len(example) for example in encoded],
+        "counted": torch.bincount(owner, minlength=len(encoded)).tolist(),
+        "masses": mass.tolist(),
         "cuts": [cut for _, cuts in examples for cut in cuts],
+        "padded": inputs["input_ids"].numel() + (targets.numel() if codec.encoder_decoder else 0),
     }
 
 
 def example_of(batch: dict[str, Any]) -> torch.Tensor:
     """By counted position, the place in `kinds` and `numbers` of the example it belongs to, [counted]."""
-    counted: torch.Tensor = (batch["weights"] > 0).nonzero()
-    return counted[:, 0]
+    owner: torch.Tensor = batch["examples"]
+    return owner
 
 
 def to_device(value: Any, device: torch.device) -> Any:
@@ -174,29 +122,43 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 def _decoder_only(
-    examples: Sequence[Encoded], pad: int, weights: LossWeights
-) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    ids = _padded([example.prompt + example.answer for example in examples], pad)
-    mask = _mask(examples, ids.shape[1])
-    # Position t predicts token t + 1, so the last position of a row predicts nothing.
-    targets = torch.full_like(ids, pad)
-    targets[:, :-1] = ids[:, 1:]
-    counted = torch.zeros(ids.shape, dtype=torch.float32)
-    for row, example in enumerate(examples):
-        start, end = len(example.prompt), len(example)
-        counted[row, : max(start - 1, 0)] = weights.prompt
-        counted[row, max(start - 1, 0) : end - 1] = weights.answer
-    return {"input_ids": ids, "attention_mask": mask}, targets, counted
+    examples: Sequence[Encoded], pad: int, weights: LossWeights, rows: Sequence[int] | None
+) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
+    ends = list(accumulate(rows if rows is not None else [1] * len(examples)))
+    packed = [range(end - size, end) for end, size in zip(ends, rows or [1] * len(examples), strict=True)]
+    width = max(1, max(sum(len(examples[number]) for number in row) for row in packed))
+    shape = (len(packed), width)
+    ids, targets = torch.full(shape, pad), torch.full(shape, pad)
+    counted, owners = torch.zeros(shape), torch.zeros(shape, dtype=torch.long)
+    places = torch.arange(width).repeat(len(packed), 1)
+    for row, numbers in enumerate(packed):
+        start = 0
+        for number in numbers:
+            example = examples[number]
+            tokens = torch.tensor(example.prompt + example.answer, dtype=torch.long)
+            end, answer = start + len(tokens), start + max(len(example.prompt) - 1, 0)
+            ids[row, start:end] = tokens
+            # Position t predicts token t + 1, so the last position of an example predicts nothing.
+            targets[row, start : max(end - 1, start)] = tokens[1:]
+            counted[row, start:answer] = weights.prompt
+            counted[row, answer : max(end - 1, answer)] = weights.answer
+            owners[row, start:end] = number
+            places[row, start:] = torch.arange(width - start)
+            start = end
+        places[row, start:] = torch.arange(width - start)  # padding behind packed examples is apart from them
+    inputs = {"input_ids": ids} if rows is None else {"input_ids": ids, "position_ids": places}
+    return inputs, targets, counted, owners
 
 
 def _encoder_decoder(
     examples: Sequence[Encoded], pad: int
-) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
     prompts = _padded([example.prompt for example in examples], pad)
     targets = _padded([example.answer for example in examples], pad)
     counted = _mask([example.answer for example in examples], targets.shape[1]).float()
     mask = _mask([example.prompt for example in examples], prompts.shape[1])
-    return {"input_ids": prompts, "attention_mask": mask}, targets, counted
+    owners = torch.arange(len(examples))[:, None].expand_as(targets)
+    return {"input_ids": prompts, "attention_mask": mask}, targets, counted, owners
 
 
 def _padded(rows: Sequence[Sequence[int]], pad: int) -> torch.Tensor:

@@ -157,3 +157,16 @@ def refuse_parted(config: Config, loaded: LoadedModel, layout: str) -> None:
             "FSDP parts the embedding, of which model.adapter.train_embeddings: new trains single rows. "
             f"{instead} Or set it to true or false."
         )
+
+
+def refuse_uneven(config: Config, processes: int) -> None:
+    """Refuses a step that cannot be dealt out to the processes.
+
+    Raises:
+        TrainingError: the batch is no multiple of the number of processes.
+    """
+    if config.training.batch_size % processes:
+        raise TrainingError(
+            f"training.batch_size ({config.training.batch_size}) must be a multiple of the number of processes "
+            f"({processes}), which share each step."
+        )

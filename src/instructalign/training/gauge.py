@@ -18,7 +18,7 @@ from instructalign.corpora import Corpus
 from instructalign.errors import TrainingError
 from instructalign.records import Instruction
 from instructalign.training.batch import Encoder, LossWeights, collate, to_device
-from instructalign.training.trainer import counted_logits
+from instructalign.training.loss import counted_logits
 
 NAME = "kl_to_base"
 _ROWS = 8  # probes of one forward pass

@@ -11,14 +11,16 @@ from instructalign.config import Config
 from instructalign.mixture.build import Data, build_instructions
 from instructalign.records import Instruction
 from instructalign.training.batch import Encoder, LossWeights, collate, to_device
+from instructalign.training.cut import Limits, cut
+from instructalign.training.loss import weighted_loss
 from instructalign.training.model import LoadedModel
-from instructalign.training.trainer import weighted_loss
 
 HELDOUT_EXAMPLES = 256
+HELDOUT_LIMITS = Limits(rows=32, tokens=4096)
 
 
 def heldout_loss(
-    config: Config, data: Data, encoder: Encoder, loaded: LoadedModel
+    config: Config, data: Data, encoder: Encoder, loaded: LoadedModel, limits: Limits = HELDOUT_LIMITS
 ) -> Callable[[Any], float] | None:
     """A function that measures the loss on instructions of held-out sentences, in nats per answer token.
 
@@ -27,16 +29,11 @@ def heldout_loss(
     if len(data.heldout) < 2:
         return None
     stream = build_instructions(config, data.heldout)
-    return mean_loss(
-        [stream[k] for k in range(HELDOUT_EXAMPLES)],
-        encoder,
-        loaded.encoder_decoder,
-        min(32, config.training.batch_size),
-    )
+    return mean_loss([stream[k] for k in range(HELDOUT_EXAMPLES)], encoder, loaded.encoder_decoder, limits)
 
 
 def mean_loss(
-    instructions: Sequence[Instruction], encoder: Encoder, encoder_decoder: bool, size: int = 32
+    instructions: Sequence[Instruction], encoder: Encoder, encoder_decoder: bool, limits: Limits = HELDOUT_LIMITS
 ) -> Callable[[Any], float]:
     """A function that measures the mean loss over the answers' tokens of some instructions, in nats.
 
@@ -44,12 +41,11 @@ def mean_loss(
         instructions: what the model is asked.
         encoder: from instruction to token ids.
         encoder_decoder: what kind of model it is.
-        size: how many instructions a batch.
+        limits: how much goes through the model at once.
     """
     examples = sorted(map(encoder, instructions), key=lambda pair: len(pair[0]))
-    batches = [
-        collate(examples[i : i + size], encoder.codec, LossWeights()) for i in range(0, len(examples), size)
-    ]
+    parts = cut([(len(example),) for example, _ in examples], limits)
+    batches = [collate([examples[k] for k in part], encoder.codec, LossWeights()) for part in parts]
 
     @torch.inference_mode()
     def measure(model: Any) -> float:

@@ -83,7 +83,10 @@ def _routines(model: nn.Module) -> Iterator[tuple[Any, Callable[[Tensor], Tensor
 
 def _bloom_mlp(module: Any) -> Iterator[tuple[Any, Callable[[Tensor], Tensor]]]:
     into = module.dense_h_to_4h
-    if type(into) is nn.Linear and _better_by_onednn(into.weight):
+    alone = (
+        "forward" not in into.__dict__ and "forward" not in module.gelu_impl.__dict__
+    )  # or one would go missing
+    if alone and type(into) is nn.Linear and _better_by_onednn(into.weight):
         yield into, partial(_linear, into, "gelu", "tanh")
         yield module.gelu_impl, _as_it_is
     else:

@@ -263,12 +263,16 @@ def logits_at(model: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]
 
     Args:
         model: a `PreTrainedModel`, possibly wrapped for peft or for distribution.
-        positions: bool [batch, seq]; for encoder-decoder models over the decoder's sequence.
+        positions: bool [batch, seq]; for encoder-decoder models over the decoder's sequence. Or the places of
+            those wanted in the flattened sequence, [chosen], which a GPU need not be waited for to find.
     """
-    head = _unwrapped(model).get_output_embeddings()
+    head = unwrapped(model).get_output_embeddings()
 
     def choose(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (inputs[0][positions], *inputs[1:])
+        hidden = inputs[0]
+        if positions.dtype == torch.bool:
+            return (hidden[positions], *inputs[1:])
+        return (hidden.flatten(0, -2).index_select(0, positions), *inputs[1:])
 
     handle = head.register_forward_pre_hook(choose)
     try:
@@ -286,7 +290,8 @@ def checkpoint_activations(model: Any) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _unwrapped(model: torch.nn.Module) -> Any:
+def unwrapped(model: torch.nn.Module) -> Any:
+    """The model inside what it was wrapped in for distribution."""
     while hasattr(model, "module") and isinstance(model.module, torch.nn.Module):
         model = model.module
     return model

@@ -48,14 +48,13 @@ class TrainingLog(TrainerCallback):
         self._report = report
         self._watch = watch
         self._clock = time.monotonic()
-        self._tokens = 0
         self._extra: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Takes out of the log what came after the checkpoint that training goes on from."""
         if args.should_save:
             forget_after(self._path, state.global_step)
-        self._clock, self._tokens = time.monotonic(), _together(self._tally.all_tokens, args)
+        self._clock = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Reports progress, measures what is due, and ends training where that says so."""
@@ -89,8 +88,8 @@ class TrainingLog(TrainerCallback):
                 f"the loss is {loss} at step {state.global_step}. The last good checkpoint is kept; lower "
                 "training.learning_rate, or use precision float32 or bfloat16, and start again in a new folder."
             )
-        now, tokens = time.monotonic(), _together(self._tally.all_tokens, args)
-        rate = (tokens - self._tokens) / max(now - self._clock, 1e-9)
+        now, learned = time.monotonic(), self._tally.drain()
+        rate = learned.pop("tokens") / max(now - self._clock, 1e-9)
         memory = peak_memory()
         record: dict[str, Any] = {
             "step": state.global_step,
@@ -99,12 +98,12 @@ class TrainingLog(TrainerCallback):
             "grad_norm": round(float(logs.get("grad_norm", 0.0)), 6),
             "tokens_per_second": round(rate, 1),
             "peak_memory_mb": round(memory / 1e6, 1),
-            **{name: round(value, 6) for name, value in self._tally.drain().items()},
+            **{name: round(value, 6) for name, value in learned.items()},
             **{name: round(value, 6) for name, value in logs.items() if name.startswith("strategy/")},
             **self._extra,
         }
         logs.update({name: value for name, value in record.items() if name not in logs and name != "step"})
-        self._clock, self._tokens = now, tokens
+        self._clock = now
         self._extra = {}
         if args.should_save:
             with writing(self._path.parent, self._path.name), self._path.open("ab") as file:
@@ -165,15 +164,6 @@ def peak_memory() -> int:
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
-
-
-def _together(count: int, args: Any) -> int:
-    """The sum of a count over all processes; each must call it."""
-    if args.world_size == 1:
-        return count
-    total = torch.tensor(count, device=args.device)
-    torch.distributed.all_reduce(total)
-    return int(total.item())
 
 
 def _agreed(values: dict[str, float], args: Any) -> dict[str, float]:

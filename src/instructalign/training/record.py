@@ -15,6 +15,7 @@ from instructalign.mixture.plan import describe_plan
 from instructalign.runfolder import training_hash, versions
 from instructalign.training.measure import Measured
 from instructalign.training.model import LoadedModel
+from instructalign.training.tally import padding_share
 
 
 def at_beginning(config: Config, data: Data, loaded: LoadedModel, hash: str) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def at_end(
     config: Config, data: Data, counts: dict[str, Any], seconds: float, strategies: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What is known after the last step: what the model was really trained on, and how long it took."""
-    cuts = counts.pop("cuts")
+    cuts, passed = counts.pop("cuts"), counts.pop("passed")
     total = {unit: sum(by_kind.values()) for unit, by_kind in counts.items()}
     shares = {
         unit: by_kind.get("replay", 0) / total[unit] if total[unit] else 0.0 for unit, by_kind in counts.items()
@@ -76,6 +77,7 @@ def at_end(
             "realised": {**counts, "replay_share": shares, "size": len(data.replay)},
         },
         "encoding": {"examples": total.get("rows", 0), **cuts},
+        "padding": round(padding_share(passed), 6),
         "timings": {"training_seconds": round(seconds, 3)},
         "strategies": dict(strategies),
     }

@@ -23,8 +23,15 @@ from instructalign.progress import Progress, silent
 from instructalign.runfolder import open_folder, read_record, training_hash, update_record
 from instructalign.training import checkpoint
 from instructalign.training.adapter import add_adapter
-from instructalign.training.batch import Encoder, LossWeights, MicroBatches
-from instructalign.training.checks import check_run, refuse_half_precision, refuse_missing_deepspeed, refuse_parted
+from instructalign.training.batch import Encoder, LossWeights
+from instructalign.training.checks import (
+    check_run,
+    refuse_half_precision,
+    refuse_missing_deepspeed,
+    refuse_parted,
+    refuse_uneven,
+)
+from instructalign.training.cut import Limits
 from instructalign.training.gauge import kl_gauge
 from instructalign.training.heldout import heldout_loss
 from instructalign.training.measure import Measured
@@ -37,11 +44,13 @@ from instructalign.training.origin import (
     origin_of,
     settle_mixture,
 )
+from instructalign.training.products import speed_up
 from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
 from instructalign.training.rows import rows_of_new_languages
 from instructalign.training.save import save_model
 from instructalign.training.space import disk_bytes, refuse_full_disk, writing
+from instructalign.training.steps import StepBatches
 from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
 from instructalign.training.tally import Tally
 from instructalign.training.trainer import TALLY, AlignTrainer
@@ -49,6 +58,12 @@ from instructalign.training.watch import WATCH, Measure, Watch
 
 MakeProbe = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]
 """Makes, from a base, a function that measures a model built like it."""
+
+PASSES = {"cpu": Limits(tokens=1024, overhead=48), "cuda": Limits(tokens=16_384, overhead=1024)}
+"""By device, what a pass through the model takes at most, and what it costs beside its tokens.
+
+A processor works best on what its caches hold; a GPU with little to do spends its time on starting kernels.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +137,8 @@ def train(
     trainer.accelerator.wait_for_everyone()
     if last is not None:
         check_layout(last, trainer.layout)
-        trainer.tally.restore(json.loads((last / TALLY).read_text(encoding="utf-8")))
+        if trainer.args.process_index == 0:  # what all processes counted together is counted on in one
+            trainer.tally.restore(json.loads((last / TALLY).read_text(encoding="utf-8")))
         trainer.strategies.restore(last)
         trainer.watch.restore(json.loads((last / WATCH).read_text(encoding="utf-8")))
     with stop.listening(), warnings.catch_warnings():
@@ -225,7 +241,7 @@ def _measures(run: _Run, trainer: AlignTrainer, probe: MakeProbe | None) -> list
         TrainingError: something is to be measured that cannot be.
     """
     training, loaded = run.config.training, run.loaded
-    heldout = heldout_loss(run.config, run.data, run.encoder, loaded)
+    heldout = heldout_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits)
     if heldout is None and training.evaluate_every:
         raise TrainingError(
             "training.evaluate_every asks for the loss on held-out instructions, and fewer than two sentences are "
@@ -247,26 +263,27 @@ def _measures(run: _Run, trainer: AlignTrainer, probe: MakeProbe | None) -> list
 def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
     config, data, loaded, encoder = run.config, run.data, run.loaded, run.encoder
     set_seed(config.seed)
-    weights = loss_weights(config.training)
+    speed_up(loaded.model)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)
     model = run.adapted(loaded)
     arguments = _arguments(config, run.out)
-    processes = arguments.world_size
-    micro = micro_batch_size(config.training, processes)
-    arguments.gradient_accumulation_steps = config.training.batch_size // (micro * processes)
+    refuse_uneven(config, arguments.world_size)
+    limits = pass_limits(config.training, arguments.device.type)
     tally, stop = Tally(), GracefulStop()
     watch = Watch(config.training.early_stopping, config.training.divergence)
     log = TrainingLog(run.out / "log.jsonl", tally, run.report, watch)
     trainer = AlignTrainer(
         model,
         arguments,
-        batches=MicroBatches(
+        batches=StepBatches(
             data.mixture,
             encoder,
             batch_size=config.training.batch_size,
-            micro_batch_size=micro,
-            weights=weights,
+            limits=limits,
+            weights=loss_weights(config.training),
+            process=arguments.process_index,
+            processes=arguments.world_size,
         ),
         encoder_decoder=loaded.encoder_decoder,
         strategies=StrategyGroup(make_strategies(config)),
@@ -308,7 +325,7 @@ def _arguments(config: Config, out: Path) -> TrainingArguments:
         warmup_steps=training.warmup,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
-        per_device_train_batch_size=training.micro_batch_size or training.batch_size,
+        per_device_train_batch_size=1,  # steps bring their own micro-batches
         bf16=training.precision == "bfloat16",
         fp16=training.precision == "float16",
         seed=config.seed,
@@ -324,19 +341,11 @@ def _arguments(config: Config, out: Path) -> TrainingArguments:
     )
 
 
-def micro_batch_size(training: TrainingConfig, processes: int) -> int:
-    """Examples of one forward pass of one process.
-
-    Raises:
-        TrainingError: the batch does not divide by it and the number of processes.
-    """
-    micro = training.micro_batch_size or training.batch_size // processes
-    if micro < 1 or training.batch_size % (micro * processes):
-        raise TrainingError(
-            f"training.batch_size ({training.batch_size}) must be a multiple of training.micro_batch_size "
-            f"({micro}) times the number of processes ({processes})."
-        )
-    return micro
+def pass_limits(training: TrainingConfig, device: str) -> Limits:
+    """How much goes through the model at once, on a kind of device; by default what is fastest there."""
+    rows, tokens = training.micro_batch_size, training.micro_batch_tokens
+    usual = PASSES.get(device, PASSES["cuda"])
+    return Limits(rows, tokens or (None if rows else usual.tokens), usual.overhead)
 
 
 def loss_weights(training: TrainingConfig) -> LossWeights:

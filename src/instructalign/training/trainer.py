@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
+from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import TrainerCallback
@@ -16,9 +17,10 @@ from transformers.trainer_callback import TrainerCallback
 from instructalign.errors import TrainingError
 from instructalign.files import write_json
 from instructalign.training import checkpoint
-from instructalign.training.batch import MicroBatches, ProcessShare
-from instructalign.training.model import logits_at, quiet_loading
+from instructalign.training.loss import at_positions, counted_logits, cross_entropy, head_of, piecewise_loss
+from instructalign.training.model import quiet_loading
 from instructalign.training.space import writing
+from instructalign.training.steps import StepBatches, StepsFrom
 from instructalign.training.strategies.group import StrategyGroup
 from instructalign.training.tally import Tally
 from instructalign.training.watch import WATCH, Watch
@@ -26,50 +28,18 @@ from instructalign.training.watch import WATCH, Watch
 TALLY = "tally.json"
 
 
-def counted_logits(model: torch.nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> torch.Tensor:
-    """The model's logits at every position that counts; its output layer runs at those alone.
-
-    Returns:
-        [positions that count, vocabulary], in the order of `(batch["weights"] > 0).nonzero()`.
-    """
-    counted = batch["weights"] > 0
-    inputs = batch["inputs"]
-    if encoder_decoder:
-        inner: Any = model
-        while hasattr(inner, "module"):
-            inner = inner.module
-        decoder = inner.prepare_decoder_input_ids_from_labels(labels=batch["targets"])
-        inputs = {**inputs, "decoder_input_ids": decoder}
-    with logits_at(model, counted):
-        logits: torch.Tensor = model(**inputs, use_cache=False).logits
-    return logits
-
-
-def cross_entropy(logits: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
-    """Cross-entropy at every position that counts, in nats, [positions that count]."""
-    return F.cross_entropy(logits.float(), batch["targets"][batch["weights"] > 0], reduction="none")
-
-
-def weighted_loss(model: torch.nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> torch.Tensor:
-    """Cross-entropy at every position that counts, in nats, without reduction.
-
-    Returns:
-        Losses in the order of `(batch["weights"] > 0).nonzero()`, shape [positions that count].
-    """
-    return cross_entropy(counted_logits(model, batch, encoder_decoder), batch)
-
-
 class AlignTrainer(Trainer):
     """The Trainer of transformers, asked for four things of its own.
 
-    Its micro-batches are pure functions of their number; the loss is the weighted mean over all counted tokens
+    Its steps are pure functions of their number, each with as many micro-batches as it needs, so that the Trainer
+    itself need not accumulate gradients; the loss is the weighted mean over all counted tokens
     of an optimizer step, whatever the accumulation and the number of processes; checkpoints appear complete or
     not at all; and strategies take part in each step.
 
     Args:
         model: the model, or its peft wrapper.
-        args: the Trainer's own arguments; `max_steps` and the batch sizes must fit `batches`.
-        batches: the run's micro-batches.
+        args: the Trainer's own arguments; gradients are accumulated here and not by its rules.
+        batches: the run's steps.
         encoder_decoder: what kind of model it is.
         strategies: the ways against forgetting that take part.
         checkpoints: the run's `checkpoints` folder.
@@ -88,7 +58,7 @@ class AlignTrainer(Trainer):
         model: Any,
         args: TrainingArguments,
         *,
-        batches: MicroBatches,
+        batches: StepBatches,
         encoder_decoder: bool,
         strategies: StrategyGroup,
         checkpoints: Path,
@@ -102,6 +72,7 @@ class AlignTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.batches = batches
         self.encoder_decoder = encoder_decoder
+        self.head = head_of(model, encoder_decoder)
         self.strategies = strategies
         self.checkpoints = checkpoints
         self.keep = keep
@@ -110,18 +81,11 @@ class AlignTrainer(Trainer):
         self.beside = {TALLY: tally.total, WATCH: watch.state, **(beside or {})}
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The micro-batches of this process, from the step on at which training stands."""
-        share = ProcessShare(
-            self.batches,
-            steps=self.args.max_steps,
-            process=self.args.process_index,
-            processes=self.args.world_size,
-            done=lambda: int(self.state.global_step),
-        )
+        """The steps of this process, from the one on at which training stands."""
         return DataLoader(
             self.batches,
             batch_size=None,
-            sampler=share,
+            sampler=StepsFrom(self.args.max_steps, done=lambda: int(self.state.global_step)),
             num_workers=self.args.dataloader_num_workers,
             pin_memory=torch.cuda.is_available(),
             # Of its own, or each iterator would draw a seed from what dropout draws from, and a resumed run two.
@@ -129,37 +93,55 @@ class AlignTrainer(Trainer):
         )
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
-        """The micro-batches of one optimizer step, and the weight of all tokens that count in it."""
-        batches = list(islice(epoch_iterator, num_batches))
+        """One step's micro-batches, and the weight of all tokens that count in it, over all processes."""
+        [step] = [*islice(epoch_iterator, 1)] or [None]
         # Resumed from the checkpoint of the last step, or of the one after which training ended early.
-        if not batches or self.watch.reason:
+        if step is None or self.watch.reason:
             self.control.should_training_stop = True
             return [], None
-        total = torch.stack([batch["weights"].sum() for batch in batches]).sum().to(device)
-        if self.args.world_size > 1:
-            total = self.accelerator.gather(total).sum()
-        if total.item() == 0:
+        total = step[0]["step_mass"]
+        if total == 0:
             raise TrainingError(
                 f"step {self.state.global_step + 1}: no token of any example counts in the loss; every answer "
                 "was cut or empty. Raise training.max_length, or look at them with `instructalign preview`."
             )
-        return batches, total
+        return [step], total
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward through a step's micro-batches; processes share gradients after the last."""
+        losses = []
+        for number, batch in enumerate(inputs, 1):
+            last = number == len(inputs)
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            with nullcontext() if last else self._unshared(model):
+                losses.append(super().training_step(model, batch, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def _unshared(self, model: Any) -> AbstractContextManager[Any]:
+        """Inside, gradients stay in their process, as in the Trainer's own loop."""
+        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:  # keeps count of that itself
+            return nullcontext()
+        defer: Any = getattr(self, "_defer_fsdp_gradient_reduction", None)
+        if defer is not None and getattr(self, "is_distributed_loading_by_transformers", False):
+            return cast(AbstractContextManager[Any], defer())
+        return cast(AbstractContextManager[Any], self.accelerator.no_sync(model=model))
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The micro-batch's part of the step's weighted mean loss, with the strategies' penalties."""
-        logits = counted_logits(model, inputs, self.encoder_decoder)
-        losses = cross_entropy(logits, inputs)
-        weights = inputs["weights"][inputs["weights"] > 0]
-        total = num_items_in_batch if num_items_in_batch is not None else weights.sum()
-        self.tally.add(inputs, losses.detach())
+        total = num_items_in_batch if num_items_in_batch is not None else inputs["step_mass"]
         # Gradients are averaged over processes afterwards, so each process scales its part up by their number.
-        shares = weights / total * self.args.world_size
-        loss = (losses * shares).sum()
-        added = self.strategies.token_loss(model, inputs, logits, shares)
-        if added is not None:
-            loss = loss + added
+        shares = at_positions(inputs, "weights") * (self.args.world_size / total)
+        if self.strategies.reads_logits:
+            logits = counted_logits(model, inputs, self.encoder_decoder)
+            losses = cross_entropy(logits, inputs)
+            loss = (losses * shares).sum()
+            added = self.strategies.token_loss(model, inputs, logits, shares)
+            loss = loss if added is None else loss + added
+        else:
+            loss, losses = piecewise_loss(model, inputs, shares, self.encoder_decoder, self.head)
+        self.tally.add(inputs, losses.detach())
         if self.accelerator.sync_gradients:  # the step's last micro-batch: once a step, in every process
             penalty = self.strategies.penalty(model)
             if penalty is not None:

@@ -11,9 +11,9 @@ import torch
 from instructalign.config import Config
 from instructalign.config.base import Positive
 from instructalign.randomness import permuted
+from instructalign.training.loss import counted_logits, cross_entropy
 from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
 from instructalign.training.strategies.weights import unwrapped
-from instructalign.training.trainer import counted_logits, cross_entropy
 
 
 class AGEM(Strategy):

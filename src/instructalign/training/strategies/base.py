@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from instructalign.config import Config
     from instructalign.mixture.build import Data
     from instructalign.records import Instruction
-    from instructalign.training.batch import MicroBatches
     from instructalign.training.model import LoadedModel
+    from instructalign.training.steps import StepBatches
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Setting:
             mode, not yet wrapped for several processes. Its weights are the base's, in a resumed run too, and
             no optimizer exists yet: what is frozen here is not trained.
         data: the corpora, the past data and the training stream over both.
-        batches: the stream as encoded micro-batches.
+        batches: the stream as encoded steps, of this process.
         folder: the run's folder; what is worth keeping for a resumed run goes into `folder / "cache"`.
         origin: a hash of everything that the run's weights depend on.
         process, processes: this process's number, and how many there are.
@@ -45,7 +45,7 @@ class Setting:
     loaded: LoadedModel
     model: Any
     data: Data
-    batches: MicroBatches
+    batches: StepBatches
     folder: Path
     origin: str = ""
     process: int = 0
@@ -58,10 +58,11 @@ class Setting:
 
         Args:
             examples: the examples.
-            size: how many a batch; the run's `micro_batch_size` unless given.
+            size: how many a batch; as many as surely fit unless given.
         """
         device = next(self.model.parameters()).device
-        encoder, size = self.batches.encoder, size or self.batches.micro_batch_size
+        encoder = self.batches.encoder
+        size = size or self.batches.limits.rows_of(encoder.max_length)
         for first in range(0, len(examples), size):
             pairs = [encoder(example) for example in examples[first : first + size]]
             yield to_device(collate(pairs, encoder.codec, LossWeights()), device)
@@ -143,7 +144,7 @@ class Strategy:
             model: the model in training.
             batch: the micro-batch, as `batch.collate` makes it.
             logits: of the model at the counted positions, [counted, vocabulary], in the order of
-                `(batch["weights"] > 0).nonzero()`.
+                `batch["positions"]`.
 
         Returns:
             [counted], in nats; or None for nothing.

@@ -13,11 +13,11 @@ from pydantic import Field
 from instructalign.config import Config
 from instructalign.config.base import Positive
 from instructalign.training.batch import example_of
+from instructalign.training.loss import counted_logits
 from instructalign.training.strategies.base import Setting, Strategy
 from instructalign.training.strategies.l2sp import Weight
 from instructalign.training.strategies.teacher import Taught, Teacher, reduced
 from instructalign.training.strategies.weights import adapter_problems, unwrapped
-from instructalign.training.trainer import counted_logits
 
 On = Literal["replay", "new", "all"]
 

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from instructalign.config import Config
 from instructalign.config.base import Positive
 from instructalign.randomness import Draws, digest_key
+from instructalign.training.loss import at_positions, counted_logits
 from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
 from instructalign.training.strategies.l2sp import Weight
 from instructalign.training.strategies.probe import INSTEAD, Source, source_examples
 from instructalign.training.strategies.weights import Changes, adapter_problems
-from instructalign.training.trainer import counted_logits
 
 
 class EWC(Strategy):
@@ -119,7 +119,7 @@ def squared_gradient(
     for weight in weights.values():
         weight.requires_grad_(True)
     logits = counted_logits(model, batch, encoder_decoder).float()
-    targets = batch["targets"][batch["weights"] > 0]
+    targets = at_positions(batch, "targets")
     if draws is not None:
         targets = drawn(logits.detach(), draws)
     likelihood = -F.cross_entropy(logits, targets, reduction="sum")

@@ -13,10 +13,10 @@ from pydantic import Field
 from instructalign.config import Config
 from instructalign.config.base import Positive
 from instructalign.errors import TrainingError
+from instructalign.training.loss import counted_logits
 from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
 from instructalign.training.strategies.probe import INSTEAD, Source, source_examples
 from instructalign.training.strategies.weights import adapted_layers, adapter_problems, low_rank
-from instructalign.training.trainer import counted_logits
 
 
 class SourceShielded(Strategy):

@@ -17,8 +17,9 @@ from safetensors.torch import save
 from instructalign.errors import TrainingError
 from instructalign.files import atomic, text_hash
 from instructalign.training.batch import collate, example_of, to_device
+from instructalign.training.cut import cut
+from instructalign.training.loss import counted_logits
 from instructalign.training.strategies.base import Setting, everywhere
-from instructalign.training.trainer import counted_logits
 
 PART = 4096  # examples in a file: what is lost at most where the run is stopped
 
@@ -161,8 +162,8 @@ class Teacher:
         device = next(self._setting.model.parameters()).device
         pairs = [batches.encoder(stream[number]) for number in numbers]
         order = sorted(range(len(pairs)), key=lambda place: len(pairs[place][0]))
-        for first in range(0, len(order), batches.micro_batch_size):
-            places = order[first : first + batches.micro_batch_size]
+        for part in cut([(len(pairs[place][0]),) for place in order], batches.limits):
+            places = [order[number] for number in part]
             chosen = [pairs[place] for place in places]
             yield places, to_device(collate(chosen, batches.encoder.codec, batches.weights), device)
 
