@@ -185,13 +185,14 @@ def test_a_run_that_diverges_says_so_and_keeps_what_was_good(
 ) -> None:
     from instructalign.training import trainer as trainers
 
-    real, called = trainers.cross_entropy, []
+    real = trainers.piecewise_loss
 
-    def rising(logits: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
-        called.append(1)
-        return real(logits, batch) * (1 if len(called) <= 3 else 10)
+    def rising(model: Any, batch: dict[str, Any], *more: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, losses = real(model, batch, *more)
+        scale = 1 if batch["numbers"][0] < 3 * 8 else 10  # from the fourth step of 8 examples on
+        return scale * loss, scale * losses
 
-    monkeypatch.setattr(trainers, "cross_entropy", rising)
+    monkeypatch.setattr(trainers, "piecewise_loss", rising)
     config = configure(tmp_path, steps=12, checkpoint_every=1, divergence={"patience": 3})
     with pytest.raises(TrainingError, match=r"diverged: the loss is .*checkpoint-3, from before that, is kept"):
         train(config, tmp_path / "run")
