@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 from safetensors.torch import load_file
 from test_train import assert_same_weights, settings, weights
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -70,6 +72,8 @@ def changed_rows(one: Any, other: Any) -> list[int]:
 def test_embeddings_that_are_trained_are_saved_and_used(
     family: str, train_embeddings: Any, merge: bool, tmp_path: Path
 ) -> None:
+    if not merge and Version(version("transformers")) < Version("5.18"):
+        pytest.skip("refused: this transformers would load the adapter without its embeddings")
     settings = AdapterConfig(r=2, train_embeddings=train_embeddings, merge=merge)
     loaded, model = adapted(tmp_path, family, settings, ROWS if train_embeddings == "new" else None)
     expected = logits(model)
@@ -81,6 +85,16 @@ def test_embeddings_that_are_trained_are_saved_and_used(
         for ends in ("get_input_embeddings", "get_output_embeddings"):
             moved = changed_rows(getattr(saved, ends)(), getattr(base, ends)())
             assert moved == ROWS if train_embeddings == "new" else set(moved) > set(ROWS), ends
+
+
+def test_embeddings_that_an_old_transformers_would_not_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "version", lambda name: "5.17.0")
+    loaded = load_model(str(save_tiny(tmp_path / "base")))
+    with pytest.raises(ModelError, match=r"transformers 5\.17\.0 loads an adapter without the embeddings.*merge"):
+        add_adapter(loaded, AdapterConfig(train_embeddings=True, merge=False))
+    add_adapter(loaded, AdapterConfig(merge=False))
 
 
 def test_embeddings_that_would_not_be_trained_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +109,9 @@ def test_embeddings_that_would_not_be_trained_are_refused(tmp_path: Path, monkey
         adapters._check_embeddings(model, "bloom", shared)
 
 
-def test_output_layer_of_its_own_in_a_model_that_says_otherwise(tmp_path: Path) -> None:
+def test_output_layer_of_its_own_in_a_model_that_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # So mT5 is published: its configuration ties what its weights do not.
     folder = save_tiny(tmp_path / "base", "mt5")
     state = load_file(folder / "model.safetensors")
@@ -115,6 +131,7 @@ def test_output_layer_of_its_own_in_a_model_that_says_otherwise(tmp_path: Path) 
     assert not torch.equal(merged.lm_head.weight[ROWS], merged.shared.weight[ROWS])
     loaded.model.lm_head.weight = torch.nn.Parameter(head)
     loaded.model.config.tie_word_embeddings = True
+    monkeypatch.setattr(adapters, "version", lambda name: "5.18.0")
     with pytest.raises(ModelError, match=r"the weights differ: .* Set model\.adapter\.merge to true"):
         add_adapter(loaded, AdapterConfig(train_embeddings="new", merge=False), ROWS)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import torch
+from packaging.version import Version
 
 from instructalign.config import AdapterConfig
 from instructalign.errors import ModelError
@@ -30,6 +32,8 @@ def add_adapter(loaded: LoadedModel, adapter: AdapterConfig, rows: Sequence[int]
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
+    if (rows or adapter.train_embeddings is True) and not adapter.merge:
+        _refuse_lost_embeddings()
     shared = _using_embeddings(loaded.model)
     if rows and not adapter.merge and loaded.model.config.tie_word_embeddings and len(set(shared.values())) > 1:
         raise ModelError(
@@ -57,6 +61,19 @@ def add_adapter(loaded: LoadedModel, adapter: AdapterConfig, rows: Sequence[int]
         _tie(model, shared)
         _check_embeddings(model, loaded.name, shared)
     return model
+
+
+def _refuse_lost_embeddings() -> None:
+    """Refuses to keep embeddings beside a base where transformers would load the adapter without them.
+
+    Raises:
+        ModelError: it is older than 5.18.
+    """
+    if Version(version("transformers")) < Version("5.18"):
+        raise ModelError(
+            f"transformers {version('transformers')} loads an adapter without the embeddings that were trained "
+            "with it. Set model.adapter.merge to true, or: pip install -U 'transformers>=5.18'"
+        )
 
 
 @contextmanager
