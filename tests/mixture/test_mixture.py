@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructalign.config import Entry, ReplayConfig, SelectConfig, ShareScheduleConfig
+from instructalign.configfile import build_config
 from instructalign.errors import DataError
-from instructalign.mixture import Mixture, ReplayBuffer, load_replay
+from instructalign.mixture import Mixture, ReplayBuffer, build, load_replay
 from instructalign.mixture.select import choose
 from instructalign.mixture.share import planned
 from instructalign.mixture.sources import read_hub, read_jsonl
@@ -160,3 +161,24 @@ def test_files_of_a_type_are_read_without_a_data_set_around_them(tmp_path: Path)
 def test_hub_name_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         list(read_hub(name=str(tmp_path / "nowhere")))
+
+
+def test_kept_corpus_is_read_again_where_its_file_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "corpus.tsv"
+    path.write_text("eng\tjav\nthe food\tpangan\nthe place\tpanggonan\n", encoding="utf-8")
+    config = build_config(
+        {
+            "model": {"base": "toy"},
+            "languages": {"known": ["eng"], "new": ["jav"]},
+            "corpora": [{"format": "tsv", "path": "corpus.tsv"}],
+            "instructions": {"heldout": 0},
+            "training": {"steps": 1},
+        },
+        folder=tmp_path,
+    )
+    monkeypatch.setattr(build, "_kept", {})
+    first = build.read_rows(config)[0]
+    assert len(build._kept or {}) == 1
+    with path.open("a", encoding="utf-8") as file:
+        file.write("the house\tomah\n")
+    assert [len(build.read_rows(config)[0]), len(first)] == [3, 2]

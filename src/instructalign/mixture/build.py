@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config
@@ -143,10 +144,22 @@ _kept: dict[str, Corpus] | None = None
 def keep_corpora() -> None:
     """From now on, this process does not read again what it has read last: for runs that share their corpora.
 
-    The files are taken to stay as they are.
+    Files whose size or time has changed are read again.
     """
     global _kept
     _kept = _kept or {}
+
+
+def _state(option: Any) -> list[tuple[str, int, int]]:
+    """Size and time of every file that an option of a corpus names."""
+    if isinstance(option, dict):
+        return [state for value in option.values() for state in _state(value)]
+    if isinstance(option, (list, tuple)):
+        return [state for value in option for state in _state(value)]
+    if not isinstance(option, Path):
+        return []
+    files = sorted(option.rglob("*")) if option.is_dir() else [option]
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
 
 
 def _all_rows(config: Config) -> Corpus:
@@ -154,7 +167,8 @@ def _all_rows(config: Config) -> Corpus:
     if _kept is None:
         return read_corpora(config.corpora, languages, config.filter)
     entries = [entry.model_dump() for entry in config.corpora]
-    key = text_hash([entries, languages, config.filter.model_dump()])
+    files = [_state(value) for entry in config.corpora for value in entry.options.values()]
+    key = text_hash([entries, languages, config.filter.model_dump(), files])
     if key not in _kept:
         _kept.clear()
         _kept[key] = read_corpora(config.corpora, languages, config.filter)
