@@ -13,18 +13,21 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     BloomConfig,
     Gemma2Config,
+    Gemma3TextConfig,
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
     MT5Config,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
     T5Config,
 )
 
 DECODER_ONLY = ("bloom", "llama", "gpt_neox", "qwen2", "gemma2", "mistral")
 ENCODER_DECODER = ("mt5", "t5")
 FAMILIES = DECODER_ONLY + ENCODER_DECODER
+NEWER = ("gemma3", "qwen3")  # where a test of training shall cover generations that differ in their layers
 TEXTS = [
     "the food is good and the place is clean",
     "makanan di sini enak sekali dan tempatnya bersih",
@@ -81,6 +84,8 @@ def tiny_model(family: str, seed: int = 0, width: int = 32) -> Any:
         "llama": lambda: LlamaConfig(**grouped),
         "gpt_neox": lambda: GPTNeoXConfig(**decoder),
         "qwen2": lambda: Qwen2Config(**grouped, tie_word_embeddings=True),
+        "gemma3": lambda: Gemma3TextConfig(**grouped, head_dim=width // 2, sliding_window=64),
+        "qwen3": lambda: Qwen3Config(**grouped, head_dim=width // 2),
         "gemma2": lambda: Gemma2Config(**grouped, head_dim=width // 2, sliding_window=64),
         "mistral": lambda: MistralConfig(**grouped, sliding_window=None),
         "mt5": lambda: MT5Config(**seq2seq, feed_forward_proj="gated-gelu", tie_word_embeddings=False),

@@ -21,7 +21,7 @@ from instructalign.config import Config
 from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError, TrainingError
 from instructalign.training.train import train
-from tiny import FAMILIES, save_tiny
+from tiny import FAMILIES, NEWER, save_tiny
 
 SENTENCES = [
     ("the food is good", "panganane enak"),
@@ -96,11 +96,13 @@ def untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_learns_saves_and_loads(family: str, tmp_path: Path) -> None:
+# mT0 and Aya-101 are mT5 by build.
+@pytest.mark.parametrize("family", FAMILIES + NEWER)
+def test_every_family_learns_saves_loads_and_goes_on(family: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, pipeline
 
-    result = train(configure(tmp_path, family, steps=12), tmp_path / "run")
+    config = configure(tmp_path, family, steps=12, checkpoint_every=6, keep_checkpoints=2)
+    result = train(config, tmp_path / "run")
     assert result.finished
     losses = [line["loss"] for line in log(tmp_path / "run")]
     assert losses[-1] < losses[0] - 0.5
@@ -110,6 +112,9 @@ def test_every_family_learns_saves_and_loads(family: str, tmp_path: Path) -> Non
     if family == "llama":
         [out] = pipeline("text-generation", model=str(result.model))("the food", max_new_tokens=3)
         assert out["generated_text"].startswith("the food")
+    result.model.rename(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-12")
+    assert_same_weights(tmp_path / "whole", train(config, tmp_path / "run").model)
 
 
 def test_record_has_planned_and_realised_shares(tmp_path: Path) -> None:
@@ -167,6 +172,52 @@ def test_adapters_are_merged_into_a_plain_model(kind: str, targets: Any, tmp_pat
     assert torch.equal(base["model.embed_tokens.weight"], adapted["model.embed_tokens.weight"])
     name = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(base[name], adapted[name])
+
+
+def test_losses_are_logged_by_objective_and_by_language(tmp_path: Path) -> None:
+    train(configure(tmp_path, log_every=6), tmp_path / "run")
+    [line] = log(tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    counted = record["mixture"]["realised"]["loss_tokens"]
+    by_kind = {kind: line[f"loss/{kind}"] for kind in counted}
+    mean = sum(counted[kind] * by_kind[kind] for kind in counted) / sum(counted.values())
+    # The loss of the line is the mean over steps, this one over tokens.
+    assert mean == pytest.approx(line["loss"], rel=0.02)
+    assert {"language_loss/eng", "language_loss/jav"} <= set(line)
+    assert line["padding"] == pytest.approx(record["padding"], abs=1e-6)
+    assert 0 <= record["padding"] < 0.5
+
+
+def test_another_optimizer_learns_and_goes_on_exactly(tmp_path: Path) -> None:
+    config = configure(tmp_path, steps=4, optimizer="adafactor", keep_checkpoints=3)
+    result = train(config, tmp_path / "run")
+    result.model.rename(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")
+    assert_same_weights(tmp_path / "whole", train(config, tmp_path / "run").model)
+    plain = train(configure(tmp_path, steps=4), tmp_path / "plain")
+    assert any(not torch.equal(w, weights(plain.model)[name]) for name, w in weights(tmp_path / "whole").items())
+
+
+def test_an_optimizer_whose_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instructalign.training.checks.find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match=r"adamw_8bit needs bitsandbytes.*pip install 'instructalign\[quant"):
+        train(configure(tmp_path, optimizer="adamw_8bit"), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # PyTorch's own look at what it compiles
+def test_compiled_layers_learn_the_same(tmp_path: Path) -> None:
+    plain = train(configure(tmp_path, steps=2), tmp_path / "plain")
+    compiled = train(configure(tmp_path, steps=2, compile=True), tmp_path / "compiled")
+    assert_close(plain.model, compiled.model)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_checkpointed_activations_and_autocast_go_with_the_loss(precision: str, tmp_path: Path) -> None:
+    plain = train(configure(tmp_path, steps=3, precision=precision), tmp_path / "plain")
+    config = configure(tmp_path, steps=3, precision=precision, gradient_checkpointing=True)
+    again = train(config, tmp_path / "again")
+    assert_close(plain.model, again.model)
 
 
 def test_adapter_on_layers_that_are_not_there(tmp_path: Path) -> None:

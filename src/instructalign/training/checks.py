@@ -170,3 +170,17 @@ def refuse_uneven(config: Config, processes: int) -> None:
             f"training.batch_size ({config.training.batch_size}) must be a multiple of the number of processes "
             f"({processes}), which share each step."
         )
+
+
+def refuse_missing_optimizer(config: Config) -> None:
+    """Refuses an optimizer whose package is not here.
+
+    Raises:
+        TrainingError: an 8-bit optimizer is asked for, and bitsandbytes is not installed.
+    """
+    optimizer = config.training.optimizer
+    if optimizer.endswith("8bit") and find_spec("bitsandbytes") is None:
+        raise TrainingError(
+            f"training.optimizer {optimizer} needs bitsandbytes, which is not installed: "
+            "pip install 'instructalign[quantised]'. Or use adafactor, which keeps less than adamw too."
+        )

@@ -290,6 +290,17 @@ def checkpoint_activations(model: Any) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
+def compile_layers(model: Any) -> None:
+    """Lets PyTorch compile a model's layers when they first run, each kind once for all and for all lengths.
+
+    What stands around the layers, the loss among it, stays as it is.
+    """
+    kinds = set(getattr(model, "_no_split_modules", None) or ())
+    for module in model.modules():
+        if type(module).__name__ in kinds:
+            module.compile(dynamic=True)
+
+
 def unwrapped(model: torch.nn.Module) -> Any:
     """The model inside what it was wrapped in for distribution."""
     while hasattr(model, "module") and isinstance(model.module, torch.nn.Module):

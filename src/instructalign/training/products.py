@@ -67,7 +67,7 @@ def _linear(module: nn.Linear, x: Tensor) -> Tensor:
     """`nn.Linear.forward`, by oneDNN where numbers are in float32."""
     weight = module.weight
     usual = torch.is_autocast_enabled(x.device.type) or x.dtype != torch.float32 or not x.numel()
-    if usual or not onednn_is_faster(weight):
+    if torch.compiler.is_compiling() or usual or not onednn_is_faster(weight):
         return F.linear(x, weight, module.bias)
     result: Tensor = _Linear.apply(x, weight, module.bias)  # type: ignore[no-untyped-call]
     return result

@@ -28,6 +28,7 @@ from instructalign.training.checks import (
     check_run,
     refuse_half_precision,
     refuse_missing_deepspeed,
+    refuse_missing_optimizer,
     refuse_parted,
     refuse_uneven,
 )
@@ -35,7 +36,7 @@ from instructalign.training.cut import Limits
 from instructalign.training.gauge import kl_gauge
 from instructalign.training.heldout import heldout_loss
 from instructalign.training.measure import Measured
-from instructalign.training.model import LoadedModel, checkpoint_activations, load_configured
+from instructalign.training.model import LoadedModel, checkpoint_activations, compile_layers, load_configured
 from instructalign.training.origin import (
     ORIGIN,
     Origin,
@@ -44,6 +45,7 @@ from instructalign.training.origin import (
     origin_of,
     settle_mixture,
 )
+from instructalign.training.packing import keep_apart, row_limits
 from instructalign.training.products import speed_up
 from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
@@ -64,6 +66,9 @@ PASSES = {"cpu": Limits(tokens=1024, overhead=48), "cuda": Limits(tokens=16_384,
 
 A processor works best on what its caches hold; a GPU with little to do spends its time on starting kernels.
 """
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused"}
+"""What transformers calls the optimizers that it has another name for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,7 @@ def train(
         return TrainResult(out, model_folder, step, finished=True, ended_early=early.get("reason", ""))
     began = time.monotonic()
     refuse_half_precision(config)
+    refuse_missing_optimizer(config)
     refuse_missing_deepspeed()
     run = _read(config, out, report, guard)
     last = next(iter(checkpoint.complete(out / "checkpoints")[::-1]), None)
@@ -261,30 +267,25 @@ def _measures(run: _Run, trainer: AlignTrainer, probe: MakeProbe | None) -> list
 
 
 def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
-    config, data, loaded, encoder = run.config, run.data, run.loaded, run.encoder
+    config, loaded = run.config, run.loaded
     set_seed(config.seed)
     speed_up(loaded.model)
+    if config.training.packing:
+        keep_apart(loaded)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)
+    if config.training.compile:
+        compile_layers(loaded.model)
     model = run.adapted(loaded)
     arguments = _arguments(config, run.out)
     refuse_uneven(config, arguments.world_size)
-    limits = pass_limits(config.training, arguments.device.type)
     tally, stop = Tally(), GracefulStop()
     watch = Watch(config.training.early_stopping, config.training.divergence)
     log = TrainingLog(run.out / "log.jsonl", tally, run.report, watch)
     trainer = AlignTrainer(
         model,
         arguments,
-        batches=StepBatches(
-            data.mixture,
-            encoder,
-            batch_size=config.training.batch_size,
-            limits=limits,
-            weights=loss_weights(config.training),
-            process=arguments.process_index,
-            processes=arguments.world_size,
-        ),
+        batches=_batches(run, arguments),
         encoder_decoder=loaded.encoder_decoder,
         strategies=StrategyGroup(make_strategies(config)),
         checkpoints=run.out / "checkpoints",
@@ -296,6 +297,22 @@ def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
     )
     trainer.remove_callback(PrinterCallback)
     return trainer, stop
+
+
+def _batches(run: _Run, arguments: TrainingArguments) -> StepBatches:
+    """The steps of the run that this process does its part of."""
+    training = run.config.training
+    row_length, limits = row_limits(training, pass_limits(training, arguments.device.type), run.loaded.model)
+    return StepBatches(
+        run.data.mixture,
+        run.encoder,
+        batch_size=training.batch_size,
+        limits=limits,
+        weights=loss_weights(training),
+        row_length=row_length,
+        process=arguments.process_index,
+        processes=arguments.world_size,
+    )
 
 
 def _setting(run: _Run, trainer: AlignTrainer) -> Setting:
@@ -324,6 +341,7 @@ def _arguments(config: Config, out: Path) -> TrainingArguments:
         lr_scheduler_type=training.scheduler,
         warmup_steps=training.warmup,
         weight_decay=training.weight_decay,
+        optim=OPTIMIZERS.get(training.optimizer, training.optimizer),
         max_grad_norm=training.max_grad_norm,
         per_device_train_batch_size=1,  # steps bring their own micro-batches
         bf16=training.precision == "bfloat16",

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import TrainerCallback
 
 from instructalign.errors import TrainingError
@@ -171,6 +171,20 @@ class AlignTrainer(Trainer):
             return None
         state: dict[str, Any] = self.accelerator.get_state_dict(self.model_wrapped)
         return state
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Loads weights as `from_pretrained` does, which knows what they are called in files.
+
+        The Trainer's own way goes by the names in the model, and passes over those that files call otherwise: the
+        output layer of GPT-NeoX would be the base's again in a resumed run.
+        """
+        model = model if model is not None else self.model
+        if self.layout != "whole" or not isinstance(model, PreTrainedModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        with quiet_loading():
+            saved = type(model).from_pretrained(resume_from_checkpoint, dtype="auto")
+        model.load_state_dict(saved.state_dict())
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(checkpoint.partial_folder(self.checkpoints))
