@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import platform
 import resource
@@ -26,22 +25,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from machine import processor
+from machine import Clock, processor, start_quietly
+from shapes import SHAPES, make_model, said_of
 
 LANGUAGES = ["ace", "ban", "bbc", "bjn", "bug", "eng", "ind", "jav", "mad", "min", "sun"]
 PROMPTS = ["en-1", "en-2", "en-3"]
 BATCHES = [4, 8, 16, 32]
-SHAPES = {  # of bigscience/bloom-560m, and 560M's proportions at a size for processors
-    "small": {"vocab_size": 21_000, "hidden_size": 256, "n_layer": 8, "n_head": 8},
-    "560m": {"vocab_size": 250_880, "hidden_size": 1024, "n_layer": 24, "n_head": 16},
-}
-
 NAMES = {
     "ours": "instructalign",
     "usual": "instructalign, usual routines",
@@ -62,7 +56,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         options.work = Path(folder)
-        make_model(options)
+        make_model(options.shape, options.data, options.work / "model")
         result = compare(options)
     print(json.dumps(result, indent=2))
     if options.out:
@@ -91,33 +85,6 @@ def read_options() -> argparse.Namespace:
     return options
 
 
-def make_model(options: argparse.Namespace) -> None:
-    """Writes the model and its tokenizer."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
-
-    shape = SHAPES[options.shape]
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=21_000,
-        special_tokens=["<unk>", "<s>", "</s>", "<pad>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    files = sorted((options.data / "text").glob("*.txt")) + sorted(options.data.glob("nusax/**/train.csv"))
-    bpe.train([str(file) for file in files], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-    torch.manual_seed(0)
-    config = BloomConfig(**shape, bos_token_id=1, eos_token_id=2, pad_token_id=3, initializer_range=0.05)
-    BloomForCausalLM(config).save_pretrained(options.work / "model")
-    tokenizer.save_pretrained(options.work / "model")
-
-
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Lets the methods take turns, and gathers rates, memory and how far their answers agree."""
     batches = {method: best_batch(options, method) for method in options.methods if method in BATCHED}
@@ -130,7 +97,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "command": shlex.join(["python", "benchmarks/evaluate.py", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(options),
-        "shape": {"name": options.shape, **SHAPES[options.shape]},
+        "shape": options.shape,
         "questions": {"languages": len(LANGUAGES), "prompts": len(PROMPTS), "items": options.items},
         "batch_sizes": batches,
         "methods": {method: summary(results, ours, options.device) for method, results in runs.items()},
@@ -139,7 +106,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
 def render(result: dict[str, Any]) -> str:
     """The result as a page."""
-    machine, shape, asked = result["machine"], result["shape"], result["questions"]
+    machine, asked = result["machine"], result["questions"]
     versions = ", ".join(
         f"{name} {machine[name]}" for name in ("torch", "transformers", "lm_eval", "instructalign")
     )
@@ -153,8 +120,7 @@ def render(result: dict[str, Any]) -> str:
         f"Python {machine['python']}, {versions}.",
         "",
         f"NusaX sentiment, {asked['languages']} languages × {asked['prompts']} prompts × {asked['items']} items, "
-        "three labels, on BLOOM's shape with random weights "
-        f"({shape['n_layer']} layers of {shape['hidden_size']}, vocabulary {shape['vocab_size']:,}). "
+        f"three labels, on {said_of(result['shape'])}. "
         "The methods take turns; what is timed goes from prompts as text to scores.",
         "",
         f"| method | questions per {unit} second | each round | by the clock | peak memory (MiB) "
@@ -249,7 +215,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     from instructalign.evaluation.score import plan_batches, score_batch
     from instructalign.training.model import context_of, load_model
 
-    start_quietly(options)
+    start_quietly(options.threads)
     task, questions = read_questions(options)
     loaded = load_model(str(options.work / "model"), dtype=options.dtype)
     loaded.model.to(options.device)
@@ -276,7 +242,7 @@ def usual(options: argparse.Namespace) -> dict[str, Any]:
 
 def harness(options: argparse.Namespace) -> dict[str, Any]:
     """lm-evaluation-harness on the exported tasks; its time is that of its scoring of requests."""
-    start_quietly(options)
+    start_quietly(options.threads)
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -322,7 +288,7 @@ def harness(options: argparse.Namespace) -> dict[str, Any]:
 
 def first(options: argparse.Namespace) -> dict[str, Any]:
     """The first code's method: each label in a pass of its own, in the data's order, logits everywhere."""
-    start_quietly(options)
+    start_quietly(options.threads)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -378,17 +344,6 @@ def name(language: str, prompt: str, item: Any) -> str:
     return f"{language}/{prompt}/{item.id}"
 
 
-class Clock:
-    """Time on the wall, and of the processor: the machine may have other work to do."""
-
-    def __init__(self) -> None:
-        self.start = time.perf_counter(), time.process_time()
-
-    def read(self) -> tuple[float, float]:
-        """Seconds since the start, of both kinds."""
-        return time.perf_counter() - self.start[0], time.process_time() - self.start[1]
-
-
 def measured(options: argparse.Namespace, spent: tuple[float, float], answers: Answers) -> dict[str, Any]:
     """What a process hands back."""
     import torch
@@ -403,15 +358,6 @@ def measured(options: argparse.Namespace, spent: tuple[float, float], answers: A
         "memory": used,
         "answers": answers,
     }
-
-
-def start_quietly(options: argparse.Namespace) -> None:
-    """The number of threads, and silence on the standard output."""
-    import torch
-
-    torch.set_num_threads(options.threads)
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""What a result was measured on, and where it is written to."""
+"""What a result was measured on and with, and where it is written to."""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import time
+import warnings
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -34,3 +37,23 @@ def put(parts: Sequence[str], out: Path | None) -> None:
         out.write_text(text, encoding="utf-8")
     else:
         print(text)
+
+
+class Clock:
+    """Time on the wall, and of the processor: the machine may have other work to do."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        """Seconds since the start, of both kinds."""
+        return time.perf_counter() - self.start[0], time.process_time() - self.start[1]
+
+
+def start_quietly(threads: int) -> None:
+    """The number of threads, and silence on the standard output."""
+    import torch
+
+    torch.set_num_threads(threads)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)

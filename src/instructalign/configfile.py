@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from instructalign.config import OBJECTIVE_NAMES, STRATEGY, Config, Entry, SweepConfig
+from instructalign.config import MIXTURE, STRATEGY, Config, Entry, SweepConfig
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.registry import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
 from instructalign.strict import UniqueKeys, explain, found
@@ -173,7 +173,7 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
 
     # Entries left out get their options' defaults as well, so that the resolved copy reads back as the same.
     for block, key, default in (
-        ("instructions", "objectives", OBJECTIVE_NAMES),
+        ("instructions", "objectives", dict(MIXTURE)),
         ("training", "strategy", STRATEGY),
     ):
         inner = data.setdefault(block, {}) if block == "instructions" else data.get(block)

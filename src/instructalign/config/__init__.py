@@ -16,7 +16,7 @@ from instructalign.config.base import ContaminationAction, Entry, Natural, Posit
 from instructalign.config.evaluation import CometConfig, EvaluationConfig
 from instructalign.config.filters import Bounds, FilterConfig, LanguageBounds
 from instructalign.config.instructions import (
-    OBJECTIVE_NAMES,
+    MIXTURE,
     InstructionsConfig,
     NoiseConfig,
     ScheduleConfig,
@@ -30,7 +30,7 @@ from instructalign.config.training import STRATEGY, TrainingConfig
 from instructalign.config.watch import DivergenceConfig, EarlyStoppingConfig, GaugeConfig, ProbeConfig
 
 __all__ = [
-    "OBJECTIVE_NAMES",
+    "MIXTURE",
     "STRATEGY",
     "AdapterConfig",
     "Bounds",

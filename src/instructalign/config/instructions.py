@@ -10,7 +10,8 @@ from instructalign.config.base import Entry, Natural, Positive, Probability, Str
 from instructalign.config.model import LanguagesConfig
 from instructalign.errors import suggest
 
-OBJECTIVE_NAMES = ["tlm", "mt", "xss"]
+MIXTURE = {"tlm": 1.0, "mt": 2.0, "xss": 1.0}
+"""The objectives of a run that names none, with their weights (docs/guides/which-recipe.md)."""
 
 
 class NoiseConfig(Strict):
@@ -86,7 +87,7 @@ class InstructionsConfig(Strict):
     part of every larger one. `heldout` is how many are kept out of training before that.
     """
 
-    objectives: dict[str, Entry] = {name: Entry(name=name) for name in OBJECTIVE_NAMES}
+    objectives: dict[str, Entry] = {name: Entry(name=name, weight=weight) for name, weight in MIXTURE.items()}
     pivots: list[str] | None = None
     targets: list[str] | None = None
     heldout: Natural = 100

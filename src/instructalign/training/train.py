@@ -61,7 +61,7 @@ from instructalign.training.watch import WATCH, Measure, Watch
 MakeProbe = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]
 """Makes, from a base, a function that measures a model built like it."""
 
-PASSES = {"cpu": Limits(tokens=1024, overhead=48), "cuda": Limits(tokens=16_384, overhead=1024)}
+PASSES = {"cpu": Limits(tokens=1024, overhead=24), "cuda": Limits(tokens=16_384, overhead=1024)}
 """By device, what a pass through the model takes at most, and what it costs beside its tokens.
 
 A processor works best on what its caches hold; a GPU with little to do spends its time on starting kernels.
