@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_up_runs import GROUPS as ALL
+from made_up_runs import predictions
 
 from instructalign.files import write_json
-from instructalign.records import Score
+from instructalign.records import Prediction, Score
 
 GROUPS = {"L1": ["eng", "ind"], "L2": ["jav", "sun"], "L3": ["mad"]}
 BASE = {"L1": 0.9, "L2": 0.45, "L3": 0.4}
@@ -73,6 +75,17 @@ def write_sweep(
     ]
     write_json(folder / "sweep.json", {"config": "a.yaml", "versions": {}, "axes": described, "cells": cells})
     return folder
+
+
+def answers(skill: Mapping[str, float], seed: int) -> list[Prediction]:
+    """Predictions in the languages of the made-up sweeps."""
+    chosen = {g: codes[: len(GROUPS[g])] for g, codes in ALL.items()}
+    rename = {old: new for g in chosen for old, new in zip(chosen[g], GROUPS[g], strict=True)}
+    return [
+        replace(each, language=rename[each.language])
+        for each in predictions("mood", skill, seed)
+        if each.language in rename
+    ]
 
 
 MIXTURES = ("mlm", "tlm", "mt", "xss", "tlm+mt", "tlm+xss", "mt+xss", "mlm+mt", "mlm+tlm+mt", "tlm+mt+xss")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from made_up_runs import BASE as SKILL
-from made_up_runs import GROUPS as ALL
-from made_up_runs import ITEMS, predictions, write_evaluation
-from made_up_sweeps import BASE, GROUPS, MIXTURES, paper_skill, write_paper_sweep, write_sweep
+from made_up_runs import ITEMS, write_evaluation
+from made_up_sweeps import BASE, GROUPS, MIXTURES, answers, paper_skill, write_paper_sweep, write_sweep
 from scipy import stats
 
 from instructalign.errors import DataError
@@ -55,16 +53,10 @@ def test_intervals_of_means_equal_scipy(count: int) -> None:
 def test_with_predictions_the_interval_is_over_seeds_and_items(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path, {"objectives": ["mt"], "replay.size": [5]}, paper_skill)
     cells = [folder / "cells" / f"mt_replay.size=5_seed={seed}" for seed in (1, 2, 3)]
-    before = predictions("mood", SKILL, 100)
-    chosen = {g: codes[: len(GROUPS[g])] for g, codes in ALL.items()}
-    rename = {old: new for g in chosen for old, new in zip(chosen[g], GROUPS[g], strict=True)}
-
-    def kept(found: list[Prediction]) -> list[Prediction]:
-        return [replace(each, language=rename[each.language]) for each in found if each.language in rename]
-
-    after = [kept(predictions("mood", {"L1": 0.7, "L2": 0.8, "L3": 0.5}, seed)) for seed in (1, 2, 3)]
+    before = answers(SKILL, 100)
+    after = [answers({"L1": 0.7, "L2": 0.8, "L3": 0.5}, seed) for seed in (1, 2, 3)]
     for cell, found in zip(cells, after, strict=True):
-        write_evaluation(cell / "evaluation" / "base", {"mood": kept(before)}, "base", "b")
+        write_evaluation(cell / "evaluation" / "base", {"mood": before}, "base", "b")
         write_evaluation(cell / "evaluation" / "adapted", {"mood": found}, "adapted", "a")
         write_text(cell / "config.yaml", "seed: 1\nevaluation: {bootstrap: 200}\n")
     bootstrap = Bootstrap(200, 1)
@@ -75,7 +67,7 @@ def test_with_predictions_the_interval_is_over_seeds_and_items(tmp_path: Path) -
 
     report = write_report([folder])
     values = np.array([draws(found, GROUPS["L1"]) for found in after])
-    base = draws(kept(before), GROUPS["L1"])[None]
+    base = draws(before, GROUPS["L1"])[None]
     name = "mt, replay.size=5"
     expected = over_levels(values, ITEMS)
     found = row(report, name, "f1_weighted", "L1")

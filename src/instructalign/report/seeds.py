@@ -31,13 +31,11 @@ def with_items(rows: Sequence[Score], folders: Sequence[Path], metrics: Mapping[
         folders: the run folders of its seeds, at least two.
         metrics: by task, the metric that gains and forgetting are in.
     """
-    config = read_object(folders[0] / "config.yaml", yaml.safe_load)
-    rounds = int((config.get("evaluation") or {}).get("bootstrap", 0))
-    after = [_outcomes(folder / "evaluation" / "adapted") for folder in folders]
-    before = _outcomes(folders[0] / "evaluation" / "base")
-    if rounds < 2 or not all(after):
+    bootstrap = bootstrap_of(folders[0])
+    after = [outcomes_in(folder / "evaluation" / "adapted") for folder in folders]
+    before = outcomes_in(folders[0] / "evaluation" / "base")
+    if bootstrap is None or not all(after):
         return list(rows)
-    bootstrap = Bootstrap(rounds, int(config.get("seed", 0)))
     found: dict[tuple[str, str, str, str], Spread] = {}
     for task, metric in metrics.items():
         codes = [row.language for row in rows if row.language and (row.task, row.metric) == (task, metric)]
@@ -61,7 +59,15 @@ def with_items(rows: Sequence[Score], folders: Sequence[Path], metrics: Mapping[
     return [_bounded(row, found) for row in rows]
 
 
-def _outcomes(folder: Path) -> Outcomes:
+def bootstrap_of(folder: Path) -> Bootstrap | None:
+    """The draws that a run's own intervals are from; None where it has none."""
+    config = read_object(folder / "config.yaml", yaml.safe_load)
+    rounds = int((config.get("evaluation") or {}).get("bootstrap", 0))
+    return Bootstrap(rounds, int(config.get("seed", 0))) if rounds > 1 else None
+
+
+def outcomes_in(folder: Path) -> Outcomes:
+    """What the model of an evaluation's folder answered; empty where there are no predictions."""
     evaluated = read_evaluated(folder, BASE)
     by_task = {} if evaluated is None else outcomes_of(evaluated)
     return {(task, outcome.language): outcome for task, some in by_task.items() for outcome in some}

@@ -14,6 +14,7 @@ from instructalign.report.content import Block, Cell, Column, Fold, Panels, Para
 from instructalign.report.markdown import render_markdown
 from instructalign.report.page import render_page
 from instructalign.report.plots import signed
+from instructalign.report.sweep_best import against_best
 from instructalign.report.sweep_parts import Facts
 from instructalign.report.tables import (
     BASELINES,
@@ -149,6 +150,7 @@ def _trade(facts: Facts) -> Section | None:
 
 SECTIONS: Sequence[Callable[[Facts], Section | None]] = (
     _result,
+    against_best,
     _trade,
     parts.curves,
     parts.matrices,
