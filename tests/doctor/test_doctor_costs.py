@@ -47,6 +47,17 @@ def test_memory_of_full_fine_tuning_by_hand(configure: Configure) -> None:
     assert memory["activations"] == 4 * 100 * 24 * (16 * 1024 + 2 * 16 * 100) * 4 + 12 * PIECE
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    # In 8 bits two bytes a weight, but for the embeddings, whose moments stay in float32.
+    [("adamw_8bit", 2 * (P - 250_880 * 1024) + 8 * 250_880 * 1024), ("adafactor", 0), ("sgd", 0)],
+)
+def test_memory_by_optimizer_by_hand(optimizer: str, expected: int, configure: Configure) -> None:
+    config = configure(f"training.optimizer={optimizer}")
+    memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False, embedded=250_880 * 1024)
+    assert memory["optimizer"] == expected
+
+
 def test_memory_with_autocast_and_checkpointing_by_hand(configure: Configure) -> None:
     config = configure(
         "training.precision=bfloat16", "training.gradient_checkpointing=true", "training.loss_on=all"

@@ -14,6 +14,7 @@ from instructalign.configfile import build_config
 from instructalign.registry import STRATEGIES
 from instructalign.training.strategies import Strategy
 from instructalign.training.train import train
+from instructalign.training.trainer import AlignTrainer
 
 
 class Catch(Strategy):
@@ -29,12 +30,27 @@ class Catch(Strategy):
         save_file({name: weight.grad for name, weight in inner.named_parameters()}, self._path)
 
 
+def count_passes() -> list[int]:
+    """How many passes each step from now on takes, in this process."""
+    counts: list[int] = []
+    usual = AlignTrainer.training_step
+
+    def counting(self: AlignTrainer, model: Any, inputs: Any, *more: Any) -> torch.Tensor:
+        counts.append(len(inputs))
+        return usual(self, model, inputs, *more)
+
+    AlignTrainer.training_step = counting  # type: ignore[method-assign]
+    return counts
+
+
 def main(folder: Path) -> None:
-    """Trains each configuration of `ways.json` in the folder."""
+    """Trains each configuration of `ways.json` in the folder, and writes how many passes it took."""
+    counts = count_passes()
     STRATEGIES._builtin["catch"] = f"{__name__}:Catch"
     sys.modules.setdefault("gradients", sys.modules[__name__])
     for name, data in json.loads((folder / "ways.json").read_text(encoding="utf-8")).items():
         train(build_config(data, folder=folder), folder / name)
+        (folder / f"{name}.passes").write_text(str(counts.pop()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -51,10 +51,10 @@ def test_gradient_of_a_step_is_that_of_the_mean_over_all_loss_tokens(
     for passes in (1, 4):
         for packing in (False, True):
             name = f"{passes}-{packing}"
-            # A step of 8 examples in 1 or 4 passes of each process; packed, as many rows of fewer tokens.
+            # A step of 8 examples in few or in more passes of each process; packed, each of one row.
             size = {"micro_batch_size": 8 // (passes * processes), "micro_batch_tokens": 10_000}
             if packing:
-                size = {"micro_batch_size": 1 if passes == 4 else 8}
+                size = {"micro_batch_tokens": 1024 if passes == 1 else 48}
             training = {**size, "packing": packing, "max_length": 96, "max_grad_norm": 1e9}
             caught = {"replay": None, "catch": {"path": str(tmp_path / f"{name}.safetensors")}}
             ways[name] = settings(tmp_path, family, steps=1, strategy=caught, **training)
@@ -64,6 +64,10 @@ def test_gradient_of_a_step_is_that_of_the_mean_over_all_loss_tokens(
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ})
     assert done.returncode == 0, done.stderr[-3000:]
     expected = by_hand(tmp_path, plain)
+    taken = {name: int((tmp_path / f"{name}.passes").read_text(encoding="utf-8")) for name in ways}
+    for packing in (False, True):
+        least = 4 // processes if packing else 4  # 8 examples fill but 4 rows
+        assert taken[f"1-{packing}"] < least <= taken[f"4-{packing}"], taken
     for name in ways:
         ours = load_file(tmp_path / f"{name}.safetensors")
         assert ours.keys() == expected.keys()

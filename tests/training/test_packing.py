@@ -7,18 +7,23 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTuner
 from test_loss import PAIRS, assert_close, gradients
 from test_train import assert_close as assert_weights_close
-from test_train import assert_same_weights, configure, log, weights
+from test_train import assert_same_weights, configure, log, settings
+from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
+from instructalign.config import AdapterConfig
+from instructalign.configfile import build_config
 from instructalign.errors import ModelError
 from instructalign.records import Instruction
+from instructalign.training.adapter import add_adapter
 from instructalign.training.batch import Encoder, LossWeights, collate
 from instructalign.training.cut import Limits
 from instructalign.training.encode import Codec
 from instructalign.training.loss import at_positions, head_of, piecewise_loss
 from instructalign.training.model import LoadedModel, checkpoint_activations
-from instructalign.training.packing import keep_apart, row_limits, starts
+from instructalign.training.packing import _distances, keep_apart, row_limits, starts
 from instructalign.training.train import train
 from tiny import DECODER_ONLY, NEWER, tiny_model, tiny_tokenizer
 
@@ -83,10 +88,57 @@ def test_loss_and_gradient_are_those_of_single_rows(family: str, checkpointing: 
         assert_close(ours, found[0][1], 1e-6)
 
 
-def test_a_sliding_window_stays_inside_its_example() -> None:
-    base = loaded("mistral", sliding_window=3)
-    base.model.config.layer_types = ["sliding_attention"] * 2
-    keep_apart(base)
+@pytest.mark.parametrize(
+    ("family", "attention"),
+    [("mistral", "sdpa"), ("mistral", "eager"), ("gemma2", "eager"), ("gemma3", "sdpa"), ("gemma3", "eager")],
+)
+def test_a_sliding_window_stays_inside_its_example(family: str, attention: str) -> None:
+    narrow, wide = (loaded(family, sliding_window=w, layer_types=["sliding_attention"] * 2) for w in (3, 64))
+    for base in (narrow, wide):
+        base.model.set_attn_implementation(attention)
+        keep_apart(base)
+    inputs = batch_of(PAIRS[:3], [3])["inputs"]
+    with torch.no_grad():
+        one, other = (each.model(**inputs, use_cache=False).logits for each in (narrow, wide))
+    assert not torch.allclose(one, other, atol=1e-4)  # the window is at work
+
+
+def test_flash_attention_waits_for_a_gpu() -> None:
+    base = loaded("llama")
+    base.model.config._attn_implementation = "flash_attention_2"
+    keep_apart(base)  # by plain attention, as these weights are on a processor
+    assert base.model.config._attn_implementation == "flash_attention_2"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_distances_of_packed_rows_are_those_of_single_ones(dtype: torch.dtype) -> None:
+    heads, lengths = 12, (7, 300, 1, 41)  # of heads whose slopes are no powers of two
+    usual = [build_alibi_tensor(torch.ones(1, length), heads, dtype) for length in lengths]
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    packed = _distances(build_alibi_tensor, positions.expand(2, -1), torch.empty(0), heads, dtype)
+    assert torch.equal(packed, torch.cat(usual, dim=-1).repeat(2, 1, 1))
+
+
+@pytest.mark.parametrize("by", ["call", "forward"])
+def test_bloom_in_an_adapter_is_packed_as_well(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by == "forward":  # as peft 0.18 does, which passes over hooks
+        monkeypatch.setattr(
+            BaseTuner, "forward", lambda self, *given, **named: self.model.forward(*given, **named)
+        )
+    base = loaded("bloom")
+    model = add_adapter(base, AdapterConfig(r=2)).train()
+    found = []
+    for rows in (None, [3, 1]):
+        if rows:
+            keep_apart(base, model)
+            checkpoint_activations(base.model)
+        batch = batch_of(PAIRS, rows)
+        shares = at_positions(batch, "weights") / batch["weights"].sum()
+        loss, _ = piecewise_loss(model, batch, shares, False, head_of(model, False))
+        loss.backward()
+        found.append((loss.detach(), gradients(model)))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=0, atol=1e-6)
+    assert_close(found[1][1], found[0][1], 1e-6)
 
 
 def test_a_model_that_mixes_examples_is_refused() -> None:
@@ -110,8 +162,12 @@ def test_rows_are_as_long_as_examples_or_longer(tmp_path: Path) -> None:
     packing = configure(tmp_path, packing=True).training
     assert row_limits(packing, limits, model) == (512, limits)
     assert row_limits(packing, Limits(tokens=64), model) == (96, Limits(tokens=64))
+    # What bounds examples bounds the tokens that so many may have, and not rows of five times as many.
+    assert row_limits(packing, Limits(rows=2), model) == (192, Limits(tokens=192))
+    assert row_limits(packing, Limits(rows=2, tokens=128), model) == (128, Limits(tokens=128))
     model.config._attn_implementation = "flash_attention_2"
     assert row_limits(packing, limits, model) == (1024, Limits(rows=1, tokens=1024, overhead=1))
+    assert row_limits(packing, Limits(rows=2), model) == (192, Limits(rows=1, tokens=192))
 
 
 def test_starts_of_examples() -> None:
@@ -127,9 +183,38 @@ def test_a_packed_run_learns_what_another_learns_and_goes_on_exactly(family: str
     assert_weights_close(plain.model, packed.model)
     for one, other in zip(log(tmp_path / "plain"), log(tmp_path / "packed"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], abs=1e-4)
-    before = weights(packed.model)
     for path in (tmp_path / "packed" / "checkpoints" / "checkpoint-4", packed.model):
         path.rename(tmp_path / f"gone-{path.name}")
     again = train(config, tmp_path / "packed")
     assert_same_weights(tmp_path / "gone-model", again.model)
-    assert before
+
+
+@pytest.mark.parametrize(
+    ("family", "strategy", "adapter", "training"),
+    [
+        ("llama", {"distil": {"on": "all"}, "agem": {"examples": 4}}, None, {}),
+        (
+            "bloom",
+            {"distil": {"on": "all"}},
+            {"r": 4, "train_embeddings": "new"},
+            {"gradient_checkpointing": True},
+        ),
+        ("bloom", {"l2sp": None}, None, {"precision": "bfloat16", "kl": {"every": 2, "positions": 16}}),
+    ],
+    ids=["strategies", "adapter", "bfloat16"],
+)
+def test_packing_goes_with_what_else_a_run_may_have(
+    family: str, strategy: Any, adapter: Any, training: dict[str, Any], tmp_path: Path
+) -> None:
+    for packing in (False, True):
+        data = settings(
+            tmp_path, family, steps=3, strategy={"replay": None, **strategy}, packing=packing, **training
+        )
+        data["model"]["adapter"] = adapter
+        train(build_config(data, folder=tmp_path), tmp_path / str(packing))
+    half = training.get("precision") == "bfloat16"
+    for one, other in zip(log(tmp_path / "False"), log(tmp_path / "True"), strict=True):
+        kinds = [name for name in one if name.startswith(("loss", "language_loss", "strategy", "kl_"))]
+        assert len(kinds) > 4
+        for name in kinds:
+            assert one[name] == pytest.approx(other[name], abs=0.05 if half else 1e-4), name

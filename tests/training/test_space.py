@@ -30,18 +30,30 @@ def held(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("adapter", [None, {"r": 4}, {"r": 4, "merge": False}])
-def test_the_estimate_is_what_a_run_takes(adapter: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("adapter", "optimizer"),
+    [
+        (None, "adamw"),
+        ({"r": 4}, "adamw"),
+        ({"r": 4, "merge": False}, "adamw"),
+        (None, "adafactor"),
+        (None, "adamw_8bit"),
+    ],
+)
+def test_the_estimate_is_what_a_run_takes(adapter: Any, optimizer: str, tmp_path: Path) -> None:
+    if optimizer == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
     # Wide enough for weights to outweigh what else is written.
     from tiny import save_tiny, tiny_model
 
     save_tiny(tmp_path / "base", width=256)
-    data = settings(tmp_path, steps=4, keep_checkpoints=2)
+    data = settings(tmp_path, steps=4, keep_checkpoints=2, optimizer=optimizer)
     data["model"]["adapter"] = adapter
     config = build_config(data, folder=tmp_path)
     result = train(config, tmp_path / "run")
-    total = sum(weight.numel() for weight in tiny_model("llama", width=256).parameters())
-    trained = total
+    tiny = tiny_model("llama", width=256)
+    total = sum(weight.numel() for weight in tiny.parameters())
+    trained, embedded = total, space.embedded_weights(tiny)
     if adapter:
         from instructalign.training.adapter import add_adapter
         from instructalign.training.model import load_model
@@ -51,7 +63,7 @@ def test_the_estimate_is_what_a_run_takes(adapter: Any, tmp_path: Path) -> None:
         trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     taken = held(tmp_path / "run" / "checkpoints") + held(result.model)
     taken += held(tmp_path / "run" / "checkpoints" / "checkpoint-4")  # the one more while it is written
-    expected = space.disk_bytes(config, total, trained, 4)
+    expected = space.disk_bytes(config, total, trained, 4, embedded if trained == total else 0)
     assert taken == pytest.approx(expected, rel=0.15)
 
 

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from instructalign.config import Config
 from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError, TrainingError
+from instructalign.training.model import compile_layers
 from instructalign.training.train import train
-from tiny import FAMILIES, NEWER, save_tiny
+from tiny import FAMILIES, NEWER, save_tiny, tiny_model
 
 SENTENCES = [
     ("the food is good", "panganane enak"),
@@ -198,10 +199,37 @@ def test_another_optimizer_learns_and_goes_on_exactly(tmp_path: Path) -> None:
     assert any(not torch.equal(w, weights(plain.model)[name]) for name, w in weights(tmp_path / "whole").items())
 
 
+@pytest.mark.parametrize("optimizer", ["adamw_8bit", "paged_adamw_8bit"])
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
+def test_moments_of_8_bits_learn_and_go_on_exactly(optimizer: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    save_tiny(tmp_path / "base", width=64)  # it leaves weights of fewer than 4 096 numbers in 32 bits
+    config = configure(tmp_path, steps=4, optimizer=optimizer, keep_checkpoints=3)
+    result = train(config, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoints" / "checkpoint-4" / "optimizer.pt", weights_only=True)
+    kept = [moments["__bnb_optimizer_quant_state__"]["state1"].dtype for moments in state["state"].values()]
+    assert {torch.uint8, torch.float32} == set(kept)  # the embeddings' and the small ones' stay whole
+    losses = [line["loss"] for line in log(tmp_path / "run")]
+    assert losses[-1] < losses[0]
+    result.model.rename(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")
+    assert_same_weights(tmp_path / "whole", train(config, tmp_path / "run").model)
+    # Rounded moments are close to the whole ones: after four steps within what one step moves a weight.
+    plain = train(configure(tmp_path, steps=4), tmp_path / "plain")
+    assert_close(plain.model, tmp_path / "whole", updates=1)
+
+
 def test_an_optimizer_whose_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("instructalign.training.checks.find_spec", lambda name: None)
     with pytest.raises(TrainingError, match=r"adamw_8bit needs bitsandbytes.*pip install 'instructalign\[quant"):
         train(configure(tmp_path, optimizer="adamw_8bit"), tmp_path / "run")
+
+
+def test_a_model_without_named_layers_cannot_be_compiled() -> None:
+    model = tiny_model("llama")
+    model._no_split_modules = None
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM does not say which .* are layers .*compile: false"):
+        compile_layers(model)
 
 
 @pytest.mark.slow

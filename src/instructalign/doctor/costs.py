@@ -28,7 +28,7 @@ from instructalign.training.adapter import add_adapter
 from instructalign.training.checks import refuse_unreadable_length
 from instructalign.training.encode import Codec
 from instructalign.training.model import LoadedModel, model_place
-from instructalign.training.space import NEARLY, disk_bytes, size
+from instructalign.training.space import NEARLY, disk_bytes, embedded_weights, size
 
 SMALL = 200_000_000
 """Parameters up to which a model is loaded to measure its speed."""
@@ -93,17 +93,19 @@ def examine_costs(
         if adapted is None:
             return None, findings
     trained = _count(adapted, trained=True)
-    total = _count(adapted, trained=False)
+    total, embedded = _count(adapted, trained=False), embedded_weights(adapted)
     tokens = _tokens(config, taken)
     small = mixture if taken and parameters <= SMALL else None
     speed = _speed(config, codec, small, findings)
     part = CostPart(
         parameters=parameters,
         trained=trained,
-        memory=estimate_memory(config, shape, total, trained, _BYTES[dtype], taken, codec.encoder_decoder),
+        memory=estimate_memory(
+            config, shape, total, trained, _BYTES[dtype], taken, codec.encoder_decoder, embedded
+        ),
         device="cuda" if torch.cuda.is_available() else "cpu",
         available=_available(),
-        disk=disk_bytes(config, parameters, trained, _BYTES[dtype]),
+        disk=disk_bytes(config, parameters, trained, _BYTES[dtype], embedded),
         free=shutil.disk_usage(_existing(out)).free,
         tokens=round(tokens),
         operations=operations(config, parameters, trained, tokens),

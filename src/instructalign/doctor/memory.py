@@ -27,6 +27,7 @@ from instructalign.config import Config
 from instructalign.doctor.lengths import Sampled, percentile
 from instructalign.training.loss import PIECE
 from instructalign.training.measure import lengths
+from instructalign.training.space import optimizer_bytes
 from instructalign.training.train import pass_limits
 
 _AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
@@ -96,6 +97,7 @@ def estimate_memory(
     width: int,
     taken: Sequence[Sampled],
     encoder_decoder: bool,
+    embedded: int = 0,
 ) -> dict[str, int]:
     """Bytes that a step holds at its peak, by what they are.
 
@@ -106,6 +108,7 @@ def estimate_memory(
         width: bytes of one weight.
         taken: examples; a micro-batch is taken to be as long as the longest of a hundred of them.
         encoder_decoder: whether prompt and answer go to different stacks.
+        embedded: how many of the trained weights are embeddings.
     """
 
     def most(length: Callable[[Sampled], int]) -> int:
@@ -123,6 +126,6 @@ def estimate_memory(
     return {
         "weights": total * (width + cast),
         "gradients": trained * width,
-        "optimizer": 2 * trained * width,
+        "optimizer": optimizer_bytes(config.training.optimizer, trained, embedded, width),
         "activations": rows * values * (cast or width) + logits,
     }

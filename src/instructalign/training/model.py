@@ -83,6 +83,8 @@ def load_model(
         except (OSError, ValueError) as error:
             raise ModelError(_unloadable(base, place, error)) from None
     model.eval()
+    if quantised:
+        _keep_differentiable(model)
     return LoadedModel(model, codec.tokenizer, codec, codec.encoder_decoder, base)
 
 
@@ -108,6 +110,18 @@ def _four_bits(dtype: str) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else getattr(torch, dtype),
     )
+
+
+def _keep_differentiable(model: torch.nn.Module) -> None:
+    """Keeps 4-bit layers from packing their weights anew on a processor when they first run without a gradient.
+
+    bitsandbytes 0.50 does so for good, and its routine for packed weights has no backward pass: gradients would be
+    missing from then on.
+    """
+    for module in model.modules():
+        layer: Any = module
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def make_codec(base: str, *, chat: str = "auto", system_prompt: str | None = None, **options: Any) -> Codec:
@@ -294,11 +308,19 @@ def compile_layers(model: Any) -> None:
     """Lets PyTorch compile a model's layers when they first run, each kind once for all and for all lengths.
 
     What stands around the layers, the loss among it, stays as it is.
+
+    Raises:
+        ModelError: the model does not say which of its modules are layers.
     """
     kinds = set(getattr(model, "_no_split_modules", None) or ())
-    for module in model.modules():
-        if type(module).__name__ in kinds:
-            module.compile(dynamic=True)
+    layers = [module for module in model.modules() if type(module).__name__ in kinds]
+    if not layers:
+        raise ModelError(
+            f"training.compile compiles a model's layers, and {type(model).__name__} does not say which of its "
+            "modules are layers (_no_split_modules). Set training.compile: false."
+        )
+    for layer in layers:
+        layer.compile(dynamic=True)
 
 
 def unwrapped(model: torch.nn.Module) -> Any:

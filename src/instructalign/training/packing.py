@@ -8,24 +8,31 @@ Whether a model really keeps them apart is tried before it trains.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from instructalign.config import TrainingConfig
 from instructalign.errors import ModelError
 from instructalign.training.cut import Limits
-from instructalign.training.model import LoadedModel, unwrapped
+from instructalign.training.model import LoadedModel
 
 ROW = 512
 """Tokens of a packed row, where examples are shorter: attention that is masked costs the more the longer it is."""
 FIRST, SECOND, OTHER = [5, 9, 7, 3, 8], [4, 6, 10, 2], [2, 3, 4, 9, 6]
 
 
-def keep_apart(loaded: LoadedModel) -> None:
+def keep_apart(loaded: LoadedModel, adapted: Any = None) -> None:
     """Makes a model ready for packed rows, and tries whether examples in a row leave each other alone.
+
+    Args:
+        loaded: the base; BLOOM is changed in place.
+        adapted: the same inside its adapter, as it will be trained; None where it has none.
 
     Raises:
         ModelError: they do not, or the model is of a kind that cannot pack.
@@ -36,9 +43,10 @@ def keep_apart(loaded: LoadedModel) -> None:
             f"training.packing: {loaded.name} has an encoder and a decoder, and its decoder would look at all "
             f"examples of a row of the encoder. {instead}"
         )
+    model: Any = loaded.model if adapted is None else adapted
     if loaded.model.config.model_type == "bloom":
         _give_positions(loaded.model)
-    if not any(weight.is_meta for weight in loaded.model.parameters()) and not _are_apart(loaded.model):
+    if not any(weight.is_meta for weight in model.parameters()) and not _are_apart(model, loaded.model):
         raise ModelError(
             f"training.packing: examples in one row change each other in {loaded.name} "
             f"({loaded.model.config.model_type}). {instead}"
@@ -48,13 +56,16 @@ def keep_apart(loaded: LoadedModel) -> None:
 def row_limits(training: TrainingConfig, limits: Limits, model: Any) -> tuple[int | None, Limits]:
     """How long packed rows are, None for rows of single examples; and the limits that go with them.
 
+    `micro_batch_size` bounds memory by the number of examples; packed, by the tokens that so many may have.
     Flash attention takes examples of all lengths one behind the other, in a single row and without padding.
     """
     if not training.packing:
         return None, limits
-    if "flash" in str(getattr(model.config, "_attn_implementation", "")):
-        return max(training.max_length, limits.tokens or 0), replace(limits, rows=1)
-    return max(training.max_length, min(ROW, limits.tokens or ROW)), limits
+    bounds = [limits.tokens, limits.rows and limits.rows * training.max_length]
+    tokens = min((bound for bound in bounds if bound), default=ROW)
+    if _by_flash(model):
+        return max(training.max_length, tokens), replace(limits, rows=1, tokens=tokens)
+    return max(training.max_length, min(ROW, tokens)), replace(limits, rows=None, tokens=tokens)
 
 
 def starts(positions: Tensor) -> Tensor:
@@ -62,11 +73,15 @@ def starts(positions: Tensor) -> Tensor:
     return (torch.diff(positions, prepend=positions[:, :1] - 1) != 1).cumsum(-1)
 
 
-def _are_apart(model: Any) -> bool:
+def _by_flash(model: Any) -> bool:
+    return "flash" in str(getattr(model.config, "_attn_implementation", ""))
+
+
+def _are_apart(model: Any, base: Any) -> bool:
     """Whether the logits of two examples in a row are those of each alone, and none depends on the other."""
+    device = base.get_input_embeddings().weight.device
 
     def logits(*examples: list[int]) -> Tensor:
-        device = model.get_input_embeddings().weight.device
         ids = torch.tensor([[token for example in examples for token in example]], device=device)
         places = torch.tensor([[place for example in examples for place in range(len(example))]], device=device)
         found: Tensor = model(input_ids=ids, position_ids=places, use_cache=False).logits
@@ -74,43 +89,54 @@ def _are_apart(model: Any) -> bool:
 
     training = model.training
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), _without_flash(base, device):
         together, changed = logits(FIRST, SECOND), logits(OTHER, SECOND)
         alone = torch.cat([logits(FIRST), logits(SECOND)])
     model.train(training)
     size = float(alone.abs().max())
-    rounding = 1e-4 if model.dtype == torch.float32 else 5e-2
+    rounding = 1e-4 if base.dtype == torch.float32 else 5e-2
     untouched = (together[len(FIRST) :] - changed[len(OTHER) :]).abs().max() <= 1e-6 * size
     return bool(untouched and (together - alone).abs().max() <= rounding * size)
 
 
-def _give_positions(model: nn.Module) -> None:
-    """Lets BLOOM's blocks know positions: their masks and distances are made anew from those of each call."""
-    state: dict[str, Any] = {}
-
-    def remember(_: nn.Module, inputs: Any, keywords: dict[str, Any]) -> None:
-        state.clear()
-        state["positions"] = keywords.get("position_ids")
-
-    def put(_: nn.Module, inputs: Any, keywords: dict[str, Any]) -> Any:
-        if state.get("positions") is None:
-            return None
-        if "mask" not in state:
-            state["alibi"] = _distances(keywords["alibi"], state["positions"])
-            state["mask"] = _mask(state["positions"], keywords["alibi"].dtype)
-        return inputs, {**keywords, "alibi": state["alibi"], "attention_mask": state["mask"]}
-
-    inner = unwrapped(model)
-    inner.register_forward_pre_hook(remember, with_kwargs=True)
-    for block in inner.transformer.h:
-        block.register_forward_pre_hook(put, with_kwargs=True)
+@contextmanager
+def _without_flash(model: Any, device: torch.device) -> Iterator[None]:
+    """Lets plain attention, with masks of the same positions, stand in where weights are not on a GPU yet."""
+    usual = model.config._attn_implementation
+    if device.type != "cuda" and _by_flash(model):
+        model.config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = usual
 
 
-def _distances(alibi: Tensor, positions: Tensor) -> Tensor:
-    """BLOOM's biases [batch · heads, 1, seq] of positions [batch, seq], with the slopes of given ones."""
+def _give_positions(model: Any) -> None:
+    """Lets BLOOM know positions: a call with `position_ids` gets its mask and distances from those.
+
+    That is done before the first block, so that blocks may be compiled, and run again in the backward pass; and in
+    `forward` itself, which some versions of peft call without the model's hooks.
+    """
+    body, forward, distances = model.transformer, model.forward, model.transformer.build_alibi_tensor
+
+    def with_positions(*inputs: Any, position_ids: Tensor | None = None, **keywords: Any) -> Any:
+        if position_ids is None:
+            return forward(*inputs, **keywords)
+        body.build_alibi_tensor = partial(_distances, distances, position_ids)
+        try:
+            mask = _mask(position_ids, body.word_embeddings.weight.dtype)
+            return forward(*inputs, **{**keywords, "attention_mask": mask})
+        finally:
+            del body.build_alibi_tensor
+
+    model.forward = with_positions
+
+
+def _distances(usual: Any, positions: Tensor, _: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+    """BLOOM's biases [batch · heads, 1, seq] of positions [batch, seq], from the usual ones of one long text."""
     batch, length = positions.shape
-    slopes = alibi[:, 0, min(1, length - 1)].view(batch, -1, 1, 1)
-    return (slopes * positions[:, None, None, :]).view(alibi.shape).to(alibi.dtype)
+    by_place: Tensor = usual(torch.ones_like(positions[:1]), heads, dtype)[:, 0]  # [heads, seq]
+    return by_place[:, positions].transpose(0, 1).reshape(batch * heads, 1, length)
 
 
 def _mask(positions: Tensor, dtype: torch.dtype) -> Tensor:
@@ -118,6 +144,5 @@ def _mask(positions: Tensor, dtype: torch.dtype) -> Tensor:
     example = starts(positions)
     place = torch.arange(positions.shape[1], device=positions.device)
     seen = (example[:, :, None] == example[:, None, :]) & (place[None, :] <= place[:, None])
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)[
-        :, None
-    ]
+    lowest = torch.finfo(dtype).min
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, lowest)[:, None]

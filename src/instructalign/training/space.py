@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch import nn
+
 from instructalign.config import Config
 from instructalign.errors import TrainingError
 from instructalign.training import checkpoint
@@ -19,23 +21,52 @@ NEARLY = 0.8  # share of the free space
 logger = logging.getLogger(__name__)
 
 
-def disk_bytes(config: Config, total: int, trained: int, width: int) -> int:
+def optimizer_bytes(optimizer: str, trained: int, embedded: int, width: int) -> int:
+    """Bytes that an optimizer keeps beside the weights and their gradients.
+
+    Adam has two moments of each weight, and of 8 bits each where it is one of those; but not for embeddings, which
+    the Trainer keeps out of that. Adafactor has a number for each row and column (Shazeer and Stern 2018, arXiv
+    1804.04235), which is not counted here, and plain gradient descent has nothing.
+
+    Args:
+        optimizer: as `training.optimizer` calls it.
+        trained, embedded: weights that are trained, and how many of those are embeddings.
+        width: bytes of one weight.
+    """
+    if optimizer == "adamw":
+        return 2 * trained * width
+    return 2 * (trained - embedded) + 2 * embedded * width if optimizer.endswith("8bit") else 0
+
+
+def embedded_weights(model: nn.Module) -> int:
+    """How many of a model's trained weights are embeddings; an output layer that is one of them counts once."""
+    inside = {
+        id(module.weight): module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) and module.weight.requires_grad
+    }
+    return sum(inside.values())
+
+
+def disk_bytes(config: Config, total: int, trained: int, width: int, embedded: int = 0) -> int:
     """Bytes that a run's checkpoints and its model take at most at one time.
 
-    A checkpoint holds the weights (those of an adapter alone, where there is one) and Adam's two moments. One more
-    is there while it is written, and one more where early stopping keeps the best.
+    A checkpoint holds the weights (those of an adapter alone, where there is one) and the optimizer's state. One
+    more is there while it is written, and one more where early stopping keeps the best.
 
     Args:
         config: the run's configuration.
         total, trained: weights in all, and those that are trained.
         width: bytes of one weight.
+        embedded: how many of the trained ones are embeddings.
     """
     stopping = config.training.early_stopping
     count = config.training.keep_checkpoints + 1 + bool(stopping and stopping.keep == "best")
     adapter = config.model.adapter
     saved = trained if adapter else total
     model = trained if adapter and not adapter.merge else total
-    return (count * (saved + 2 * trained) + model) * width
+    state = optimizer_bytes(config.training.optimizer, trained, embedded, width)
+    return (count * saved + model) * width + count * state
 
 
 def refuse_full_disk(out: Path, needed: int) -> None:

@@ -51,7 +51,7 @@ from instructalign.training.progress import GracefulStop, TrainingLog
 from instructalign.training.record import at_beginning, at_end
 from instructalign.training.rows import rows_of_new_languages
 from instructalign.training.save import save_model
-from instructalign.training.space import disk_bytes, refuse_full_disk, writing
+from instructalign.training.space import disk_bytes, embedded_weights, refuse_full_disk, writing
 from instructalign.training.steps import StepBatches
 from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
 from instructalign.training.tally import Tally
@@ -237,7 +237,8 @@ def _disk_bytes(config: Config, model: Any) -> int:
     """What the run will take on the disk."""
     weights = list(model.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
-    return disk_bytes(config, sum(weight.numel() for weight in weights), trained, weights[0].element_size())
+    total, width = sum(weight.numel() for weight in weights), weights[0].element_size()
+    return disk_bytes(config, total, trained, width, embedded_weights(model))
 
 
 def _measures(run: _Run, trainer: AlignTrainer, probe: MakeProbe | None) -> list[Measure]:
@@ -270,13 +271,13 @@ def _make_trainer(run: _Run) -> tuple[AlignTrainer, GracefulStop]:
     config, loaded = run.config, run.loaded
     set_seed(config.seed)
     speed_up(loaded.model)
-    if config.training.packing:
-        keep_apart(loaded)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)
+    model = run.adapted(loaded)
+    if config.training.packing:
+        keep_apart(loaded, model)
     if config.training.compile:
         compile_layers(loaded.model)
-    model = run.adapted(loaded)
     arguments = _arguments(config, run.out)
     refuse_uneven(config, arguments.world_size)
     tally, stop = Tally(), GracefulStop()
