@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from instructalign.config import MIXTURE, STRATEGY, Config, Entry, SweepConfig
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.registry import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
-from instructalign.strict import UniqueKeys, explain, found
+from instructalign.strict import UniqueKeys, explain, found, not_yaml
 
 Override = str | tuple[str, Any]
 """`key.path=value`, as `--set` takes it, the value in YAML; or the key and the value."""
@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(text, Loader=UniqueKeys)
     except yaml.YAMLError as error:
-        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], str(path)) from None
+        raise ConfigError([not_yaml(error)], str(path)) from None
 
 
 def build_config(

@@ -64,10 +64,11 @@ class Reporter:
         self._said = time.monotonic()
         spent = self._said - self._began
         rate = (done - self._from) / spent if spent > 0 else 0.0
+        speed = f", {rate:.1f}/s" if done > self._from else ""
         left = f", {_duration((total - done) / rate)} left" if rate > 0 and total > done else ""
         of = f" of {total}" if total else ""
         remark = f", {self._remark}" if self._remark else ""
-        told.print(f"{self._what}: {done}{of}, {rate:.1f}/s{left}{remark}")
+        told.print(f"{self._what}: {done}{of}{speed}{left}{remark}")
 
 
 @contextmanager

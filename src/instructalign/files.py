@@ -12,11 +12,13 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, cast
+
+import yaml
 
 from instructalign.errors import DataError
 
@@ -199,6 +201,26 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(record, dict):
             raise DataError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}.")
         yield number, record
+
+
+def read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """A file's names and values; none where there is no such file.
+
+    Raises:
+        DataError: it cannot be read as that.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(
+            f"{path}: cannot be read: {' '.join(str(error).split())}. Put a whole copy of it back, or do without "
+            "the folder that it lies in."
+        ) from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected names and values, found {type(value).__name__}.")
+    return value
 
 
 def file_hash(path: Path) -> str:

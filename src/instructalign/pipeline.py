@@ -50,14 +50,15 @@ def check_names(config: Config) -> None:
     """Template sets and tasks are files; what is wrong in them counts as a problem of the configuration.
 
     Raises:
-        ConfigError, UnknownNameError: there is no such set or task, or it is wrong.
+        ConfigError, UnknownNameError: there is no such set, task or prompt, or it is wrong.
     """
-    from instructalign.evaluation import load_task
+    from instructalign.evaluation import Task, load_task
     from instructalign.instructions import load_templates
 
     load_templates(config.instructions.templates, config.instructions.objectives)
     for name in config.evaluation.tasks:
-        load_task(name)
+        if isinstance(task := load_task(name), Task):
+            task.choose_prompts(config.evaluation.prompts)
 
 
 def run(
@@ -215,6 +216,9 @@ def write_generated(
     """
     from instructalign.instructions import write_stream
     from instructalign.mixture.build import build_instructions, read_guarded
+
+    if path.is_dir():
+        raise InstructAlignError(f"{path} is a folder. Name a file: .jsonl or .parquet.")
 
     def tell(done: int) -> None:
         progress("writing", done, count, "")

@@ -12,7 +12,7 @@ import yaml
 
 from instructalign.config import Config
 from instructalign.errors import RunFolderError
-from instructalign.files import text_hash, write_json, write_text
+from instructalign.files import read_object, text_hash, write_json, write_text
 from instructalign.progress import is_main_process
 
 # Keys that change neither what a run learns nor how it is scored.
@@ -49,7 +49,7 @@ def open_folder(folder: Path, config: Config) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(saved, config.to_yaml())
         return
-    before = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    before = read_object(saved, yaml.safe_load)
     after = yaml.safe_load(config.to_yaml())
     changed = differences(_learnt(before), _learnt(after))
     if changed and any((folder / name).exists() for name in ("checkpoints", "model")):
@@ -92,12 +92,12 @@ def _learnt(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The run.json of a folder; empty where there is none yet."""
-    path = folder / "run.json"
-    if not path.exists():
-        return {}
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
+    """The run.json of a folder; empty where there is none yet.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    return read_object(folder / "run.json", json.loads)
 
 
 def update_record(folder: Path, **entries: Any) -> None:

@@ -54,6 +54,16 @@ def found(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def not_yaml(error: yaml.YAMLError) -> str:
+    """Where a file stops being YAML, and why."""
+    place, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if place is None or problem is None:
+        return f"not YAML: {' '.join(str(error).split())}"
+    context, began = getattr(error, "context", None), getattr(error, "context_mark", None)
+    since = f" ({context} that begins in line {began.line + 1})" if context and began else ""
+    return f"not YAML: line {place.line + 1}, column {place.column + 1}: {problem}{since}"
+
+
 class UniqueKeys(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, which YAML forbids and PyYAML lets pass.
 

@@ -11,7 +11,7 @@ from test_train import configure, settings
 from transformers import AutoTokenizer
 
 from instructalign.configfile import build_config
-from instructalign.errors import ModelError, RunFolderError, TrainingError
+from instructalign.errors import DataError, ModelError, RunFolderError, TrainingError
 from instructalign.training.train import train
 from tiny import save_tiny
 
@@ -98,9 +98,37 @@ def test_half_a_checkpoint_is_named(tmp_path: Path) -> None:
     run = unfinished(tmp_path)
     (run / "checkpoints" / "checkpoint-2" / "trainer_state.json").unlink()
     with pytest.raises(
-        RunFolderError, match=r"checkpoint-2 is no checkpoint .* no trainer_state\.json\. Remove it"
+        RunFolderError, match=r"checkpoint-2 is no checkpoint .* no trainer_state\.json\. Remove that"
     ):
         train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
+
+
+def test_files_of_a_checkpoint_that_are_cut_off_or_gone(tmp_path: Path) -> None:
+    run = unfinished(tmp_path)
+    checkpoint = run / "checkpoints" / "checkpoint-2"
+    config = configure(tmp_path, steps=4, keep_checkpoints=2)
+    for name in ("optimizer.pt", "model.safetensors", "tally.json", "trainer_state.json", "rng_state.pth"):
+        whole = (checkpoint / name).read_bytes()
+        (checkpoint / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(RunFolderError, match=rf"checkpoint-2 is damaged: {name} cannot be read\. Remove that"):
+            train(config, run)
+        (checkpoint / name).write_bytes(whole)
+    for name, called in (("optimizer.pt", r"optimizer\.pt"), ("model.safetensors", r"\*\.safetensors")):
+        (checkpoint / name).rename(tmp_path / name)
+        with pytest.raises(RunFolderError, match=rf"checkpoint-2 has no {called}\. Remove that folder"):
+            train(config, run)
+        (tmp_path / name).rename(checkpoint / name)
+    assert train(config, run).finished
+
+
+def test_records_of_a_run_that_are_damaged(tmp_path: Path) -> None:
+    run = unfinished(tmp_path)
+    for name in ("run.json", "config.yaml"):
+        whole = (run / name).read_text(encoding="utf-8")
+        (run / name).write_text('{"seed": [', encoding="utf-8")
+        with pytest.raises(DataError, match=rf"{name}: cannot be read: .* Put a whole copy of it back"):
+            train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
+        (run / name).write_text(whole, encoding="utf-8")
 
 
 def test_base_may_move(tmp_path: Path) -> None:

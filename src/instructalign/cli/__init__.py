@@ -12,6 +12,8 @@ from instructalign import console
 from instructalign.cli import lists, prepare, runs
 from instructalign.errors import ConfigError, InstructAlignError, UnknownNameError
 
+INTERRUPTED = 130  # the exit code of Ctrl-C
+
 app = typer.Typer(
     name="instructalign",
     help="Teach an instruction-tuned language model a new language, keep what it knew, and see both in numbers.",
@@ -44,6 +46,7 @@ def main() -> None:
     """Runs the command line; the exit code is 0 for done, 1 for failed, 2 for wrong use or configuration."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     try:
         app()
     except (ConfigError, UnknownNameError) as error:
@@ -52,9 +55,24 @@ def main() -> None:
     except InstructAlignError as error:
         console.err.print(f"error: {error}", markup=False)
         sys.exit(1)
-    except OSError as error:  # no space, no permission, a file where a folder should be
-        console.err.print(f"error: {error}", markup=False)
+    except OSError as error:
+        console.err.print(f"error: {_in_words(error)}", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.err.print("stopped.")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            console.err.print("stopped. Nothing is half-written; the same command goes on from what is saved.")
+        raise
+
+
+def _in_words(error: OSError) -> str:
+    """What the system refused, for which file, and what to do."""
+    file = error.filename2 or error.filename
+    if file is None or error.strerror is None:
+        return str(error)
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{file} cannot be made: a file stands where a folder is needed. Give another place with --out."
+    if isinstance(error, IsADirectoryError):
+        return f"{file} is a folder; a file is needed here."
+    if isinstance(error, PermissionError):
+        return f"{file}: {error.strerror}. Change the rights of it, or give another place."
+    return f"{file}: {error.strerror}."

@@ -56,7 +56,8 @@ def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file
 
     task = load_task(name)
     languages = ", ".join(task.languages) or "those that the configuration aligns"
-    console.out.print(f"{task.title}\n{task.source} ({task.licence})\nlanguages: {languages}")
+    origin = f"{task.source or 'source not named'} ({task.licence or 'licence not named'})"
+    console.out.print(f"{task.title or task.name}\n{origin}\nlanguages: {languages}", markup=False)
     if task.prompts:
         rows = [[key, each.prompt] for key, each in task.prompts.items()]
         console.print_table("prompts", ["id", "prompt"], rows)
@@ -70,7 +71,8 @@ def validate_task(path: Annotated[str, typer.Argument(help="A task file.")]) -> 
     """
     from instructalign.evaluation import load_task
 
-    console.out.print(f"{path} is valid: {load_task(path).title}")
+    task = load_task(path)
+    console.out.print(f"{path} is valid: {task.title or task.name}", markup=False)
 
 
 @tasks.command("export")

@@ -41,7 +41,7 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
 
     load_checked(config, settings)
     if build_sweep(read_yaml(config)) == SweepConfig():
-        console.out.print(f"{config} is valid.")
+        console.out.print(f"{config} is valid; into files, model and data looks: instructalign doctor {config}")
     else:
         count = len(plan_sweep(config, settings or []).cells)
         console.out.print(f"{config} is valid, and so are the {count} runs of its sweep.")

@@ -49,7 +49,7 @@ def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> Non
 
     folder = folder_of(config, out)
     with console.progress() as progress:
-        result = fit(load(config, settings), folder, progress)
+        result = fit(load_checked(config, settings), folder, progress)
     if result.finished:
         early = f" (training ended early: {result.ended_early})" if result.ended_early else ""
         console.out.print(f"the adapted model is in {result.model}{early}")

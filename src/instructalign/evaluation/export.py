@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from instructalign.errors import DataError
 from instructalign.evaluation.items import absent, read_items
 from instructalign.evaluation.tasks import Task
 from instructalign.files import write_jsonl, write_text
@@ -45,10 +46,13 @@ def export_lm_eval(
         The names of the tasks in the harness, without the group's.
 
     Raises:
-        DataError: the data of a language that was named is missing.
+        DataError: the data of a language that was named is missing, or those of all languages.
     """
     folder = folder.resolve()
     chosen = languages or [code for code in task.languages if not absent(task, data, code)]
+    if not chosen:
+        reasons = "; ".join(absent(task, data, code) for code in task.languages)
+        raise DataError(f"{task.name} has data in none of its languages: {reasons}. Name the folder with --data.")
     names = []
     for language in chosen:
         file = folder / f"{task.name}.{language}.jsonl"

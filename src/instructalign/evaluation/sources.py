@@ -186,7 +186,7 @@ def read_hub(
     """Reads a dataset of the Hugging Face Hub, or its copy in the local cache.
 
     Args:
-        data: unused.
+        data: the folder where files of the set would have been read instead; only named in the error.
         language: code of the language.
         name: what the data calls the language.
         dataset: the dataset's name.
@@ -198,7 +198,6 @@ def read_hub(
     Raises:
         DataError: it can neither be downloaded nor found in the cache.
     """
-    del data
     from datasets import ClassLabel, load_dataset
 
     config = config.format(name=name, language=language)
@@ -206,9 +205,10 @@ def read_hub(
         rows: Any = load_dataset(dataset, config, split=split, revision=revision)
     except Exception as error:  # the Hub's client raises a score of unrelated types
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        looked = f"{data} has no file of it" if data.is_dir() else f"{data} is no folder"
         raise DataError(
-            f"the dataset {dataset} ({config}, {split}) cannot be loaded: {first} "
-            "Check the network, or put the files of the set under evaluation.data."
+            f"the dataset {dataset} ({config}, {split}) cannot be loaded: {first.rstrip('.')}. "
+            f"Check the network, or put the files of the set under evaluation.data ({looked})."
         ) from None
     classes = {key: value for key, value in rows.features.items() if isinstance(value, ClassLabel)}
     names = dict(rename or {})

@@ -14,7 +14,7 @@ from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.evaluation.tasks import HERE, HeldOut, Task, Translation
 from instructalign.files import write_text
 from instructalign.registry import TASK_SOURCES
-from instructalign.strict import UniqueKeys, explain
+from instructalign.strict import UniqueKeys, explain, not_yaml
 
 SHIPPED = HERE / "tasks"
 
@@ -44,7 +44,7 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOut:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"the file cannot be read: {error}"], where) from None
     except yaml.YAMLError as error:
-        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], where) from None
+        raise ConfigError([not_yaml(error)], where) from None
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind == "translation":
         return _checked(Translation, data, where, [])

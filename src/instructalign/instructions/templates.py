@@ -26,7 +26,7 @@ from instructalign.instructions.objectives import Objective
 from instructalign.instructions.segment import words
 from instructalign.languages import canonical
 from instructalign.registry import OBJECTIVES
-from instructalign.strict import UniqueKeys
+from instructalign.strict import UniqueKeys, not_yaml
 
 _SHIPPED = files("instructalign.instructions") / "templates"
 _SLOT = re.compile(r"\{\w*\}")
@@ -134,7 +134,7 @@ def _parse(text: str, where: str) -> Mapping[str, Sequence[Template]]:
         language = canonical(made.language)
         names = {canonical(code): called for code, called in made.names.items()}
     except yaml.YAMLError as error:
-        raise ConfigError([f"not YAML: {' '.join(str(error).split())}"], where) from None
+        raise ConfigError([not_yaml(error)], where) from None
     except DataError as error:
         raise ConfigError([str(error)], where) from None
     except ValidationError as error:

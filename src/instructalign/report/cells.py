@@ -11,8 +11,9 @@ from typing import Any
 
 from instructalign.errors import DataError
 from instructalign.evaluation.levels import student_quantile
+from instructalign.files import read_object
 from instructalign.records import Score
-from instructalign.report.collect import read_object, record_of
+from instructalign.report.collect import record_of
 from instructalign.report.seeds import with_items
 from instructalign.report.tables import BASELINES, GROUPS, headline, is_base, unique
 

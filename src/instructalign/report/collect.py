@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import yaml
 
 from instructalign.errors import DataError, RunFolderError
 from instructalign.evaluation.translated import Translated
-from instructalign.files import read_jsonl
+from instructalign.files import read_jsonl, read_object
 from instructalign.records import Prediction, Score
 from instructalign.report.tables import BASELINES
 
@@ -204,23 +204,6 @@ def _keys(kind: type) -> tuple[list[str], list[str]]:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     return (line for _, line in read_jsonl(path)) if path.is_file() else iter(())
-
-
-def read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """A file's names and values; none where there is no such file.
-
-    Raises:
-        DataError: it cannot be read as that.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        value = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected names and values, found {type(value).__name__}.")
-    return value
 
 
 def _unlike(runs: Sequence[Run]) -> list[Run]:

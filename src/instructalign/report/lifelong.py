@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from instructalign.evaluation.continual import Continual, continual_scores
 from instructalign.evaluation.significance import Bootstrap, interval
+from instructalign.files import read_object
 from instructalign.records import Score
-from instructalign.report.collect import Evaluated, Run, read_evaluated, read_object
+from instructalign.report.collect import Evaluated, Run, read_evaluated
 from instructalign.report.compare import outcomes_of
 from instructalign.report.content import Block, Cell, Column, Paragraph, Section, Table
 from instructalign.report.plots import signed

@@ -11,8 +11,9 @@ import yaml
 
 from instructalign.evaluation.levels import Draws, Spread, over_levels
 from instructalign.evaluation.significance import Bootstrap, Outcome
+from instructalign.files import read_object
 from instructalign.records import Score
-from instructalign.report.collect import BASE, read_evaluated, read_object
+from instructalign.report.collect import BASE, read_evaluated
 from instructalign.report.compare import outcomes_of
 from instructalign.report.tables import FORGETTING, GAIN, GROUPS
 

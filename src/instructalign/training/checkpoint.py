@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 PARTIAL = ".partial"
@@ -57,6 +61,27 @@ def complete(folder: Path) -> list[Path]:
 def clear_partial(folder: Path) -> None:
     """Removes what an interrupted write left behind."""
     shutil.rmtree(partial_folder(folder), ignore_errors=True)
+
+
+def damaged(folder: Path) -> list[str]:
+    """The files of a checkpoint that are cut off, or not what their names say; few of them are read whole."""
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and _is_broken(path)
+    )
+
+
+def _is_broken(path: Path) -> bool:
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".safetensors":
+            with safe_open(path, "numpy"):  # compares the file's length with what its header says
+                pass
+        elif path.suffix in (".pt", ".pth"):  # PyTorch's are zip archives, with the table of contents at the end
+            return not zipfile.is_zipfile(path)
+    except (ValueError, SafetensorError):
+        return True
+    return False
 
 
 def _sync(path: Path) -> None:

@@ -16,12 +16,19 @@ from instructalign.mixture.build import Data
 from instructalign.mixture.plan import refuse_repeats, settle
 from instructalign.progress import Progress
 from instructalign.runfolder import FREE, training_hash
+from instructalign.training.checkpoint import damaged
 from instructalign.training.checks import CHECKED_EXAMPLES
 from instructalign.training.model import model_hash
+from instructalign.training.tally import TALLY
+from instructalign.training.watch import WATCH
 
 ORIGIN = "origin.json"
 PLAN = "mixture.json"  # in the run's folder
 STATE = "trainer_state.json"  # the Trainer's own, written last
+NEEDED = (ORIGIN, STATE, TALLY, WATCH)
+WHOLE = ("*.safetensors", "optimizer.pt", "scheduler.pt")  # where no process holds a part alone
+
+_REMOVE_IT = "Remove that folder; training then goes on from the one before, or from the start."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,13 @@ def check_origin(checkpoint: Path, origin: Origin) -> None:
     Raises:
         RunFolderError: it is not; the message says what differs.
     """
-    missing = [name for name in (ORIGIN, STATE) if not (checkpoint / name).is_file()]
+    missing = [name for name in NEEDED if not (checkpoint / name).is_file()]
     if missing:
         raise RunFolderError(
-            f"{checkpoint} is no checkpoint of a run: it has no {' and no '.join(missing)}. Remove it; training "
-            "then goes on from the one before, or from the start."
+            f"{checkpoint} is no checkpoint of a run: it has no {' and no '.join(missing)}. {_REMOVE_IT}"
         )
+    if broken := damaged(checkpoint):
+        raise RunFolderError(f"{checkpoint} is damaged: {', '.join(broken)} cannot be read. {_REMOVE_IT}")
     saved = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8"))
     reasons = [_SAYS[name] for name, value in asdict(origin).items() if saved.get(name) != value]
     if reasons:
@@ -105,3 +113,7 @@ def check_layout(checkpoint: Path, layout: str) -> None:
             "which lays out the optimizer's state in another way. Launch it as before (accelerate launch "
             "--config_file)."
         )
+    # Without them the Trainer would begin with empty moments, and say nothing.
+    missing = [name for name in WHOLE if layout == "whole" and not any(checkpoint.glob(name))]
+    if missing:
+        raise RunFolderError(f"{checkpoint} has no {' and no '.join(missing)}. {_REMOVE_IT}")

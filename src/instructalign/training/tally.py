@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+TALLY = "tally.json"  # in a checkpoint
 COUNTS = ("rows", "tokens", "loss_tokens", "cuts", "passed")
 
 

@@ -54,8 +54,8 @@ from instructalign.training.save import save_model
 from instructalign.training.space import disk_bytes, embedded_weights, refuse_full_disk, writing
 from instructalign.training.steps import StepBatches
 from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
-from instructalign.training.tally import Tally
-from instructalign.training.trainer import TALLY, AlignTrainer
+from instructalign.training.tally import TALLY, Tally
+from instructalign.training.trainer import AlignTrainer
 from instructalign.training.watch import WATCH, Measure, Watch
 
 MakeProbe = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]

@@ -22,10 +22,8 @@ from instructalign.training.model import quiet_loading
 from instructalign.training.space import writing
 from instructalign.training.steps import StepBatches, StepsFrom
 from instructalign.training.strategies.group import StrategyGroup
-from instructalign.training.tally import Tally
+from instructalign.training.tally import TALLY, Tally
 from instructalign.training.watch import WATCH, Watch
-
-TALLY = "tally.json"
 
 
 class AlignTrainer(Trainer):
