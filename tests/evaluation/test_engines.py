@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from random_models import TEXTS
 
-from conftest import TEXTS
 from instructalign.config import CometConfig
 from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, DataError, ModelError

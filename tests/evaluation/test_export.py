@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from random_models import TEXTS
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from conftest import TEXTS
 from instructalign.errors import DataError
 from instructalign.evaluation import evaluate, load_task
 from instructalign.evaluation.export import _jinja, export_lm_eval

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from random_models import ALL, TEXTS
 
-from conftest import ALL, TEXTS
 from instructalign.evaluation.prompting import Query
 from instructalign.evaluation.score import plan_batches, score_batch
 from instructalign.training.model import LoadedModel, context_of

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from random_models import TEXTS
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from conftest import TEXTS
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import evaluate, load_task, translate, translation_metrics
 from instructalign.evaluation.items import read_items

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from random_models import TEXTS, random_model
 
-from conftest import TEXTS, random_model
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
 from instructalign.evaluation import compare, evaluate, plan, queue, score_predictions, zero_shot
 from instructalign.evaluation.predictions import Journal, read_manifest, read_predictions
