@@ -195,7 +195,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}).") from None
+            raise DataError(
+                f"{path}:{number}: not JSON ({error.msg.removesuffix(' at')} at column {error.colno})."
+            ) from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits; endless nesting
             raise DataError(f"{path}:{number}: JSON beyond what can be read ({error}).") from None
         if not isinstance(record, dict):
@@ -242,4 +244,5 @@ def _nearby(path: Path) -> str:
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     found = sorted(child.name for child in parent.iterdir())[:12] if parent.is_dir() else []
-    return f" {parent} holds: {', '.join(found)}." if found else f" {parent} is empty."
+    place = "This folder" if parent == Path() else parent
+    return f" {place} holds: {', '.join(found)}." if found else f" {place} is empty."

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
 from instructalign.cli import app
+from instructalign.errors import ModelError
 from instructalign.evaluation import evaluate
 
 
@@ -39,6 +42,25 @@ def test_score_shows_a_row_for_each_language(model_folder, make_config, tmp_path
     rows = [line for line in done.stdout.splitlines() if "accuracy" in line]
     assert len(rows) == 3
     assert all(" to " in row for row in rows)
+
+
+def test_scores_of_nothing_are_an_error(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    assert f"no predictions in {tmp_path / 'empty.jsonl'}" in str(
+        call("score", tmp_path / "empty.jsonl").exception
+    )
+
+
+def test_models_that_cannot_be_loaded_are_named(model_folder, make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="the model 'nomodel' was neither found as a folder nor on the Hub"):
+        evaluate("nomodel", make_config(), tmp_path / "1", run="none")
+    cut = tmp_path / "cut"
+    shutil.copytree(model_folder("llama"), cut)
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    with pytest.raises(ModelError, match=r"the model in .*cut cannot be loaded: .*header"):
+        evaluate(str(cut), make_config(), tmp_path / "2", run="cut")
 
 
 @pytest.mark.parametrize("command", [["score"], ["tasks", "export"]])

@@ -50,6 +50,23 @@ def test_cells_are_runs_that_share_the_base(recipe: Path, tmp_path: Path, inline
     assert single.run == "base"
 
 
+def test_a_finished_cell_leaves_no_checkpoints_unless_several_are_kept(
+    recipe: Path, tmp_path: Path, inline: Any
+) -> None:
+    languages = {**CONFIG["languages"], "new": ["qna", "qra"], "related": []}
+    staged = tmp_path / "staged.yaml"
+    staged.write_text(
+        yaml.safe_dump({**CONFIG, "languages": languages, "stages": [["qna"], ["qra"]]}), encoding="utf-8"
+    )
+    sweep(recipe, tmp_path / "plain", seeds=[1], executor=inline())
+    sweep(staged, tmp_path / "stages", seeds=[1], executor=inline())
+    assert len(list(tmp_path.glob("*/cells/*/model"))) == 2
+    assert not [*(tmp_path / "plain").rglob("checkpoints"), *(tmp_path / "stages").rglob("checkpoints")]
+    sweep(recipe, tmp_path / "kept", settings=["training.keep_checkpoints=2"], seeds=[1], executor=inline())
+    kept = sorted(path.name for path in (tmp_path / "kept").glob("cells/*/checkpoints/checkpoint-*"))
+    assert kept == ["checkpoint-1", "checkpoint-2"]
+
+
 def test_again_does_nothing_and_more_does_only_more(recipe: Path, tmp_path: Path, inline: Any) -> None:
     out = tmp_path / "out"
     first = sweep(recipe, out, settings=["replay.size=0,5"], executor=inline())

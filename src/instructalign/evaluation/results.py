@@ -91,6 +91,8 @@ def score_predictions(
         for prediction in read_predictions(file):
             chosen = prediction if rule is None else replace(prediction, predicted=decide(prediction, rule))
             predictions.setdefault((prediction.task, prediction.language), []).append(chosen)
+    if not predictions:
+        raise DataError(f"no predictions in {', '.join(map(str, files))}.")
     outcomes: dict[str, list[Outcome]] = {}
     for (task, _), some in predictions.items():
         outcomes.setdefault(task, []).append(outcome_of(some))

@@ -21,7 +21,7 @@ def evaluate_base(config: Path, out: Path) -> None:
 
 
 def run_cell(folder: Path, base: Path | None, twin: Path | None) -> None:
-    """Runs the configuration that lies in a run's folder.
+    """Runs the configuration that lies in a run's folder; once that is finished, its checkpoints go.
 
     Args:
         folder: the run's folder.
@@ -42,6 +42,17 @@ def run_cell(folder: Path, base: Path | None, twin: Path | None) -> None:
     result = run(config, folder, base_evaluation=base if usable else None)
     if not result.finished:
         raise InstructAlignError(f"stopped at step {result.step}; the same command goes on from there.")
+    if (
+        config.training.keep_checkpoints == 1
+    ):  # those that it takes to go on; more are kept because they are wanted
+        _clear_checkpoints(folder)
+
+
+def _clear_checkpoints(folder: Path) -> None:
+    """Removes what a finished run, or its stages, would have gone on from: each is several times its model."""
+    for checkpoints in (folder / "checkpoints", *folder.glob("stages/*/checkpoints")):
+        if checkpoints.is_dir():
+            shutil.rmtree(checkpoints)
 
 
 def _adopt(twin: Path, folder: Path, training: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from instructalign.config import ModelConfig
 from instructalign.errors import ModelError
@@ -80,7 +81,7 @@ def load_model(
             model = factory.from_pretrained(
                 place, dtype=dtype if dtype == "auto" else getattr(torch, dtype), **options
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(_unloadable(base, place, error)) from None
     model.eval()
     if quantised:
@@ -242,7 +243,11 @@ def _base_of(place: str) -> str | None:
 
 
 def model_hash(base: str, revision: str | None = None) -> str:
-    """A short hash of a model's weights, configuration and tokenizer (for a Hub name: of its commit)."""
+    """A short hash of a model's weights, configuration and tokenizer (for a Hub name: of its commit).
+
+    Raises:
+        ModelError: there is neither such a folder nor such a name on the Hub.
+    """
     place = model_place(base)
     folder = Path(place)
     if folder.is_dir():
@@ -252,7 +257,10 @@ def model_hash(base: str, revision: str | None = None) -> str:
         return text_hash([*hashes, model_hash(beneath)] if beneath else hashes)[:12]
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(place, revision=revision)
+    try:
+        config = AutoConfig.from_pretrained(place, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(_unloadable(base, place, error)) from None
     return str(getattr(config, "_commit_hash", None) or revision or place)[:12]
 
 
@@ -334,7 +342,7 @@ def _unloadable(base: str, place: str, error: Exception) -> str:
     if Path(place).is_dir():
         return f"the model in {base} cannot be loaded: {_first_line(error)}"
     return (
-        f"the model {base!r} was neither found as a folder nor on the Hub: {_first_line(error)} "
+        f"the model {base!r} was neither found as a folder nor on the Hub: {_first_line(error).rstrip('.')}. "
         "Give an existing folder, or check the name, the network and, for gated models, your access token."
     )
 
