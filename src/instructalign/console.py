@@ -46,7 +46,8 @@ class Reporter:
             self._start(what, done, total)
         self._remark = remark or self._remark
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total or None, remark=self._remark)
+            rate = f"{self._rate(done):.1f}/s" if done > self._from else ""
+            self._bar.update(self._task, completed=done, total=total or None, rate=rate, remark=self._remark)
         elif time.monotonic() - self._said >= EVERY or (total and done == total):
             self._line(done, total)
 
@@ -58,17 +59,21 @@ class Reporter:
             return
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(what, total=total or None, completed=done, remark="")
+        self._task = self._bar.add_task(what, total=total or None, completed=done, rate="", remark="")
 
     def _line(self, done: int, total: int) -> None:
         self._said = time.monotonic()
-        spent = self._said - self._began
-        rate = (done - self._from) / spent if spent > 0 else 0.0
+        rate = self._rate(done)
         speed = f", {rate:.1f}/s" if done > self._from else ""
         left = f", {_duration((total - done) / rate)} left" if rate > 0 and total > done else ""
         of = f" of {total}" if total else ""
         remark = f", {self._remark}" if self._remark else ""
         told.print(f"{self._what}: {done}{of}{speed}{left}{remark}")
+
+    def _rate(self, done: int) -> float:
+        """How much was done a second since this began."""
+        spent = time.monotonic() - self._began
+        return (done - self._from) / spent if spent > 0 else 0.0
 
 
 @contextmanager
@@ -81,6 +86,7 @@ def progress() -> Iterator[Reporter]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )

@@ -1,0 +1,38 @@
+"""What a long step shows while it goes on: in a terminal, and without one."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from instructalign import console
+
+REMARK = "loss 1.234, 5,678 tokens/s, 910 MB"
+
+
+def shown(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is written while ten of forty steps are done, two seconds each, after six that an earlier run did."""
+    now, text = [100.0], io.StringIO()
+    told = Console(file=text, force_terminal=terminal, width=140, get_time=lambda: now[0])
+    monkeypatch.setattr(console, "told", told)
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console, "EVERY", 0.0)
+    with console.progress() as report:
+        for done in range(6, 17):
+            report("training", done, 40, REMARK if done == 16 else "")
+            now[0] += 2.0 * (done < 16)
+    return re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", text.getvalue())
+
+
+def test_a_terminal_shows_how_far_how_fast_and_with_how_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = [line for line in shown(True, monkeypatch).splitlines() if "16/40" in line][-1]
+    assert re.search(r"training .* 16/40 +0\.5/s +0:00:48 +loss 1\.234, 5,678 tokens/s, 910 MB", last)
+
+
+def test_without_a_terminal_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *_, last = shown(False, monkeypatch).splitlines()
+    assert first == "training …"
+    assert last == f"training: 16 of 40, 0.5/s, 48 s left, {REMARK}"
