@@ -160,7 +160,7 @@ def test_autocast_to_bfloat16_is_as_close_as_plain_torch_is() -> None:
 def test_inside_an_adapter_and_with_checkpointing(wrap: str) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from instructalign.training.model import checkpoint_activations
+    from instructalign.training.modules import checkpoint_activations
 
     model: Any = tiny_model("llama")
     if wrap == "lora":

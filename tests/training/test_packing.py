@@ -22,7 +22,8 @@ from instructalign.training.batch import Encoder, LossWeights, collate
 from instructalign.training.cut import Limits
 from instructalign.training.encode import Codec
 from instructalign.training.loss import at_positions, head_of, piecewise_loss
-from instructalign.training.model import LoadedModel, checkpoint_activations
+from instructalign.training.model import LoadedModel
+from instructalign.training.modules import checkpoint_activations
 from instructalign.training.packing import _distances, keep_apart, row_limits, starts
 from instructalign.training.train import train
 from tiny import DECODER_ONLY, NEWER, tiny_model, tiny_tokenizer

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from instructalign.configfile import build_config
 from instructalign.mixture.build import build_data
 from instructalign.records import Instruction
+from instructalign.training.assemble import pass_limits
 from instructalign.training.batch import Encoder, LossWeights
 from instructalign.training.cut import Limits
 from instructalign.training.encode import Codec
 from instructalign.training.steps import StepBatches, StepsFrom
-from instructalign.training.train import pass_limits
 from tiny import tiny_tokenizer
 
 

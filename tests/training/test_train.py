@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from instructalign.config import Config
 from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError, TrainingError
-from instructalign.training.model import compile_layers
+from instructalign.training.modules import compile_layers
 from instructalign.training.train import train
 from tiny import FAMILIES, NEWER, save_tiny, tiny_model
 

@@ -25,10 +25,10 @@ import torch
 
 from instructalign.config import Config
 from instructalign.doctor.lengths import Sampled, percentile
+from instructalign.training.assemble import pass_limits
 from instructalign.training.loss import PIECE
 from instructalign.training.measure import lengths
 from instructalign.training.space import optimizer_bytes
-from instructalign.training.train import pass_limits
 
 _AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
 

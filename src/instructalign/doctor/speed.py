@@ -14,13 +14,14 @@ from instructalign.config import Config
 from instructalign.errors import ModelError
 from instructalign.mixture import Mixture
 from instructalign.training.adapter import add_adapter
+from instructalign.training.assemble import loss_weights, pass_limits
 from instructalign.training.batch import Encoder, to_device
 from instructalign.training.encode import Codec
 from instructalign.training.loss import Head, at_positions, head_of, piecewise_loss
-from instructalign.training.model import checkpoint_activations, load_configured
+from instructalign.training.model import load_configured
+from instructalign.training.modules import checkpoint_activations
 from instructalign.training.products import speed_up
 from instructalign.training.steps import StepBatches
-from instructalign.training.train import loss_weights, pass_limits
 
 OPERATIONS = 3e11
 """Floating-point operations of one measured step on a processor; a graphics card gets a hundred times as many."""

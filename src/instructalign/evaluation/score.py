@@ -20,7 +20,8 @@ from torch import Tensor
 
 from instructalign.evaluation.prompting import Query
 from instructalign.training.kernels import answering
-from instructalign.training.model import LoadedModel, logits_at
+from instructalign.training.model import LoadedModel
+from instructalign.training.modules import logits_at
 
 ALIKE = 8
 """Tokens that prompts must have in common at their beginning, and prompts that must have them, for it to pay

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from instructalign.training.model import logits_at, unwrapped
+from instructalign.training.modules import logits_at, unwrapped
 from instructalign.training.products import HEAD_STEP, product, product_over_rows
 
 PIECE = {"cpu": 1 << 22, "cuda": 1 << 26}

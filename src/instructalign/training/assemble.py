@@ -1,0 +1,240 @@
+"""What a run is put together from, by its configuration: data, model, trainer, measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from instructalign.config import Config, TrainingConfig
+from instructalign.corpora import Guard
+from instructalign.errors import TrainingError
+from instructalign.files import text_hash
+from instructalign.mixture.build import Data, build_data
+from instructalign.progress import Progress
+from instructalign.training.adapter import add_adapter
+from instructalign.training.batch import Encoder, LossWeights
+from instructalign.training.checks import check_run, refuse_uneven
+from instructalign.training.cut import Limits
+from instructalign.training.gauge import kl_gauge
+from instructalign.training.heldout import heldout_loss
+from instructalign.training.measure import Measured
+from instructalign.training.model import LoadedModel, load_configured
+from instructalign.training.modules import checkpoint_activations, compile_layers
+from instructalign.training.origin import ORIGIN, Origin, origin_of
+from instructalign.training.packing import keep_apart, row_limits
+from instructalign.training.products import speed_up
+from instructalign.training.progress import GracefulStop, TrainingLog
+from instructalign.training.rows import rows_of_new_languages
+from instructalign.training.steps import StepBatches
+from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
+from instructalign.training.tally import Tally
+from instructalign.training.trainer import AlignTrainer
+from instructalign.training.watch import Measure, Watch
+
+MakeProbe = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]
+"""Makes, from a base, a function that measures a model built like it."""
+
+PASSES = {"cpu": Limits(tokens=1024, overhead=24), "cuda": Limits(tokens=16_384, overhead=1024)}
+"""By device, what a pass through the model takes at most, and what it costs beside its tokens.
+
+A processor works best on what its caches hold; a GPU with little to do spends its time on starting kernels.
+"""
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused"}
+"""What transformers calls the optimizers that it has another name for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run is made of.
+
+    Attributes:
+        config, out, report: as `train` was given them.
+        data: what it trains on.
+        loaded: the base.
+        encoder: from instruction to token ids.
+        origin: what its checkpoints are made from.
+        rows: the tokens whose embeddings are trained beside an adapter, where those are chosen.
+    """
+
+    config: Config
+    out: Path
+    report: Progress
+    data: Data
+    loaded: LoadedModel
+    encoder: Encoder
+    origin: Origin
+    rows: list[int] | None
+
+    def adapted(self, loaded: LoadedModel) -> Any:
+        """A base as it is trained: inside its adapter, where there is one."""
+        adapter = self.config.model.adapter
+        return add_adapter(loaded, adapter, self.rows) if adapter else loaded.model
+
+
+def read(config: Config, out: Path, report: Progress, guard: Guard | None) -> Run:
+    """Reads the data and the base, and refuses what would fail later."""
+    report("reading data", 0, 0, "")
+    data = build_data(config, guard, Measured(config), report)
+    report("loading model", 0, 0, config.model.base)
+    adapter = config.model.adapter
+    loaded = load_configured(config.model, quantised=adapter is not None and adapter.quantised)
+    encoder = Encoder(loaded.codec, config.training.max_length)
+    check_run(config, data, loaded, encoder)
+    rows = None
+    if adapter and adapter.train_embeddings == "new":
+        rows = rows_of_new_languages(loaded.tokenizer, data.corpus, config.languages)
+    return Run(config, out, report, data, loaded, encoder, origin_of(config, data), rows)
+
+
+def measurements(run: Run, trainer: AlignTrainer, probe: MakeProbe | None) -> list[Measure]:
+    """What the run measures while it trains.
+
+    Raises:
+        TrainingError: something is to be measured that cannot be.
+    """
+    training, loaded = run.config.training, run.loaded
+    heldout = heldout_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits)
+    if heldout is None and training.evaluate_every:
+        raise TrainingError(
+            "training.evaluate_every asks for the loss on held-out instructions, and fewer than two sentences are "
+            "held out: raise instructions.heldout."
+        )
+    measures = []
+    if heldout is not None:
+        measures.append(Measure(lambda model: {"heldout_loss": heldout(model)}, training.evaluate_every))
+    if training.kl:
+        gauge = kl_gauge(run.config, run.data.heldout, run.encoder, trainer.model, training.kl.positions)
+        measures.append(Measure(gauge, training.kl.every))
+    if training.probe:
+        if probe is None:
+            raise TrainingError("training.probe needs the evaluation: train with `instructalign.train`.")
+        measures.append(Measure(probe(loaded), training.probe.every))
+    return measures
+
+
+def make_trainer(run: Run) -> tuple[AlignTrainer, GracefulStop]:
+    """The trainer of a run, with the model as it is trained, and what makes it stop when asked to.
+
+    Raises:
+        ModelError: the model can be adapted, packed or compiled in no such way as is configured.
+        TrainingError: a step cannot be dealt out to the processes.
+    """
+    config, loaded = run.config, run.loaded
+    set_seed(config.seed)
+    speed_up(loaded.model)
+    if config.training.gradient_checkpointing:
+        checkpoint_activations(loaded.model)
+    model = run.adapted(loaded)
+    if config.training.packing:
+        keep_apart(loaded, model)
+    if config.training.compile:
+        compile_layers(loaded.model)
+    arguments = _arguments(config, run.out)
+    refuse_uneven(config, arguments.world_size)
+    tally, stop = Tally(), GracefulStop()
+    watch = Watch(config.training.early_stopping, config.training.divergence)
+    log = TrainingLog(run.out / "log.jsonl", tally, run.report, watch)
+    trainer = AlignTrainer(
+        model,
+        arguments,
+        batches=_batches(run, arguments),
+        encoder_decoder=loaded.encoder_decoder,
+        strategies=StrategyGroup(make_strategies(config)),
+        checkpoints=run.out / "checkpoints",
+        keep=config.training.keep_checkpoints,
+        tally=tally,
+        watch=watch,
+        beside={ORIGIN: lambda: {**asdict(run.origin), "layout": trainer.layout}},
+        callbacks=[log, stop, *_tensorboard(config, run.out)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer, stop
+
+
+def _batches(run: Run, arguments: TrainingArguments) -> StepBatches:
+    """The steps of the run that this process does its part of."""
+    training = run.config.training
+    row_length, limits = row_limits(training, pass_limits(training, arguments.device.type), run.loaded.model)
+    return StepBatches(
+        run.data.mixture,
+        run.encoder,
+        batch_size=training.batch_size,
+        limits=limits,
+        weights=loss_weights(training),
+        row_length=row_length,
+        process=arguments.process_index,
+        processes=arguments.world_size,
+    )
+
+
+def setting(run: Run, trainer: AlignTrainer) -> Setting:
+    """What the strategies prepare themselves with."""
+    return Setting(
+        config=run.config,
+        loaded=run.loaded,
+        model=trainer.model,
+        data=run.data,
+        batches=trainer.batches,
+        folder=run.out,
+        origin=text_hash(asdict(run.origin)),
+        process=trainer.args.process_index,
+        processes=trainer.args.world_size,
+        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        report=run.report,
+    )
+
+
+def _arguments(config: Config, out: Path) -> TrainingArguments:
+    training = config.training
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=training.steps,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.scheduler,
+        warmup_steps=training.warmup,
+        weight_decay=training.weight_decay,
+        optim=OPTIMIZERS.get(training.optimizer, training.optimizer),
+        max_grad_norm=training.max_grad_norm,
+        per_device_train_batch_size=1,  # steps bring their own micro-batches
+        bf16=training.precision == "bfloat16",
+        fp16=training.precision == "float16",
+        seed=config.seed,
+        save_steps=training.checkpoint_every,
+        logging_steps=training.log_every,
+        logging_nan_inf_filter=False,
+        report_to=[name for name in training.report_to if name != "tensorboard"],
+        dataloader_num_workers=training.workers,
+        ignore_data_skip=True,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def pass_limits(training: TrainingConfig, device: str) -> Limits:
+    """How much goes through the model at once, on a kind of device; by default what is fastest there."""
+    rows, tokens = training.micro_batch_size, training.micro_batch_tokens
+    usual = PASSES.get(device, PASSES["cuda"])
+    return Limits(rows, tokens or (None if rows else usual.tokens), usual.overhead)
+
+
+def loss_weights(training: TrainingConfig) -> LossWeights:
+    """What tokens count in the loss, by `loss_on` and `prompt_weight`."""
+    return LossWeights(prompt=0.0 if training.loss_on == "answer" else training.prompt_weight)
+
+
+def _tensorboard(config: Config, out: Path) -> list[Any]:
+    if "tensorboard" not in config.training.report_to:
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations.integration_utils import TensorBoardCallback
+
+    callback: Any = TensorBoardCallback
+    return [callback(SummaryWriter(str(out / "tensorboard")))]
