@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix
 
 from instructalign.records import Prediction, Score
 from instructalign.report import Report, main_table, write_report
+from instructalign.report.cells import brief
 from instructalign.report.content import Cell, Column, Table
 from instructalign.report.items import confusion, gold_probability, most_changed
 from instructalign.report.markdown import escape, table_markdown
@@ -150,6 +151,18 @@ def test_points_of_the_scatter_have_their_names() -> None:
     places = {name: float(y) for y, name in found.items()}
     assert {point.label for point in points} <= set(places)
     assert abs(places["right"] - places["the same as right"]) > 10  # so that neither covers the other
+
+
+def test_points_on_one_another_do_not_make_an_axis_of_hundredths() -> None:
+    svg = scatter("t", [Point("one", 0.0, 0.0), Point("other", 0.0, 0.0)], x="along", y="up").svg
+    ticks = {text.replace("\u2212", "-") for text in re.findall(r">([\u2212\d.]+)</text>", svg)}
+    assert {"0.0", "1.0", "-1.0"} <= ticks
+    assert all(len(tick.split(".")[-1]) == 1 for tick in ticks)
+
+
+def test_cells_are_named_briefly_beside_their_points() -> None:
+    assert brief("replay.size=50, training.strategy.ema.decay=0.9") == "size=50, decay=0.9"
+    assert brief("tlm+mt") == "tlm+mt"
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,3 +205,8 @@ def find(rows: Iterable[Score], run: str, task: str, metric: str, group: str) ->
     """A group's score."""
     wanted = (run, task, metric, group, "")
     return next((row for row in rows if (row.run, row.task, row.metric, row.group, row.language) == wanted), None)
+
+
+def brief(cell: str) -> str:
+    """`replay.size=50, training.steps=4` as `size=50, steps=4`, which has room beside a point."""
+    return re.sub(r"[\w.]+\.(?=\w+=)", "", cell)

@@ -10,7 +10,7 @@ from typing import Any
 
 from instructalign.evaluation.correlation import correlate_gains
 from instructalign.records import Score
-from instructalign.report.cells import Axis, Sweep, find
+from instructalign.report.cells import Axis, Sweep, brief, find
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.lifelong import GROUP as STAGED
 from instructalign.report.lifelong import WORDS
@@ -176,8 +176,11 @@ def carried_over(facts: Facts) -> Section | None:
         if (row.metric, row.group, row.language) == (GAIN, "L2", "")
         and (other := find(facts.rows, row.run, row.task, GAIN, "L3"))
     ]
-    mark = None if len(pairs) <= NAMED else ""
-    points = [Point(row.run, 100 * row.value, 100 * other.value, mark=mark) for row, other in pairs]
+    named = len(pairs) <= NAMED
+    points = [
+        Point(row.run, 100 * row.value, 100 * other.value, mark=brief(row.run) if named else "")
+        for row, other in pairs
+    ]
     parts = [
         f"{name} {signed(row.value, 2).removeprefix('+')} ({interval_of(row)})"
         for name, row in (("Pearson's r", correlation["pearson"]), ("Spearman's ρ", correlation["spearman"]))

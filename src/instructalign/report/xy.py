@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE = 0.082  # height of a line of text beside a plot, as a share of the axis
+NARROWEST = 2.0  # points that an axis of a scatter plot spans at least
 FEW = 12  # points of a line up to which all of them are put into words
 
 
@@ -79,6 +80,9 @@ def scatter(
         for point in points:
             axes.plot(point.x, point.y, "o", color=GROUPS.get(point.group, MUTED), markersize=8)
         axes.margins(0.18)
+        axes.set_xlim(_wide_enough(axes.get_xlim()))
+        axes.set_ylim(_wide_enough(axes.get_ylim()))
+        axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
         _label_points(axes, points)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
@@ -86,7 +90,13 @@ def scatter(
     words = "; ".join(f"{point.label}: {x} {signed(point.x)}, {y} {signed(point.y)}" for point in points)
     ahead = f" Beaten by no other on both: {', '.join(points[i].label for i in front)}." if best else ""
     description = f"{note} {words}.{ahead}".strip()
-    return Figure(title, draw_svg(draw, 270, description, left=52, right=10, bottom=44), description)
+    return Figure(title, draw_svg(draw, 270, description, left=58, right=10, bottom=44), description)
+
+
+def _wide_enough(limits: tuple[float, float]) -> tuple[float, float]:
+    """An axis of some points of the score at least: points that lie on one another must not look far apart."""
+    more = max(0.0, NARROWEST - (limits[1] - limits[0])) / 2
+    return limits[0] - more, limits[1] + more
 
 
 def pareto_front(points: Sequence[tuple[float, float]], best: tuple[str, str]) -> list[int]:
