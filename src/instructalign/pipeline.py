@@ -50,15 +50,20 @@ def check_names(config: Config) -> None:
     """Template sets and tasks are files; what is wrong in them counts as a problem of the configuration.
 
     Raises:
-        ConfigError, UnknownNameError: there is no such set, task or prompt, or it is wrong.
+        ConfigError, UnknownNameError: there is no such set, task or prompt, or it is wrong, or lacks what it asks.
     """
     from instructalign.evaluation import Task, load_task
+    from instructalign.evaluation.plan import missing_past
+    from instructalign.evaluation.tasks import HeldOut
     from instructalign.instructions import load_templates
 
     load_templates(config.instructions.templates, config.instructions.objectives)
     for name in config.evaluation.tasks:
-        if isinstance(task := load_task(name), Task):
+        task = load_task(name)
+        if isinstance(task, Task):
             task.choose_prompts(config.evaluation.prompts)
+        if isinstance(task, HeldOut) and task.kind == "past" and (lacks := missing_past(config)):
+            raise ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
 
 
 def run(

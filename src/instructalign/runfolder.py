@@ -85,6 +85,8 @@ def _learnt(plain: dict[str, Any]) -> dict[str, Any]:
         kept["evaluation"] = {key: evaluation.get(key) for key in ITEMS}
     else:
         kept.pop("contamination", None)
+    if not (kept.get("replay") or {}).get("heldout"):
+        (kept.get("replay") or {}).pop("heldout", None)  # 0 is what runs had before there was such a key
     for block, keys in FREE.items():
         for key in keys:
             kept.get(block, {}).pop(key, None)

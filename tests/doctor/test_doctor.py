@@ -181,6 +181,16 @@ def test_held_out_instructions_are_looked_at(configure: Configure) -> None:
     assert said(none, "Set instructions.heldout to at least 2")[:2] == ("problem", "tasks")
 
 
+def test_past_instructions_are_looked_at(configure: Configure) -> None:
+    tasks = "evaluation.tasks=[past_instructions]"
+    part = look(configure(tasks, "replay.heldout=5", "replay.size=15")).tasks[0]
+    assert (part.task, part.items) == ("past_instructions", {"eng": 5})
+    none = look(configure(tasks))
+    assert said(none, "Set replay.heldout to at least 2")[:2] == ("problem", "tasks")
+    many = look(configure(tasks, "replay.heldout=21"))
+    assert said(many, "takes 21 different examples of the replay source jsonl")[0] == "problem"
+
+
 def test_nothing_to_evaluate(configure: Configure) -> None:
     assert said(look(configure("evaluation.tasks=[]")), "Nothing is evaluated.")[0] == "warning"
 

@@ -27,6 +27,8 @@ def test_export_says_how_to_run(sentiment, tmp_path):
 def test_tasks_without_data_of_their_own_are_listed_and_shown():
     assert "heldout_instructions" in call("tasks", "ls").stdout
     assert "those that the configuration aligns" in call("tasks", "show", "heldout_instructions").stdout
+    assert "past_instructions" in call("tasks", "ls").stdout
+    assert "those that the configuration knows" in call("tasks", "show", "past_instructions").stdout
 
 
 def test_translations_are_not_exported(sentiment, tmp_path):

@@ -12,8 +12,8 @@ import torch
 from instructalign.configfile import build_config
 from instructalign.errors import DataError
 from instructalign.evaluation import compare, evaluate, heldout, load_task, queue
+from instructalign.evaluation.answered import read_answers
 from instructalign.evaluation.heldout import plan_heldout
-from instructalign.evaluation.heldout_scores import read_answers
 from instructalign.evaluation.predictions import read_predictions
 from instructalign.mixture.build import read_rows
 from instructalign.pipeline import run

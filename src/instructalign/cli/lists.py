@@ -53,9 +53,12 @@ def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file
     Example: `instructalign tasks show nusax_senti`
     """
     from instructalign.evaluation import load_task
+    from instructalign.evaluation.tasks import HeldOut
 
     task = load_task(name)
-    languages = ", ".join(task.languages) or "those that the configuration aligns"
+    languages = ", ".join(task.languages)
+    if isinstance(task, HeldOut):
+        languages = f"those that the configuration {'knows' if task.kind == 'past' else 'aligns'}"
     origin = f"{task.source or 'source not named'} ({task.licence or 'licence not named'})"
     console.out.print(f"{task.title or task.name}\n{origin}\nlanguages: {languages}", markup=False)
     if task.prompts:

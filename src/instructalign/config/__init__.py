@@ -111,6 +111,11 @@ class Config(Strict):
             raise ValueError(f"stages: {'; '.join(found)}. Each new language is taught in one stage")
         if self.replay and self.replay.share == 0 and not self.replay.schedule:
             raise ValueError("stages: what is carried would never be replayed; set replay.share above 0")
+        if self.replay and self.replay.heldout:
+            raise ValueError(
+                f"stages: later stages replay what is carried, and know nothing of the {self.replay.heldout} "
+                "examples of replay.heldout; set it to 0, or teach all languages in one run"
+            )
         if self.memory and self.replay is None:
             raise ValueError(
                 "memory: later stages replay what is carried only with a replay block; add one (its size may be "

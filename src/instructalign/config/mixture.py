@@ -67,11 +67,13 @@ class ReplayConfig(Strict):
     `size` samples are chosen once, by the seed, from one source or from several by their weights. They make up
     `share` of the training: of its examples (`rows`), of their `tokens`, or of the tokens that the loss counts
     (`loss_tokens`). The same samples come back as often as that needs, unless `repeat` is false: then a run
-    that needs more than there are is refused.
+    that needs more than there are is refused. `heldout` samples are never replayed, whatever `size` is: the task
+    `past_instructions` asks them, to say what was forgotten.
     """
 
     source: Entry | Annotated[list[Entry], Field(min_length=1)]
     size: Natural = 1000
+    heldout: Natural = 0
     preset: Literal["paper"] | None = None
     select: SelectConfig = SelectConfig()
     share: ShareOfAll = 0.5
@@ -90,6 +92,15 @@ class ReplayConfig(Strict):
             raise ValueError(
                 f"share is 0 but size is {self.size}: no sample would ever be drawn. Set share above 0 "
                 "(the paper: 0.5), or size to 0 for no replay"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_to_hold_out(self) -> ReplayConfig:
+        if self.heldout and any(source.name == "self" for source in self.sources):
+            raise ValueError(
+                f"heldout is {self.heldout}, but a source has format: self, and what a model writes itself says "
+                "nothing of what it forgot. Set heldout to 0, or give a source of past data (format: jsonl, hub)"
             )
         return self
 

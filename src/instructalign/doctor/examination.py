@@ -54,7 +54,7 @@ def examine(
     corpus, corpus_part, found = examine_corpus(config, sample)
     keep(found)
     progress("reading the tasks", 0, 0, "")
-    tasks, items, about_tasks = examine_tasks(config)
+    tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": _scanned(config)}))
     progress("reading past data", 0, 0, "")
     about_stream = Findings("mixture")
     replay = about_stream.attempt(
@@ -109,7 +109,7 @@ def _scanned(config: Config) -> ReplayConfig | None:
     replay = config.replay
     if replay is None:
         return None
-    enough = max(SCANNED, 2 * replay.size)
+    enough = max(SCANNED, 2 * (replay.size + replay.heldout))
 
     def begin(source: Entry) -> Entry:
         if "scan" not in source.options:

@@ -1,8 +1,9 @@
-"""Alignment instructions of sentences held out from training, as an evaluation task.
+"""Instructions held out from training, as evaluation tasks: alignment instructions, and past ones.
 
 What training is for in other words: how likely is the right answer, by objective and language? An open question
 (translate, restore) scores the probability of its answer's tokens, the end of the text included; a closed one (do
-these say the same?) is answered by label likelihood, and counts as a classification task.
+these say the same?) is answered by label likelihood, and counts as a classification task. Past instructions that
+were not replayed say in the same way, all of them open, what was forgotten.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import DataError
+from instructalign.evaluation.answered import PROMPT, Answered
 from instructalign.evaluation.classify import DIGITS
-from instructalign.evaluation.heldout_scores import PROMPT, Answered
+from instructalign.evaluation.plan import missing_past
 from instructalign.evaluation.predictions import (
     MANIFEST,
     asking,
@@ -33,6 +35,8 @@ from instructalign.evaluation.score import Scores
 from instructalign.evaluation.tasks import HeldOut
 from instructalign.files import text_hash, write_json, write_jsonl
 from instructalign.instructions import InstructionStream, load_templates
+from instructalign.languages import canonical
+from instructalign.mixture import load_replay
 from instructalign.mixture.build import read_rows
 from instructalign.records import Instruction, Prediction
 from instructalign.registry import OBJECTIVES
@@ -43,17 +47,19 @@ from instructalign.training.model import LoadedModel, context_of
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """What is asked of a model about one objective.
+    """What is asked of a model about one objective, or about its past data.
 
     Attributes:
         task: what scores call it: the task's name and the objective's.
         asked: by language, the number in the stream and the instruction.
         answers: for a closed question, by template, the word of each label; empty for an open one.
+        in_parts: whether the questions of each template are scored alone as well.
     """
 
     task: str
     asked: Mapping[str, Sequence[tuple[int, Instruction]]]
     answers: Mapping[str, Mapping[str, str]]
+    in_parts: bool = False
 
     def digest(self) -> str:
         """A hash of the questions."""
@@ -70,13 +76,16 @@ class Exam:
 
 
 def plan_heldout(config: Config, task: HeldOut) -> list[Exam]:
-    """The instructions to ask: of each objective the first of its stream, the same number in every language.
+    """The instructions to ask: past ones, or of each objective the first of its stream.
 
-    An instruction counts for the language that is aligned with a pivot, whichever way it goes.
+    There are as many of an objective in every language. One counts for the language that is aligned with a pivot,
+    whichever way it goes.
 
     Raises:
-        DataError: fewer than two sentences are held out, or a corpus cannot be read.
+        DataError: fewer than two sentences, or past examples, are held out, or their source cannot be read.
     """
+    if task.kind == "past":
+        return _plan_past(config, task)
     _, rows = read_rows(config)
     if len(rows) < 2:
         raise DataError(
@@ -107,6 +116,32 @@ def _first(config: Config, stream: InstructionStream, count: int) -> dict[str, l
         if code in asked and len(asked[code]) < count:
             asked[code].append((number, made))
     return {code: some for code, some in asked.items() if some}
+
+
+def _plan_past(config: Config, task: HeldOut) -> list[Exam]:
+    """Past examples that are not replayed, each for its own language if that is known, else for the first one."""
+    replay, known = config.replay, config.languages.known
+    if replay is None or replay.heldout < 2:
+        raise DataError(f"{task.name} {missing_past(config)}.")
+    past = load_replay(replay.model_copy(update={"size": 0}), config.seed, config.model).heldout
+    asked: dict[str, list[tuple[int, Instruction]]] = {
+        code: [] for code in known if code in (config.evaluation.languages or known)
+    }
+    for number, example in enumerate(past):
+        some = asked.get(_language_of(example, known))
+        if some is not None and len(some) < min(task.items, config.evaluation.items or task.items):
+            some.append((number, example))
+    asked = {code: some for code, some in asked.items() if some}
+    return [Exam(task.name, asked, {}, in_parts=True)] if asked else []
+
+
+def _language_of(example: Instruction, known: Sequence[str]) -> str:
+    named = example.target or example.source
+    try:
+        code = named if named in known else canonical(named)
+    except DataError:
+        return known[0]
+    return code if code in known else known[0]
 
 
 def ask_heldout(
@@ -171,11 +206,12 @@ def _ask_open(
                 round(score.labels[0], DIGITS),
                 len(query.labels[0]),
                 bool(cuts),
+                made.template if exam.in_parts else "",
             )
             for (code, number, made), query, score, (_, cuts) in zip(each, queries, scores, encoded, strict=True)
         ]
         for code in exam.asked:
-            some = (asdict(record) for record in records if record.language == code)
+            some = (record.line() for record in records if record.language == code)
             write_jsonl(prediction_file(folder, exam.task, code), some)
         journal.close()
     return _entry(loaded, exam, key, sum(bool(cuts) for _, cuts in encoded))

@@ -64,7 +64,7 @@ def plan_tasks(config: Config) -> tuple[list[Plan], list[Translation]]:
         raise ConfigError(["evaluation.tasks: names no task to evaluate"])
     tasks = [load_task(name) for name in settings.tasks]
     for language in settings.languages or []:
-        if not any(isinstance(task, HeldOut) or language in task.languages for task in tasks):
+        if not any(_may_have(config, task, language) for task in tasks):
             raise DataError(
                 f"evaluation.languages: {language} is in none of the tasks: "
                 f"{', '.join(task.name for task in tasks)}."
@@ -75,8 +75,27 @@ def plan_tasks(config: Config) -> tuple[list[Plan], list[Translation]]:
     )
 
 
+def _may_have(config: Config, task: Task | Translation | HeldOut, language: str) -> bool:
+    """Whether a task can have items in a language, as far as can be said before its data are read."""
+    if isinstance(task, HeldOut):
+        return task.kind == "instructions" or language in config.languages.known
+    return language in task.languages
+
+
+def missing_past(config: Config) -> str:
+    """What a task of past instructions lacks in a configuration; empty if nothing."""
+    heldout = config.replay.heldout if config.replay else 0
+    if heldout >= 2:
+        return ""
+    have = f"replay.heldout is {heldout}" if config.replay else "there is no replay block"
+    return (
+        f"asks past examples that are not replayed, and {have}. Set replay.heldout to at least 2, better 300, "
+        "beside a replay.source"
+    )
+
+
 def heldout_tasks(config: Config) -> list[HeldOut]:
-    """The tasks of a configuration that ask alignment instructions of held-out sentences."""
+    """The tasks of a configuration that ask instructions which it keeps out of training."""
     tasks = map(load_task, config.evaluation.tasks)
     return [task for task in tasks if isinstance(task, HeldOut)]
 

@@ -48,7 +48,7 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOut:
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind == "translation":
         return _checked(Translation, data, where, [])
-    if kind == "instructions":
+    if kind in ("instructions", "past"):
         return _checked(HeldOut, data, where, [])
     return build_task(data, where)
 

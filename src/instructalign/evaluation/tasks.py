@@ -223,15 +223,16 @@ class Translation(Strict):
 
 
 class HeldOut(Strict):
-    """Alignment instructions of held-out sentences, made of the configuration's corpora.
+    """Instructions that a configuration keeps out of training.
 
     Attributes:
-        kind: `instructions`, which tells it from other tasks.
+        kind: `instructions`: alignment instructions of the sentences that `instructions.heldout` keeps apart;
+            `past`: the examples of the past data that `replay.heldout` does.
         name, title, source, licence: as in `Task`.
-        items: how many instructions of an objective to ask in a language.
+        items: how many to ask in a language, of an objective or of the past data.
     """
 
-    kind: Literal["instructions"]
+    kind: Literal["instructions", "past"]
     name: Name
     title: str = ""
     source: str = ""
@@ -240,12 +241,12 @@ class HeldOut(Strict):
 
     @property
     def languages(self) -> Mapping[str, str]:
-        """None of its own: those that the configuration aligns."""
+        """None of its own: those that the configuration aligns, or knows."""
         return {}
 
     @property
     def prompts(self) -> Mapping[str, Prompt]:
-        """None of its own: the wordings are the configuration's templates."""
+        """None of its own: the wordings are the configuration's templates, or the past data's."""
         return {}
 
 

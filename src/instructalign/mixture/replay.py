@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from instructalign.config import Entry, ModelConfig, ReplayConfig
 from instructalign.corpora.contamination import DROPPED, Contamination, Guard, check_texts, describe, refuse
 from instructalign.errors import DataError
+from instructalign.mixture.heldout import Apart
 from instructalign.mixture.select import Chosen, apportion, choose, take_turns, tally
 from instructalign.mixture.sources import Asked
 from instructalign.progress import Progress, silent
@@ -29,11 +30,14 @@ class ReplayBuffer:
         sources: by source, how many examples it held, how many were chosen (`kept`), how many could not be used
             and why.
         origins: by example, its source and its stratum, empty where none was asked for.
+        heldout: past examples that are never replayed, in an order of their own: the first n are those that
+            `replay.heldout: n` holds out.
     """
 
     examples: Sequence[Instruction] = ()
     sources: Mapping[str, Counts] = field(default_factory=dict)
     origins: Sequence[tuple[str, str]] = ()
+    heldout: Sequence[Instruction] = ()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -61,7 +65,8 @@ class ReplayBuffer:
             counts.kept -= 1
             counts.drop(reason)
         examples = tuple(self.examples[number] for number in stay)
-        return ReplayBuffer(examples, sources, tuple(self.origins[number] for number in stay))
+        origins = tuple(self.origins[number] for number in stay)
+        return replace(self, examples=examples, sources=sources, origins=origins)
 
     def place(self, index: int, seed: int) -> int:
         """The number of the index-th example of an endless walk: all examples, then all again in a new order."""
@@ -80,7 +85,9 @@ def load_replay(
     made: int | None = None,
     report: Progress = silent,
 ) -> ReplayBuffer:
-    """Reads a run's replay sources and chooses `size` of their examples.
+    """Reads a run's replay sources, holds `heldout` of their examples out and chooses `size` of the others.
+
+    What is held out depends on the sources alone, and stays the same for any seed and size, 0 included.
 
     Args:
         config: the sources, and how to choose from them.
@@ -90,26 +97,28 @@ def load_replay(
         report: told how far a long step is.
 
     Raises:
-        DataError: a source cannot be read, holds nothing usable, or names no strata.
+        DataError: a source cannot be read, holds nothing usable or less than is to be held out, or names no
+            strata.
     """
-    if config is None or config.size == 0:
+    if config is None or config.size + config.heldout == 0:
         return ReplayBuffer()
     names = _names(config.sources)
     weights = [source.weight for source in config.sources]
     wanted = tally(map(str, apportion(config.size, weights, [config.size] * len(weights))))
+    turns = apportion(config.heldout, weights, [config.heldout] * len(weights))
+    apart = [Apart(turns.count(number)) for number in range(len(names))]
     counts = [Counts() for _ in names]
     chosen = []
     for number, source in enumerate(config.sources):
-        quota = max(1, wanted.get(str(number), 0))
+        quota = max(1, wanted.get(str(number), 0) + turns.count(number))
         asked = Asked(quota if made is None else min(quota, made), seed, counts[number], model, report)
         examples = _open(source, asked)
-        chosen.append(choose(examples, config.size, seed, config.select, counts[number], number))
-        if not chosen[number].examples:
-            raise DataError(
-                f"the replay source {names[number]} ({_shown(source)}) holds no usable example; dropped: "
-                f"{counts[number].dropped or 'none'}. Check its path and columns, or set replay.size to 0."
-            )
+        chosen.append(choose(examples, config.size, seed, config.select, counts[number], number, apart[number]))
+        what = f"the replay source {names[number]} ({_shown(source)})"
+        _check_enough(what, config.size, chosen[number], turns.count(number), apart[number], counts[number])
+    chosen = [_without(each, apart, some) for each, some in zip(chosen, counts, strict=True)]
     buffer = _join(config.size, weights, names, chosen, counts)
+    buffer = replace(buffer, heldout=tuple(take_turns([each.examples for each in apart], turns)))
     if len(buffer) < config.size:
         logger.warning("replay.size is %d, but there are only %d usable examples", config.size, len(buffer))
     return buffer
@@ -149,6 +158,32 @@ def _join(
     taken = list(take_turns(pairs, turns))
     examples, origins = tuple(example for example, _ in taken), tuple(origin for _, origin in taken)
     return ReplayBuffer(examples, dict(zip(names, counts, strict=True)), origins)
+
+
+def _check_enough(what: str, size: int, chosen: Chosen, heldout: int, apart: Apart, counts: Counts) -> None:
+    """Raises a DataError where a source does not give what is to be held out of it, and something to replay."""
+    if len(apart) < heldout:
+        raise DataError(
+            f"replay.heldout takes {heldout} different examples of {what}, and it holds {len(apart)} that are "
+            "usable. Lower replay.heldout, or the weight of the source."
+        )
+    if size and not chosen.examples:
+        beyond = f" beyond the {heldout} that replay.heldout takes" if heldout else ""
+        raise DataError(
+            f"{what} holds no usable example{beyond}; dropped: {counts.dropped or 'none'}. Check its path and "
+            "columns, or set replay.size to 0."
+        )
+
+
+def _without(chosen: Chosen, apart: Sequence[Apart], counts: Counts) -> Chosen:
+    """What a source gives, without what is held out of another one that has it as well."""
+    if not any(map(len, apart)):
+        return chosen
+    pairs = zip(chosen.examples, chosen.strata, strict=True)
+    stay = [(example, stratum) for example, stratum in pairs if not any(example in each for each in apart)]
+    if gone := len(chosen.examples) - len(stay):
+        counts.drop("held out", gone)
+    return Chosen([example for example, _ in stay], [stratum for _, stratum in stay])
 
 
 def _open(source: Entry, asked: Asked) -> Iterable[Instruction]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from instructalign.config import SelectConfig
 from instructalign.errors import DataError
+from instructalign.mixture.heldout import Apart, Numbered, flaw_of
 from instructalign.randomness import Draws, digest_key
 from instructalign.records import Counts, Instruction
 
@@ -37,7 +38,13 @@ class Chosen:
 
 
 def choose(
-    examples: Iterable[Instruction], size: int, seed: int, config: SelectConfig, counts: Counts, source: int = 0
+    examples: Iterable[Instruction],
+    size: int,
+    seed: int,
+    config: SelectConfig,
+    counts: Counts,
+    source: int = 0,
+    apart: Apart | None = None,
 ) -> Chosen:
     """Chooses up to `size` examples in one pass, keeping no more than that of each stratum in memory.
 
@@ -52,20 +59,24 @@ def choose(
         config: says strata and order.
         counts: told what was read and what cannot be used.
         source: the number of the source, which sets its keys apart.
+        apart: takes the examples that are held out before anything is chosen.
 
     Raises:
         DataError: no example names what the strata go by.
     """
     best: dict[str, list[Ranked]] = {}
     sizes: dict[str, int] = {}
-    for stratum, ranked in _ranked(examples, seed, config, counts, source):
+    numbered: Iterable[Numbered] = enumerate(examples)
+    if apart is not None:
+        numbered = apart.pass_on(numbered, counts)
+    for stratum, ranked in _ranked(numbered, seed, config, counts, source):
         sizes[stratum] = sizes.get(stratum, 0) + 1
         heap = best.setdefault(stratum, [])
         # A heap's top is its smallest, so what is least wanted must come first: everything is negated.
         entry = (-ranked[0], -ranked[1], -ranked[2], ranked[3])
         if len(heap) < size:
             heapq.heappush(heap, entry)
-        elif entry[:3] > heap[0][:3]:
+        elif heap and entry[:3] > heap[0][:3]:
             heapq.heapreplace(heap, entry)
     if config.by and set(best) == {""}:
         raise DataError(
@@ -81,17 +92,15 @@ def choose(
 
 
 def _ranked(
-    examples: Iterable[Instruction], seed: int, config: SelectConfig, counts: Counts, source: int
+    examples: Iterable[Numbered], seed: int, config: SelectConfig, counts: Counts, source: int
 ) -> Iterator[tuple[str, Ranked]]:
     """The usable examples with their strata and ranks; the smaller the rank, the sooner taken."""
     key = digest_key(seed, "replay selection", *([source] if source else []))
     sign = {"random": 0, "longest": -1, "shortest": 1}[config.order]
-    for position, example in enumerate(examples):
+    for position, example in examples:
         counts.read += 1
-        if not example.prompt.strip():
-            counts.drop("empty prompt")
-        elif not example.answer.strip():
-            counts.drop("empty answer")
+        if flaw := flaw_of(example):
+            counts.drop(flaw)
         else:
             stratum = STRATA[config.by](example) if config.by else ""
             yield stratum, (sign * _characters(example), Draws(key, position).bits(), position, example)

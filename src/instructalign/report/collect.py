@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import yaml
 
 from instructalign.errors import DataError, RunFolderError
+from instructalign.evaluation.answered import Answered, samples_of
+from instructalign.evaluation.significance import Sample
 from instructalign.evaluation.translated import Translated
 from instructalign.files import read_jsonl, read_object
 from instructalign.records import Prediction, Score
@@ -34,6 +36,7 @@ class Evaluated:
         predictions: its predictions, by task.
         manifest: what the evaluation notes about each task: prompts, languages left out.
         translations: its translations, by task (`…/from-eng`) and language.
+        answers: how likely it found the answers to open questions, by task and language.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Evaluated:
     predictions: Mapping[str, tuple[Prediction, ...]] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     translations: Mapping[str, Mapping[str, tuple[Translated, ...]]] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, Sample]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,20 @@ def read_evaluated(folder: Path, name: str) -> Evaluated | None:
         predictions={task: tuple(found) for task, found in predictions.items()},
         manifest=read_object(folder / "predictions" / "manifest.json", json.loads),
         translations=_read_translations(folder / "translations"),
+        answers=_read_answers(folder / "instructions"),
     )
+
+
+def _read_answers(folder: Path) -> dict[str, dict[str, Sample]]:
+    found: dict[str, dict[str, list[Answered]]] = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        for number, line in read_jsonl(file):
+            answer = record_of(Answered, line, f"{file}:{number}")
+            found.setdefault(answer.task, {}).setdefault(answer.language, []).append(answer)
+    samples: dict[str, dict[str, Sample]] = {}
+    for task, by_language in found.items():
+        samples |= samples_of(task, by_language)
+    return samples
 
 
 def _read_translations(folder: Path) -> dict[str, dict[str, tuple[Translated, ...]]]:

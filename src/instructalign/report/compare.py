@@ -88,14 +88,30 @@ def compare(runs: Sequence[Run], rounds: int = 1000, seed: int = 0) -> Compariso
     found.rows += correlate_gains(classified, rounds, seed)
     for task in unique(task for by_task in samples.values() for task in by_task):
         found.best.update(_best(task, runs, models, samples, bootstrap))
+    alike = asked_alike(samples, models)
     for group in list(found.seeds):
         try:
-            found.over_seeds += seed_rows(group, samples, bootstrap)
+            found.over_seeds += seed_rows(group, alike, bootstrap)
         except DataError as error:
             found.refused.append(f"{group.name} were not put together: {error}")
             found.seeds = [other for other in found.seeds if other is not group]
-    found.best.update(best_over_seeds(found.seeds, samples, bootstrap))
+    found.best.update(best_over_seeds(found.seeds, alike, bootstrap))
     return found
+
+
+def asked_alike(samples: Samples, models: Mapping[str, Evaluated]) -> Samples:
+    """The samples without open questions that not all models were asked: seeds hold out different sentences."""
+    opened = {task for model in models.values() for task in model.answers}
+    asked: dict[str, set[tuple[tuple[str, tuple[str, ...]], ...]]] = {}
+    for by_task in samples.values():
+        for task in opened & by_task.keys():
+            place = tuple((code, sample.items) for code, sample in sorted(by_task[task].items()))
+            asked.setdefault(task, set()).add(place)
+    uneven = {task for task, ways in asked.items() if len(ways) > 1}
+    return {
+        name: {task: some for task, some in by_task.items() if task not in uneven}
+        for name, by_task in samples.items()
+    }
 
 
 def _is_classified(models: Mapping[str, Evaluated], task: str) -> bool:
@@ -129,7 +145,7 @@ def _samples(model: Evaluated) -> dict[str, dict[str, Sample]]:
                 code: replace(measure(records, only=metric)[metric][0], task=task, language=code)
                 for code, records in by_language.items()
             }
-    return found
+    return found | {task: dict(some) for task, some in model.answers.items()}
 
 
 def _gains(

@@ -47,7 +47,8 @@ def against_best(facts: Facts) -> Section | None:
         if len(ranked) < 2:
             continue
         draws = {cell: _draws(facts, task, answers[cell], bootstrap) for cell in ranked}
-        blocks.append(_table(task, ranked, draws))
+        if draws[ranked[0]]:  # of open questions no items are read here
+            blocks.append(_table(task, ranked, draws))
     if not blocks:
         return None
     return Section(

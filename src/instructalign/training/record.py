@@ -36,6 +36,7 @@ def at_beginning(config: Config, data: Data, loaded: LoadedModel, hash: str) -> 
         "replay": {
             "read": data.replay.counts.read,
             "chosen": len(data.replay),
+            "heldout": len(data.replay.heldout),
             "dropped": dict(data.replay.counts.dropped),
             "sources": {
                 name: {"read": counts.read, "chosen": counts.kept, "dropped": dict(counts.dropped)}
