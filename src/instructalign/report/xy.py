@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE = 0.082  # height of a line of text beside a plot, as a share of the axis
-NARROWEST = 2.0  # points that an axis of a scatter plot spans at least
+NARROWEST = 2.4  # points that an axis of a scatter plot spans at least
 FEW = 12  # points of a line up to which all of them are put into words
 
 
