@@ -10,12 +10,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from instructalign.config import MIXTURE, STRATEGY, Config, Entry, SweepConfig
+from instructalign.config.overrides import Override, copied, set_value
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.registry import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
 from instructalign.strict import UniqueKeys, explain, found, not_yaml
-
-Override = str | tuple[str, Any]
-"""`key.path=value`, as `--set` takes it, the value in YAML; or the key and the value."""
 
 
 def load_config(path: str | Path, overrides: Sequence[Override] = ()) -> Config:
@@ -70,10 +68,10 @@ def build_config(
     """
     if not isinstance(data, dict):
         raise ConfigError([f"expected keys such as model: and languages:, found {found(data)}"], where)
-    data = _copy(data)
+    data = copied(data)
     problems: list[str] = []
     for override in overrides:
-        _override(data, override, problems)
+        set_value(data, override, problems)
     _check_sweep(data.pop("sweep", None), problems)
     _read_entries(data, problems)
     try:
@@ -94,9 +92,9 @@ def build_sweep(data: Any, overrides: Sequence[Override] = (), where: str | None
         ConfigError: anything is wrong with it.
     """
     problems: list[str] = []
-    data = _copy(data) if isinstance(data, dict) else {}
+    data = copied(data) if isinstance(data, dict) else {}
     for override in overrides:
-        _override(data, override, problems)
+        set_value(data, override, problems)
     sweep = _check_sweep(data.get("sweep"), problems)
     if problems:
         raise ConfigError(problems, where)
@@ -213,50 +211,6 @@ def _strategy_problems(config: Config) -> Iterator[str]:
         )
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """The key and the value of `key.path=value`, the value in YAML.
-
-    Raises:
-        ConfigError: it is not that.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError([f"--set {text}: expected key.path=value, for example training.steps=100"])
-    try:
-        return key.strip(), yaml.load(value, Loader=UniqueKeys)
-    except yaml.YAMLError:
-        raise ConfigError([f"--set {text}: {value!r} is not YAML"]) from None
-
-
-def _override(data: dict[str, Any], override: Override, problems: list[str]) -> None:
-    """Sets the value that a path leads to; on the way, blocks that are missing are made."""
-    try:
-        key, value = parse_setting(override) if isinstance(override, str) else override
-    except ConfigError as error:
-        problems.extend(error.problems)
-        return
-    what = f"--set {override}" if isinstance(override, str) else f"setting {key} to {found(value)}"
-    value = _copy(value)
-    *path, last = key.split(".")
-    place: Any = data
-    for part in path:
-        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
-            place = place[int(part)]
-        elif isinstance(place, dict):
-            if place.get(part) is None:
-                place[part] = {}
-            place = place[part]
-        else:
-            problems.append(f"{what}: {key} leads through {part!r}, which holds {found(place)}")
-            return
-    if isinstance(place, list) and last.isdigit() and int(last) < len(place):
-        place[int(last)] = value
-    elif isinstance(place, dict):
-        place[last] = value
-    else:
-        problems.append(f"{what}: {key} cannot be set in {found(place)}")
-
-
 def _anchor(config: Config, folder: Path) -> Config:
     """Makes every path absolute, and the base too where it is a folder."""
 
@@ -295,12 +249,6 @@ def _anchor(config: Config, folder: Path) -> Config:
 
 def _file_or_name(value: str, folder: Path) -> str:
     return str((folder / Path(value).expanduser()).resolve()) if value.endswith((".yaml", ".yml")) else value
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(inner) for key, inner in value.items()}
-    return [_copy(inner) for inner in value] if isinstance(value, list) else value
 
 
 def starter() -> str:

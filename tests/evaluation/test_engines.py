@@ -15,7 +15,7 @@ from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, DataError, ModelError
 from instructalign.evaluation import evaluate, translation_metrics
 from instructalign.evaluation.comet import comet_scores
-from instructalign.evaluation.translate import generate
+from instructalign.evaluation.decode import generate
 from instructalign.evaluation.translated import Translated
 from instructalign.training.model import load_model
 
@@ -214,10 +214,10 @@ def test_no_step_behind_the_line(loaded_model, monkeypatch):
 
 
 def _without_stopping(loaded, prompts, monkeypatch):
-    from instructalign.evaluation import translate
+    from instructalign.evaluation import decode
 
     with monkeypatch.context() as patch:
-        patch.setattr(translate, "LineEnds", lambda tokenizer, rows: lambda ids, scores: torch.zeros(rows) > 0)
+        patch.setattr(decode, "LineEnds", lambda tokenizer, rows: lambda ids, scores: torch.zeros(rows) > 0)
         return generate(loaded, prompts, 40, 100_000)
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from instructalign.errors import ConfigError
-from instructalign.evaluation import evaluate, predictions, translate
+from instructalign.evaluation import decode, evaluate, predictions, translate
 from instructalign.evaluation.predictions import Journal, read_predictions
 from instructalign.evaluation.score import Scores
 
@@ -133,18 +133,18 @@ def as_process(monkeypatch):
 
 def test_processes_share_what_is_to_be_written(as_process, loaded_model, monkeypatch):
     loaded, prompts = loaded_model("llama"), [f"text {number} " * (number % 3 + 1) for number in range(9)]
-    whole = translate.generate(loaded, prompts, 4, batch_tokens=40)
+    whole = decode.generate(loaded, prompts, 4, batch_tokens=40)
     shares = []
 
     def keep(part):
         shares.append(dict(part))
         return dict(enumerate(whole))
 
-    monkeypatch.setattr(translate, "joined", keep)
-    monkeypatch.setattr(translate, "processes", lambda: predictions.processes())
+    monkeypatch.setattr(decode, "joined", keep)
+    monkeypatch.setattr(decode, "processes", lambda: predictions.processes())
     for index in range(2):
         as_process(index, 2)
-        assert translate.generate(loaded, prompts, 4, batch_tokens=40) == whole
+        assert decode.generate(loaded, prompts, 4, batch_tokens=40) == whole
     assert shares[0].keys().isdisjoint(shares[1])
     assert min(map(len, shares)) > 0
     assert {**shares[0], **shares[1]} == dict(enumerate(whole))

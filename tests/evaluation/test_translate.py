@@ -11,9 +11,10 @@ from sacrebleu.metrics.chrf import CHRF
 
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import evaluate, load_task, translate, translation_metrics
+from instructalign.evaluation.decode import generate
 from instructalign.evaluation.items import read_items
 from instructalign.evaluation.significance import Bootstrap
-from instructalign.evaluation.translate import generate, plan_directions
+from instructalign.evaluation.translate import plan_directions
 from instructalign.evaluation.translated import Translated, read_translations
 from instructalign.evaluation.translation_metrics import measure, metrics_for
 from instructalign.evaluation.translation_scores import score_translations

@@ -14,7 +14,7 @@ from instructalign.training.model import make_codec, model_place
 
 
 def make_vllm(model: ModelConfig, base: str) -> Callable[..., list[tuple[str, bool]]]:
-    """A function that writes behind prompts as `translate.generate` does, greedily, with vLLM.
+    """A function that writes behind prompts as `decode.generate` does, greedily, with vLLM.
 
     Args:
         model: says how the model is loaded.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instructalign.configfile import parse_setting
+from instructalign.config.overrides import parse_setting
 from instructalign.errors import ConfigError, InstructAlignError
 from instructalign.files import write_json
 from instructalign.sweeps.plan import split_values

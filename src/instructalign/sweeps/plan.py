@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config, SweepConfig
-from instructalign.configfile import build_config, build_sweep, parse_setting, read_yaml
+from instructalign.config.overrides import parse_setting
+from instructalign.configfile import build_config, build_sweep, read_yaml
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.files import text_hash
 from instructalign.pipeline import check_names
