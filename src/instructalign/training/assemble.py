@@ -49,6 +49,9 @@ A processor works best on what its caches hold; a GPU with little to do spends i
 OPTIMIZERS = {"adamw": "adamw_torch_fused"}
 """What transformers calls the optimizers that it has another name for."""
 
+SCHEDULERS = {"constant": "constant_with_warmup"}
+"""The same for schedules: what it calls constant passes over a warmup."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -197,7 +200,7 @@ def _arguments(config: Config, out: Path) -> TrainingArguments:
         output_dir=str(out / "checkpoints"),
         max_steps=training.steps,
         learning_rate=training.learning_rate,
-        lr_scheduler_type=training.scheduler,
+        lr_scheduler_type=SCHEDULERS.get(training.scheduler, training.scheduler),
         warmup_steps=training.warmup,
         weight_decay=training.weight_decay,
         optim=OPTIMIZERS.get(training.optimizer, training.optimizer),
