@@ -189,10 +189,7 @@ def test_losses_are_logged_by_objective_and_by_language(tmp_path: Path) -> None:
     assert 0 <= record["padding"] < 0.5
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "rates"),
-    [("constant", [0, 0.5, 1, 1]), ("linear", [0, 0.5, 1, 0.5]), ("cosine", [0, 0.5, 1, 0.5])],
-)
+@pytest.mark.parametrize(("scheduler", "last"), [("constant", 1), ("linear", 0.5), ("cosine", 0.5)])
 def test_every_schedule_begins_with_the_warmup(scheduler: str, last: float, tmp_path: Path) -> None:
     train(configure(tmp_path, steps=4, warmup=2, scheduler=scheduler, learning_rate=1e-3), tmp_path / "run")
     assert [line["learning_rate"] for line in log(tmp_path / "run")] == pytest.approx([0, 5e-4, 1e-3, 1e-3 * last])
