@@ -186,10 +186,10 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
 
 def pass_all_at_once() -> None:
     """All rows of a step in one pass, padded to the longest."""
-    from instructalign.training import train
+    from instructalign.training import assemble
     from instructalign.training.cut import Limits
 
-    train.pass_limits = lambda *_: Limits(overhead=1 << 40)
+    assemble.pass_limits = lambda *_: Limits(overhead=1 << 40)
 
 
 def compute_all_logits() -> None:

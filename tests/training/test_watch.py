@@ -110,13 +110,13 @@ def test_the_checkpoint_from_before_the_loss_rose_stays() -> None:
 
 def scripted(monkeypatch: pytest.MonkeyPatch, values: Mapping[int, float]) -> None:
     """Has the held-out loss come out as written, by step."""
-    real = module._measures
+    real = module.measurements
 
     def measures(run: Any, trainer: Any, probe: Any) -> list[Measure]:
         real(run, trainer, probe)
         return [Measure(lambda model: {"heldout_loss": values[trainer.state.global_step]}, 1)]
 
-    monkeypatch.setattr(module, "_measures", measures)
+    monkeypatch.setattr(module, "measurements", measures)
 
 
 VALUES = {1: 5.0, 2: 4.0, 3: 3.0, 4: 3.5, 5: 3.6, 6: 1.0, 7: 1.0, 8: 1.0}
