@@ -31,10 +31,10 @@ def problems_of(data: Any, *overrides: str) -> list[str]:
     return list(caught.value.problems)
 
 
-def test_minimal_configuration_has_the_papers_defaults(tmp_path: Path) -> None:
+def test_minimal_configuration_has_the_defaults_of_the_paper_and_of_the_guide(tmp_path: Path) -> None:
     config = build_config(minimal(), folder=tmp_path)
     assert (config.seed, config.training.learning_rate, config.training.max_length) == (42, 1e-5, 128)
-    assert list(config.instructions.objectives) == ["tlm", "mt", "xss"]
+    assert list(config.instructions.objectives) == ["tlm", "mt"]
     assert config.corpora[0].options["path"] == tmp_path / "corpus.tsv"
     assert sum(config.instructions.noise.mixture.values()) == pytest.approx(1)
 

@@ -10,7 +10,7 @@ from instructalign.config.base import Entry, Natural, Positive, Probability, Str
 from instructalign.config.model import LanguagesConfig
 from instructalign.errors import suggest
 
-MIXTURE = {"tlm": 1.0, "mt": 2.0, "xss": 1.0}
+MIXTURE = {"tlm": 1.0, "mt": 1.0}
 """The objectives of a run that names none, with their weights (docs/guides/which-recipe.md)."""
 
 
