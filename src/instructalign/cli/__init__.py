@@ -47,6 +47,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it wherever it is, wanted or not
     try:
         app()
     except (ConfigError, UnknownNameError) as error:
