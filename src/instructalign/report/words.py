@@ -21,6 +21,8 @@ _VERDICTS = {
     ),
     "L3": ("carried over to related ones", "lost on related ones", "did not move related ones measurably"),
 }
+_PLACES = {"L2": "the new languages", "L1": "the known ones", "L3": "related ones"}
+_POINT = 0.01  # a change below it, be it ever so certain, gets no strong word
 
 
 def verdicts(rows: Sequence[Score]) -> list[tuple[str, str]]:
@@ -28,7 +30,7 @@ def verdicts(rows: Sequence[Score]) -> list[tuple[str, str]]:
 
     Best is the run with the highest mean of L1 and L2 on the first task: what was learned counts as much as
     what was kept. The verdict on a group follows the interval of its gain: where it includes 0, the change is
-    called not measurable.
+    called not measurable; a measurable one below a point is called that.
 
     Args:
         rows: scores as in `report.json`.
@@ -62,18 +64,26 @@ def _balance(rows: Sequence[Score], run: str, task: str) -> float:
 def _clauses(rows: Sequence[Score], run: str, task: str) -> str:
     metric = headline(rows, task)
     clauses = []
-    for group, verdicts in _VERDICTS.items():
+    for group in _VERDICTS:
         gain = _find(rows, run, task, GAIN, group)
         after = _find(rows, run, task, metric, group)
         if gain is None:
             continue
-        verdict = verdicts[0] if _above(gain) else verdicts[1] if _below(gain) else verdicts[2]
         if after is None:
             numbers = f"{signed(100 * gain.value)} points"
         else:
             numbers = f"{as_points(after.value - gain.value)} → {points(after)}"
-        clauses.append(f"{verdict} ({f'{group} {numbers}'.replace(' ', UNBROKEN)})")
+        clauses.append(f"{_verdict(group, gain)} ({f'{group} {numbers}'.replace(' ', UNBROKEN)})")
     return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}" if clauses else ""
+
+
+def _verdict(group: str, gain: Score) -> str:
+    better, worse, same = _VERDICTS[group]
+    if not (_above(gain) or _below(gain)):
+        return same
+    if abs(gain.value) < _POINT:
+        return f"{'gained' if _above(gain) else 'lost'} less than a point on {_PLACES[group]}"
+    return better if _above(gain) else worse
 
 
 def _above(gain: Score) -> bool:
