@@ -62,6 +62,23 @@ def test_cuts_are_counted_by_objective(configure: Configure) -> None:
     assert (prompts.level, prompts.found) == ("warning", "Prompts are cut at 48 tokens: mt 20 %.")
 
 
+@pytest.mark.parametrize(
+    ("context", "advice"),
+    [
+        (80, "Raise training.max_length from 48 to 80, which"),
+        (64, "Raise training.max_length to 64, all that the model takes, and keep long texts out"),
+        (
+            48,
+            "The model takes no more: keep long texts out with filter.length, since 99 % of the examples need 80",
+        ),
+    ],
+)
+def test_no_limit_is_advised_that_the_model_cannot_read(configure: Configure, context: int, advice: str) -> None:
+    taken = [example("mt", 40, 40, "prompt cut")]
+    _, findings = examine_lengths(configure("training.max_length=48"), taken, False, context)
+    assert findings[0].advice.startswith(advice)
+
+
 def test_many_cut_answers_are_a_problem(configure: Configure) -> None:
     taken = [example("mt", 4, 4)] * 7 + [example("mt", 9, 9, "answer cut")] * 3
     _, findings = examine_lengths(configure("training.max_length=16"), taken, encoder_decoder=False)

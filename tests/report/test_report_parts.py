@@ -76,7 +76,9 @@ def test_a_verdict_follows_the_interval(low: float | None, high: float | None, v
     assert "45.0\u00a0→\u00a050.0" in text
 
 
-@pytest.mark.parametrize(("gain", "text"), [(-0.003, "lost less than a point on the known"), (-0.01, "forgot part")])
+@pytest.mark.parametrize(
+    ("gain", "text"), [(-0.003, "lost less than a point on the known"), (-0.01, "forgot part")]
+)
 def test_a_change_below_a_point_gets_no_strong_word(gain: float, text: str) -> None:
     ((_, verdict),) = verdicts([score("new", "L1", "gain", gain, gain - 0.001, gain + 0.001)])
     assert text in verdict

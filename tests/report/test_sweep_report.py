@@ -102,6 +102,13 @@ def test_what_is_said_and_drawn(report: Report) -> None:
     assert head == ["| objectives | replay.size=0 | replay.size=1000 | replay.size=10000 |"] * 2
 
 
+def test_a_sweep_that_only_forgets_says_that_the_base_is_best(tmp_path: Path, report: Report) -> None:
+    said = "by that the base, left as it is, is best"
+    forgetful = write_report([write_sweep(tmp_path, {"objectives": ["mt"], "replay.size": [0]}, paper_skill)])
+    assert said in " ".join(forgetful.sentences)
+    assert said not in " ".join(report.sentences)
+
+
 def test_the_same_folder_gives_the_same_bytes(report: Report, tmp_path: Path) -> None:
     again = write_report([report.html.parent], tmp_path)
     for one, other in ((report.html, again.html), (report.markdown, again.markdown), (report.json, again.json)):

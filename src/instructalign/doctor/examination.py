@@ -78,7 +78,8 @@ def examine(
     taken = _take(config, mixture, codec, sample, about_stream)
     keep(about_stream)
     if codec and corpus and stream and mixture and taken:
-        lengths, found = examine_lengths(config, taken, codec.encoder_decoder)
+        context = None if codec.encoder_decoder else codec.context  # of T5 it is no limit
+        lengths, found = examine_lengths(config, taken, codec.encoder_decoder, context)
         keep(found)
         shares, found = examine_mixture(config, mixture, len(corpus), stream.epoch, taken, codec.encoder_decoder)
         keep(found)

@@ -99,7 +99,7 @@ def take_sample(config: Config, mixture: Mixture, codec: Codec, sample: int) -> 
 
 
 def examine_lengths(
-    config: Config, taken: Sequence[Sampled], encoder_decoder: bool
+    config: Config, taken: Sequence[Sampled], encoder_decoder: bool, context: int | None = None
 ) -> tuple[LengthPart, Findings]:
     """Compares the lengths of examples with the limit, by objective.
 
@@ -107,6 +107,7 @@ def examine_lengths(
         config: the run's configuration.
         taken: the examples.
         encoder_decoder: whether the limit holds for prompt and answer each, not for both together.
+        context: how many tokens the model takes at most, beyond which no limit is advised.
     """
     kinds = sorted({each.kind for each in taken}, key=lambda kind: (kind == "replay", kind))
     needs = [max(each.prompt, each.answer) if encoder_decoder else each.prompt + each.answer for each in taken]
@@ -116,7 +117,7 @@ def examine_lengths(
         by_objective=tuple(_lengths(kind, [each for each in taken if each.kind == kind]) for kind in kinds),
     )
     findings = Findings("lengths")
-    _judge(part, taken, findings)
+    _judge(part, taken, findings, context)
     return part, findings
 
 
@@ -145,17 +146,14 @@ def _lengths(kind: str, taken: Sequence[Sampled]) -> Lengths:
     )
 
 
-def _judge(part: LengthPart, taken: Sequence[Sampled], findings: Findings) -> None:
+def _judge(part: LengthPart, taken: Sequence[Sampled], findings: Findings, context: int | None) -> None:
     mute = sum("answer without tokens" in each.cuts for each in taken)
     if mute:
         findings.problem(
             f"{mute} of {len(taken)} examples have an answer without tokens.",
             "Look at them with `instructalign preview`; the tokenizer of model.base drops these answers.",
         )
-    raised = (
-        f"Raise training.max_length from {part.max_length} to {part.enough}, which cuts less than 1 %, or keep "
-        "long texts out with filter.length."
-    )
+    raised = _advice(part, context)
     for what, counts in (
         ("answers", {each.kind: each.answers_cut / each.examples for each in part.by_objective}),
         ("prompts", {each.kind: each.prompts_cut / each.examples for each in part.by_objective}),
@@ -169,3 +167,15 @@ def _judge(part: LengthPart, taken: Sequence[Sampled], findings: Findings) -> No
         note(f"{what.capitalize()} are cut at {part.max_length} tokens: {shares}.", raised)
     if not findings:
         findings.ok(f"Examples fit into {part.max_length} tokens; {part.enough} would do for 99 % of them.")
+
+
+def _advice(part: LengthPart, context: int | None) -> str:
+    if context is None or part.enough <= context:
+        raised = f"Raise training.max_length from {part.max_length} to {part.enough}, which cuts less than 1 %"
+        return f"{raised}, or keep long texts out with filter.length."
+    most = (
+        f"Raise training.max_length to {context}, all that the model takes, and"
+        if part.max_length < context
+        else "The model takes no more:"
+    )
+    return f"{most} keep long texts out with filter.length, since 99 % of the examples need {part.enough}."

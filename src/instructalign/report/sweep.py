@@ -26,6 +26,9 @@ from instructalign.report.tables import (
 from instructalign.report.xy import Point, scatter
 
 
+_NONE_BETTER = " No cell gains more than it forgets: by that the base, left as it is, is best."
+
+
 def assemble_sweep(folder: Path) -> Assembled:
     """Reads a sweep's folder and renders its report.
 
@@ -71,6 +74,7 @@ def _sentences(facts: Facts) -> list[str]:
         said.append(
             f"{about} best balance has {best} (gain on L2 {signed(gain)}, forgetting on L1 {signed(loss)}). "
             f"{len(facts.front(task))} of {len(points)} cells stand on the Pareto front of the two."
+            + (_NONE_BETTER if gain <= loss else "")
         )
     if facts.sweep.failed:
         count = len(facts.sweep.failed)

@@ -19,12 +19,14 @@ class Codec:
         encoder_decoder: whether prompt and answer go to an encoder and a decoder, or stand in one sequence.
         chat: whether the tokenizer's chat template wraps the prompt as a user's turn.
         system_prompt: the system's turn of a chat; None for the template's own default.
+        context: how many tokens the model takes at most; None where nothing sets a limit.
     """
 
     tokenizer: PreTrainedTokenizerBase
     encoder_decoder: bool
     chat: bool = False
     system_prompt: str | None = None
+    context: int | None = None
 
     def wrap(self, prompt: str) -> str:
         """The prompt as the model sees it: inside the chat template, or as it is."""

@@ -141,7 +141,8 @@ def make_codec(base: str, *, chat: str = "auto", system_prompt: str | None = Non
     tokenizer = load_tokenizer(base, **options)
     use_chat = chat == "auto" and bool(tokenizer.chat_template)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
-    return Codec(tokenizer, encoder_decoder, chat=use_chat, system_prompt=system_prompt)
+    context = _context(config, tokenizer)
+    return Codec(tokenizer, encoder_decoder, chat=use_chat, system_prompt=system_prompt, context=context)
 
 
 def load_codec(config: ModelConfig) -> Codec:
@@ -266,12 +267,15 @@ def model_hash(base: str, revision: str | None = None) -> str:
 
 def context_of(loaded: LoadedModel) -> int | None:
     """How many tokens a model takes at most; None where neither it nor its tokenizer sets a limit."""
-    config = loaded.model.config
+    return _context(loaded.model.config, loaded.tokenizer)
+
+
+def _context(config: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         limit = getattr(config, name, None)
         if isinstance(limit, int) and limit > 0:
             return limit
-    limit = loaded.tokenizer.model_max_length
+    limit = tokenizer.model_max_length
     return int(limit) if limit and limit < 1_000_000 else None
 
 
