@@ -25,7 +25,6 @@ from instructalign.report.tables import (
 )
 from instructalign.report.xy import Point, scatter
 
-
 _NONE_BETTER = " No cell gains more than it forgets: by that the base, left as it is, is best."
 
 
