@@ -1,6 +1,7 @@
 """Makes the toy family's base model, which ships with the package.
 
     python benchmarks/toy_base.py --out src/instructalign/toy/base
+    python benchmarks/toy_base.py --out runs/toy-large --width 192 --layers 4      another size, for comparisons
 
 A byte-level BPE tokenizer and a small LLaMA, trained on the toy family's past instruction data alone: sentiment,
 topic and translation in the known languages. One thread and one seed, so that the same versions on the same kind
@@ -62,16 +63,16 @@ def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A small LLaMA with fresh weights."""
+def make_model(tokenizer: PreTrainedTokenizerFast, width: int, layers: int) -> LlamaForCausalLM:
+    """A small LLaMA with fresh weights; the width is a multiple of 24, that of a head."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=96,
-            intermediate_size=256,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=4,
+            hidden_size=width,
+            intermediate_size=width * 8 // 3,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 24,
+            num_key_value_heads=width // 24,
             max_position_embeddings=256,
             tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,
@@ -121,13 +122,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0, help="of the model's first weights")
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
     tokenizer = make_tokenizer(900)
-    model = make_model(tokenizer)
+    model = make_model(tokenizer, arguments.width, arguments.layers)
     codec = Codec(tokenizer, encoder_decoder=False)
-    loss = train(model, codec, steps=arguments.steps, batch_size=32, learning_rate=3e-3, warmup=100)
+    loss = train(
+        model, codec, steps=arguments.steps, batch_size=32, learning_rate=arguments.learning_rate, warmup=100
+    )
     model.eval()
     model.generation_config = GenerationConfig(
         max_new_tokens=32, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id
