@@ -23,6 +23,7 @@ from instructalign.report.tables import interval as bounds
 
 STAGES = "stages"
 GROUP = "stages"  # the group that the scores of a whole course are rows of
+PREFIX = "stages_"  # of their metrics
 WORDS = {
     "average": ("ACC", "mean of all stages' languages in the end"),
     "backward": ("BWT", "how much later stages changed them"),
@@ -68,7 +69,7 @@ class Course:
             values = [getattr(draw, each.name) for draw in draws]
             if values[0] is not None:
                 low, high = interval(np.array(values, dtype=np.float64))
-                name = f"stages_{each.name}"
+                name = f"{PREFIX}{each.name}"
                 found.append(Score(self.run, self.task, "", GROUP, name, values[0], low, high, self.items, sign))
         return found
 
@@ -182,14 +183,21 @@ def _shade(change: float) -> float:
 
 
 def _summary(course: Course) -> Table:
-    scores = {row.metric.removeprefix("stages_"): row for row in course.scores()}
-    heads = tuple(Column(*WORDS[name]) for name in scores)
-    cells = (
-        Cell(as_points(row.value) if name == "average" else signed(100 * row.value), bounds(row))
-        for name, row in scores.items()
-    )
+    scores = course.scores()
+    heads = tuple(column_of(row.metric) for row in scores)
     caption = (
         f"{course.run}, {course.task}, in points, with the 95 % interval over items (Lopez-Paz and Ranzato 2017; "
         "forgetting: Chaudhry et al. 2018)."
     )
-    return Table(caption, (Column("", numeric=False), *heads), ((Cell("stages"), *cells),))
+    return Table(caption, (Column("", numeric=False), *heads), ((Cell("stages"), *map(cell_of, scores)),))
+
+
+def column_of(metric: str) -> Column:
+    """The head over a score of the whole course."""
+    return Column(*WORDS[metric.removeprefix(PREFIX)])
+
+
+def cell_of(score: Score) -> Cell:
+    """Such a score with its interval: ACC is a level, the others are changes and have a sign."""
+    level = score.metric == f"{PREFIX}average"
+    return Cell(as_points(score.value) if level else signed(100 * score.value), bounds(score))

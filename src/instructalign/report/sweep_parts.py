@@ -13,7 +13,7 @@ from instructalign.records import Score
 from instructalign.report.cells import Axis, Sweep, brief, find
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.lifelong import GROUP as STAGED
-from instructalign.report.lifelong import WORDS
+from instructalign.report.lifelong import cell_of, column_of
 from instructalign.report.plots import signed
 from instructalign.report.tables import (
     FORGETTING,
@@ -246,9 +246,8 @@ def stages(facts: Facts) -> Section | None:
                 next((r for r in facts.rows if (r.run, r.metric, r.task) == (cell, name, task)), None)
                 for name in names
             ]
-            cells = (Cell(signed(100 * row.value), interval(row)) if row else Cell("–") for row in rows)
-            lines.append((Cell(cell, foreign=True), *cells))
-        heads = (Column(*WORDS[name.removeprefix("stages_")]) for name in names)
+            lines.append((Cell(cell, foreign=True), *(cell_of(row) if row else Cell("–") for row in rows)))
+        heads = map(column_of, names)
         blocks.append(
             Table(f"Over the stages, {task}, in points.", (Column("Cell", numeric=False), *heads), tuple(lines))
         )
