@@ -86,7 +86,9 @@ def run(
         InstructAlignError: anything that keeps a stage from being done.
     """
     from instructalign.evaluation import evaluate
+    from instructalign.mixture.build import keep_corpora
     from instructalign.report import write_report
+    from instructalign.training.checks import check_start
 
     out = Path(out)
     open_folder(out, config)
@@ -98,6 +100,10 @@ def run(
 
     base_folder = out / "evaluation" / "base"
     if config.evaluation.tasks:
+        if base_evaluation is None and not base_folder.exists():
+            progress("checking what training needs", 0, 0, "")
+            keep_corpora()
+            check_start(config, guard(config) if config.contamination == "refuse" else None)
         if is_main_process() and base_evaluation is not None and not base_folder.exists():
             copy_folder(base_evaluation, base_folder)
         evaluate(config.model.base, config, base_folder, run="base", progress=tell("the base"))

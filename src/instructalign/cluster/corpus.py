@@ -30,7 +30,7 @@ from instructalign.corpora.parts import StoredRows, write_index
 from instructalign.corpora.read import check_entries, check_kept, check_languages, corpus_names, take_out
 from instructalign.errors import RunFolderError
 from instructalign.files import atomic, text_hash, write_json, write_text
-from instructalign.mixture.build import check_guarded, languages_of, warn_of
+from instructalign.mixture.build import check_guarded, languages_of, optional_of, warn_of
 from instructalign.progress import Progress, silent
 from instructalign.records import Counts
 
@@ -90,7 +90,7 @@ def _make(config: Config, folder: Path, guard: Guard, made_of: str, progress: Pr
     write_index(folder / "blocks", languages, [each.part for each in cleaned if each.rows])
     progress("looking for duplicates", 0, 0, "")
     marks = _take_out_duplicates(config, folder / "blocks", cleaned, parts, counts, removed)
-    check_languages(languages, found, removed)
+    check_languages(languages, found, removed, optional_of(config))
     progress("dividing the rows", 0, 0, "")
     divider = Divider(folder, parts, ~marks.marked, languages, config.instructions, config.seed)
     contamination = Contamination()

@@ -141,7 +141,7 @@ class Config(Strict):
 
     @property
     def pivots(self) -> list[str]:
-        """The known languages from and into which new ones are aligned; all of them unless some are named."""
+        """The known languages to align new ones with: those named, or all (of which not each needs text)."""
         return self.instructions.pivots or self.languages.known
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,15 @@ from instructalign.records import Counts, ParallelRow
 from instructalign.registry import FORMATS
 from instructalign.strict import explain
 
+logger = logging.getLogger(__name__)
 
-def read_corpora(entries: Sequence[Entry], languages: Sequence[str], filter: FilterConfig | None = None) -> Corpus:
+
+def read_corpora(
+    entries: Sequence[Entry],
+    languages: Sequence[str],
+    filter: FilterConfig | None = None,
+    optional: Collection[str] = (),
+) -> Corpus:
     """Reads corpora one behind the other into one, and cleans it.
 
     A row's id gets the name of its corpus before it (`flores200/dev-0001`), so that ids of two corpora are
@@ -31,27 +39,33 @@ def read_corpora(entries: Sequence[Entry], languages: Sequence[str], filter: Fil
         entries: the corpora, as in a configuration: `{"format": "moses", "files": {"en": …, "id": …}}`.
         languages: the languages wanted, the known ones first; text in others is not read.
         filter: which rows to keep; all by default.
+        optional: languages of which there need not be text.
 
     Raises:
         ConfigError: an entry is wrong.
-        DataError: a file is wrong, nothing is left of a corpus, or no corpus has text in one of the languages.
+        DataError: a file is wrong, nothing is left of a corpus, or no corpus has text in one of the others.
     """
     wanted = list(dict.fromkeys(map(canonical, languages)))
     counts = Counts()
     with cleaning(filter or FilterConfig(preset="none")) as cleaner:
         store = RowStore(_rows(check_entries(entries), wanted, counts, cleaner))
         rows = _without_duplicates(store, counts, cleaner)
-    check_languages(wanted, store.languages, cleaner.removed)
+    check_languages(wanted, store.languages, cleaner.removed, optional)
     return Corpus(rows, counts, store.languages, cleaner.removed)
 
 
-def check_languages(wanted: Sequence[str], found: Collection[str], removed: Mapping[str, Removed]) -> None:
-    """Refuses corpora without text in one of the languages wanted.
+def check_languages(
+    wanted: Sequence[str], found: Collection[str], removed: Mapping[str, Removed], optional: Collection[str] = ()
+) -> None:
+    """Refuses corpora without text in one of the languages wanted; of optional ones the log says so.
 
     Raises:
         DataError: there is none; the message says what there is, and what filters took out.
     """
-    absent = [code for code in wanted if code not in found]
+    spared = [code for code in wanted if code not in found and code in optional]
+    absent = [code for code in wanted if code not in found and code not in optional]
+    if spared and not absent:
+        logger.warning("no corpus has text in %s: nothing is aligned with it", ", ".join(spared))
     if absent:
         taken = ", ".join(f"{name} {each.texts}" for name, each in removed.items())
         raise DataError(

@@ -12,7 +12,7 @@ from instructalign.corpora import Corpus
 from instructalign.corpora.clean import Cleaner
 from instructalign.doctor.findings import Findings, listed, percent
 from instructalign.errors import DataError
-from instructalign.mixture.build import read_rows
+from instructalign.mixture.build import optional_of, read_rows
 from instructalign.records import Counts, ParallelRow
 from instructalign.registry import FORMATS
 
@@ -96,7 +96,8 @@ def _rows(entry: Entry, languages: list[str]) -> Iterator[ParallelRow]:
 def _count(config: Config, corpus: Corpus, heldout: Corpus, sample: int) -> CorpusPart:
     sentences: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
-    wanted = [(one, other) for one, other in product(config.pivots, config.targets) if one != other]
+    pivots = [code for code in config.pivots if code in corpus.languages or code not in optional_of(config)]
+    wanted = [(one, other) for one, other in product(pivots, config.targets) if one != other]
     for row in corpus:
         sentences.update(row.texts.keys())
         pairs.update(f"{one}-{other}" for one, other in wanted if one in row.texts and other in row.texts)

@@ -165,19 +165,26 @@ def _state(option: Any) -> list[tuple[str, int, int]]:
 def _all_rows(config: Config) -> Corpus:
     languages = languages_of(config)
     if _kept is None:
-        return read_corpora(config.corpora, languages, config.filter)
+        return read_corpora(config.corpora, languages, config.filter, optional_of(config))
     entries = [entry.model_dump() for entry in config.corpora]
     files = [_state(value) for entry in config.corpora for value in entry.options.values()]
-    key = text_hash([entries, languages, config.filter.model_dump(), files])
+    optional = optional_of(config)
+    key = text_hash([entries, languages, optional, config.filter.model_dump(), files])
     if key not in _kept:
         _kept.clear()
-        _kept[key] = read_corpora(config.corpora, languages, config.filter)
+        _kept[key] = read_corpora(config.corpora, languages, config.filter, optional)
     return _kept[key]
 
 
 def languages_of(config: Config) -> list[str]:
     """The languages that are read from the corpora, the known ones first."""
     return list(dict.fromkeys([*config.pivots, *config.targets]))
+
+
+def optional_of(config: Config) -> list[str]:
+    """The languages of which the corpora need not have text: known ones, where no pivots are named."""
+    named = config.instructions.pivots is not None
+    return [] if named else [code for code in config.languages.known if code not in config.targets]
 
 
 def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:

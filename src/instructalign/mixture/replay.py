@@ -20,6 +20,9 @@ from instructalign.registry import REPLAY_SOURCES
 
 logger = logging.getLogger(__name__)
 
+WRITTEN = ("self", "carried")
+"""Sources that come from the model itself: there is nothing to look at before it is loaded."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplayBuffer:
@@ -122,6 +125,21 @@ def load_replay(
     if len(buffer) < config.size:
         logger.warning("replay.size is %d, but there are only %d usable examples", config.size, len(buffer))
     return buffer
+
+
+def check_sources(config: ReplayConfig | None) -> None:
+    """Reads every source up to its first example; those that the model writes are left alone.
+
+    Raises:
+        DataError: a source cannot be read, lacks a field, or holds nothing.
+    """
+    if config is None or config.size + config.heldout == 0:
+        return
+    for name, source in zip(_names(config.sources), config.sources, strict=True):
+        counts = Counts()
+        if source.name not in WRITTEN and next(iter(_open(source, Asked(1, counts=counts))), None) is None:
+            dropped = counts.dropped or "none"
+            raise DataError(f"the replay source {name} ({_shown(source)}) holds no example; dropped: {dropped}.")
 
 
 def guard_replay(buffer: ReplayBuffer, guard: Guard) -> tuple[ReplayBuffer, Contamination]:

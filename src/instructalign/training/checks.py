@@ -10,14 +10,41 @@ from typing import Any
 import torch
 
 from instructalign.config import Config
+from instructalign.corpora import Guard
 from instructalign.errors import ModelError, TrainingError
 from instructalign.instructions import load_templates
-from instructalign.mixture.build import Data
+from instructalign.mixture.build import Data, build_instructions, read_guarded, read_rows
+from instructalign.mixture.replay import check_sources
 from instructalign.training.batch import Encoder
 from instructalign.training.encode import Codec
-from instructalign.training.model import LoadedModel
+from instructalign.training.model import LoadedModel, load_codec, load_settings
 
 CHECKED_EXAMPLES = 256  # examples looked at before training starts
+
+
+def check_start(config: Config, guard: Guard | None = None) -> None:
+    """What training would be refused for, as far as it shows without the base's weights and in a short time.
+
+    Before a base is evaluated, which may take hours, so that a misspelt column does not come to light behind it.
+
+    Args:
+        config: the run's configuration.
+        guard: test items to look for in the corpora.
+
+    Raises:
+        DataError, ModelError, TrainingError: the corpora, the past data, the model or this machine do not allow
+            what is configured.
+    """
+    refuse_half_precision(config)
+    refuse_missing_optimizer(config)
+    refuse_missing_deepspeed()
+    build_instructions(config, read_guarded(config, guard)[0] if guard else read_rows(config)[0])
+    check_sources(config.replay)
+    codec = load_codec(config.model)
+    options = {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
+    if not codec.encoder_decoder:
+        refuse_unreadable_length(config, load_settings(config.model.base, **options))
+    refuse_short_length(config, codec)
 
 
 def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: Encoder) -> None:
@@ -27,7 +54,8 @@ def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: Encoder)
         TrainingError, ModelError: as the checks below say.
     """
     refuse_unknown_tokens(loaded)
-    refuse_unreadable_length(config, loaded)
+    if not loaded.encoder_decoder:
+        refuse_unreadable_length(config, loaded.model.config)
     refuse_short_length(config, loaded.codec)
     check_answers(data, encoder)
 
@@ -73,17 +101,21 @@ def refuse_missing_deepspeed() -> None:
         )
 
 
-def refuse_unreadable_length(config: Config, loaded: LoadedModel) -> None:
-    """Refuses examples longer than the model's positions.
+def refuse_unreadable_length(config: Config, settings: Any) -> None:
+    """Refuses examples longer than the positions of a decoder-only model.
+
+    Args:
+        config: the run's configuration.
+        settings: the model's own.
 
     Raises:
         TrainingError: training.max_length is above what the model can read.
     """
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    if positions and not loaded.encoder_decoder and config.training.max_length > positions:
+    positions = getattr(settings, "max_position_embeddings", None)
+    if positions and config.training.max_length > positions:
         raise TrainingError(
-            f"training.max_length is {config.training.max_length}, but {loaded.name} reads at most "
-            f"{positions} tokens."
+            f"training.max_length is {config.training.max_length}, but {config.model.base} reads at most "
+            f"{positions} tokens: --set training.max_length={positions}"
         )
 
 

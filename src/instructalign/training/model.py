@@ -131,18 +131,27 @@ def make_codec(base: str, *, chat: str = "auto", system_prompt: str | None = Non
     Raises:
         ModelError: the model's configuration or tokenizer cannot be loaded.
     """
-    from transformers import AutoConfig
-
-    place = model_place(base)
-    try:
-        config = AutoConfig.from_pretrained(_base_of(place) or place, **options)
-    except (OSError, ValueError) as error:
-        raise ModelError(_unloadable(base, place, error)) from None
+    config = load_settings(base, **options)
     tokenizer = load_tokenizer(base, **options)
     use_chat = chat == "auto" and bool(tokenizer.chat_template)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
     context = _context(config, tokenizer)
     return Codec(tokenizer, encoder_decoder, chat=use_chat, system_prompt=system_prompt, context=context)
+
+
+def load_settings(base: str, **options: Any) -> Any:
+    """A model's configuration, without its weights; that of the model beneath, where it is an adapter.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    place = model_place(base)
+    try:
+        return AutoConfig.from_pretrained(_base_of(place) or place, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(_unloadable(base, place, error)) from None
 
 
 def load_codec(config: ModelConfig) -> Codec:
