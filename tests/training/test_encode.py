@@ -89,6 +89,24 @@ def test_chat_template_wraps_the_prompt_and_the_answer_follows() -> None:
     assert tokenizer.decode(answer) == "yes"
 
 
+def test_a_cut_prompt_of_a_chat_keeps_the_beginning_of_the_turn() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<a>"
+    chat = Codec(tokenizer, False, chat=True, system_prompt="be kind")
+    opening = chat.opening()
+    assert tokenizer.decode(opening) == "<system>be kind<user>"
+    long = instruction(" ".join(f"word{i}" for i in range(60)), "yes")
+    whole, _ = Encoder(chat, 1000)(long)
+    encoded, cuts = Encoder(chat, 100)(long)
+    assert cuts == ["prompt cut"]
+    assert len(encoded) == 100
+    assert encoded.prompt[: len(opening)] == opening
+    assert encoded.prompt[len(opening) :] == whole.prompt[len(opening) - len(encoded.prompt) :]
+    short, _ = Encoder(chat, len(opening))(long)  # no room for an opening and for what it opens
+    assert short.prompt[:1] == opening[:1]
+    assert short.prompt[1:] == whole.prompt[1 - len(short.prompt) :]
+
+
 def test_collate_shifts_targets_and_weighs_answers() -> None:
     encoder = Encoder(codec(), 16)
     batch = collate(

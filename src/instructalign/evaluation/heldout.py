@@ -254,7 +254,7 @@ def _closed(loaded: LoadedModel, made: Instruction, words: Mapping[str, str]) ->
         if loaded.encoder_decoder
         else list(labels[max(range(len(labels)), key=lambda place: len(labels[place]))])
     )
-    prompt, _ = fit(whole, behind, None, limit, loaded.tokenizer.bos_token_id)
+    prompt, _ = fit(whole, behind, None, limit, loaded.codec.opening())
     return Query(tuple(prompt), labels, cut=len(whole) - len(prompt))
 
 

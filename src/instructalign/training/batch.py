@@ -33,7 +33,7 @@ class Encoder:
         self.codec = codec
         self.max_length = max_length
         self._end: int | None = codec.tokenizer.eos_token_id
-        self._first: int | None = codec.tokenizer.bos_token_id
+        self._opening = codec.opening()
 
     def __call__(self, instruction: Instruction) -> tuple[Encoded, list[str]]:
         """The example, and what had to be cut from it: of `prompt cut`, `answer cut`, `answer without tokens`."""
@@ -42,7 +42,7 @@ class Encoder:
             kept_prompt, _ = fit(prompt, [], None, self.max_length)
             _, kept_answer = fit([], answer, self._end, self.max_length)
         else:
-            kept_prompt, kept_answer = fit(prompt, answer, self._end, self.max_length, self._first)
+            kept_prompt, kept_answer = fit(prompt, answer, self._end, self.max_length, self._opening)
         cuts = []
         if len(kept_prompt) < len(prompt):
             cuts.append("prompt cut")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ class Codec:
         if self.system_prompt is not None:
             turns.insert(0, {"role": "system", "content": self.system_prompt})
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def opening(self) -> list[int]:
+        """The token ids that every prompt begins with: of a chat all before the user's words, else the first token."""
+        if not self.chat:
+            first = self.tokenizer.bos_token_id
+            return [] if first is None else [first]
+        one, other = (self.tokenizer.encode(self.wrap(text), add_special_tokens=False) for text in ("a", "1"))
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        return [token for token, _ in alike]
 
     def pair(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
         """Token ids of a prompt and of an answer to it, without an end-of-sequence token.
@@ -119,18 +129,20 @@ class Encoded:
 
 
 def fit(
-    prompt: list[int], answer: list[int], end: int | None, max_length: int, first: int | None = None
+    prompt: list[int], answer: list[int], end: int | None, max_length: int, opening: Sequence[int] = ()
 ) -> tuple[list[int], list[int]]:
     """Closes an answer with the end token and cuts both to a common length, never the whole answer.
 
     Where the two are too long together, the answer keeps half of the length, or more where the prompt leaves
-    it; it is cut at its end. The prompt is cut at its start, where instructions have the least to say.
+    it; it is cut at its end. The prompt is cut at its start, where instructions have the least to say, but behind
+    its opening.
 
     Args:
         prompt, answer: token ids.
         end: id of the end-of-sequence token; a cut answer does not get it, since it does not end there.
         max_length: tokens that prompt and answer may have together.
-        first: id of the token that begins every text of this model; a cut prompt keeps it.
+        opening: what every prompt begins with (`Codec.opening`); a cut prompt keeps it where that leaves as much
+            room for what follows, and the first of it in any case.
     """
     closed = answer if end is None else [*answer, end]
     if len(prompt) + len(closed) <= max_length:
@@ -138,6 +150,8 @@ def fit(
     room = max(max_length // 2, max_length - len(prompt))
     kept = closed[:room]
     left = max_length - len(kept)
-    begins = prompt[:1] if first is not None and prompt[:1] == [first] and left > 0 else []
+    begins = list(opening) if left > 0 and prompt[: len(opening)] == list(opening) else []
+    if 2 * len(begins) > left:
+        begins = begins[:1]
     left -= len(begins)
     return begins + (prompt[-left:] if left else []), kept
