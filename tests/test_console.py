@@ -32,6 +32,16 @@ def test_a_terminal_shows_how_far_how_fast_and_with_how_much_memory(monkeypatch:
     assert re.search(r"training .* 16/40 +0\.5/s +0:00:48 +loss 1\.234, 5,678 tokens/s, 910 MB", last)
 
 
+def test_the_end_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(console, "told", Console(file=text, width=140))
+    report = console.Reporter(None)
+    for cells in (1, 1, 1, 2):
+        report("sweeping", 60, 60, f"{cells} of 2 cells done")
+    ends = [line.rpartition(", ")[2] for line in text.getvalue().splitlines()[1:]]
+    assert ends == ["1 of 2 cells done", "2 of 2 cells done"]
+
+
 def test_without_a_terminal_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     first, *_, last = shown(False, monkeypatch).splitlines()
     assert first == "training …"

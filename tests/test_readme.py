@@ -31,7 +31,7 @@ def test_python_example_runs(
     exec(compile(example, "README.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] in ("tlm", "mt", "xss") for line in printed[:3]] == [True] * 3
-    assert re.search(r"\('L1', 0\.\d+\), \('L2', 0\.\d+\), \('L3', 0\.\d+\)", printed[3])
+    assert re.fullmatch(r"\[\('L1', [01]\.\d+\), \('L2', [01]\.\d+\), \('L3', [01]\.\d+\)\]", printed[3])
     assert Path(printed[4]).is_file()
 
 

@@ -39,6 +39,7 @@ class Reporter:
         self._began = self._said = time.monotonic()
         self._from = 0
         self._remark = ""
+        self._ended: str | None = None  # the remark that its end was told with
 
     def __call__(self, what: str, done: int, total: int, remark: str = "") -> None:
         """Tells how much of what is done; a remark stays until the next one."""
@@ -48,11 +49,12 @@ class Reporter:
         if self._bar is not None:
             rate = f"{self._rate(done):.1f}/s" if done > self._from else ""
             self._bar.update(self._task, completed=done, total=total or None, rate=rate, remark=self._remark)
-        elif time.monotonic() - self._said >= EVERY or (total and done == total):
+        elif time.monotonic() - self._said >= EVERY or (total and done == total and self._remark != self._ended):
             self._line(done, total)
+            self._ended = self._remark if done == total else None
 
     def _start(self, what: str, done: int, total: int) -> None:
-        self._what, self._from, self._remark = what, done, ""
+        self._what, self._from, self._remark, self._ended = what, done, "", None
         self._began = self._said = time.monotonic()
         if self._bar is None:
             told.print(f"{what} …")

@@ -23,6 +23,7 @@ FREE = {
 # Of evaluation, what says which test items are dropped from the training data, where they are.
 ITEMS = ("tasks", "data", "languages", "items")
 PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
+SHOWN = 60  # characters of a value in an error
 
 
 def open_folder(folder: Path, config: Config) -> None:
@@ -54,7 +55,7 @@ def open_folder(folder: Path, config: Config) -> None:
     changed = differences(_learnt(before), _learnt(after))
     if changed and any((folder / name).exists() for name in ("checkpoints", "model")):
         raise RunFolderError(
-            f"{folder} holds a run of another configuration; different: {', '.join(changed[:8])}. "
+            f"{folder} holds a run of another configuration; different: {'; '.join(changed[:8])}. "
             "Give another folder with --out, or remove this one."
         )
     if is_main_process():
@@ -62,14 +63,20 @@ def open_folder(folder: Path, config: Config) -> None:
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:
-    """The paths of the keys whose values differ between two nested dictionaries."""
+    """The paths of the keys whose values differ between two nested dictionaries, with both values."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
-        return [] if before == after else [path]
+        return [] if before == after else [f"{path} ({_short(before)} there, {_short(after)} here)"]
     found = []
     for key in sorted({*before, *after}, key=str):
         inner = f"{path}.{key}" if path else str(key)
         found += differences(before.get(key), after.get(key), inner)
     return found
+
+
+def _short(value: Any) -> str:
+    """A value as JSON that does not fill a line."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def training_hash(config: Config) -> str:

@@ -39,7 +39,7 @@ class Codec:
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def opening(self) -> list[int]:
-        """The token ids that every prompt begins with: of a chat all before the user's words, else the first token."""
+        """The token ids that every prompt begins with: all before a chat user's words, or the first token."""
         if not self.chat:
             first = self.tokenizer.bos_token_id
             return [] if first is None else [first]
