@@ -13,6 +13,7 @@ from instructalign.doctor.diagnosis import Diagnosis
 from instructalign.doctor.findings import Finding, Findings
 from instructalign.doctor.leaks import examine_leaks
 from instructalign.doctor.lengths import Sampled, examine_lengths, take_sample
+from instructalign.doctor.likeness import examine_likeness
 from instructalign.doctor.mixing import examine_mixture
 from instructalign.doctor.tasks import examine_tasks
 from instructalign.doctor.tokens import LanguageTokens, examine_tokenizer
@@ -55,6 +56,7 @@ def examine(
     keep(found)
     progress("reading the tasks", 0, 0, "")
     tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": _scanned(config)}))
+    keep(examine_likeness(corpus, items))
     progress("reading past data", 0, 0, "")
     about_stream = Findings("mixture")
     replay = about_stream.attempt(
