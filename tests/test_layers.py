@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ SHARED += ["strict", "config", "configfile", "runfolder", "progress"]
 STAGES = ["corpora", "instructions", "mixture", "training", "evaluation", "report"]
 ABOVE = ["pipeline", "stages", "merging", "sweeps", "doctor", "toy", "cluster"]  # may import any stage
 ABOVE += ["console", "cli", "__main__", "__init__"]
+HEAVY = ["torch", "transformers", "transformers.trainer", "peft", "bitsandbytes", "datasets", "pandas"]
+"""What takes seconds to import."""
 
 
 def imported(path: Path) -> set[str]:
@@ -51,3 +54,18 @@ def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, instructalign.cli; print('torch' in sys.modules, 'datasets' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_configuration_is_checked_without_torch(tmp_path: Path) -> None:
+    from instructalign.registry import STRATEGIES
+
+    starter = (PACKAGE / "starter.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(starter, encoding="utf-8")
+    every = {name: {"layers": 1} if name == "freeze" else {} for name in STRATEGIES.names() if name != "none"}
+    arguments = ["instructalign", "validate", "mine.yaml", "--set", f"training.strategy={json.dumps(every)}"]
+    arguments += ["--set", "replay.source={format: self}"]
+    code = f"import sys; from instructalign.cli import main\nsys.argv = {arguments!r}\nmain()\n"
+    look = f"import atexit, sys; atexit.register(lambda: print({HEAVY!r}, *({{*{HEAVY!r}}} & {{*sys.modules}})))\n"
+    done = subprocess.run([sys.executable, "-c", look + code], capture_output=True, text=True, cwd=tmp_path)
+    assert "is valid" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == repr(HEAVY)

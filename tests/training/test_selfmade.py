@@ -112,7 +112,7 @@ def test_written_once_resumed_and_nested(tmp_path: Path, monkeypatch: pytest.Mon
     files[1].unlink()
     assert load(tmp_path, size=100).examples == buffer.examples
     assert [file.read_bytes() for file in files] == before
-    monkeypatch.setattr(source, "load_configured", None)  # what is there needs no model
+    monkeypatch.setattr("instructalign.training.model.load_configured", None)  # what is there needs no model
     few = load(tmp_path, size=40)
     assert set(few.examples) <= set(buffer.examples)
     assert len(load(tmp_path, size=100, made=30)) == 30

@@ -56,10 +56,11 @@ def doctor(
 
     Example: `instructalign doctor my-language.yaml`
     """
-    from instructalign.doctor import examine
+    loaded = load(config, settings)
+    from instructalign.doctor import examine  # takes seconds, and what is wrong in the file is told without it
 
     with console.progress() as progress:
-        diagnosis = examine(load(config, settings), progress=progress)
+        diagnosis = examine(loaded, progress=progress)
     if as_json:
         console.print_json(diagnosis.to_dict())
     else:

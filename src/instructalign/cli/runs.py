@@ -67,7 +67,8 @@ def evaluate(
 
     Example: `instructalign evaluate runs/javanese/model --config my-language.yaml --out scores`
     """
-    from instructalign.evaluation import evaluate as score
+    loaded = load(config, settings)
+    from instructalign.evaluation import evaluate as score  # takes seconds, so it comes behind what may be wrong
     from instructalign.report import main_table
 
     name = Path(model).name or model
@@ -75,7 +76,7 @@ def evaluate(
     with console.progress() as progress:
         scores = score(
             model,
-            load(config, settings),
+            loaded,
             folder,
             run=name,
             progress=lambda part, done, total: progress(f"evaluating {part}", done, total),
@@ -208,7 +209,8 @@ def merge(
     Example: `instructalign merge bigscience/bloomz-560m runs/javanese/model --alpha 0.3,0.5,0.7 --config
     my-language.yaml --out runs/javanese/merged`
     """
-    from instructalign.merging import merge as merge_models
+    loaded = load_checked(config, settings) if config else None
+    from instructalign.merging import merge as merge_models  # takes seconds, as above
 
     with console.progress() as progress:
         merged = merge_models(
@@ -219,7 +221,7 @@ def merge(
             weights=decimals(weights, "--weights"),
             method=method,
             density=density,
-            config=load_checked(config, settings) if config else None,
+            config=loaded,
             keep=keep,
             report=progress,
         )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -22,10 +22,12 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.files import read_jsonl, text_hash, write_jsonl
 from instructalign.mixture.sources import Asked
 from instructalign.records import Instruction
-from instructalign.training.model import LoadedModel, load_configured, model_hash
 from instructalign.training.selfmade.judge import Draft, flaw_of, judge
 from instructalign.training.selfmade.seeds import load_prompts, load_seeds
 from instructalign.training.selfmade.write import Manner, Method, write_drafts
+
+if TYPE_CHECKING:
+    from instructalign.training.model import LoadedModel
 
 VERSION = 1  # of what is written; another one does not read the files of this one
 CHUNK = 64
@@ -155,6 +157,8 @@ def _wait_for(file: Path) -> None:
 def _load(model: ModelConfig) -> LoadedModel:
     import torch
 
+    from instructalign.training.model import load_configured
+
     loaded = load_configured(model)
     if torch.cuda.is_available():
         place = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -164,6 +168,8 @@ def _load(model: ModelConfig) -> LoadedModel:
 
 def _folder(model: ModelConfig, manner: Manner, cache: Path | None) -> Path:
     """Where what this model writes in this manner is kept."""
+    from instructalign.training.model import model_hash
+
     manner_said = asdict(manner) | {"seeds": manner.seeds.model_dump()}
     model_said = model.model_dump(exclude={"base", "adapter"})
     key = text_hash([VERSION, CHUNK, model_hash(model.base, model.revision), manner_said, model_said])[:16]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from instructalign.randomness import Draws, digest_key
 from instructalign.training.encode import Codec, split_at_seam
-from instructalign.training.generate import Sampling, Written, write_all
-from instructalign.training.model import LoadedModel
 from instructalign.training.selfmade.judge import Draft
 from instructalign.training.selfmade.seeds import Seed, Seeds
+
+if TYPE_CHECKING:
+    from instructalign.training.generate import Written
+    from instructalign.training.model import LoadedModel
 
 Method = Literal["complete", "imitate", "answer"]
 BATCH_TOKENS = 16_384
@@ -68,6 +70,8 @@ def write_drafts(loaded: LoadedModel, manner: Manner, attempts: Sequence[int]) -
         manner: how it writes.
         attempts: their numbers.
     """
+    from instructalign.training.generate import write_all
+
     if manner.method == "answer":
         begun = [Draft(n, "answered", manner.prompts[n], manner.prompts[n], "", 0.0) for n in attempts]
     else:
@@ -86,6 +90,8 @@ def _answered(codec: Codec, draft: Draft, written: Written) -> Draft:
 
 
 def _instructions(loaded: LoadedModel, manner: Manner, attempts: Sequence[int]) -> list[Draft]:
+    from instructalign.training.generate import Sampling, write_all
+
     asked = [_ask(loaded.codec, manner, attempt) for attempt in attempts]
     sampling = Sampling(digest_key(manner.seed, "self-made"), manner.temperature, manner.top_k)
     written = write_all(

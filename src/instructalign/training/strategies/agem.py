@@ -5,15 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import torch
+from typing import TYPE_CHECKING
 
 from instructalign.config import Config
 from instructalign.config.base import Positive
 from instructalign.randomness import permuted
-from instructalign.training.loss import counted_logits, cross_entropy
 from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
 from instructalign.training.strategies.weights import unwrapped
+
+if TYPE_CHECKING:
+    import torch
 
 
 class AGEM(Strategy):
@@ -32,7 +33,7 @@ class AGEM(Strategy):
 
     def __init__(self, *, examples: Positive = 32) -> None:
         self.examples = examples
-        self._projected = torch.zeros(1, dtype=torch.int64)
+        self._projected = 0
 
     def problems(self, config: Config) -> Iterable[str]:
         """A precision in which small gradients vanish unless the loss is scaled."""
@@ -66,6 +67,10 @@ class AGEM(Strategy):
 
         The processes share the examples and get the same sum.
         """
+        import torch
+
+        from instructalign.training.loss import counted_logits, cross_entropy
+
         setting, inner = self._setting, unwrapped(model)
         past, seed = setting.data.replay, setting.config.seed
         count = min(self.examples, len(past))
@@ -84,12 +89,14 @@ class AGEM(Strategy):
 
     def state(self) -> dict[str, torch.Tensor]:
         """How many steps were projected so far."""
-        return {"projected": self._projected}
+        import torch
+
+        return {"projected": torch.tensor([self._projected])}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Counts on."""
-        self._projected = state["projected"]
+        self._projected = int(state["projected"])
 
     def record(self) -> dict[str, float]:
         """How many steps' gradients were projected."""
-        return {"projected": int(self._projected)}
+        return {"projected": self._projected}

@@ -1,4 +1,8 @@
-"""What a strategy can do to a training run."""
+"""What a strategy can do to a training run.
+
+Checking a configuration imports this file and those of the strategies it names; so they import torch where they
+use it, which takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file, save
-
 from instructalign.files import atomic, text_hash
 from instructalign.progress import Progress, silent
-from instructalign.training.batch import LossWeights, collate, to_device
 
 if TYPE_CHECKING:
+    import torch
+
     from instructalign.config import Config
     from instructalign.mixture.build import Data
     from instructalign.records import Instruction
@@ -60,6 +62,8 @@ class Setting:
             examples: the examples.
             size: how many a batch; as many as surely fit unless given.
         """
+        from instructalign.training.batch import LossWeights, collate, to_device
+
         device = next(self.model.parameters()).device
         encoder = self.batches.encoder
         size = size or self.batches.limits.rows_of(encoder.max_length)
@@ -83,6 +87,8 @@ class Setting:
             options: what it depends on beside the run itself.
             make: called in every process; it must give the same in all.
         """
+        from safetensors.torch import load_file, save
+
         path = self.folder / "cache" / f"{name}-{text_hash([self.origin, options])[:12]}.safetensors"
         if everywhere(path.exists()):
             return load_file(path)
@@ -95,11 +101,15 @@ class Setting:
 
 def everywhere(here: bool) -> bool:
     """Whether something holds in all processes; every process must call it."""
+    import torch
+
     return not sum_over_processes(torch.tensor(float(not here))).item()
 
 
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor summed over all processes, in place and returned; every process must call it."""
+    import torch
+
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         moved = tensor.to("cuda") if torch.distributed.get_backend() == "nccl" else tensor
         torch.distributed.all_reduce(moved)

@@ -5,19 +5,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 
 from instructalign.config import Config
 from instructalign.config.base import Positive
-from instructalign.training.batch import example_of
-from instructalign.training.loss import counted_logits
 from instructalign.training.strategies.base import Setting, Strategy
 from instructalign.training.strategies.l2sp import Weight
-from instructalign.training.strategies.teacher import Taught, Teacher, reduced
 from instructalign.training.strategies.weights import adapter_problems, unwrapped
+
+if TYPE_CHECKING:
+    import torch
+
+    from instructalign.training.strategies.teacher import Taught, Teacher
 
 On = Literal["replay", "new", "all"]
 
@@ -70,12 +71,18 @@ class Distil(Strategy):
         """Lets the base run over the stream, unless it is at hand as the model without its adapter."""
         self._encoder_decoder = setting.loaded.encoder_decoder
         if setting.config.model.adapter is None:
+            from instructalign.training.strategies.teacher import Teacher
+
             self._teacher = Teacher(setting, self._wanted, self.top_k, self.temperature)
 
     def token_loss(
         self, model: torch.nn.Module, batch: dict[str, Any], logits: torch.Tensor
     ) -> torch.Tensor | None:
         """The divergence at the positions of the examples that are distilled, 0 elsewhere."""
+        import torch
+
+        from instructalign.training.batch import example_of
+
         wanted = torch.tensor([self._wanted(kind) for kind in batch["kinds"]], device=logits.device)
         where = wanted[example_of(batch)].nonzero().squeeze(1)
         if not len(where):
@@ -89,6 +96,11 @@ class Distil(Strategy):
         return torch.zeros(len(logits), device=logits.device).index_put((where,), losses)
 
     def _without_adapter(self, model: Any, batch: dict[str, Any], where: torch.Tensor) -> Taught:
+        import torch
+
+        from instructalign.training.loss import counted_logits
+        from instructalign.training.strategies.teacher import reduced
+
         inner = unwrapped(model)
         training = inner.training
         inner.eval()

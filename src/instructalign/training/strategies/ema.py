@@ -4,13 +4,15 @@ by Averaging"; with exponential weights as in Tarvainen and Valpola 2017, arXiv 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
 
 from instructalign.training.strategies.base import Setting, Strategy
 from instructalign.training.strategies.weights import unwrapped
+
+if TYPE_CHECKING:
+    import torch
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -42,6 +44,8 @@ class EMA(Strategy):
 
     def finish(self, model: torch.nn.Module) -> None:
         """Puts the mean into the model."""
+        import torch
+
         with torch.no_grad():
             for name, weight in _trained(model).items():
                 weight.copy_(self._means[name])

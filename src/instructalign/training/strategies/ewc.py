@@ -5,19 +5,18 @@ PNAS 114, equation 3).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
-
-import torch
-import torch.nn.functional as F
+from typing import TYPE_CHECKING, Any, Literal
 
 from instructalign.config import Config
 from instructalign.config.base import Positive
 from instructalign.randomness import Draws, digest_key
-from instructalign.training.loss import at_positions, counted_logits
 from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
 from instructalign.training.strategies.l2sp import Weight
 from instructalign.training.strategies.probe import INSTEAD, Source, source_examples
 from instructalign.training.strategies.weights import Changes, adapter_problems
+
+if TYPE_CHECKING:
+    import torch
 
 
 class EWC(Strategy):
@@ -72,6 +71,8 @@ class EWC(Strategy):
         self._fisher = {name: value.to(bases[name].device) for name, value in fisher.items()}
 
     def _measure(self, setting: Setting) -> dict[str, torch.Tensor]:
+        import torch
+
         chosen = source_examples(setting, self.on, self.examples)
         sample = self.fisher == "true"
         numbered = setting.mine(list(enumerate(chosen)))
@@ -115,6 +116,11 @@ def squared_gradient(
         weights: with respect to what.
         draws: draws each token from the model's prediction in place of the example's own; None for those.
     """
+    import torch
+    import torch.nn.functional as F
+
+    from instructalign.training.loss import at_positions, counted_logits
+
     trained = {name: weight.requires_grad for name, weight in weights.items()}
     for weight in weights.values():
         weight.requires_grad_(True)
@@ -135,6 +141,8 @@ def squared_gradient(
 
 def drawn(logits: torch.Tensor, draws: Draws) -> torch.Tensor:
     """One token from each row's distribution, [rows], by inverting its distribution function."""
+    import torch
+
     sums = logits.double().softmax(dim=-1).cumsum(dim=-1)
     points = torch.tensor([[draws.uniform()] for _ in range(len(logits))], dtype=sums.dtype, device=sums.device)
     return torch.searchsorted(sums, points * sums[:, -1:], right=True).squeeze(1).clamp(max=logits.shape[1] - 1)

@@ -5,14 +5,15 @@ Forgetting in Continual Learning of Language Models", arXiv 2501.13453).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from instructalign.config import Config
 from instructalign.config.base import Positive
 from instructalign.errors import TrainingError
 from instructalign.training.strategies.base import Setting, Strategy
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Freeze(Strategy):
@@ -69,6 +70,8 @@ def layer_stacks(model: torch.nn.Module) -> list[Any]:
 
     They are the outermost lists of modules, whatever they are called.
     """
+    import torch
+
     stacks: dict[str, torch.nn.Module] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in stacks)

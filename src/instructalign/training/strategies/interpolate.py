@@ -7,13 +7,15 @@ arXiv 2109.01903; against forgetting in language adaptation: Alexandrov et al. 2
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import torch
+from typing import TYPE_CHECKING
 
 from instructalign.config import Config
 from instructalign.config.base import Probability
 from instructalign.training.strategies.base import Setting, Strategy
 from instructalign.training.strategies.weights import adapted_layers, adapter_problems, low_rank
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Interpolate(Strategy):
@@ -39,6 +41,8 @@ class Interpolate(Strategy):
 
     def finish(self, model: torch.nn.Module) -> None:
         """Goes back the way from the base; an adapter does so by its second factor."""
+        import torch
+
         with torch.no_grad():
             for name, weight in _free(model).items():
                 base = self._base[name].to(weight.device)

@@ -5,14 +5,16 @@ Learning with Convolutional Networks", arXiv 1802.01483, equation 2).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
 
 from instructalign.config import Config
 from instructalign.training.strategies.base import Setting, Strategy
 from instructalign.training.strategies.weights import Changes, adapter_problems
+
+if TYPE_CHECKING:
+    import torch
 
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

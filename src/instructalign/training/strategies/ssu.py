@@ -5,18 +5,19 @@ Adaptation of LLMs via Source-Shielded Updates", arXiv 2512.04844).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from pydantic import Field
 
 from instructalign.config import Config
 from instructalign.config.base import Positive
 from instructalign.errors import TrainingError
-from instructalign.training.loss import counted_logits
 from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
 from instructalign.training.strategies.probe import INSTEAD, Source, source_examples
 from instructalign.training.strategies.weights import adapted_layers, adapter_problems, low_rank
+
+if TYPE_CHECKING:
+    import torch
 
 
 class SourceShielded(Strategy):
@@ -74,6 +75,10 @@ class SourceShielded(Strategy):
 
     def _lengths(self, setting: Setting, layers: dict[str, Any]) -> dict[str, torch.Tensor]:
         """By layer, the length of each input feature over all tokens of the examples, [input features]."""
+        import torch
+
+        from instructalign.training.loss import counted_logits
+
         chosen = setting.mine(source_examples(setting, self.on, self.examples))
         squares = {name: torch.zeros(_inputs(layer), dtype=torch.float64) for name, layer in layers.items()}
 
@@ -93,6 +98,8 @@ class SourceShielded(Strategy):
         return {name: sum_over_processes(value).sqrt() for name, value in squares.items()}
 
     def _shield(self, layer: Any, kept: torch.Tensor, decayed: bool) -> None:
+        import torch
+
         if layer is not _base(layer):  # an adapter: the columns of A make those of the change
             weight = low_rank(layer)[0]
             with torch.no_grad():
@@ -120,6 +127,7 @@ class SourceShielded(Strategy):
 
 def shielded_layers(model: Any) -> Iterator[tuple[str, Any]]:
     """The linear layers whose columns can be kept, by name: all that are trained, but for the output layer."""
+    import torch
     from transformers.pytorch_utils import Conv1D
 
     adapted = dict(adapted_layers(model))
@@ -156,6 +164,8 @@ def _base(layer: Any) -> Any:
 
 def _input_dimension(layer: Any) -> int:
     """Along which dimension of the weight the input features lie: the second, but for GPT-2's Conv1D."""
+    import torch
+
     return 1 if isinstance(layer, torch.nn.Linear) else 0
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.checkpoint import checkpoint
-
 if TYPE_CHECKING:
+    import torch
+
     from instructalign.config import Config
 
 
@@ -60,6 +59,9 @@ class Changes:
         Args:
             scales: by name, a tensor of the weight's shape; None for ones.
         """
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
         total = torch.zeros(())
         for name, change in self.each():
             scale = None if scales is None else scales[name]
@@ -95,6 +97,8 @@ def low_rank(layer: Any) -> tuple[Any, Any]:
 
 def unwrapped(model: Any) -> Any:
     """The model inside the wrapper for several processes."""
+    import torch
+
     while isinstance(getattr(model, "module", None), torch.nn.Module):
         model = model.module
     return model
