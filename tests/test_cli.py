@@ -218,6 +218,8 @@ def test_lists() -> None:
         (["run", "config.yaml", "--out", "past.jsonl"], 1, "past.jsonl is a file; a run needs a folder"),
         (["generate", "config.yaml", "--count", "3", "--out", "past.jsonl/x.jsonl"], 1, "past.jsonl"),
         (["generate", "config.yaml", "--count", "3", "--out", "model"], 1, "model is a folder. Name a file"),
+        (["generate", "config.yaml", "--count", "3", "--out", "g.txt"], 1, "Name a file: .jsonl or .parquet"),
+        (["generate", "config.yaml", "--count", "3", "--out", "past.jsonl"], 1, "past.jsonl exists already"),
         (["report", "model"], 1, "is not a run folder"),
         (["init", "--out", "past.jsonl/mine.yaml"], 1, "a file stands where a folder is needed"),
         (["validate", "config.yaml", "--set", "evaluation.prompts=[en-9]"], 2, "unknown prompt of task reviews"),

@@ -16,7 +16,7 @@ from instructalign import merging
 from instructalign.configfile import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError
 from instructalign.merging import merge
-from instructalign.merging.choose import Worth, pick
+from instructalign.merging.choose import Worth, pick, shortfalls
 from tiny import ENCODER_DECODER, save_tiny
 
 
@@ -191,6 +191,32 @@ def test_rule_takes_the_most_on_new_languages_that_keeps_the_known_ones() -> Non
     assert pick({0.5: Worth(1, 0.5), 0.3: Worth(1, 0.5)}, Worth(1, 0), keep=0) == 0.3
 
 
+def test_says_what_the_chosen_alpha_falls_short_of() -> None:
+    worths = {0.3: Worth(0.7845, 0.5), 0.5: Worth(0.7, 0.6)}
+    assert shortfalls(worths, Worth(0.79, 0.4), keep=0.01) == []
+    assert shortfalls(worths, Worth(0.80, 0.4), keep=0.01) == [
+        "no alpha kept L1 within 0.01; 0.3 lost least (0.0155)"
+    ]
+    assert shortfalls(worths, Worth(0.79, 0.6), keep=0.01) == ["no alpha is better than the base on L2"]
+    assert shortfalls(worths, Worth(0.79, 0.5), keep=0.01) == [
+        "alpha 0.3 is no better than the base on L2; those that are lost more of L1"
+    ]
+    assert len(shortfalls(worths, Worth(0.9, 0.9), keep=0.01)) == 2
+
+
+def test_another_merge_is_not_overwritten(tmp_path: Path) -> None:
+    base, adapted = pair(tmp_path)
+    merge(base, [adapted], tmp_path / "out", alphas=[0.5])
+    written = (tmp_path / "out" / "merge.json").stat().st_mtime_ns
+    assert merge(base, [adapted], tmp_path / "out", alphas=[0.5]).alpha == 0.5
+    assert (tmp_path / "out" / "merge.json").stat().st_mtime_ns == written
+    for others in ({"alphas": [0.3]}, {"alphas": [0.5], "weights": [0.9]}, {"alphas": [0.5], "method": "ties"}):
+        with pytest.raises(RunFolderError, match=r"merged otherwise; different: .* or remove this one"):
+            merge(base, [adapted], tmp_path / "out", **others)
+    with pytest.raises(RunFolderError, match="different: alpha, alphas, config, keep"):
+        merge(base, [adapted], tmp_path / "out", alphas=[0.5], config=choosing(tmp_path, []))
+
+
 def choosing(folder: Path, tasks: list[str], **blocks: Any) -> Any:
     """A configuration on the toy family, whose base stands for the adapted model as well."""
     data = {
@@ -270,6 +296,12 @@ def test_an_interrupted_choice_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "out").exists()
     assert merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config).alpha == 0.7
     assert measured == ["base", "0.3", "0.7", "0.7"]
+    again = merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config)
+    assert (again.alpha, again.base) == (0.7, Worth(1.0, 1))
+    assert again.worths == {0.3: Worth(1.0, 2), 0.7: Worth(1.0, 4)}
+    assert measured == ["base", "0.3", "0.7", "0.7"]
+    with pytest.raises(RunFolderError, match=r"merged otherwise; different: keep\."):
+        merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config, keep=0.5)
 
 
 def test_validation_items_are_no_test_items(tmp_path: Path) -> None:

@@ -108,8 +108,14 @@ def generate(
 
     Example: `instructalign generate my-language.yaml --count 10000 --out instructions.jsonl`
     """
+    from instructalign.instructions.write import ENDINGS
     from instructalign.pipeline import write_generated
 
+    if out.is_dir() or out.suffix not in ENDINGS:
+        what = "is a folder" if out.is_dir() else "does not say the format"
+        raise InstructAlignError(f"{out} {what}. Name a file: {' or '.join(ENDINGS)}.")
+    if out.exists():
+        raise InstructAlignError(f"{out} exists already; give another name with --out, or remove it.")
     if store is not None and engine == "local":
         raise typer.BadParameter("--store keeps rows that a Ray cluster cleaned: give --engine ray as well")
     loaded = load(config, settings)

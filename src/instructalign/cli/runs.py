@@ -230,4 +230,6 @@ def merge(
         rows = [[name, f"{worth.known:.4f}", f"{worth.new:.4f}"] for name, worth in worths.items()]
         console.print_table("", ["alpha", "L1", "L2"], rows)
         console.out.print(f"measured: {merged.by}", markup=False)
+    for shortfall in merged.shortfalls:
+        console.out.print(shortfall, markup=False)
     console.out.print(f"the model at alpha {merged.alpha:g} is in {merged.folder}", markup=False)

@@ -18,6 +18,9 @@ from instructalign.records import Instruction
 _CHUNK = 5_000  # examples that a process makes at a time
 
 Form = Literal["plain", "messages"]
+ENDINGS = (".jsonl", ".parquet")
+"""How a file of instructions may end."""
+
 Make = Callable[[int], bytes]
 Spread = Callable[[Make, Sequence[int]], Iterable[bytes]]
 """What has a function called with each of some numbers, and gives what it returns in their order."""

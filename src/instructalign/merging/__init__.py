@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instructalign.errors import ConfigError, RunFolderError
-from instructalign.files import text_hash, write_json
+from instructalign.files import read_object, text_hash, write_json
 from instructalign.merging.arithmetic import Method, Recipe
 from instructalign.merging.stored import fitting, open_stored
 from instructalign.merging.write import RECORD, write_merged
 from instructalign.progress import Progress, silent
+from instructalign.runfolder import differences
 from instructalign.training.model import model_hash
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Merged", "merge"]
 
 WORTHS = "worths.json"  # what was measured so far, for a call that was interrupted
+CAME = ("by", "rule", "scores")  # of a record, what came of a merge; the rest is what was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Merged:
         worths: by alpha, what it is worth on held-out data; empty where one alpha was given and nothing measured.
         base: what the base is worth; None where nothing was measured.
         by: what was measured.
+        shortfalls: where none of the alphas is what was asked for, in words; see `choose.shortfalls`.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class Merged:
     worths: Mapping[float, Worth]
     base: Worth | None
     by: str
+    shortfalls: Sequence[str] = ()
 
 
 def merge(
@@ -63,7 +67,7 @@ def merge(
 
     Each alpha is measured on data that is neither trained nor tested on (`choose.yardstick`), and so is the base.
     The most on L2 wins among those that lose at most `keep` of the base on L1. An interrupted call goes on where
-    it was.
+    it was; the same call again does nothing.
 
     Args:
         base: the model that was adapted.
@@ -79,7 +83,7 @@ def merge(
     Raises:
         ConfigError: an argument is wrong, or there is nothing to choose by.
         ModelError: a model cannot be read, or they do not fit together.
-        RunFolderError: `out` holds something else.
+        RunFolderError: `out` holds something else, or another merge.
     """
     out = Path(out)
     shares = list(weights) if weights is not None else [1 / max(len(adapted), 1)] * len(adapted)
@@ -104,26 +108,30 @@ def merge(
         **({"seed": seed} if method == "dare" else {}),
     }
     if config is None:
-        [alpha] = alphas
-        write(alpha, out, {**made, "alpha": alpha})
-        return Merged(out, alpha, {}, None, "")
-    return _choose(config, out, sorted(set(alphas)), keep, made, write, report)
+        asked = {**made, "alpha": alphas[0]}
+    else:
+        asked = {**made, "alphas": sorted(set(alphas)), "keep": keep, "config": text_hash(config.to_yaml())}
+    if (there := _there(out, asked)) is not None:
+        return _told(out, there)
+    if config is not None:
+        return _choose(config, out, asked, write, report)
+    write(alphas[0], out, asked)
+    return _told(out, asked)
 
 
 def _choose(
     config: Config,
     out: Path,
-    alphas: list[float],
-    keep: float,
-    made: Mapping[str, Any],
+    asked: Mapping[str, Any],
     write: Callable[..., None],
     report: Progress,
 ) -> Merged:
     """Measures the base and each alpha, and writes the model of the best."""
     from instructalign.merging.choose import Worth, pick, yardstick
 
+    alphas, keep = asked["alphas"], asked["keep"]
     work = out.with_name(f".{out.name}.merging")
-    key = text_hash([made, config.to_yaml()])
+    key = text_hash({name: value for name, value in asked.items() if name not in ("alphas", "keep")})
     known = json.loads((work / WORTHS).read_text(encoding="utf-8")) if (work / WORTHS).is_file() else {}
     if known.get("key") != key:
         shutil.rmtree(work, ignore_errors=True)
@@ -132,25 +140,55 @@ def _choose(
     for name in ("base", *map(str, alphas)):
         if name in known:
             continue
-        model = made["base"]["name"] if name == "base" else str(work / "model")
+        model = asked["base"]["name"] if name == "base" else str(work / "model")
         if name != "base":
             write(float(name), work / "model")
         known[name] = asdict(by.measure(model, work / name))
         write_json(work / WORTHS, known)
     base = Worth(**known["base"])
     worths = {alpha: Worth(**known[str(alpha)]) for alpha in alphas}
-    alpha = pick(worths, base, keep)
     record = {
-        **made,
-        "alpha": alpha,
+        **asked,
+        "alpha": pick(worths, base, keep),
         "by": by.what,
         "rule": f"most on L2 among those that lose at most {keep:g} of the base on L1; else least lost on L1",
-        "keep": keep,
         "scores": {name: known[name] for name in ("base", *map(str, alphas))},
     }
-    write(alpha, out, record)
+    write(record["alpha"], out, record)
     shutil.rmtree(work)
-    return Merged(out, alpha, worths, base, by.what)
+    return _told(out, record)
+
+
+def _told(out: Path, record: Mapping[str, Any]) -> Merged:
+    """What came of a merge, by its record."""
+    if "scores" not in record:
+        return Merged(out, record["alpha"], {}, None, "")
+    from instructalign.merging.choose import Worth, shortfalls
+
+    worths = {name: Worth(**score) for name, score in record["scores"].items()}
+    base = worths.pop("base")
+    by_alpha = {float(name): worth for name, worth in worths.items()}
+    said = shortfalls(by_alpha, base, record["keep"])
+    return Merged(out, record["alpha"], by_alpha, base, record["by"], said)
+
+
+def _there(out: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of this same merge where it is done already.
+
+    Raises:
+        RunFolderError: another merge was written there.
+    """
+    if not (out / RECORD).is_file():
+        return None
+    record = read_object(out / RECORD, json.loads)
+    came = (*CAME, "alpha") if "scores" in record else CAME
+    changed = differences({name: value for name, value in record.items() if name not in came}, dict(asked))
+    if changed:
+        raise RunFolderError(
+            f"{out} holds a model that was merged otherwise; different: {', '.join(changed)}. Give another folder "
+            "with --out, or remove this one."
+        )
+    return record
 
 
 def _check(

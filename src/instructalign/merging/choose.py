@@ -69,6 +69,20 @@ def pick(worths: Mapping[float, Worth], base: Worth, keep: float) -> float:
     return max(sorted(worths), key=lambda alpha: worths[alpha].known)
 
 
+def shortfalls(worths: Mapping[float, Worth], base: Worth, keep: float) -> list[str]:
+    """What the alpha that `pick` gives falls short of, a sentence each; none where it keeps L1 and gains on L2."""
+    alpha = pick(worths, base, keep)
+    chosen, said = worths[alpha], []
+    if chosen.known < base.known - keep:
+        lost = base.known - chosen.known
+        said.append(f"no alpha kept L1 within {keep:g}; {alpha:g} lost least ({lost:.4f})")
+    if all(worth.new <= base.new for worth in worths.values()):
+        said.append("no alpha is better than the base on L2")
+    elif chosen.new <= base.new:
+        said.append(f"alpha {alpha:g} is no better than the base on L2; those that are lost more of L1")
+    return said
+
+
 def yardstick(config: Config, work: Path, report: Progress = silent) -> Yardstick:
     """The measure that a configuration allows: never the test items.
 
