@@ -209,6 +209,39 @@ def test_the_toy_base_is_the_shipped_one_beside_a_folder_of_that_name(tmp_path: 
     assert build_config(minimal() | {"model": {"base": "toy"}}, folder=tmp_path).model.base == "toy"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "filter.length",
+            200,
+            "filter.length: expected a mapping with max and/or min, such as {max: 200}, found 200",
+        ),
+        (
+            "filter.language",
+            "m.bin",
+            "a mapping with model, and if wanted min, such as {model: m.bin}, found 'm.bin'",
+        ),
+        ("training.probe", "x", "training.probe: expected a mapping with every and/or items, found 'x'"),
+        ("evaluation", 3, "evaluation: expected a mapping with any of batch_tokens, bootstrap, "),
+    ],
+)
+def test_a_value_in_the_place_of_a_block_is_told_in_plain_words(key: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config(yaml.safe_load(starter()), overrides=[(key, value)])
+    assert message in str(caught.value)
+    assert "instance of" not in str(caught.value)
+
+
+def test_a_misspelt_key_is_told_once() -> None:
+    data = yaml.safe_load(starter())
+    data["model"] = {"bas": "toy"}
+    with pytest.raises(ConfigError) as caught:
+        build_config(data)
+    assert len(caught.value.problems) == 1
+    assert "model.bas: unknown key. Did you mean 'base'?" in str(caught.value)
+
+
 def test_starter_is_a_valid_configuration(tmp_path: Path) -> None:
     path = tmp_path / "instructalign.yaml"
     path.write_text(starter(), encoding="utf-8")

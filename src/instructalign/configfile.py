@@ -13,7 +13,7 @@ from instructalign.config import MIXTURE, STRATEGY, Config, Entry, SweepConfig
 from instructalign.config.overrides import Override, copied, set_value
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.registry import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
-from instructalign.strict import UniqueKeys, explain, found, not_yaml
+from instructalign.strict import UniqueKeys, explain_all, found, not_yaml
 
 
 def load_config(path: str | Path, overrides: Sequence[Override] = ()) -> Config:
@@ -77,7 +77,7 @@ def build_config(
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        problems.extend(explain(details, model=Config) for details in error.errors())
+        problems.extend(explain_all(error.errors(), model=Config))
     if not problems:
         problems.extend(_strategy_problems(config))
     if problems:
@@ -105,7 +105,7 @@ def _check_sweep(data: Any, problems: list[str]) -> SweepConfig:
     try:
         return SweepConfig.model_validate({} if data is None else data)
     except ValidationError as error:
-        problems.extend(explain(details, "sweep", SweepConfig) for details in error.errors())
+        problems.extend(explain_all(error.errors(), "sweep", SweepConfig))
         return SweepConfig()
 
 
@@ -125,7 +125,7 @@ def _read_entries(data: dict[str, Any], problems: list[str]) -> None:
             problems.append(f"{path}: {error}")
         except ValidationError as error:
             model = registry.options(str(name))
-            problems.extend(explain(details, path, model) for details in error.errors())
+            problems.extend(explain_all(error.errors(), path, model))
         else:
             options = {key: getattr(checked, key) for key in type(checked).model_fields}
         return Entry.model_construct(name=str(name), options=options, weight=float(weight))

@@ -66,6 +66,11 @@ class RunFolderError(InstructAlignError):
 
 def suggest(name: str, available: Sequence[str]) -> str:
     """The end of an error message for a wrong name: "Did you mean …? Available: …"."""
-    near = difflib.get_close_matches(name, available, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, available)
+    hint = f"Did you mean {near!r}? " if near else ""
     return f"{hint}Available: {', '.join(available) or 'none'}."
+
+
+def nearest(name: str, available: Sequence[str]) -> str:
+    """The name that a wrong one was most likely meant to be; empty where none is near."""
+    return next(iter(difflib.get_close_matches(name, available, n=1)), "")

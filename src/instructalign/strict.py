@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from instructalign.errors import suggest
+from instructalign.errors import nearest, suggest
+
+
+def explain_all(errors: Sequence[ErrorDetails], prefix: str = "", model: type[BaseModel] = BaseModel) -> list[str]:
+    """Pydantic errors as sentences; a key that is missing because it is misspelt is told once, as misspelt."""
+    meant = set()
+    for error in errors:
+        if error["type"] == "extra_forbidden":
+            *place, key = error["loc"]
+            meant.add((*place, nearest(str(key), sorted(_fields_at(model, place)))))
+    told = [error for error in errors if error["type"] != "missing" or error["loc"] not in meant]
+    return [said for error in told for said in _each(error, prefix, model)]
+
+
+class Several(ValueError):
+    """What a validator of a whole block found wrong, several things at once."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def _each(error: ErrorDetails, prefix: str, model: type[BaseModel]) -> Iterator[str]:
+    several = error.get("ctx", {}).get("error")
+    if not isinstance(several, Several):
+        yield explain(error, prefix, model)
+        return
+    for problem in several.problems:
+        yield explain({**error, "ctx": {"error": ValueError(problem)}}, prefix, model)
 
 
 def explain(error: ErrorDetails, prefix: str = "", model: type[BaseModel] = BaseModel) -> str:
@@ -24,18 +52,39 @@ def explain(error: ErrorDetails, prefix: str = "", model: type[BaseModel] = Base
         return f"{path}: missing"
     if kind == "value_error":
         return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+    if kind == "model_type":
+        return f"{path}: {_mapping(_model_at(model, error['loc']), value)}, found {found(value)}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{path}: {message}, found {found(value)}"
 
 
+def _mapping(model: type[BaseModel], value: Any) -> str:
+    """What should stand where a block of keys is expected: the value that was found, under a key that takes it."""
+    needed = [name for name, field in model.model_fields.items() if field.is_required()]
+    free = sorted(name for name in model.model_fields if name not in needed)
+    listed = " and/or ".join(free) if len(free) < 3 else f"any of {', '.join(free)}"
+    keys = " and ".join(needed) + (f", and if wanted {listed}" if needed and free else "" if needed else listed)
+    for name in needed[:1] or free[: 2 if len(free) < 3 else 0]:
+        try:
+            model.model_validate({name: value})
+        except ValidationError:
+            continue
+        return f"expected a mapping with {keys}, such as {{{name}: {value}}}"
+    return f"expected a mapping with {keys}"
+
+
 def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> Iterator[str]:
+    yield from _model_at(model, location).model_fields
+
+
+def _model_at(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
     current: Any = model
     for part in location:
         fields = getattr(current, "model_fields", {})
         if part not in fields:
             continue
         current = next(iter(_models_in(fields[part].annotation)), current)
-    yield from getattr(current, "model_fields", {})
+    return cast(type[BaseModel], current)
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -32,6 +32,33 @@ def problem(**changes):
     return str(caught.value)
 
 
+def test_every_mistake_is_told_at_once():
+    task = yaml.safe_load(REVIEWS) | {"labels": {"good": {"ind": "bagus"}, "bad": {"eng": "bad"}}}
+    task["nam"] = task.pop("name")
+    task["prompts"] = {
+        "a": {"language": "ind", "prompt": "{texd}\nBagus?"},
+        "b": {"language": "ind", "prompt": "{text} "},
+        "c": {"language": "ind", "promt": "{text}"},
+    }
+    with pytest.raises(ConfigError) as caught:
+        build_task(task, "reviews.yaml")
+    assert [problem.partition(". Did")[0] for problem in caught.value.problems] == [
+        "prompts.c.promt: unknown key",
+        "nam: unknown key",
+        "prompts.a.prompt: unknown slot {texd}",
+        "labels.bad: no word in ind, the language of the prompt 'a'",
+        "prompts.b.prompt: ends with white space; a space is put before the label anyway",
+    ]
+    assert "nam: unknown key. Did you mean 'name'?" in str(caught.value)
+
+
+def test_what_is_wrong_itself_is_not_compared():
+    said = problem(fields=3, labels={"good": "bagus"})
+    assert "fields: " in said
+    assert "labels: " in said
+    assert "prompts" not in said
+
+
 # -- shipped tasks ---------------------------------------------------------------------------------------
 
 

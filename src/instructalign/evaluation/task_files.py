@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from instructalign.config import Entry, Strict
 from instructalign.errors import ConfigError, UnknownNameError
-from instructalign.evaluation.tasks import HERE, HeldOut, Task, Translation
+from instructalign.evaluation.tasks import HERE, Fields, HeldOut, Labels, Prompt, Task, Translation, disagreements
 from instructalign.files import write_text
 from instructalign.registry import TASK_SOURCES
-from instructalign.strict import UniqueKeys, explain, not_yaml
+from instructalign.strict import UniqueKeys, explain_all, not_yaml
 
 SHIPPED = HERE / "tasks"
 
@@ -95,18 +95,44 @@ def build_task(data: Any, where: str) -> Task:
     for key in ("data", "hub", "validation"):
         if data.get(key) is not None:
             data[key] = _source(data[key], key, problems)
-    return _checked(Task, data, where, problems)
+    return _checked(Task, data, where, problems, _sound_parts)
 
 
-def _checked(model: type[AnyTask], data: dict[str, Any], where: str, problems: list[str]) -> AnyTask:
-    """A task of a kind, or all that is wrong with it."""
+def _checked(
+    model: type[AnyTask],
+    data: dict[str, Any],
+    where: str,
+    problems: list[str],
+    more: Callable[[dict[str, Any]], Iterable[str]] | None = None,
+) -> AnyTask:
+    """A task of a kind, or all that is wrong with it; `more` goes on to what keys make of one another."""
     try:
         task = model.model_validate(data)
     except ValidationError as error:
-        problems = [*problems, *(explain(details, model=model) for details in error.errors())]
+        problems = [*problems, *explain_all(error.errors(), model=model)]
+        if more is not None and any(details["loc"] for details in error.errors()):
+            problems += more(data)
     if problems:
         raise ConfigError(problems, where)
     return task
+
+
+def _sound_parts(data: Mapping[str, Any]) -> Iterator[str]:
+    """What does not go together among those keys of a classification task that are sound themselves."""
+
+    def sound(kind: Any, value: Any) -> Any:
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError:
+            return None
+
+    given = data.get("prompts")
+    prompts = {
+        str(name): prompt
+        for name, value in (given.items() if isinstance(given, Mapping) else ())
+        if (prompt := sound(Prompt, value)) is not None
+    }
+    yield from disagreements(sound(Fields, data.get("fields")), sound(Labels, data.get("labels")), prompts)
 
 
 def _source(value: Any, key: str, problems: list[str]) -> Entry:
@@ -119,7 +145,7 @@ def _source(value: Any, key: str, problems: list[str]) -> Entry:
     except UnknownNameError as error:
         problems.append(f"{key}.format: {error}" if name else f"{key}: needs a format. {error}")
     except ValidationError as error:
-        problems.extend(explain(details, key, model) for details in error.errors())
+        problems.extend(explain_all(error.errors(), key, model))
     else:
         options = {name: getattr(checked, name) for name in type(checked).model_fields}
     return Entry.model_construct(name=name, options=options)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from instructalign.config import Entry, Strict
-from instructalign.errors import DataError, UnknownNameError, suggest
+from instructalign.errors import DataError, UnknownNameError, nearest, suggest
 from instructalign.files import text_hash
 from instructalign.languages import canonical
+from instructalign.strict import Several
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 HERE = files("instructalign.evaluation")
@@ -54,6 +55,22 @@ class Prompt(Strict):
         return frozenset(name for _, name, _, _ in string.Formatter().parse(self.prompt) if name is not None)
 
 
+def _text_labels(value: Any) -> Any:
+    # YAML reads a bare 1 or yes as something else than text; data files hold text.
+    if isinstance(value, Mapping):
+        for label in value:
+            if isinstance(label, bool):
+                raise ValueError(
+                    f'put the label in quotation marks: YAML reads it as {label}, not as "yes" or "no"'
+                )
+        return {str(label): words for label, words in value.items()}
+    return value
+
+
+Fields = dict[str, str]
+Labels = Annotated[dict[str, str | dict[str, str]], Field(min_length=2), BeforeValidator(_text_labels)]
+
+
 class Task(Strict):
     """A classification task.
 
@@ -81,9 +98,9 @@ class Task(Strict):
     data: Entry
     hub: Entry | None = None
     validation: Entry | None = None
-    fields: dict[str, str]
+    fields: Fields
     languages: Annotated[dict[str, str], Field(min_length=1)]
-    labels: Annotated[dict[str, str | dict[str, str]], Field(min_length=2)]
+    labels: Labels
     prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
 
     @field_validator("languages", mode="before")
@@ -91,58 +108,16 @@ class Task(Strict):
     def _codes(cls, value: Any) -> Any:
         return _language_names(value)
 
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _text_labels(cls, value: Any) -> Any:
-        # YAML reads a bare 1 or yes as something else than text; data files hold text.
-        if isinstance(value, Mapping):
-            for label in value:
-                if isinstance(label, bool):
-                    raise ValueError(
-                        f'put the label in quotation marks: YAML reads it as {label}, not as "yes" or "no"'
-                    )
-            return {str(label): words for label, words in value.items()}
-        return value
-
     @model_validator(mode="after")
     def _agree(self) -> Task:
-        if "label" not in self.fields:
-            raise ValueError("fields.label: missing; it names the column of the labels")
-        if not self.texts:
-            raise ValueError("fields: needs at least one text, for example text: text")
-        for name, prompt in self.prompts.items():
-            self._check_slots(name, prompt)
-            self._check_words(name, prompt.language)
+        if problems := list(disagreements(self.fields, self.labels, self.prompts)):
+            raise Several(problems)
         return self
-
-    def _check_slots(self, name: str, prompt: Prompt) -> None:
-        where = f"prompts.{name}.prompt"
-        for slot in sorted(prompt.slots - set(self.texts)):
-            raise ValueError(f"{where}: unknown slot {{{slot}}}. {suggest(slot, self.texts)}")
-        for text in self.texts:
-            if text not in prompt.slots:
-                raise ValueError(f"{where}: no slot {{{text}}}; without it the model never sees the item's {text}")
-        if prompt.prompt != prompt.prompt.rstrip():
-            raise ValueError(f"{where}: ends with white space; a space is put before the label anyway")
-
-    def _check_words(self, name: str, language: str) -> None:
-        seen: dict[str, str] = {}
-        for label in self.labels:
-            words = self.labels[label]
-            word = words if isinstance(words, str) else words.get(language, "")
-            if not word.strip():
-                raise ValueError(f"labels.{label}: no word in {language}, the language of the prompt {name!r}")
-            if word in seen:
-                raise ValueError(
-                    f"labels.{label}: the word {word!r} in {language} is also that of {seen[word]!r}; "
-                    "the model could not tell the two apart"
-                )
-            seen[word] = label
 
     @property
     def texts(self) -> list[str]:
         """The names of an item's texts, which are the slots of the prompts."""
-        return [field for field in self.fields if field not in ("id", "label")]
+        return _texts(self.fields)
 
     def words(self, prompt: str) -> dict[str, str]:
         """By label, in the task's order, the word that stands for it under a prompt."""
@@ -200,17 +175,15 @@ class Translation(Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> Translation:
-        if self.pivot not in self.languages:
-            raise ValueError(f"pivot: {self.pivot!r} is not among the languages")
+        slots = ["text", "source", "target"]
+        problems = [] if self.pivot in self.languages else [f"pivot: {self.pivot!r} is not among the languages"]
         for name, prompt in self.prompts.items():
             where = f"prompts.{name}.prompt"
-            for slot in sorted(prompt.slots - {"text", "source", "target"}):
-                raise ValueError(
-                    f"{where}: unknown slot {{{slot}}}. {suggest(slot, ['text', 'source', 'target'])}"
-                )
-            for slot in ("text", "target"):
-                if slot not in prompt.slots:
-                    raise ValueError(f"{where}: no slot {{{slot}}}")
+            for slot in sorted(prompt.slots - set(slots)):
+                problems.append(f"{where}: unknown slot {{{slot}}}. {suggest(slot, slots)}")
+            problems += [f"{where}: no slot {{{slot}}}" for slot in ("text", "target") if slot not in prompt.slots]
+        if problems:
+            raise Several(problems)
         return self
 
     def choose_prompts(self, names: list[str] | None) -> list[str]:
@@ -248,6 +221,56 @@ class HeldOut(Strict):
     def prompts(self) -> Mapping[str, Prompt]:
         """None of its own: the wordings are the configuration's templates, or the past data's."""
         return {}
+
+
+def disagreements(fields: Fields | None, labels: Labels | None, prompts: Mapping[str, Prompt]) -> Iterator[str]:
+    """What of a classification task does not go together with the rest of it, a sentence each.
+
+    Args:
+        fields, labels: as in `Task`; None where they are wrong themselves.
+        prompts: those that are sound themselves.
+    """
+    texts, languages = _texts(fields or {}), set()
+    if fields is not None and "label" not in fields:
+        yield "fields.label: missing; it names the column of the labels"
+    if fields is not None and not texts:
+        yield "fields: needs at least one text, for example text: text"
+    for name, prompt in prompts.items():
+        if texts:
+            yield from _slot_problems(f"prompts.{name}.prompt", prompt, texts)
+        if labels is not None and prompt.language not in languages:
+            yield from _word_problems(name, prompt.language, labels)
+        languages.add(prompt.language)
+
+
+def _texts(fields: Fields) -> list[str]:
+    return [field for field in fields if field not in ("id", "label")]
+
+
+def _slot_problems(where: str, prompt: Prompt, texts: list[str]) -> Iterator[str]:
+    unknown = sorted(prompt.slots - set(texts))
+    for slot in unknown:
+        yield f"{where}: unknown slot {{{slot}}}. {suggest(slot, texts)}"
+    meant = {nearest(slot, texts) for slot in unknown}
+    for text in texts:
+        if text not in prompt.slots | meant:
+            yield f"{where}: no slot {{{text}}}; without it the model never sees the item's {text}"
+    if prompt.prompt != prompt.prompt.rstrip():
+        yield f"{where}: ends with white space; a space is put before the label anyway"
+
+
+def _word_problems(name: str, language: str, labels: Labels) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for label, words in labels.items():
+        word = words if isinstance(words, str) else words.get(language, "")
+        if not word.strip():
+            yield f"labels.{label}: no word in {language}, the language of the prompt {name!r}"
+        elif word in seen:
+            yield (
+                f"labels.{label}: the word {word!r} in {language} is also that of {seen[word]!r}; "
+                "the model could not tell the two apart"
+            )
+        seen.setdefault(word, label)
 
 
 def _chosen(task: str, prompts: Mapping[str, Prompt], names: list[str] | None) -> list[str]:

@@ -26,7 +26,7 @@ from instructalign.instructions.objectives import Objective
 from instructalign.instructions.segment import words
 from instructalign.languages import canonical
 from instructalign.registry import OBJECTIVES
-from instructalign.strict import UniqueKeys, explain, not_yaml
+from instructalign.strict import UniqueKeys, explain_all, not_yaml
 
 _SHIPPED = files("instructalign.instructions") / "templates"
 _SLOT = re.compile(r"\{\w*\}")
@@ -138,7 +138,7 @@ def _parse(text: str, where: str) -> Mapping[str, Sequence[Template]]:
     except DataError as error:
         raise ConfigError([str(error)], where) from None
     except ValidationError as error:
-        raise ConfigError([explain(each, model=_Set) for each in error.errors()], where) from None
+        raise ConfigError(explain_all(error.errors(), model=_Set), where) from None
     if problems := _problems(made):
         raise ConfigError(problems, where)
     stem = Path(where).stem

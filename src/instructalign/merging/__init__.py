@@ -97,7 +97,7 @@ def merge(
         recipe = Recipe(alpha, tuple(shares), method, density, seed)
         write_merged(origin, others, names, recipe, folder, record, report)
 
-    made = {
+    made: dict[str, Any] = {
         "base": {"name": origin.name, "hash": model_hash(str(origin.folder))},
         "adapted": [
             {"name": each.name, "hash": model_hash(str(each.folder)), "weight": share}
@@ -108,7 +108,7 @@ def merge(
         **({"seed": seed} if method == "dare" else {}),
     }
     if config is None:
-        asked = {**made, "alpha": alphas[0]}
+        asked: dict[str, Any] = {**made, "alpha": alphas[0]}
     else:
         asked = {**made, "alphas": sorted(set(alphas)), "keep": keep, "config": text_hash(config.to_yaml())}
     if (there := _there(out, asked)) is not None:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from instructalign.config import Strict
 from instructalign.errors import DataError, UnknownNameError
 from instructalign.files import read_jsonl
-from instructalign.strict import UniqueKeys, explain, found
+from instructalign.strict import UniqueKeys, explain_all, found
 
 
 class Seed(Strict):
@@ -63,7 +63,7 @@ def load_seeds(name: str, path: Path | None = None) -> Seeds:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=UniqueKeys)
         return Seeds.model_validate(data)
     except ValidationError as error:
-        problems = "; ".join(explain(details, model=Seeds) for details in error.errors())
+        problems = "; ".join(explain_all(error.errors(), model=Seeds))
         raise DataError(f"{path} is no set of seeds: {problems}.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path} is no set of seeds: {' '.join(str(error).split())}") from None
