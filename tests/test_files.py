@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,25 @@ from instructalign.files import (
     write_jsonl,
     write_text,
 )
+
+
+def test_a_folder_that_takes_no_file_is_told_by_the_name_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".mine.yaml.abc.tmp"))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(PermissionError) as caught:
+        write_text(tmp_path / "mine.yaml", "a")
+    assert caught.value.filename == str(tmp_path / "mine.yaml")
+
+
+def test_a_long_folder_is_listed_in_part(tmp_path: Path) -> None:
+    for number in range(15):
+        (tmp_path / f"{number:02}.txt").touch()
+    with pytest.raises(DataError, match=r"holds: 00\.txt, .*, 11\.txt and 3 more\.$"):
+        list(read_lines(tmp_path / "no.txt"))
 
 
 def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from string import Formatter
+from typing import get_args
 
 import pytest
 import yaml
 from safetensors.torch import load_file
 
 from instructalign import generate, load_config, train
+from instructalign.config import FilterConfig
+from instructalign.corpora.clean import resolve
 from instructalign.registry import OBJECTIVES, STRATEGIES, toy_base
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +55,35 @@ def test_slots_of_each_objective() -> None:
     assert said.keys() == set(OBJECTIVES.names())
     for name, slots in said.items():
         assert set(slots) == set(OBJECTIVES.get(name).slots), name  # type: ignore[attr-defined]
+
+
+def test_presets_of_cleaning() -> None:
+    guide = (ROOT / "docs" / "guides" / "cleaning.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in guide.splitlines()
+        if line.startswith(("| filter |", "| `"))
+    ]
+    head, *filters = rows
+    presets = [name.removesuffix(" (default)") for name in head[2:]]
+    assert presets == list(get_args(FilterConfig.model_fields["preset"].annotation))
+    assert f"{FilterConfig().preset} (default)" in head
+    keys = set(FilterConfig.model_fields) - {"preset", "without", "rejects"}
+    assert {name.strip("`") for name, *_ in filters} == keys
+    for place, preset in enumerate(presets, start=2):
+        settings = resolve(FilterConfig.model_validate({"preset": preset}))
+        for row in filters:
+            assert row[place] == bounds_in_words(settings.get(row[0].strip("`"))), (preset, row[0])
+    [example] = blocks("cleaning.md", "yaml")
+    FilterConfig.model_validate(yaml.safe_load(example)["filter"])
+
+
+def bounds_in_words(setting: object) -> str:
+    if not isinstance(setting, dict):
+        return str(setting or "–")
+    if len(setting) == 2:
+        return f"{setting['min']} to {setting['max']}"
+    return " ".join(f"{name} {value}" for name, value in setting.items())
 
 
 def test_strategy_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

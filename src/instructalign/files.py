@@ -25,6 +25,9 @@ from instructalign.errors import DataError
 LONGEST_LINE = 64 << 20
 """Bytes; a longer line is no text, and would fill the memory."""
 
+SHOWN = 12
+"""Of a folder's files, how many an error names."""
+
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading damaged compressed data raises."""
 
@@ -35,7 +38,10 @@ _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make 
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file for writing that appears under its name only when it is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:  # of a file that nobody asked for
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -243,6 +249,7 @@ def _nearby(path: Path) -> str:
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
-    found = sorted(child.name for child in parent.iterdir())[:12] if parent.is_dir() else []
+    found = sorted(child.name for child in parent.iterdir()) if parent.is_dir() else []
     place = "This folder" if parent == Path() else parent
-    return f" {place} holds: {', '.join(found)}." if found else f" {place} is empty."
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f" {place} holds: {', '.join(found[:SHOWN])}{more}." if found else f" {place} is empty."

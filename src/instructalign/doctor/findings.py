@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, TypeVar
 
 from instructalign.errors import ConfigError, InstructAlignError
@@ -66,8 +67,12 @@ class Findings(list[Finding]):
 
 
 def percent(share: float) -> str:
-    """A share as people read it: `12 %`, `0.4 %`."""
-    return f"{100 * share:.0f} %" if share == 0 or share >= 0.0995 else f"{100 * share:.1g} %"
+    """A share as people read it: `12 %`, `0.4 %`, `under 0.001 %`."""
+    if 0 < share < 1e-5:
+        return "under 0.001 %"
+    if share == 0 or share >= 0.095:
+        return f"{100 * share:.0f} %"
+    return f"{Decimal(f'{100 * share:.1g}'):f} %"  # one digit that counts; the format `g` alone turns to exponents
 
 
 def listed(names: list[str], most: int = 6) -> str:
