@@ -31,6 +31,20 @@ def test_tasks_without_data_of_their_own_are_listed_and_shown():
     assert "those that the configuration knows" in call("tasks", "show", "past_instructions").stdout
 
 
+def test_a_task_is_shown_with_its_labels_and_where_its_data_is_looked_for():
+    shown = " ".join(call("tasks", "show", "nusax_senti").stdout.split())
+    assert (
+        "files under evaluation.data: nusax/sentiment/{name}/test.csv; {name} is one of acehnese (ace)," in shown
+    )
+    assert "on the Hub, where there is no such file: indonlp/NusaX-senti ({language})" in shown
+    assert "put in eng put in ind" in shown
+    assert "neutral neutral netral" in shown
+    assert "flores200/devtest/{name}.devtest" in call("tasks", "show", "flores_translation").stdout
+    assert "the package makes the items itself" in call("tasks", "show", "toy_topic").stdout
+    pairs = " ".join(call("tasks", "show", "flores_xss").stdout.split())
+    assert "{name}.devtest and flores200/devtest/eng_Latn.devtest" in pairs
+
+
 def test_translations_are_not_exported(sentiment, tmp_path):
     done = call("tasks", "export", "flores_translation", "--data", sentiment, "--out", tmp_path)
     assert "flores_translation is a task of translation; lm-eval takes classification" in str(done.exception)

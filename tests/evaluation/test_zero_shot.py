@@ -431,5 +431,22 @@ def values(score):
 def test_a_line_that_is_no_prediction_is_named(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"task": "a"}\n')
-    with pytest.raises(DataError, match=r"x\.jsonl:1: not a prediction"):
+    with pytest.raises(DataError, match=r"x\.jsonl:1: not a prediction .* found task\. Give files that evaluate"):
         score_predictions([path])
+    path.write_text('{"inputs": "a", "targets": "b"}\n')
+    keys = "task, language, prompt, item, gold, predicted, scores, tokens, and may have cut, prompt_score"
+    with pytest.raises(DataError, match=rf"those have the keys {keys}.*; found inputs, targets\."):
+        score_predictions([path])
+
+
+def test_a_folder_in_the_place_of_predictions_is_looked_into(tmp_path):
+    with pytest.raises(DataError, match=r"holds none; a run has them in evaluation/\*/predictions/\*\.jsonl"):
+        score_predictions([tmp_path])
+    for name in ("adapted", "base"):
+        folder = tmp_path / "evaluation" / name / "predictions"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}")
+    with pytest.raises(DataError) as caught:
+        score_predictions([tmp_path])
+    inside = [f"{tmp_path}/evaluation/{name}/predictions/*.jsonl" for name in ("adapted", "base")]
+    assert f"is a folder; files of predictions were expected. Give {', or '.join(inside)}." in str(caught.value)

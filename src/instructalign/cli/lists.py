@@ -48,12 +48,13 @@ def list_tasks() -> None:
 
 @tasks.command("show")
 def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file of yours.")]) -> None:
-    """Shows a task: its source, languages, labels and prompts.
+    """Shows a task: its source, languages, files, labels and prompts.
 
     Example: `instructalign tasks show nusax_senti`
     """
     from instructalign.evaluation import load_task
-    from instructalign.evaluation.tasks import HeldOut
+    from instructalign.evaluation.items import homes
+    from instructalign.evaluation.tasks import HeldOut, Task
 
     task = load_task(name)
     languages = ", ".join(task.languages)
@@ -61,6 +62,12 @@ def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file
         languages = f"those that the configuration {'knows' if task.kind == 'past' else 'aligns'}"
     origin = f"{task.source or 'source not named'} ({task.licence or 'licence not named'})"
     console.out.print(f"{task.title or task.name}\n{origin}\nlanguages: {languages}", markup=False)
+    if not isinstance(task, HeldOut):
+        console.out.print("\n".join(homes(task)), markup=False)
+    if isinstance(task, Task):
+        by_language = {prompt.language: task.words(name) for name, prompt in task.prompts.items()}
+        rows = [[label, *(words[label] for words in by_language.values())] for label in task.labels]
+        console.print_table("labels", ["in the data", *(f"put in {code}" for code in by_language)], rows)
     if task.prompts:
         rows = [[key, each.prompt] for key, each in task.prompts.items()]
         console.print_table("prompts", ["id", "prompt"], rows)

@@ -9,9 +9,11 @@ from pathlib import Path
 from instructalign.config import Entry
 from instructalign.errors import DataError, suggest
 from instructalign.evaluation.sources import place
-from instructalign.evaluation.tasks import Task
+from instructalign.evaluation.tasks import Task, Translation
 from instructalign.records import Item
 from instructalign.registry import TASK_SOURCES
+
+NAMES = 12  # of a task's languages that are listed with what their files are called
 
 
 def source_of(task: Task, data: Path) -> Entry:
@@ -57,11 +59,39 @@ def read_items(task: Task, language: str, data: Path, limit: int | None = None) 
     source = source_of(task, data)
     origin = str(file_of(task, data, language) or source.name) if source is task.data else source.name
     records = TASK_SOURCES.get(source.name)(data, language, task.languages[language], **source.options)
+    if source is not task.data and (file := file_of(task, data, language)) is not None:
+        records = _or_file(records, file)
     items = list(_items(task, records, f"{task.name} in {language}: {origin}"))
     if not items:
         raise DataError(f"{task.name} in {language}: {origin} holds no items.")
     kept = choose_items([item.id for item in items], limit)
     return [item for item in items if item.id in kept]
+
+
+def _or_file(records: Iterator[Mapping[str, str]], file: Path) -> Iterator[Mapping[str, str]]:
+    """Records of the Hub; where they cannot be had, the error names the file that would do instead."""
+    try:
+        yield from records
+    except DataError as error:
+        raise DataError(f"{error} For this language that is {file}.") from None
+
+
+def homes(task: Task | Translation) -> list[str]:
+    """Where the data of a task is looked for, in words."""
+    options = task.data.options if isinstance(task, Task) else {"path": task.path}
+    paths = [str(options[key]) for key in ("path", "pivot") if options.get(key)]
+    said = []
+    if paths:
+        names = [f"{name} ({code})" for code, name in task.languages.items()]
+        more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+        listed = f"; {{name}} is one of {', '.join(names[:NAMES])}{more}"
+        where = listed if any("{name}" in path for path in paths) else ""
+        folder = "" if all(Path(path).is_absolute() for path in paths) else " under evaluation.data"
+        said.append(f"files{folder}: {' and '.join(paths)}{where}")
+    hub = task.hub if isinstance(task, Task) else None
+    if hub is not None:
+        said.append(f"on the Hub, where there is no such file: {hub.options['dataset']} ({hub.options['config']})")
+    return said or ["no files: the package makes the items itself"]
 
 
 def choose_items(ids: Sequence[str], limit: int | None) -> set[str]:

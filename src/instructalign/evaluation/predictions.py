@@ -8,8 +8,8 @@ one and ends with the same files.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from instructalign.files import atomic, json_line, read_jsonl, write_json, write
 from instructalign.records import Prediction
 
 MANIFEST = "manifest.json"
+WRITTEN = "evaluation/*/predictions/*.jsonl"
+FREE = frozenset({"cut", "prompt_score", "prompt_tokens", "bytes", "prior"})  # keys that a prediction may lack
+KEYS = frozenset(each.name for each in fields(Prediction)) - FREE
 
 
 def prediction_file(folder: Path, task: str, language: str) -> Path:
@@ -37,16 +40,32 @@ def read_predictions(path: Path) -> list[Prediction]:
     """Reads a file of predictions.
 
     Raises:
-        DataError: a line is not a prediction; the message names it.
+        DataError: it is a folder, or a line is not a prediction; the message names it.
     """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; files of predictions were expected. {_inside(path)}")
     predictions = []
     for number, record in read_jsonl(path):
-        try:
-            prediction = Prediction(**record)
-        except TypeError as error:
-            raise DataError(f"{path}:{number}: not a prediction ({str(error).split('() ')[-1]}).") from None
-        predictions.append(prediction)
+        if not KEYS <= record.keys() <= KEYS | FREE:
+            raise DataError(
+                f"{path}:{number}: not a prediction of a classification task: those have the keys "
+                f"{_in_order(KEYS)}, and may have {_in_order(FREE)}; found {', '.join(record) or 'none'}. "
+                f"Give files that evaluate wrote: {WRITTEN} in a run's folder."
+            )
+        predictions.append(Prediction(**record))
     return predictions
+
+
+def _in_order(keys: Set[str]) -> str:
+    return ", ".join(each.name for each in fields(Prediction) if each.name in keys)
+
+
+def _inside(folder: Path) -> str:
+    """Which files of predictions lie in a folder, as a run or an evaluation lays them out."""
+    above = ("", "predictions/", "*/predictions/", "evaluation/*/predictions/", "*/evaluation/*/predictions/")
+    found = sorted({file.parent for place in above for file in folder.glob(place + MANIFEST)})
+    names = [f"{place}/*.jsonl" for place in found]
+    return f"Give {', or '.join(names)}." if names else f"It holds none; a run has them in {WRITTEN}."
 
 
 def _plain(prediction: Prediction) -> dict[str, Any]:

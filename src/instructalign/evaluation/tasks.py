@@ -57,14 +57,12 @@ class Prompt(Strict):
 
 def _text_labels(value: Any) -> Any:
     # YAML reads a bare 1 or yes as something else than text; data files hold text.
-    if isinstance(value, Mapping):
-        for label in value:
-            if isinstance(label, bool):
-                raise ValueError(
-                    f'put the label in quotation marks: YAML reads it as {label}, not as "yes" or "no"'
-                )
-        return {str(label): words for label, words in value.items()}
-    return value
+    if not isinstance(value, Mapping):
+        return value
+    for label in value:
+        if isinstance(label, bool):
+            raise ValueError(f'put the label in quotation marks: YAML reads it as {label}, not as "yes" or "no"')
+    return {str(label): words for label, words in value.items()}
 
 
 Fields = dict[str, str]
