@@ -110,7 +110,7 @@ def merge(
     if config is None:
         asked: dict[str, Any] = {**made, "alpha": alphas[0]}
     else:
-        asked = {**made, "alphas": sorted(set(alphas)), "keep": keep, "config": text_hash(config.to_yaml())}
+        asked = {**made, "alphas": sorted(set(alphas)), "keep": keep, "config": text_hash(config.to_yaml())[:12]}
     if (there := _there(out, asked)) is not None:
         return _told(out, there)
     if config is not None:
