@@ -19,9 +19,7 @@ def facts_of(folder: Path, taken: Any) -> Any:
     write_text(folder / "config.yaml", "seed: 1\n")
     runs = collect([folder])
     empty: Any = {}
-    return Facts(
-        runs=runs, rows=[], baselines=[], best=frozenset(), refused=empty, label=str, text=empty, correlation=""
-    )
+    return Facts(runs=runs, rows=[], best=frozenset(), refused=empty, label=str, text=empty, correlation="")
 
 
 def test_time_memory_and_what_was_done(tmp_path: Path) -> None:

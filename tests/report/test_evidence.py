@@ -18,6 +18,7 @@ from instructalign.evaluation import translation_metrics
 from instructalign.evaluation.translated import read_translations
 from instructalign.records import Score
 from instructalign.report import Report, write_report
+from instructalign.report.chance import Chance
 from instructalign.report.collect import collect
 from instructalign.report.evidence import continual_table
 from instructalign.report.levels import group_seeds
@@ -253,11 +254,11 @@ def test_continual_terms_by_hand() -> None:
         scored("new", "L2", "gain", 0.3),
     ]
     chance = [scored("random", group, "f1_weighted", 0.33) for group in ("L1", "L2")]
-    table = continual_table(rows, chance, [("new", "base")])
+    table = continual_table(rows, Chance(chance), [("new", "base")])
     assert table is not None
     # ACC (0.8 + 0.7) / 2; BWT 0.8 − 0.9; FWT 0.4 − 0.33; forgetting 0.9 − 0.8.
     assert [cell.text for cell in table.rows[0]] == ["new", "75.0", "−10.0", "+7.0", "10.0"]
-    assert continual_table(rows, [], [("new", "base")]) is None
+    assert continual_table(rows, Chance(), [("new", "base")]) is None
 
 
 def test_what_is_gained_is_drawn_against_what_is_forgotten(demo_report: Report, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from instructalign.evaluation.tasks import Task
 from instructalign.languages import english_name
 from instructalign.records import Score
 from instructalign.report import costs, gains, leaks, making, outcome
+from instructalign.report.chance import Chance, chance_of
 from instructalign.report.collect import Run, collect, evaluated
 from instructalign.report.compare import compare
 from instructalign.report.content import Section, Table
@@ -22,7 +23,7 @@ from instructalign.report.lifelong import courses
 from instructalign.report.markdown import render_markdown
 from instructalign.report.page import render_page
 from instructalign.report.plots import signed
-from instructalign.report.tables import main_table
+from instructalign.report.tables import FORGETTING, headline, main_table
 from instructalign.report.translations import translations
 
 FEW = 6  # points below which resampling them says nothing about their correlation
@@ -72,12 +73,12 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     rows = [row for model in models for row in model.scores] + compared.rows
     staged = courses(runs, language_names(runs))
     rows += [score for course in staged for score in course.scores()]
-    baselines = list(dict.fromkeys(row for model in models for row in model.baselines))
+    chance = chance_of(runs, compared.seeds)
     facts = outcome.Facts(
         runs=runs,
         rows=rows,
-        baselines=baselines,
-        best=frozenset(compared.best),
+        chance=chance,
+        best=_above_guessing(compared.best, rows + compared.over_seeds, chance),
         refused=compared.refused,
         courses=staged,
         label=language_names(runs),
@@ -92,17 +93,36 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     return Assembled(
         page=render_page(title, subtitle, found),
         markdown=render_markdown(title, subtitle, found),
-        rows=rows + compared.over_seeds + baselines,
+        rows=[*rows, *compared.over_seeds, *chance.rows],
         sentences=[
             *(f"{run} {text}" for run, text in facts.said()),
             *leaks.spoilt(runs, facts.label),
         ],
-        table=main_table(rows + baselines, facts.best),
+        table=main_table([*rows, *chance.rows], facts.best),
         about={
             "runs": [
                 {"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs
             ]
         },
+    )
+
+
+def _above_guessing(
+    best: Collection[tuple[str, str, str]], rows: Sequence[Score], chance: Chance
+) -> frozenset[tuple[str, str, str]]:
+    """Of the cells that are better than all others of their column, those that are better than guessing too.
+
+    Where nothing was known, least forgetting is no merit: forgetting goes by L1.
+    """
+    no_better = {
+        (row.run, row.task, row.group)
+        for row in rows
+        if not row.language and row.metric == headline(rows, row.task) and not chance.is_beaten_by(row)
+    }
+    return frozenset(
+        (run, task, column)
+        for run, task, column in best
+        if (run, task, "L1" if column == FORGETTING else column) not in no_better
     )
 
 

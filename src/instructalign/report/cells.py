@@ -16,7 +16,7 @@ from instructalign.files import read_object
 from instructalign.records import Score
 from instructalign.report.collect import record_of
 from instructalign.report.seeds import with_items
-from instructalign.report.tables import BASELINES, GROUPS, headline, is_base, unique
+from instructalign.report.tables import GROUPS, headline, is_base, is_baseline, unique
 
 RECORD, CELLS = "sweep.json", "cells"
 MEASURED = {"model.base": ("model", "parameters"), "instructions.sentences": ("corpus", "train")}
@@ -147,7 +147,7 @@ def summary(sweep: Sweep) -> list[Score]:
         for row in run.rows:
             if is_base(row.run):
                 bases.setdefault((name, *_place(row)), replace(row, run=name))
-            elif row.run in BASELINES:
+            elif is_baseline(row.run):
                 baselines.setdefault((row.run, *_place(row)), row)
     for cell in sweep.cells:
         runs = sweep.of(cell)
@@ -177,7 +177,7 @@ def _over_seeds(runs: Sequence[Run]) -> list[Score]:
     for run in runs:
         for row in run.rows:
             several = len(runs) > 1 and row.metric.endswith(OF_ONE_RUN)
-            if row.run and row.run not in BASELINES and not is_base(row.run) and not several:
+            if row.run and not is_baseline(row.run) and not is_base(row.run) and not several:
                 values.setdefault(_place(row), []).append(row)
     sign = f"seeds:{'+'.join(str(run.seed) for run in runs)}"
     found = []

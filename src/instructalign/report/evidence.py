@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from instructalign.evaluation.continual import continual_scores
 from instructalign.records import Score
+from instructalign.report.chance import Chance
 from instructalign.report.content import Cell, Column, Table
 from instructalign.report.levels import OVER_PROMPTS, PROMPT_SD, SEED_SD
 from instructalign.report.plots import UNBROKEN, signed
@@ -69,7 +70,10 @@ def seeds_table(
         f"items), and the standard deviation (SD) of the seeds.{few}"
     )
     if best:
-        caption += " Bold: better than every other row of the task, with such an interval that excludes 0."
+        caption += (
+            " Bold: better than every other row of the task, with such an interval that excludes 0, and above "
+            "guessing."
+        )
     return Table(caption, tuple(columns), tuple(lines))
 
 
@@ -151,26 +155,24 @@ def tests_table(
     return Table(caption, columns, tuple(lines), tuple(languages.values()))
 
 
-def continual_table(
-    rows: Sequence[Score], baselines: Sequence[Score], bases: Sequence[tuple[str, str]]
-) -> Table | None:
+def continual_table(rows: Sequence[Score], chance: Chance, bases: Sequence[tuple[str, str]]) -> Table | None:
     """The result in the terms of continual learning: L1 is the first thing learned, L2 the second.
 
     Args:
         rows: scores as in `report.json`.
-        baselines: what guessing would score.
+        chance: what guessing would score.
         bases: (run, its base).
     """
-    found, guessed = Rows(rows), Rows(baselines)
+    found = Rows(rows)
     lines = []
     for task in unique(row.task for row in rows if row.metric == GAIN):
         metric = headline(rows, task)
-        chance = [guessed.get("random", task, metric, group) for group in ("L1", "L2")]
         for run, base in bases:
             scores = [[found.get(name, task, metric, group) for group in ("L1", "L2")] for name in (base, run)]
-            if None in chance or None in scores[0] or None in scores[1]:
+            drawn = [chance.guess(row, ("random",)) for row in scores[1] if row]
+            guess = [value for value in drawn if value is not None]
+            if len(guess) < 2 or None in scores[0]:
                 continue
-            guess = [row.value for row in chance if row]
             matrix = [guess, *([row.value for row in line if row] for line in scores)]
             told = continual_scores(matrix, guess)
             numbers = (told.average, told.backward, told.forward, told.forgetting)

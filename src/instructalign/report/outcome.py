@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from instructalign.records import Prediction, Score
+from instructalign.report.chance import Chance
 from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.evidence import continual_table, seeds_table, tests_table
@@ -38,7 +39,7 @@ class Facts:
     Attributes:
         runs: the run folders.
         rows: all scores and paired gains, as in `report.json`.
-        baselines: what guessing would score.
+        chance: what guessing would score.
         best: (run, task, column) of the cells that a paired test supports as best.
         label: the name of a language, from its code.
         text: the text of a test item, from task, language and item; empty where unknown.
@@ -55,7 +56,7 @@ class Facts:
     label: Callable[[str], str]
     text: Callable[[str, str, str], str]
     correlation: str = ""
-    baselines: Sequence[Score] = ()
+    chance: Chance = field(default_factory=Chance)
     refused: Sequence[str] = ()
     courses: Sequence[Course] = ()
     seeds: Sequence[SeedGroup] = ()
@@ -70,7 +71,11 @@ class Facts:
         """The result in words, runs of several seeds together."""
         together = {run.name for group in self.seeds for run in group.runs} if self.over_seeds else set()
         alone = [row for row in self.rows if row.run not in together]
-        return [*verdicts(self.over_seeds), *verdicts(alone)][:SAID]
+        starts = dict(self.bases)
+        starts |= {g.name: g.runs[0].base.name for g in self.seeds if g.runs[0].base}
+        bases = [row for row in self.rows if row.run in starts.values()]
+        over = verdicts([*bases, *self.over_seeds], self.chance, starts)
+        return [*over, *verdicts(alone, self.chance, starts)][:SAID]
 
     @property
     def tasks(self) -> list[str]:
@@ -88,11 +93,11 @@ def result(facts: Facts) -> Section | None:
     blocks: list[Block] = [*said]
     if over := _seeds(facts):
         # A single seed is no result beside several: what is best stands in the table over seeds.
-        plain = main_table([*facts.rows, *facts.baselines])
+        plain = main_table([*facts.rows, *facts.chance.rows])
         blocks += [over, Fold("Each run by itself", (plain, *([gains] if gains else ())))]
     else:
-        blocks += [main_table([*facts.rows, *facts.baselines], facts.best), *([gains] if gains else ())]
-    if continual := continual_table(facts.rows, facts.baselines, facts.bases):
+        blocks += [main_table([*facts.rows, *facts.chance.rows], facts.best), *([gains] if gains else ())]
+    if continual := continual_table(facts.rows, facts.chance, facts.bases):
         blocks.append(Fold("In the terms of continual learning", (continual,)))
     return Section("Result", "result", blocks)
 

@@ -17,9 +17,9 @@ from instructalign.report.plots import signed
 from instructalign.report.sweep_best import against_best
 from instructalign.report.sweep_parts import Facts
 from instructalign.report.tables import (
-    BASELINES,
     gains_table,
     is_base,
+    is_baseline,
     main_table,
     unique,
 )
@@ -89,7 +89,7 @@ def _sorted(facts: Facts) -> list[Score]:
     place = {cell: i for i, cell in enumerate(facts.ranked(facts.tasks[0]))} if facts.tasks else {}
     ranked = sorted((row for row in facts.rows if row.run in place), key=lambda row: place[row.run])
     bases = [row for row in facts.rows if is_base(row.run)]
-    return [*bases, *ranked, *(row for row in facts.rows if row.run in BASELINES)]
+    return [*bases, *ranked, *(row for row in facts.rows if is_baseline(row.run))]
 
 
 def _scores(facts: Facts) -> Table:

@@ -65,7 +65,7 @@ def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = (
             for name in shown:
                 line.append(_number(cells.get((run, task, name)), (run, task, name) in best))
             lines.append(tuple(line))
-            kinds.append("quiet" if run in BASELINES else "")
+            kinds.append("quiet" if is_baseline(run) else "")
     return Table(_caption(rows, list(metrics.values()), bool(best)), tuple(columns), tuple(lines), tuple(kinds))
 
 
@@ -138,7 +138,11 @@ def _caption(rows: Sequence[Score], metrics: Sequence[str], bold: bool) -> str:
     if any(row.low is not None for row in rows):
         parts.append("with each number its 95 % confidence interval")
     if bold:
-        parts.append("bold: better than every other row of the task, with a paired interval that excludes 0")
+        guessed = any(is_baseline(row.run) for row in rows)
+        parts.append(
+            "bold: better than every other row of the task, with a paired interval that excludes 0"
+            + ", and with its own interval above guessing" * guessed
+        )
     return f"{'; '.join(parts)}."
 
 
@@ -214,6 +218,11 @@ def by_group(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def is_base(run: str) -> bool:
     """Whether a row's name is that of a model before training."""
     return run == "base" or run.startswith("base of ")
+
+
+def is_baseline(run: str) -> bool:
+    """Whether a row's name is that of guessing, of every run's or of one's."""
+    return run in BASELINES or run.startswith(tuple(f"{name} of " for name in BASELINES))
 
 
 def points(row: Score) -> str:

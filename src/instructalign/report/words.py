@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from instructalign.records import Score
+from instructalign.report.chance import Chance
 from instructalign.report.plots import UNBROKEN, signed
 from instructalign.report.tables import GAIN, as_points, headline, points, unique
 
@@ -25,15 +26,20 @@ _PLACES = {"L2": "the new languages", "L1": "the known ones", "L3": "related one
 _POINT = 0.01  # a change below it, be it ever so certain, gets no strong word
 
 
-def verdicts(rows: Sequence[Score]) -> list[tuple[str, str]]:
+def verdicts(
+    rows: Sequence[Score], chance: Chance | None = None, bases: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
     """A sentence for each run and task, from the paired gains over the base; the best run first.
 
     Best is the run with the highest mean of L1 and L2 on the first task: what was learned counts as much as
     what was kept. The verdict on a group follows the interval of its gain: where it includes 0, the change is
-    called not measurable; a measurable one below a point is called that.
+    called not measurable; a measurable one below a point is called that. Of a base that was not measurably
+    better than guessing nothing can be forgotten, and what does not end above guessing is not called learned.
 
     Args:
         rows: scores as in `report.json`.
+        chance: what guessing would score.
+        bases: by run, the model that it started from.
 
     Returns:
         (the run, what it did) pairs; one after the other they are a sentence.
@@ -46,7 +52,7 @@ def verdicts(rows: Sequence[Score]) -> list[tuple[str, str]]:
         (run, f"({task}) {parts}." if several else f"{parts}.")
         for task in tasks
         for run in runs
-        if (parts := _clauses(rows, run, task))
+        if (parts := _clauses(rows, run, task, chance or Chance(), (bases or {}).get(run, "")))
     ]
 
 
@@ -61,7 +67,7 @@ def _balance(rows: Sequence[Score], run: str, task: str) -> float:
     return sum(found) / len(found) if found else 0.0
 
 
-def _clauses(rows: Sequence[Score], run: str, task: str) -> str:
+def _clauses(rows: Sequence[Score], run: str, task: str, chance: Chance, base: str) -> str:
     metric = headline(rows, task)
     clauses = []
     for group in _VERDICTS:
@@ -69,12 +75,33 @@ def _clauses(rows: Sequence[Score], run: str, task: str) -> str:
         after = _find(rows, run, task, metric, group)
         if gain is None:
             continue
+        before = _find(rows, base, task, metric, group)
         if after is None:
             numbers = f"{signed(100 * gain.value)} points"
         else:
             numbers = f"{as_points(after.value - gain.value)} → {points(after)}"
-        clauses.append(f"{_verdict(group, gain)} ({f'{group} {numbers}'.replace(' ', UNBROKEN)})")
+        numbers = f"{group} {numbers}".replace(" ", UNBROKEN)
+        if after is not None and (words := _against_guessing(group, gain, before, after, chance)):
+            guess = chance.guess(after) or 0.0
+            clauses.append(f"{words} ({numbers}; guessing{UNBROKEN}{as_points(guess)})")
+        else:
+            clauses.append(f"{_verdict(group, gain)} ({numbers})")
     return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}" if clauses else ""
+
+
+def _against_guessing(group: str, gain: Score, before: Score | None, after: Score, chance: Chance) -> str:
+    """What to say instead of the verdict where the base was no better than guessing; empty where it holds."""
+    guess = chance.guess(after)
+    if guess is None or before is None or chance.is_beaten_by(before):
+        return ""
+    if chance.is_beaten_by(after) and (_above(gain) or group != "L1"):
+        return ""
+    if group == "L1":
+        return f"had nothing measurable to forget on {_PLACES[group]}, where the base was no better than guessing"
+    if _above(gain):
+        return f"moved on {_PLACES[group]}, but not above guessing"
+    below = after.high is not None and after.high < guess
+    return f"ended below guessing on {_PLACES[group]}" if _below(gain) and below else ""
 
 
 def _verdict(group: str, gain: Score) -> str:

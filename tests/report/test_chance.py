@@ -1,0 +1,92 @@
+"""What the report says where a model is no better than guessing, and of runs that were asked different things."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from made_up_runs import REPLAY, write_run
+
+from instructalign.records import Score
+from instructalign.report import write_report
+from instructalign.report.chance import Chance
+from instructalign.report.words import verdicts
+
+GUESSING = [
+    Score(name, "mood", "", group, "f1_weighted", value)
+    for name, value in (("random", 0.33), ("majority", 0.2))
+    for group in ("L1", "L2", "L3")
+]
+NOTHING = {"L1": 0.2, "L2": 0.2, "L3": 0.2}  # the skill of a model that knows nothing
+
+
+def said(group: str, before: float, after: float, half: float = 0.03) -> str:
+    """The verdict on a run whose scores, and whose gain, have intervals of the same width."""
+
+    def row(run: str, metric: str, value: float) -> Score:
+        return Score(run, "mood", "", group, metric, value, value - half, value + half)
+
+    rows = [
+        row("base", "f1_weighted", before),
+        row("new", "f1_weighted", after),
+        row("new", "gain", after - before),
+    ]
+    ((_, text),) = verdicts(rows, Chance(GUESSING), {"new": "base"})
+    return text.replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("group", "before", "after", "expected"),
+    [
+        (
+            "L1",
+            0.226,
+            0.107,
+            "had nothing measurable to forget on the known ones, where the base was no better than guessing "
+            "(L1 22.6 → 10.7; guessing 33.0).",
+        ),
+        (
+            "L1",
+            0.34,
+            0.33,
+            "had nothing measurable to forget on the known ones, where the base was no better than guessing "
+            "(L1 34.0 → 33.0; guessing 33.0).",
+        ),
+        ("L1", 0.34, 0.5, "even gained on the known ones (L1 34.0 → 50.0)."),
+        ("L1", 0.5, 0.2, "forgot part of what it knew (L1 50.0 → 20.0)."),
+        ("L2", 0.2, 0.5, "learned the new languages (L2 20.0 → 50.0)."),
+        ("L2", 0.2, 0.35, "moved on the new languages, but not above guessing (L2 20.0 → 35.0; guessing 33.0)."),
+        ("L3", 0.2, 0.35, "moved on related ones, but not above guessing (L3 20.0 → 35.0; guessing 33.0)."),
+        ("L3", 0.35, 0.2, "ended below guessing on related ones (L3 35.0 → 20.0; guessing 33.0)."),
+        ("L3", 0.35, 0.31, "lost on related ones (L3 35.0 → 31.0)."),
+        ("L2", 0.35, 0.36, "gained nothing measurable on the new languages (L2 35.0 → 36.0)."),
+        ("L2", 0.5, 0.2, "got worse at the new languages (L2 50.0 → 20.0)."),
+    ],
+)
+def test_verdicts_take_guessing_into_account(group: str, before: float, after: float, expected: str) -> None:
+    assert said(group, before, after) == expected
+
+
+def test_over_seeds_too(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, f"r-s{seed}", NOTHING, seed=seed, run_seed=seed) for seed in (1, 2)]
+    for folder in folders:  # a base that is as bad as they are
+        shutil.rmtree(folder / "evaluation" / "base")
+        shutil.copytree(folders[0] / "evaluation" / "adapted", folder / "evaluation" / "base")
+    sentence = write_report(folders).sentences[0]
+    assert sentence.startswith("r, 2 seeds")
+    assert "nothing measurable to forget on the known ones" in sentence
+
+
+def test_nothing_is_bold_that_is_not_above_guessing(tmp_path: Path) -> None:
+    worse = dict.fromkeys(NOTHING, 0.0)
+    folders = [write_run(tmp_path, "bad", NOTHING, seed=2), write_run(tmp_path, "worse", worse, seed=3)]
+    for folder in folders:
+        (folder / "evaluation" / "base" / "scores.json").unlink()
+    report = write_report(folders)
+    by_name = {row[0].text: row for row in report.table.rows}
+    assert float(by_name["worse"][1].text) < float(by_name["bad"][1].text) < float(by_name["random"][1].text)
+    assert not [cell for row in report.table.rows for cell in row if cell.best]
+    better = write_report([write_run(tmp_path, "good", REPLAY), folders[1]], tmp_path / "out")
+    assert [row[0].text for row in better.table.rows if row[2].best] == ["good"]
+    assert "and with its own interval above guessing" in better.table.caption
