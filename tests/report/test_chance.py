@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from made_up_runs import REPLAY, write_run
+from made_up_runs import REPLAY, write_evaluation, write_run
 
-from instructalign.records import Score
-from instructalign.report import write_report
+from instructalign.records import Prediction, Score
+from instructalign.report import Report, write_report
+from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance
+from instructalign.report.collect import Evaluated, Run
 from instructalign.report.words import verdicts
 
 GUESSING = [
@@ -90,3 +95,77 @@ def test_nothing_is_bold_that_is_not_above_guessing(tmp_path: Path) -> None:
     better = write_report([write_run(tmp_path, "good", REPLAY), folders[1]], tmp_path / "out")
     assert [row[0].text for row in better.table.rows if row[2].best] == ["good"]
     assert "and with its own interval above guessing" in better.table.caption
+
+
+def keep(folder: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Leaves a run the predictions that are wanted, with their scores."""
+    for part in ("base", "adapted"):
+        out = folder / "evaluation" / part
+        lines = [
+            json.loads(line) for path in out.rglob("*.jsonl") for line in path.read_text("utf-8").splitlines()
+        ]
+        shutil.rmtree(out / "predictions")
+        found = [Prediction(**line) for line in lines if wanted(line)]
+        write_evaluation(out, {"mood": found}, part, part)
+
+
+def test_runs_that_were_asked_other_items_are_named_and_have_baselines_of_their_own(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, name, seed=i) for i, name in enumerate(("all", "again", "few"))]
+    keep(folders[2], lambda line: line["gold"] == "positive" or int(line["item"]) < 20)
+    report = write_report(folders)
+    names = [row[0].text for row in report.table.rows]
+    assert names[-4:] == ["random of all", "majority of all", "random of few", "majority of few"]
+    assert {row.value for row in report.rows if row.run == "majority of few"}.isdisjoint(
+        row.value for row in report.rows if row.run == "majority of all"
+    )
+    expected = "On mood, few had other items than all and again, so that their scores are not to be compared."
+    assert expected in report.sentences
+    assert expected in report.markdown.read_text("utf-8")
+    assert expected in report.html.read_text("utf-8")
+    kinds = [line for line in report.html.read_text("utf-8").splitlines() if 'class="quiet"' in line]
+    assert kinds
+
+
+def test_runs_that_were_asked_the_same_share_their_baselines(demo_report: Report) -> None:
+    assert not [text for text in demo_report.sentences if "compared" in text]
+    assert {row.run for row in demo_report.rows if row.run.startswith("random")} == {"random"}
+
+
+def test_a_run_in_fewer_languages_was_asked_the_same(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, name, seed=i) for i, name in enumerate(("all", "less"))]
+    keep(folders[1], lambda line: line["language"] not in ("mad", "nij"))
+    report = write_report(folders)
+    assert not [text for text in report.sentences if "compared" in text]
+    assert [row[0].text for row in report.table.rows][-2:] == ["random", "majority"]
+
+
+def test_each_run_is_held_against_its_own_baselines(tmp_path: Path) -> None:
+    rows = [
+        Score(f"random of {name}", "mood", "", "L2", "f1_weighted", value)
+        for name, value in (("a", 0.3), ("b", 0.6))
+    ]
+    chance = Chance(rows, {("a", "mood"): "a", ("b", "mood"): "b", ("c", "mood"): "b"})
+    scores = [Score(name, "mood", "", "L2", "f1_weighted", 0.5) for name in "abc"]
+    assert [chance.is_beaten_by(score) for score in scores] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        ("n:9|prompts:x|scoring:sum|questions:1", []),
+        ("n:8|prompts:x|scoring:sum|questions:2", ["On mood, b had other items than a"]),
+        ("n:8|prompts:y|scoring:sum|questions:2", ["On mood, b had other items and prompts than a"]),
+        ("n:9|prompts:x|scoring:mean|questions:1", ["On mood, b had other rules of scoring than a"]),
+        (
+            "n:9|prompts:x|scoring:sum|questions:2",
+            ["On mood, b had other items or wordings of the prompts than a"],
+        ),
+    ],
+)
+def test_what_differs_is_said(signature: str, expected: list[str]) -> None:
+    def run(name: str, signature: str) -> Run:
+        score = Score(name, "mood", "jav", "L2", "f1_weighted", 0.5, signature=signature + f"|model:{name}")
+        return Run(name, Path(name), {}, {}, "", (), None, Evaluated(name, (score,)))
+
+    found = asked_differently([run("a", "n:9|prompts:x|scoring:sum|questions:1"), run("b", signature)])
+    assert [text.split(", so that")[0] for text in found] == expected

@@ -15,6 +15,7 @@ from instructalign.evaluation.tasks import Task
 from instructalign.languages import english_name
 from instructalign.records import Score
 from instructalign.report import costs, gains, leaks, making, outcome
+from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance, chance_of
 from instructalign.report.collect import Run, collect, evaluated
 from instructalign.report.compare import compare
@@ -96,6 +97,7 @@ def assemble(folders: Sequence[Path]) -> Assembled:
         rows=[*rows, *compared.over_seeds, *chance.rows],
         sentences=[
             *(f"{run} {text}" for run, text in facts.said()),
+            *asked_differently(runs),
             *leaks.spoilt(runs, facts.label),
         ],
         table=main_table([*rows, *chance.rows], facts.best),

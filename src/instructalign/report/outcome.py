@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from instructalign.records import Prediction, Score
+from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance
 from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
@@ -88,7 +89,8 @@ def result(facts: Facts) -> Section | None:
     if not facts.rows:
         return None
     said = [Paragraph(text, lead=i == 0, name=run) for i, (run, text) in enumerate(facts.said())]
-    said += [Paragraph(sentence) for sentence in (*facts.refused, *spoilt(facts.runs, facts.label))]
+    told = (*asked_differently(facts.runs), *facts.refused, *spoilt(facts.runs, facts.label))
+    said += [Paragraph(sentence) for sentence in told]
     gains = gains_table(facts.rows)
     blocks: list[Block] = [*said]
     if over := _seeds(facts):
