@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import made_up_sweeps
 import numpy as np
 import pytest
 from made_up_runs import ITEMS, write_evaluation
@@ -64,12 +66,55 @@ def test_differences_are_those_of_both_cells_over_seeds_and_items(sweep: Path) -
     assert "**" not in cells[2]
 
 
+def test_the_headline_says_how_many_cannot_be_told_from_the_best(sweep: Path, tmp_path: Path) -> None:
+    assert "; the other can be told from it on L2 or L1 by seeds and items. " in write_report([sweep]).sentences[0]
+    sizes = {5: SKILLS[5], 900: SKILLS[1000], 1000: SKILLS[1000]}
+    more = write_sweep(tmp_path / "more", {"objectives": ["mt"], "replay.size": list(sizes)}, paper_skill)
+    for number, (size, skill) in enumerate(sizes.items()):
+        for seed in (1, 2, 3):
+            cell = more / "cells" / f"mt_replay.size={size}_seed={seed}"
+            found = answers(skill, 10 * number + seed)
+            write_evaluation(cell / "evaluation" / "adapted", {"mood": found}, "adapted", "a")
+            write_text(cell / "config.yaml", "seed: 1\nevaluation: {bootstrap: 200}\n")
+    [sentence] = write_report([more]).sentences
+    assert "; 1 of the 2 others cannot be told from it on L2 or L1 by seeds and items. " in sentence
+    shutil.rmtree(more / "cells" / "mt_replay.size=1000_seed=1" / "evaluation")
+    [sentence] = write_report([more]).sentences
+    assert "; the other can be told from it on L2 or L1 by seeds and items (1 not compared). " in sentence
+
+
+def test_without_intervals_the_headline_claims_no_winner(tmp_path: Path) -> None:
+    for seeds, expected in (
+        ([1], "; one seed cannot tell whether it is better than the others. "),
+        ([1, 2], "; it could not be compared with the others over seeds and items. "),
+    ):
+        sweep = write_sweep(tmp_path / str(len(seeds)), {"replay.size": [5, 10]}, size_skill, seeds)
+        assert expected in write_report([sweep]).sentences[0]
+    alone = write_sweep(tmp_path / "alone", {"replay.size": [5]}, size_skill, [1])
+    assert ";" not in write_report([alone]).sentences[0]
+
+
+def test_the_headline_says_where_guessing_does_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: Path
+) -> None:
+    assert "guessing" not in write_report([sweep]).sentences[0]
+    monkeypatch.setitem(made_up_sweeps.BASE, "L1", 0.3)
+    monkeypatch.setitem(made_up_sweeps.BASE, "L2", 0.2)
+    poor = write_sweep(
+        tmp_path / "poor", {"replay.size": [5]}, lambda *_: {"L1": 0.25, "L2": 0.34, "L3": 0.3}, [1]
+    )
+    assert write_report([poor]).sentences[0].partition(" (")[2] == (
+        "gain on L2 +14.0, not above guessing; forgetting on L1 +5.0, where the base was no better than guessing). "
+        "1 of 1 cells stand on the Pareto front of the two."
+    )
+
+
+def size_skill(place: Any, seed: int) -> dict[str, float]:
+    return paper_skill(("mt", *place), seed)
+
+
 def test_nothing_is_said_without_predictions_or_with_one_seed(tmp_path: Path) -> None:
-    without = write_sweep(
-        tmp_path / "without", {"replay.size": [5, 10]}, lambda at, seed: paper_skill(("mt", *at), seed)
-    )
-    alone = write_sweep(
-        tmp_path / "alone", {"replay.size": [5, 10]}, lambda at, seed: paper_skill(("mt", *at), seed), [1]
-    )
+    without = write_sweep(tmp_path / "without", {"replay.size": [5, 10]}, size_skill)
+    alone = write_sweep(tmp_path / "alone", {"replay.size": [5, 10]}, size_skill, [1])
     for folder in (without, alone):
         assert "Is the best better?" not in write_report([folder]).markdown.read_text(encoding="utf-8")

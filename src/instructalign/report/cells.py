@@ -89,6 +89,11 @@ class Sweep:
         """A cell's runs, one a seed."""
         return [run for run in self.runs if run.cell == cell]
 
+    def base_of(self, cell: str) -> str:
+        """What the base of a cell is called in the summary: `base`, or of which model where there are several."""
+        several = len({_base_of(run) for run in self.runs}) > 1
+        return f"base of {_base_of(self.of(cell)[0])}" if several else "base"
+
 
 def read_sweep(folder: Path) -> Sweep:
     """Reads a sweep's folder.
@@ -138,12 +143,11 @@ def summary(sweep: Sweep) -> list[Score]:
     change; where the predictions are not there, what other seeds would (Student's t). With one seed it is the
     run's own, over items.
     """
-    models = unique(_base_of(run) for run in sweep.runs)
     bases: dict[tuple[str, ...], Score] = {}
     baselines: dict[tuple[str, ...], Score] = {}
     cells: list[Score] = []
     for run in sweep.runs:
-        name = "base" if len(models) == 1 else f"base of {_base_of(run)}"
+        name = sweep.base_of(run.cell)
         for row in run.rows:
             if is_base(row.run):
                 bases.setdefault((name, *_place(row)), replace(row, run=name))

@@ -9,15 +9,17 @@ from pathlib import Path
 from instructalign.records import Score
 from instructalign.report import sweep_parts as parts
 from instructalign.report.assemble import Assembled
-from instructalign.report.cells import read_sweep, summary
+from instructalign.report.cells import find, read_sweep, summary
+from instructalign.report.chance import Chance
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.markdown import render_markdown
 from instructalign.report.page import render_page
 from instructalign.report.plots import signed
-from instructalign.report.sweep_best import against_best
-from instructalign.report.sweep_parts import Facts
+from instructalign.report.sweep_best import against_best, differences, how_sure
+from instructalign.report.sweep_facts import Facts
 from instructalign.report.tables import (
     gains_table,
+    headline,
     is_base,
     is_baseline,
     main_table,
@@ -36,6 +38,7 @@ def assemble_sweep(folder: Path) -> Assembled:
     """
     sweep = read_sweep(folder)
     facts = Facts(sweep, summary(sweep))
+    facts = replace(facts, against=differences(facts))
     sections = [section for make in SECTIONS if (section := make(facts)) is not None]
     title = f"Sweep of {len(sweep.cells)} cells"
     seeds = unique(run.seed for run in sweep.runs)
@@ -71,7 +74,7 @@ def _sentences(facts: Facts) -> list[str]:
         loss, gain = points[best]
         about = f"{task}: the" if len(facts.tasks) > 1 else "The"
         said.append(
-            f"{about} best balance has {best} (gain on L2 {signed(gain)}, forgetting on L1 {signed(loss)}). "
+            f"{about} best balance has {best} ({_numbers(facts, task, best)}){how_sure(facts, task)}. "
             f"{len(facts.front(task))} of {len(points)} cells stand on the Pareto front of the two."
             + (_NONE_BETTER if gain <= loss else "")
         )
@@ -82,6 +85,21 @@ def _sentences(facts: Facts) -> list[str]:
         count = facts.sweep.missing
         said.append(f"{count} {'run is' if count == 1 else 'runs are'} not finished; the same command goes on.")
     return said
+
+
+def _numbers(facts: Facts, task: str, cell: str) -> str:
+    """What a cell gained and forgot, and where guessing would do as well."""
+    loss, gain = facts.points(task)[cell]
+    gained, lost = f"gain on L2 {signed(gain)}", f"forgetting on L1 {signed(loss)}"
+    chance = Chance([row for row in facts.rows if is_baseline(row.run)])
+    metric = headline(facts.rows, task)
+    after = find(facts.rows, cell, task, metric, "L2")
+    before = find(facts.rows, facts.sweep.base_of(cell), task, metric, "L1")
+    if after is not None and not chance.is_beaten_by(after):
+        gained += ", not above guessing;"
+    if before is not None and not chance.is_beaten_by(before):
+        lost += ", where the base was no better than guessing"
+    return f"{gained} {lost}" if gained.endswith(";") else f"{gained}, {lost}"
 
 
 def _sorted(facts: Facts) -> list[Score]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from instructalign.report.cells import CELLS
 from instructalign.report.content import Block, Cell, Column, Fold, Section, Table
 from instructalign.report.plots import signed
 from instructalign.report.seeds import Outcomes, bootstrap_of, outcomes_in
-from instructalign.report.sweep_parts import Facts
+from instructalign.report.sweep_facts import Against, Facts
 from instructalign.report.tables import GROUPS, groups_of, headline, interval
 
 CAPTION = (
@@ -23,11 +22,11 @@ CAPTION = (
 )
 
 
-def against_best(facts: Facts) -> Section | None:
-    """The differences between the cell with the best balance and the others, by group.
+def differences(facts: Facts) -> dict[str, Against]:
+    """The best cell of each task minus the others, by group.
 
     Only cells with several seeds and with their predictions at hand are compared, on the languages and items that
-    all of them answered.
+    all of them answered; a task without any is left out.
     """
     folders = {
         cell: [facts.sweep.folder / CELLS / run.folder for run in facts.sweep.of(cell)]
@@ -36,19 +35,26 @@ def against_best(facts: Facts) -> Section | None:
     }
     bootstrap = bootstrap_of(next(iter(folders.values()))[0]) if len(folders) > 1 else None
     if bootstrap is None:
-        return None
+        return {}
     answers = {
         cell: [outcomes_in(folder / "evaluation" / "adapted") for folder in some] for cell, some in folders.items()
     }
     answers = {cell: runs for cell, runs in answers.items() if all(runs)}
-    blocks: list[Block] = []
+    found = {}
     for task in facts.tasks:
         ranked = [cell for cell in facts.ranked(task) if cell in answers]
         if len(ranked) < 2:
             continue
-        draws = {cell: _draws(facts, task, answers[cell], bootstrap) for cell in ranked}
-        if draws[ranked[0]]:  # of open questions no items are read here
-            blocks.append(_table(task, ranked, draws))
+        best, *others = [_draws(facts, task, answers[cell], bootstrap) for cell in ranked]
+        if best:  # of open questions no items are read here
+            some = {cell: _minus(best, other) for cell, other in zip(ranked[1:], others, strict=True)}
+            found[task] = Against(ranked[0], some)
+    return found
+
+
+def against_best(facts: Facts) -> Section | None:
+    """The differences between the cell with the best balance and the others, by group."""
+    blocks: list[Block] = [_table(task, against) for task, against in facts.against.items()]
     if not blocks:
         return None
     return Section(
@@ -56,22 +62,49 @@ def against_best(facts: Facts) -> Section | None:
     )
 
 
-def _table(task: str, ranked: Sequence[str], draws: Mapping[str, Mapping[str, tuple[Draws, int]]]) -> Table:
-    best, *others = ranked
-    groups = [group for group in GROUPS if group in draws[best]]
+def how_sure(facts: Facts, task: str) -> str:
+    """Whether the best is better by more than chance, as the end of a sentence; empty where it is alone."""
+    best, *others = [cell for cell in facts.ranked(task) if cell in facts.points(task)]
+    against = facts.against.get(task)
+    if not others:
+        return ""
+    if max(len(facts.sweep.of(cell)) for cell in (best, *others)) == 1:
+        return "; one seed cannot tell whether it is better than the others"
+    known = {} if against is None or against.best != best else against.others
+    tried = [[each[group] for group in ("L1", "L2") if group in each] for each in known.values()]
+    tried = [some for some in tried if some]
+    if not tried:
+        return "; it could not be compared with the others over seeds and items"
+    same = sum(all(map(_holds_zero, some)) for some in tried)
+    if len(tried) == 1:
+        count = f"the other {'cannot' if same else 'can'}"
+    else:
+        count = f"{same} of the {len(tried)} others cannot" if same else f"all {len(tried)} others can"
+    left = f" ({len(others) - len(tried)} not compared)" if len(tried) < len(others) else ""
+    return f"; {count} be told from it on L2 or L1 by seeds and items{left}"
+
+
+def _table(task: str, against: Against) -> Table:
+    groups = [group for group in GROUPS if any(group in some for some in against.others.values())]
     lines = tuple(
-        (Cell(other, foreign=True), *map(partial(_difference, draws[best], draws[other]), groups))
-        for other in others
+        (Cell(other, foreign=True), *(_cell(some.get(group)) for group in groups))
+        for other, some in against.others.items()
     )
     heads = (Column("Cell", numeric=False), *(Column(group, GROUPS[group], group=group) for group in groups))
-    return Table(CAPTION.format(best=best, task=task), heads, lines)
+    return Table(CAPTION.format(best=against.best, task=task), heads, lines)
 
 
-def _difference(best: Mapping[str, tuple[Draws, int]], other: Mapping[str, tuple[Draws, int]], group: str) -> Cell:
-    if group not in other or best[group][0].shape[1] != other[group][0].shape[1]:
+def _minus(best: Mapping[str, tuple[Draws, int]], other: Mapping[str, tuple[Draws, int]]) -> dict[str, Spread]:
+    return {
+        group: over_levels(ours, items, minus=other[group][0], bounds=(-1, 1))
+        for group, (ours, items) in best.items()
+        if group in other and ours.shape[1] == other[group][0].shape[1]
+    }
+
+
+def _cell(found: Spread | None) -> Cell:
+    if found is None:
         return Cell("–")
-    (ours, items), (theirs, _) = best[group], other[group]
-    found = over_levels(ours, items, minus=theirs, bounds=(-1, 1))
     return Cell(signed(100 * found.value), interval(_as_score(found)), best=not _holds_zero(found))
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
 from typing import Any
 
 from instructalign.evaluation.correlation import correlate_gains
 from instructalign.records import Score
-from instructalign.report.cells import Axis, Sweep, brief, find
+from instructalign.report.cells import Axis, brief, find
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.lifelong import GROUP as STAGED
 from instructalign.report.lifelong import cell_of, column_of
 from instructalign.report.plots import signed
+from instructalign.report.sweep_facts import Facts
 from instructalign.report.tables import (
     FORGETTING,
     FULL_SHADE,
@@ -24,45 +24,10 @@ from instructalign.report.tables import (
     interval,
     unique,
 )
-from instructalign.report.xy import Point, Series, lines, pareto_front, scatter
+from instructalign.report.xy import Point, Series, lines, scatter
 
 SHOWN = 3  # strategies' costs of a cell at most
 NAMED = 12  # points up to which each has its name beside it
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the sections are made from: the sweep, and the summary of its rows over seeds."""
-
-    sweep: Sweep
-    rows: Sequence[Score]
-
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks that were scored."""
-        return unique(row.task for row in self.rows if row.group in GROUPS)
-
-    def points(self, task: str) -> dict[str, tuple[float, float]]:
-        """Forgetting on L1 and gain on L2 of every cell that has both, in points."""
-        found = {}
-        for cell in self.sweep.cells:
-            loss, gain = (find(self.rows, cell, task, *what) for what in ((FORGETTING, "L1"), (GAIN, "L2")))
-            if loss is not None and gain is not None:
-                found[cell] = (100 * loss.value, 100 * gain.value)
-        return found
-
-    def front(self, task: str) -> list[str]:
-        """The cells that no other beats in both, least forgetting first."""
-        points = self.points(task)
-        names = list(points)
-        return [names[i] for i in pareto_front(list(points.values()), ("low", "high"))]
-
-    def ranked(self, task: str) -> list[str]:
-        """The cells by gain on L2 less forgetting on L1, best first; those without come last."""
-        points = self.points(task)
-        return sorted(
-            self.sweep.cells, key=lambda cell: points[cell][0] - points[cell][1] if cell in points else 1e9
-        )
 
 
 def curves(facts: Facts) -> Section | None:
