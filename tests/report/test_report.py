@@ -127,7 +127,6 @@ def test_several_tasks(tmp_path: Path) -> None:
         (["log.jsonl"], ["training"], ["result", "languages", "mixture", "dropped", "reproduce"]),
         (["run.json"], ["mixture", "dropped", "reproduce"], ["result", "training", "confusion"]),
         (["evaluation"], ["result", "languages", "heat-map", "items"], ["training", "mixture"]),
-        (["config.yaml"], ["reproduce"], ["result", "training", "mixture", "dropped"]),
     ],
 )
 def test_sections_without_data_are_absent(
@@ -138,6 +137,24 @@ def test_sections_without_data_are_absent(
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     page = write_report([run_folder]).html.read_text(encoding="utf-8")
     assert [anchor for anchor in [*there, *absent] if f'id="{anchor}"' in page] == there
+
+
+def test_a_run_in_which_nothing_happened_yet_is_refused(run_folder: Path, demo_runs: list[Path]) -> None:
+    for path in run_folder.iterdir():
+        if path.name not in ("config.yaml", "run.json"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    record = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))
+    del record["timings"]  # as it stands before the first step
+    (run_folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    told = r"replay has nothing to report yet: no model was evaluated and nothing was trained\. Go on with: "
+    with pytest.raises(RunFolderError, match=told + r"instructalign run configs/replay\.yaml --out runs/replay"):
+        write_report([run_folder])
+    (run_folder / "run.json").unlink()
+    with pytest.raises(RunFolderError, match=told + r"instructalign run \S+/config\.yaml --out \S+/replay"):
+        write_report([run_folder])
+    assert not (run_folder / "report.html").exists()
+    beside = write_report([demo_runs[0], run_folder], run_folder).markdown.read_text(encoding="utf-8")
+    assert "has nothing to report yet" in beside
 
 
 def test_a_run_that_was_only_evaluated_before_training(run_folder: Path) -> None:

@@ -103,8 +103,8 @@ def test_the_headline_says_where_guessing_does_as_well(
     poor = write_sweep(
         tmp_path / "poor", {"replay.size": [5]}, lambda *_: {"L1": 0.25, "L2": 0.34, "L3": 0.3}, [1]
     )
-    assert write_report([poor]).sentences[0].partition(" (")[2] == (
-        "gain on L2 +14.0, not above guessing; forgetting on L1 +5.0, where the base was no better than guessing). "
+    assert write_report([poor]).sentences[0].partition(" on L2 ")[2] == (
+        "+14.0, not above guessing; forgetting on L1 +5.0, where the base was no better than guessing). "
         "1 of 1 cells stand on the Pareto front of the two."
     )
 

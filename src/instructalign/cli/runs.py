@@ -110,7 +110,12 @@ def score(
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="One or more run folders.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write; the first run's folder.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where to write: a folder, or a file's name. Without it, the run's own folder; of several runs, "
+            "the folder that all of them are in.",
+        ),
     ] = None,
 ) -> None:
     """Writes report.md, report.json and report.html from one or more runs, side by side.

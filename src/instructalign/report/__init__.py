@@ -48,7 +48,8 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
             folder, or the folder that holds all of the runs.
 
     Raises:
-        RunFolderError: a folder is no run's, or there is no telling where to write.
+        RunFolderError: a folder is no run's, nothing was evaluated or trained yet, or there is no telling where to
+            write.
         DataError: a file in a folder cannot be read.
     """
     from instructalign.report.assemble import assemble

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from instructalign.errors import InstructAlignError
+from instructalign.errors import InstructAlignError, RunFolderError
 from instructalign.evaluation.items import read_items, source_of
 from instructalign.evaluation.task_files import load_task
 from instructalign.evaluation.tasks import Task
@@ -17,7 +18,7 @@ from instructalign.records import Score
 from instructalign.report import costs, gains, leaks, making, outcome
 from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance, chance_of
-from instructalign.report.collect import Run, collect, evaluated
+from instructalign.report.collect import BASE, Run, collect, evaluated
 from instructalign.report.compare import compare
 from instructalign.report.content import Section, Table
 from instructalign.report.lifelong import courses
@@ -65,7 +66,7 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     """Reads run folders, compares the runs and renders the report.
 
     Raises:
-        RunFolderError, DataError: as `collect` does.
+        RunFolderError, DataError: as `collect` does; nothing was evaluated or trained in any of the runs.
     """
     runs = collect(folders)
     settings = _mapping(runs[0].config, "evaluation")
@@ -74,13 +75,16 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     rows = [row for model in models for row in model.scores] + compared.rows
     staged = courses(runs, language_names(runs))
     rows += [score for course in staged for score in course.scores()]
+    empty = [run for run in runs if not _has_begun(run)]
+    if len(empty) == len(runs) and not rows:
+        raise RunFolderError("\n".join(map(_how_to_begin, empty)))
     chance = chance_of(runs, compared.seeds)
     facts = outcome.Facts(
         runs=runs,
         rows=rows,
         chance=chance,
         best=_above_guessing(compared.best, rows + compared.over_seeds, chance),
-        refused=compared.refused,
+        refused=[*compared.refused, *map(_how_to_begin, empty)],
         courses=staged,
         label=language_names(runs),
         text=item_texts(runs),
@@ -106,6 +110,24 @@ def assemble(folders: Sequence[Path]) -> Assembled:
                 {"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs
             ]
         },
+    )
+
+
+def _has_begun(run: Run) -> bool:
+    """Whether a run has anything of its own to report; its base may be another run's."""
+    evaluated_base = (run.folder / "evaluation" / BASE / "scores.json").exists()
+    return bool(evaluated_base or run.adapted or run.log or run.record.get("timings"))
+
+
+def _how_to_begin(run: Run) -> str:
+    """That a run has nothing to report yet, and the command that goes on with it."""
+    command = run.record.get("command")
+    if not isinstance(command, list):
+        config = str(run.folder / "config.yaml") if run.config_text else "CONFIG"
+        command = ["instructalign", "run", config, "--out", str(run.folder)]
+    return (
+        f"{run.folder} has nothing to report yet: no model was evaluated and nothing was trained. "
+        f"Go on with: {shlex.join(map(str, command))}"
     )
 
 
