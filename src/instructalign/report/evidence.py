@@ -18,9 +18,12 @@ from instructalign.report.tables import (
     by_group,
     headline,
     interval,
+    is_small,
     name_of,
+    names_of,
     p_text,
     points,
+    precision,
     unique,
 )
 
@@ -57,17 +60,23 @@ def seeds_table(
     ]
     lines = []
     for task in tasks:
-        metric = headline(rows, task)
-        for run in unique(row.run for row in (*bases, *rows) if row.task == task):
-            cells = [_over_seeds(found, run, task, metric, group, (run, task, group) in best) for group in GROUPS]
-            lost = (run, task, FORGETTING) in best
-            cells.append(_over_seeds(found, run, task, FORGETTING, "L1", lost))
+        places = [*((headline(rows, task), group, group) for group in GROUPS), (FORGETTING, "L1", FORGETTING)]
+        runs = unique(row.run for row in (*bases, *rows) if row.task == task)
+        small = {
+            column: all(is_small(row) for run in runs if (row := found.get(run, task, metric, group)))
+            for metric, group, column in places
+        }
+        for run in runs:
+            cells = [
+                _over_seeds(found, run, task, metric, group, (run, task, column) in best, small[column])
+                for metric, group, column in places
+            ]
             lines.append((Cell(run, foreign=True), *([Cell(task)] if len(tasks) > 1 else []), *cells))
     few = " Two seeds say little about their spread, and the intervals are as wide as that." if count == 2 else ""
-    names = " / ".join(unique(name_of(headline(rows, task)) for task in tasks))
     caption = (
-        f"{names} × 100 over seeds: the mean; below it, its 95 % interval over seeds and items (of the base, over "
-        f"items), and the standard deviation (SD) of the seeds.{few}"
+        f"{names_of({task: headline(rows, task) for task in tasks})} × 100 over seeds: the mean; below it, its "
+        "95 % interval over seeds and items (of the base, over items), and the standard deviation (SD) of the "
+        f"seeds.{few}"
     )
     if best:
         caption += (
@@ -77,12 +86,13 @@ def seeds_table(
     return Table(caption, tuple(columns), tuple(lines))
 
 
-def _over_seeds(found: Rows, run: str, task: str, metric: str, group: str, best: bool) -> Cell:
+def _over_seeds(found: Rows, run: str, task: str, metric: str, group: str, best: bool, small: bool) -> Cell:
     row, deviation = found.get(run, task, metric, group), found.get(run, task, metric + SEED_SD, group)
     if row is None:
         return Cell("–")
-    spread = f"SD{UNBROKEN}{as_points(deviation.value)}" if deviation else ""
-    return Cell(points(row), "\n".join(filter(None, (interval(row), spread))), best=best)
+    digits = precision(row, small)
+    spread = f"SD{UNBROKEN}{as_points(deviation.value, digits)}" if deviation else ""
+    return Cell(points(row, digits), "\n".join(filter(None, (interval(row, digits), spread))), best=best)
 
 
 def prompts_table(rows: Sequence[Score], task: str, runs: Sequence[str], gains: Sequence[str]) -> Table | None:
@@ -133,6 +143,12 @@ def tests_table(
     )
     if not languages:
         return None
+    small = {
+        run: all(
+            is_small(row) for code, group in languages.items() if (row := found.get(run, task, GAIN, group, code))
+        )
+        for run in runs
+    }
     lines = []
     for language, group in languages.items():
         cells = []
@@ -143,9 +159,9 @@ def tests_table(
             if gain is None or p is None or corrected is None:
                 cells.append(Cell("–"))
             else:
-                cells.append(
-                    Cell(signed(100 * gain.value), f"{interval(gain)}\n{p_text(p)}\nHolm {p_text(corrected)[2:]}")
-                )
+                digits = precision(gain, small[run])
+                tests = f"{p_text(p)}\nHolm {p_text(corrected)[2:]}"
+                cells.append(Cell(signed(100 * gain.value, digits), f"{interval(gain, digits)}\n{tests}"))
         lines.append((Cell(label(language), GROUPS.get(group, ""), foreign=True), *cells))
     columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
     caption = (

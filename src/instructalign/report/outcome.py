@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from instructalign.records import Prediction, Score
@@ -30,6 +30,7 @@ from instructalign.report.words import verdicts
 
 SAID = 6  # sentences of the result at most; the tables have the rest
 SHOWN = 10  # items whose prediction changed most, each way
+PAIR = 2  # confusion matrices that are open: a base and what became of it
 LONGEST = 280  # characters shown of an item's text
 
 
@@ -118,21 +119,29 @@ def _seeds(facts: Facts) -> Table | None:
 
 def by_language(facts: Facts) -> Section | None:
     """Before and after by language: a panel for each run and task."""
-    found: list[tuple[str, list[Change]]] = []
+    found: list[tuple[str, str, list[Change]]] = []
     for task in facts.tasks:
         for run in facts.runs:
             changes = _changes(facts, run, task)
             if changes:
-                found.append((run.name if len(facts.tasks) == 1 else f"{run.name}, {task}", changes))
+                title = run.name if len(facts.tasks) == 1 else f"{run.name}, {task}"
+                found.append((title, headline(facts.rows, task), changes))
     if not found:
         return None
-    everything = [c for _, changes in found for c in changes]
-    edges = [edge for c in everything for edge in (c.before, c.after, c.low, c.high) if edge is not None]
-    pad = 0.06 * (max(edges) - min(edges) or 10)
-    limits = (min(edges) - pad, max(edges) + pad)
+    limits = {
+        metric: _limits([change for _, other, changes in found if other == metric for change in changes])
+        for metric in unique(metric for _, metric, _ in found)
+    }
     text = "Ring: base. Dot: after training. Band: 95 % interval of the score after. Right: the change in points."
-    panels = Panels(tuple(dumbbells(title, changes, limits) for title, changes in found), text)
+    panels = Panels(tuple(dumbbells(title, changes, limits[metric]) for title, metric, changes in found), text)
     return Section("Before and after, by language", "languages", (panels,))
+
+
+def _limits(changes: Sequence[Change]) -> tuple[float, float]:
+    """The axis of panels that show one metric."""
+    edges = [edge for c in changes for edge in (c.before, c.after, c.low, c.high) if edge is not None]
+    pad = 0.06 * (max(edges) - min(edges) or 10)
+    return min(edges) - pad, max(edges) + pad
 
 
 def _changes(facts: Facts, run: Run, task: str) -> list[Change]:
@@ -171,8 +180,8 @@ def heat(facts: Facts) -> Section | None:
 
 
 def mistakes(facts: Facts) -> Section | None:
-    """Confusion matrices: a row of panels, one for each group, for each model."""
-    blocks: list[Block] = []
+    """Confusion matrices: a row of panels, one for each group, for each model; open where there are two models."""
+    folds: list[Fold] = []
     for task in facts.tasks:
         for model in evaluated(facts.runs):
             panels = []
@@ -182,9 +191,10 @@ def mistakes(facts: Facts) -> Section | None:
                 panels += [table] if table else []
             if panels:
                 title = model.name if len(facts.tasks) == 1 else f"{model.name}, {task}"
-                blocks.append(Fold(title, (Panels(tuple(panels)),), open=not blocks))
-    if not blocks:
+                folds.append(Fold(title, (Panels(tuple(panels)),)))
+    if not folds:
         return None
+    blocks = [replace(fold, open=len(folds) <= PAIR) for fold in folds]
     text = "Percent of the items with a label (rows) that were given each label (columns), over all prompts."
     return Section("What is taken for what", "confusion", (Paragraph(text), *blocks))
 
@@ -211,7 +221,7 @@ def changed_items(facts: Facts) -> Section | None:
             if shifts
         ]
         if tables:
-            blocks.append(Fold(run.name, tuple(tables), open=not blocks))
+            blocks.append(Fold(run.name, tuple(tables)))
     if not blocks:
         return None
     text = (

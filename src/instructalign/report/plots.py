@@ -5,8 +5,9 @@ Plots of one number against another are in `xy`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import floor, log10
 from typing import TYPE_CHECKING
 
 from instructalign.report.markup import Html
@@ -54,25 +55,26 @@ def dumbbells(title: str, changes: Sequence[Change], limits: tuple[float, float]
         if not lines or (isinstance(lines[-1], Change) and lines[-1].group != change.group):
             lines.append(change.group)
         lines.append(change)
+    digits = decimals(value for c in changes for value in (c.before, c.after))
 
     def draw(axes: Axes) -> None:
         for y, line in enumerate(lines):
             if isinstance(line, str):
                 _beside(axes, y, GROUP_WORDS.get(line, line), GROUPS.get(line, MUTED), NAMES, bold=True)
             else:
-                _dumbbell(axes, y, line)
+                _dumbbell(axes, y, line, digits)
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_yticks([])
         axes.set_xlim(*limits)
         axes.grid(axis="x", color=RULE, linewidth=0.8)
 
-    words = "; ".join(f"{c.label} {c.before:.1f} to {c.after:.1f}" for c in changes)
+    words = "; ".join(f"{c.label} {c.before:.{digits}f} to {c.after:.{digits}f}" for c in changes)
     description = f"Score before and after by language, {title}: {words}."
     svg = draw_svg(draw, 22 * len(lines) + 34, description, left=NAMES, right=46)
     return Figure(title, svg, description)
 
 
-def _dumbbell(axes: Axes, y: int, change: Change) -> None:
+def _dumbbell(axes: Axes, y: int, change: Change, digits: int) -> None:
     colour = GROUPS.get(change.group, MUTED)
     if change.low is not None and change.high is not None:
         axes.plot([change.low, change.high], [y, y], color=colour, linewidth=7, alpha=0.22, zorder=1)
@@ -81,7 +83,7 @@ def _dumbbell(axes: Axes, y: int, change: Change) -> None:
     axes.plot(change.after, y, "o", color=colour, markersize=7, zorder=4)
     _beside(axes, y, change.label, INK, NAMES)
     axes.annotate(
-        signed(change.after - change.before),
+        signed(change.after - change.before, digits),
         (1, y),
         (42, 0),
         xycoords=("axes fraction", "data"),
@@ -157,6 +159,12 @@ def signed(value: float, digits: int = 1) -> str:
     if float(text) == 0:
         return text
     return f"{'+' if value > 0 else '−'}{text}"
+
+
+def decimals(points: Iterable[float]) -> int:
+    """How many decimals numbers in points are shown with: one; of numbers all below a point, two digits' worth."""
+    largest = max(map(abs, points), default=0.0)
+    return 1 if largest >= 1 or largest < 1e-6 else 1 - floor(log10(largest))
 
 
 def shorten(text: str, length: int) -> str:

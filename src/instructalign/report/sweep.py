@@ -14,7 +14,7 @@ from instructalign.report.chance import Chance
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.markdown import render_markdown
 from instructalign.report.page import render_page
-from instructalign.report.plots import signed
+from instructalign.report.plots import decimals, signed
 from instructalign.report.sweep_best import against_best, differences, how_sure
 from instructalign.report.sweep_facts import Facts
 from instructalign.report.tables import (
@@ -90,7 +90,8 @@ def _sentences(facts: Facts) -> list[str]:
 def _numbers(facts: Facts, task: str, cell: str) -> str:
     """What a cell gained and forgot, and where guessing would do as well."""
     loss, gain = facts.points(task)[cell]
-    gained, lost = f"gain on L2 {signed(gain)}", f"forgetting on L1 {signed(loss)}"
+    digits = decimals((gain, loss))
+    gained, lost = f"gain on L2 {signed(gain, digits)}", f"forgetting on L1 {signed(loss, digits)}"
     chance = Chance([row for row in facts.rows if is_baseline(row.run)])
     metric = headline(facts.rows, task)
     after = find(facts.rows, cell, task, metric, "L2")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from instructalign.records import Score
 from instructalign.report.content import Cell, Column, Table
-from instructalign.report.plots import signed
+from instructalign.report.plots import decimals, signed
 
 GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
 GAIN, FORGETTING = "gain", "forgetting"  # metrics of a comparison of two models
@@ -58,15 +58,18 @@ def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = (
         columns.append(Column("Task", numeric=False))
     columns += [Column(name, GROUPS[name], group=name) for name in shown if name in GROUPS]
     columns += [Column("Forgetting", "L1 lost")] if FORGETTING in shown else []
+    small = {key[1:] for key in cells} - {key[1:] for key, row in cells.items() if not is_small(row)}
     lines, kinds = [], []
     for task in tasks:
         for run in unique(row.run for row in rows if row.task == task):
             line = [Cell(run, foreign=True), *([Cell(task)] if len(tasks) > 1 else [])]
             for name in shown:
-                line.append(_number(cells.get((run, task, name)), (run, task, name) in best))
+                line.append(
+                    _number(cells.get((run, task, name)), (run, task, name) in best, (task, name) in small)
+                )
             lines.append(tuple(line))
             kinds.append("quiet" if is_baseline(run) else "")
-    return Table(_caption(rows, list(metrics.values()), bool(best)), tuple(columns), tuple(lines), tuple(kinds))
+    return Table(_caption(rows, metrics, bool(best)), tuple(columns), tuple(lines), tuple(kinds))
 
 
 def _span(low: int, high: int) -> str:
@@ -85,10 +88,11 @@ def gains_table(rows: Sequence[Score]) -> Table | None:
     several = len({task for _, task, _ in found}) > 1
     groups = [group for group in GROUPS if any(key[2] == group for key in found)]
     tests = {(row.run, row.task, row.group): row for row in rows if row.metric == TEST and not row.language}
+    small = {key[1:] for key in found} - {key[1:] for key, row in found.items() if not is_small(row)}
     lines = []
     for run, task in unique((run, task) for run, task, _ in found):
         keys = [(run, task, group) for group in groups]
-        cells = [_change(found.get(key), tests.get(key)) for key in keys]
+        cells = [_change(found.get(key), tests.get(key), key[1:] in small) for key in keys]
         lines.append((Cell(run, foreign=True), *([Cell(task)] if several else []), *cells))
     columns = [Column("Change", numeric=False), *([Column("Task", numeric=False)] if several else [])]
     columns += [Column(group, GROUPS[group], group=group) for group in groups]
@@ -97,10 +101,12 @@ def gains_table(rows: Sequence[Score]) -> Table | None:
     return Table(caption, tuple(columns), tuple(lines))
 
 
-def _change(row: Score | None, test: Score | None) -> Cell:
+def _change(row: Score | None, test: Score | None, small: bool) -> Cell:
     if row is None:
         return Cell("–")
-    return Cell(signed(100 * row.value), "\n".join(filter(None, (interval(row), p_text(test) if test else ""))))
+    digits = precision(row, small)
+    notes = (interval(row, digits), p_text(test) if test else "")
+    return Cell(signed(100 * row.value, digits), "\n".join(filter(None, notes)))
 
 
 def p_text(row: Score) -> str:
@@ -113,6 +119,13 @@ def name_of(metric: str) -> str:
     return METRIC_WORDS.get(metric, metric)
 
 
+def names_of(metrics: Mapping[str, str]) -> str:
+    """What people call the metrics of tasks, with the tasks that have each where they differ."""
+    tasks = {metric: [task for task in metrics if metrics[task] == metric] for metric in metrics.values()}
+    several = len(tasks) > 1
+    return " / ".join(name_of(each) + f" ({', '.join(tasks[each])})" * several for each in tasks)
+
+
 def _column(row: Score, metric: str) -> str:
     """The main table's column that a score stands in; empty for none."""
     if row.language:
@@ -122,15 +135,15 @@ def _column(row: Score, metric: str) -> str:
     return row.group if row.metric == metric and row.group in GROUPS else ""
 
 
-def _number(row: Score | None, best: bool) -> Cell:
+def _number(row: Score | None, best: bool, small: bool) -> Cell:
     if row is None:
         return Cell("–")
-    return Cell(points(row), interval(row), best=best)
+    digits = precision(row, small)
+    return Cell(points(row, digits), interval(row, digits), best=best)
 
 
-def _caption(rows: Sequence[Score], metrics: Sequence[str], bold: bool) -> str:
-    names = unique(METRIC_WORDS.get(metric, metric) for metric in metrics)
-    parts = [f"{' / '.join(names)} × 100, mean over prompts and the languages of a group"]
+def _caption(rows: Sequence[Score], metrics: Mapping[str, str], bold: bool) -> str:
+    parts = [f"{names_of(metrics)} × 100, mean over prompts and the languages of a group"]
     counts = {group: [row.n for row in rows if row.group == group and row.n] for group in GROUPS}
     sizes = [f"{group} {_span(min(found), max(found))}" for group, found in counts.items() if found]
     if sizes:
@@ -169,6 +182,7 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
     runs = unique(row.run for row in found)
     if not languages:
         return None
+    digits = decimals(100 * row.value for row in found)
     lines = []
     for language in languages:
         base = next(
@@ -176,7 +190,7 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
         )
         line = [Cell(label(language), GROUPS.get(languages[language], ""), foreign=True)]
         line += [
-            _heat(by_place.get((language, run)), None if is_base(run) else base, (language, run) in sure)
+            _heat(by_place.get((language, run)), None if is_base(run) else base, (language, run) in sure, digits)
             for run in runs
         ]
         lines.append(tuple(line))
@@ -188,13 +202,15 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
     return Table(words, columns, tuple(lines), tuple(languages.values()))
 
 
-def _heat(row: Score | None, base: Score | None, sure: bool) -> Cell:
+def _heat(row: Score | None, base: Score | None, sure: bool, digits: int) -> Cell:
     if row is None:
         return Cell("–")
     if base is None:
-        return Cell(points(row))
+        return Cell(points(row, digits))
     change = 100 * (row.value - base.value)
-    return Cell(points(row), signed(change) + "*" * sure, shade=max(-1.0, min(1.0, change / FULL_SHADE)))
+    return Cell(
+        points(row, digits), signed(change, digits) + "*" * sure, shade=max(-1.0, min(1.0, change / FULL_SHADE))
+    )
 
 
 def headline(rows: Iterable[Score], task: str) -> str:
@@ -225,21 +241,32 @@ def is_baseline(run: str) -> bool:
     return run in BASELINES or run.startswith(tuple(f"{name} of " for name in BASELINES))
 
 
-def points(row: Score) -> str:
+def is_small(row: Score) -> bool:
+    """Whether a number is below a point; a column of such numbers is shown with more decimals."""
+    return abs(row.value) < 0.01
+
+
+def precision(row: Score, small: bool) -> int:
+    """The decimals of a number and its interval, in a column where all are small or not."""
+    known = (value for value in (row.value, row.low, row.high) if value is not None)
+    return decimals(100 * value for value in known) if small else 1
+
+
+def points(row: Score, digits: int = 1) -> str:
     """A score in points: 0.834 → "83.4"."""
-    return as_points(row.value)
+    return as_points(row.value, digits)
 
 
-def as_points(value: float) -> str:
+def as_points(value: float, digits: int = 1) -> str:
     """A number in points, without a plus: 0.834 → "83.4"."""
-    return signed(100 * value).removeprefix("+")
+    return signed(100 * value, digits).removeprefix("+")
 
 
-def interval(row: Score) -> str:
+def interval(row: Score, digits: int = 1) -> str:
     """A score's interval in points, or nothing."""
     if row.low is None or row.high is None:
         return ""
-    low, high = (as_points(bound) for bound in (row.low, row.high))
+    low, high = (as_points(bound, digits) for bound in (row.low, row.high))
     return f"{low} to {high}" if "−" in low + high else f"{low}–{high}"
 
 

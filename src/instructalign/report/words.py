@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from instructalign.records import Score
 from instructalign.report.chance import Chance
-from instructalign.report.plots import UNBROKEN, signed
+from instructalign.report.plots import UNBROKEN, decimals, signed
 from instructalign.report.tables import GAIN, as_points, headline, points, unique
 
 _VERDICTS = {
@@ -77,9 +77,11 @@ def _clauses(rows: Sequence[Score], run: str, task: str, chance: Chance, base: s
             continue
         before = _find(rows, base, task, metric, group)
         if after is None:
-            numbers = f"{signed(100 * gain.value)} points"
+            numbers = f"{signed(100 * gain.value, decimals([100 * gain.value]))} points"
         else:
-            numbers = f"{as_points(after.value - gain.value)} → {points(after)}"
+            start = after.value - gain.value
+            digits = decimals((100 * start, 100 * after.value))
+            numbers = f"{as_points(start, digits)} → {points(after, digits)}"
         numbers = f"{group} {numbers}".replace(" ", UNBROKEN)
         if after is not None and (words := _against_guessing(group, gain, before, after, chance)):
             guess = chance.guess(after) or 0.0
