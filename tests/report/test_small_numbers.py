@@ -91,6 +91,14 @@ def test_sentences_plots_and_other_tables_follow() -> None:
     seeds = evidence.seeds_table([score("new, 2 seeds", OPEN, 0.00245, 0.0016, 0.0033)], ROWS[:1], (), 2)
     assert seeds is not None
     assert [row[1].text for row in seeds.rows] == ["0.21", "0.24"]
+    prompts = [score(run, OPEN + "_over_prompts", 0.002, 0.0012, 0.0031) for run in ("base", "new")]
+    over = evidence.prompts_table([*ROWS[:2], *prompts], "past", ["base", "new"], [])
+    assert over is not None
+    assert over.rows[0][1].note == "0.12–0.31"
+
+
+def test_without_scores_the_caption_says_so() -> None:
+    assert main_table([]).caption == "Nothing was scored yet."
 
 
 def test_panels_share_an_axis_by_metric(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,10 +138,11 @@ def _above_guessing(
 
     Where nothing was known, least forgetting is no merit: forgetting goes by L1.
     """
+    metrics = {task: headline(rows, task) for _, task, _ in best}
     no_better = {
         (row.run, row.task, row.group)
         for row in rows
-        if not row.language and row.metric == headline(rows, row.task) and not chance.is_beaten_by(row)
+        if not row.language and row.metric == metrics.get(row.task) and not chance.is_beaten_by(row)
     }
     return frozenset(
         (run, task, column)

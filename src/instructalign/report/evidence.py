@@ -106,9 +106,17 @@ def prompts_table(rows: Sequence[Score], task: str, runs: Sequence[str], gains: 
     """
     found = Rows(rows)
     metric = headline(rows, task)
+    places = [*((run, metric) for run in runs), *((run, GAIN) for run in gains)]
+    known = [
+        (what, group, row)
+        for run, what in places
+        for group in GROUPS
+        if (row := found.get(run, task, what + OVER_PROMPTS, group))
+    ]
+    large = {(what, group) for what, group, row in known if not is_small(row)}
     lines = []
-    for run, what in [*((run, metric) for run in runs), *((run, GAIN) for run in gains)]:
-        cells = [_over_prompts(found, run, task, what, group) for group in GROUPS]
+    for run, what in places:
+        cells = [_over_prompts(found, run, task, what, group, (what, group) not in large) for group in GROUPS]
         if any(cell.text != "–" for cell in cells):
             lines.append((Cell(run, "change" if what == GAIN else "score", foreign=True), *cells))
     if not lines:
@@ -121,16 +129,17 @@ def prompts_table(rows: Sequence[Score], task: str, runs: Sequence[str], gains: 
     return Table(caption, columns, tuple(lines))
 
 
-def _over_prompts(found: Rows, run: str, task: str, metric: str, group: str) -> Cell:
+def _over_prompts(found: Rows, run: str, task: str, metric: str, group: str, small: bool) -> Cell:
     row, deviation = (
         found.get(run, task, metric + OVER_PROMPTS, group),
         found.get(run, task, metric + PROMPT_SD, group),
     )
     if row is None:
         return Cell("–")
-    spread = f"SD{UNBROKEN}{as_points(deviation.value)}" if deviation else ""
-    text = signed(100 * row.value) if metric == GAIN else points(row)
-    return Cell(text, "\n".join(filter(None, (interval(row), spread))))
+    digits = precision(row, small)
+    spread = f"SD{UNBROKEN}{as_points(deviation.value, digits)}" if deviation else ""
+    text = signed(100 * row.value, digits) if metric == GAIN else points(row, digits)
+    return Cell(text, "\n".join(filter(None, (interval(row, digits), spread))))
 
 
 def tests_table(

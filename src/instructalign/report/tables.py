@@ -45,8 +45,9 @@ def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = (
         best: (run, task, column) of the cells that a paired test puts before all others of their column.
 
     Returns:
-        The table as data: numbers in points with one decimal, intervals as notes. Columns without a number
-        are left out; a column for the task stands second where there are several.
+        The table as data: numbers in points with one decimal (more where all of a column and task are below a
+        point), intervals as notes. Columns without a number are left out; a column for the task stands second
+        where there are several.
     """
     tasks = unique(row.task for row in rows if not row.language and row.group in GROUPS)
     metrics = {task: headline(rows, task) for task in tasks}
@@ -143,6 +144,8 @@ def _number(row: Score | None, best: bool, small: bool) -> Cell:
 
 
 def _caption(rows: Sequence[Score], metrics: Mapping[str, str], bold: bool) -> str:
+    if not rows:
+        return "Nothing was scored yet."
     parts = [f"{names_of(metrics)} × 100, mean over prompts and the languages of a group"]
     counts = {group: [row.n for row in rows if row.group == group and row.n] for group in GROUPS}
     sizes = [f"{group} {_span(min(found), max(found))}" for group, found in counts.items() if found]
