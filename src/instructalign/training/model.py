@@ -265,12 +265,7 @@ def model_hash(base: str, revision: str | None = None) -> str:
         hashes = [(path.name, file_hash(path)) for path in files]
         beneath = _base_of(place)
         return text_hash([*hashes, model_hash(beneath)] if beneath else hashes)[:12]
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(place, revision=revision)
-    except (OSError, ValueError) as error:
-        raise ModelError(_unloadable(base, place, error)) from None
+    config = load_settings(base, revision=revision)
     return str(getattr(config, "_commit_hash", None) or revision or place)[:12]
 
 
