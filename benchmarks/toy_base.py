@@ -63,7 +63,7 @@ def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, width: int, layers: int) -> LlamaForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast, width: int = 96, layers: int = 3) -> LlamaForCausalLM:
     """A small LLaMA with fresh weights; the width is a multiple of 24, that of a head."""
     return LlamaForCausalLM(
         LlamaConfig(
