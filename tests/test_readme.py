@@ -39,7 +39,7 @@ def test_configuration_example_is_valid(tmp_path: Path) -> None:
     [example] = blocks("yaml")
     config = build_config(yaml.safe_load(example), folder=tmp_path)
     assert config.replay is not None
-    assert config.replay.size == 1000
+    assert config.replay.size == 10_000
 
 
 def test_tree_is_that_of_the_disk() -> None:

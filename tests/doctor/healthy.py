@@ -69,7 +69,7 @@ def write_project(folder: Path) -> None:
     """The files of the project."""
     write_corpus(folder, sentences())
     write_task(folder, ["eng", "jav", "mad"])
-    past = [{"inputs": f"is {number} a number?", "targets": "yes, it is one"} for number in range(20)]
+    past = [{"inputs": f"is {number} a number?", "targets": "yes, it is one"} for number in range(100)]
     (folder / "past.jsonl").write_text("".join(json.dumps(line) + "\n" for line in past), encoding="utf-8")
 
 
@@ -80,7 +80,7 @@ def project_config(folder: Path, base: Path, *overrides: str) -> Config:
         "languages": {"known": ["eng"], "new": ["jav"], "related": ["mad"]},
         "corpora": [{"format": "tsv", "path": "corpus.tsv", "columns": {"eng": "English", "jav": "Javanese"}}],
         "instructions": {"heldout": 20},
-        "replay": {"source": {"format": "jsonl", "path": "past.jsonl"}, "size": 20},
+        "replay": {"source": {"format": "jsonl", "path": "past.jsonl"}, "size": 100},
         "training": {"steps": 200, "batch_size": 8, "max_length": 320, "report_to": []},
         "evaluation": {"tasks": ["reviews.yaml"], "data": "."},
     }

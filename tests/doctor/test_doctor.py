@@ -110,7 +110,7 @@ def test_test_items_in_the_replay(configure: Configure, tmp_path: Path) -> None:
     write_items(tmp_path, "eng", [item, *(f"eng {number}" for number in range(40))])
     with (tmp_path / "past.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"inputs": f"Good or bad? {item}", "targets": "good"}) + "\n")
-    level, _, advice = said(look(configure("replay.size=21")), "Test items stand in replay: reviews (eng) 2 %")
+    level, _, advice = said(look(configure("replay.size=101")), "Test items stand in replay: reviews (eng) 2 %")
     assert (level, "take another replay.source" in advice) == ("warning", True)
 
 
@@ -187,8 +187,8 @@ def test_past_instructions_are_looked_at(configure: Configure) -> None:
     assert (part.task, part.items) == ("past_instructions", {"eng": 5})
     none = look(configure(tasks))
     assert said(none, "Set replay.heldout to at least 2")[:2] == ("problem", "tasks")
-    many = look(configure(tasks, "replay.heldout=21"))
-    assert said(many, "takes 21 different examples of the replay source jsonl")[0] == "problem"
+    many = look(configure(tasks, "replay.heldout=101"))
+    assert said(many, "takes 101 different examples of the replay source jsonl")[0] == "problem"
 
 
 def test_nothing_to_evaluate(configure: Configure) -> None:

@@ -126,14 +126,14 @@ def test_shares_are_those_of_the_batches(family: str, loss_on: str, tmp_path: Pa
 
 
 def test_epochs_and_repeats(configure: Configure) -> None:
-    config = configure("training.steps=300", "replay.share=0.25", "replay.size=15")
+    config = configure("training.steps=300", "replay.share=0.25", "replay.size=75")
     data = build_data(config)
     assert data.instructions.epoch == 2 * 556
     part, findings = examine_mixture(config, data.mixture, 556, data.instructions.epoch, [], False)
-    assert (part.examples, part.replayed) == (2400, 15)
+    assert (part.examples, part.replayed) == (2400, 75)
     assert part.epochs == pytest.approx(1800 / 1112)
-    assert part.repeats == pytest.approx(600 / 15)
-    assert findings[0].found == "1.6 epochs of new instructions; each of 15 past examples comes 40.0 times."
+    assert part.repeats == pytest.approx(600 / 75)
+    assert findings[0].found == "1.6 epochs of new instructions; each of 75 past examples comes 8.0 times."
 
 
 def found(config: Config, taken: list[Sampled] | None = None) -> list[tuple[str, str, str]]:
@@ -163,8 +163,8 @@ def test_no_replay_is_said_unless_it_is_meant(configure: Configure) -> None:
 
 def test_replay_source_smaller_than_wanted_and_shown_too_often(configure: Configure) -> None:
     said = found(configure("replay.size=1000", "training.steps=6000"))
-    assert said[0][:2] == ("warning", "The replay source holds 20 usable examples, fewer than the 1,000 wanted.")
-    assert said[1][:2] == ("warning", "Each replayed example is shown 1,200 times.")
+    assert said[0][:2] == ("warning", "The replay source holds 100 usable examples, fewer than the 1,000 wanted.")
+    assert said[1][:2] == ("warning", "Each replayed example is shown 240 times, and may be learned by heart.")
 
 
 def test_replay_that_may_not_come_again(configure: Configure) -> None:

@@ -72,7 +72,7 @@ class ReplayConfig(Strict):
     """
 
     source: Entry | Annotated[list[Entry], Field(min_length=1)]
-    size: Natural = 1000
+    size: Natural = 10_000
     heldout: Natural = 0
     preset: Literal["paper"] | None = None
     select: SelectConfig = SelectConfig()

@@ -13,8 +13,12 @@ from instructalign.mixture import Mixture
 from instructalign.mixture.plan import refuse_repeats
 from instructalign.training.measure import lengths
 
-OFTEN = 1000
-"""Repeats of a replayed example from which a warning is due; the paper's r = 1 000 makes 800."""
+OFTEN = 10
+"""Repeats of a replayed example above which a warning is due.
+
+A small model learned by heart what it was shown 19 times, and forgot what that stands for; twice was enough
+(docs/results/nusantara-longer.md). The paper's r = 1 000 makes 800, at a learning rate a hundred times lower.
+"""
 CROWDED = 0.8  # of the examples that replay may take for a share of tokens without a warning
 THIN = 0.1  # of the share in rows that replay should have in loss tokens at least
 
@@ -138,8 +142,9 @@ def _judge(config: Config, part: MixturePart, rows: int, findings: Findings) -> 
         )
     if part.repeats > OFTEN:
         findings.warn(
-            f"Each replayed example is shown {part.repeats:,.0f} times.",
-            "Raise replay.size, or lower replay.share or training.steps.",
+            f"Each replayed example is shown {part.repeats:,.0f} times, and may be learned by heart.",
+            "Raise replay.size where the source has more; replay.heldout and the task past_instructions show "
+            "whether what it stands for is kept.",
         )
     _judge_shares(config.replay, part, findings)
     if not findings:
