@@ -95,6 +95,7 @@ def test_a_small_loss_may_multiply() -> None:
     rule = Divergence(DivergenceConfig(factor=5, patience=1))
     for step, loss in enumerate([0.01, 0.1, 1.0, 1.9], start=1):
         rule.see(step, loss, "")
+    assert rule.suspicious == 0
 
 
 def test_the_checkpoint_from_before_the_loss_rose_stays() -> None:

@@ -18,7 +18,7 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
 from instructalign.records import Counts, ParallelRow
 from instructalign.registry import FORMATS
-from instructalign.strict import explain
+from instructalign.strict import explain_all
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
         try:
             found = model.model_validate(entry.options)
         except ValidationError as error:
-            problems.extend(explain(details, f"corpora.{place}", model) for details in error.errors())
+            problems.extend(explain_all(error.errors(), f"corpora.{place}", model))
         else:
             values = {key: getattr(found, key) for key in model.model_fields}
             checked.append(entry.model_copy(update={"options": values}))

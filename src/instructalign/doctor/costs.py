@@ -83,10 +83,7 @@ def examine_costs(
     if empty is None:
         return None, findings
     dtype = _dtype(config, empty.model)
-    if not empty.encoder_decoder:
-        findings.attempt(
-            "Lower training.max_length.", lambda: refuse_unreadable_length(config, empty.model.config)
-        )
+    findings.attempt("Lower training.max_length.", lambda: refuse_unreadable_length(config, empty.model.config))
     shape = shape_of(empty.model, codec.encoder_decoder)
     parameters = _count(empty.model, trained=False)
     adapted: Any = empty.model

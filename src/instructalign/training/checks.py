@@ -42,8 +42,7 @@ def check_start(config: Config, guard: Guard | None = None) -> None:
     check_sources(config.replay)
     codec = load_codec(config.model)
     options = {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
-    if not codec.encoder_decoder:
-        refuse_unreadable_length(config, load_settings(config.model.base, **options))
+    refuse_unreadable_length(config, load_settings(config.model.base, **options))
     refuse_short_length(config, codec)
 
 
@@ -54,8 +53,7 @@ def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: Encoder)
         TrainingError, ModelError: as the checks below say.
     """
     refuse_unknown_tokens(loaded)
-    if not loaded.encoder_decoder:
-        refuse_unreadable_length(config, loaded.model.config)
+    refuse_unreadable_length(config, loaded.model.config)
     refuse_short_length(config, loaded.codec)
     check_answers(data, encoder)
 
@@ -102,7 +100,7 @@ def refuse_missing_deepspeed() -> None:
 
 
 def refuse_unreadable_length(config: Config, settings: Any) -> None:
-    """Refuses examples longer than the positions of a decoder-only model.
+    """Refuses examples longer than the positions of a decoder-only model; those of the others are relative.
 
     Args:
         config: the run's configuration.
@@ -112,7 +110,8 @@ def refuse_unreadable_length(config: Config, settings: Any) -> None:
         TrainingError: training.max_length is above what the model can read.
     """
     positions = getattr(settings, "max_position_embeddings", None)
-    if positions and config.training.max_length > positions:
+    decoder_only = not getattr(settings, "is_encoder_decoder", False)
+    if positions and decoder_only and config.training.max_length > positions:
         raise TrainingError(
             f"training.max_length is {config.training.max_length}, but {config.model.base} reads at most "
             f"{positions} tokens: --set training.max_length={positions}"
