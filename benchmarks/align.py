@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from instructalign.instructions.align import train_aligner
-from instructalign.instructions.segment import words
+from instructalign.instructions.segmentation import words
+from instructalign.instructions.word_alignment import train_aligner
 from machine import describe, put
 
 Link = tuple[int, int]

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.files import file_hash
 from instructalign.instructions import write_stream
-from instructalign.mixture.build import build_instructions, read_guarded
-from instructalign.records import ParallelRow
+from instructalign.mixture.training_data import build_instructions, read_guarded
+from instructalign.types import ParallelRow
 from machine import describe, put
 from read import sentences
 
@@ -97,7 +97,7 @@ def two_workers() -> Iterator[None]:
     os.environ.update({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"})
     from ray.cluster_utils import Cluster
 
-    from instructalign import cluster
+    from instructalign import ray_data
 
     local = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
@@ -105,7 +105,7 @@ def two_workers() -> Iterator[None]:
             local.add_node(num_cpus=1, include_dashboard=False)
         local.wait_for_nodes()
         os.environ["RAY_ADDRESS"] = local.address
-        with cluster.session():
+        with ray_data.session():
             yield
     finally:
         local.shutdown()
@@ -122,13 +122,13 @@ def work(engine: str, folder: Path, preset: str, count: int) -> dict[str, Any]:
         write_stream(out, build_instructions(config, train), count)
         done = time.perf_counter()
     else:
-        from instructalign import cluster
+        from instructalign import ray_data
 
         with two_workers():
             start = time.perf_counter()
-            train, heldout, _ = cluster.read_rows(config, folder / "store")
+            train, heldout, _ = ray_data.read_rows(config, folder / "store")
             cleaned = time.perf_counter()
-            write_stream(out, build_instructions(config, train), count, spread=cluster.spread)
+            write_stream(out, build_instructions(config, train), count, spread=ray_data.spread)
             done = time.perf_counter()
     peak = next(
         int(line.split()[1])

@@ -18,13 +18,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from instructalign.corpora import ItemIndex, ItemText, check_texts
+from instructalign.data import ItemIndex, ItemText, check_texts
 from instructalign.evaluation.items import file_of, read_items
-from instructalign.evaluation.task_files import load_task, task_names
-from instructalign.evaluation.tasks import Task
+from instructalign.evaluation.tasks import Task, load_task, task_names
 from instructalign.files import read_jsonl, read_lines
-from instructalign.records import Counts
-from instructalign.registry import FORMATS
+from instructalign.plugins import FORMATS
+from instructalign.types import Counts
 from machine import describe, put
 
 Texts = Iterable[tuple[str, list[str]]]

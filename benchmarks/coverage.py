@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instructalign.evaluation.levels import over_levels
-from instructalign.evaluation.significance import interval
+from instructalign.evaluation.bootstrap import interval
+from instructalign.evaluation.variance import over_levels
 from machine import describe, put
 
 Draws = NDArray[np.float64]

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from instructalign.files import write_text
-from instructalign.records import Score
-from instructalign.runfolder import versions
+from instructalign.run_folder import versions
 from instructalign.toy.demo import RUNS, run_demo
+from instructalign.types import Score
 
 GROUPS = ("L1", "L2", "L3")
 Table = dict[str, dict[str, float]]

@@ -211,9 +211,9 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
 def ours(options: argparse.Namespace) -> dict[str, Any]:
     """The evaluation stage of this package."""
+    from instructalign.evaluation.likelihood import plan_batches, score_batch
     from instructalign.evaluation.prompting import make_queries
-    from instructalign.evaluation.score import plan_batches, score_batch
-    from instructalign.training.model import context_of, load_model
+    from instructalign.training.models import context_of, load_model
 
     start_quietly(options.threads)
     task, questions = read_questions(options)
@@ -234,9 +234,9 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
 
 def usual(options: argparse.Namespace) -> dict[str, Any]:
     """Ours, without the faster routines."""
-    from instructalign.training import kernels
+    from instructalign.training import cpu_kernels
 
-    kernels._routines = lambda model: iter(())
+    cpu_kernels._routines = lambda model: iter(())
     return ours(options)
 
 
@@ -248,7 +248,7 @@ def harness(options: argparse.Namespace) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     from instructalign.evaluation import load_task
-    from instructalign.evaluation.export import export_lm_eval
+    from instructalign.evaluation.lm_eval_export import export_lm_eval
 
     tasks = options.work / f"tasks-{options.items}"
     export_lm_eval(
@@ -328,7 +328,7 @@ METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 def read_questions(options: argparse.Namespace) -> tuple[Any, list[tuple[str, str, Any]]]:
     """The task; and language, prompt and item of every question."""
     from instructalign.evaluation.items import read_items
-    from instructalign.evaluation.task_files import load_task
+    from instructalign.evaluation.tasks import load_task
 
     task = load_task("nusax_senti")
     return task, [

@@ -25,11 +25,11 @@ import numpy as np
 from nltk.tokenize import NLTKWordTokenizer
 
 from instructalign.config import Entry, InstructionsConfig, LanguagesConfig
-from instructalign.corpora import read_corpora
-from instructalign.corpora.store import RowStore
+from instructalign.data import read_corpora
+from instructalign.data.corpus import RowStore
 from instructalign.instructions import InstructionStream, generate, load_templates, write_stream
 from instructalign.languages import english_name
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 from machine import describe, put
 
 KNOWN = ["eng", "ind"]

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instructalign.config import Entry, LanguagesConfig, NoiseConfig
-from instructalign.corpora import Corpus, read_corpora
+from instructalign.data import Corpus, read_corpora
 from instructalign.instructions.context import Context
 from instructalign.instructions.noise import Noise
 from instructalign.instructions.objectives.xss import XSS
-from instructalign.instructions.segment import words
+from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws, digest_key
 from machine import describe, put
 

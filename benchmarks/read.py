@@ -94,7 +94,7 @@ WRITERS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
 def read(entry: dict[str, Any], preset: str) -> dict[str, float]:
     """Reads a corpus in this process, and says what that took."""
     from instructalign.config import FilterConfig
-    from instructalign.corpora import read_corpora
+    from instructalign.data import read_corpora
 
     def peak() -> float:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -27,22 +27,20 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
-from instructalign.corpora import ItemIndex, ItemText
+from instructalign.data import ItemIndex, ItemText
 from instructalign.evaluation import Task, load_task
 from instructalign.evaluation.items import read_items
 from instructalign.files import read_lines, write_jsonl
-from instructalign.mixture.sources import read_jsonl
+from instructalign.mixture.replay_sources import read_jsonl
 from instructalign.randomness import Draws, digest_key, permuted
-from instructalign.records import Instruction
-from instructalign.training.batch import Encoder, LossWeights
-from instructalign.training.cut import Limits
-from instructalign.training.encode import Codec
-from instructalign.training.progress import TrainingLog
-from instructalign.training.steps import StepBatches
+from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches
+from instructalign.training.callbacks import TrainingLog
+from instructalign.training.early_stopping import Watch
+from instructalign.training.metrics_log import Tally
 from instructalign.training.strategies import StrategyGroup
-from instructalign.training.tally import Tally
+from instructalign.training.tokenization import Codec
 from instructalign.training.trainer import AlignTrainer
-from instructalign.training.watch import Watch
+from instructalign.types import Instruction
 
 KNOWN = {
     "eng": "English",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instructalign.instructions import load_templates, template_sets, variety
-from instructalign.instructions.segment import words
+from instructalign.instructions.segmentation import words
 
 
 def table() -> Iterator[str]:

@@ -19,13 +19,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from instructalign.files import write_text
-from instructalign.records import Instruction
-from instructalign.toy.sources import past_instruction, read_replay
-from instructalign.training.batch import Encoder, LossWeights
-from instructalign.training.cut import Limits
-from instructalign.training.encode import Codec
+from instructalign.toy.datasets import past_instruction, read_replay
+from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches
 from instructalign.training.loss import weighted_loss
-from instructalign.training.steps import StepBatches
+from instructalign.training.tokenization import Codec
+from instructalign.types import Instruction
 
 README = """# The toy family's base model
 

@@ -105,7 +105,7 @@ def alone(options: argparse.Namespace, method: str) -> dict[str, Any]:
 
 def configuration(options: argparse.Namespace, **training: Any) -> Any:
     """The run whose examples all methods train on."""
-    from instructalign.configfile import build_config
+    from instructalign.config_file import build_config
 
     return build_config(
         {
@@ -132,9 +132,9 @@ def configuration(options: argparse.Namespace, **training: Any) -> Any:
 
 def write_examples(options: argparse.Namespace) -> None:
     """The examples of all steps as token ids, cut as ours are, for the peers to read."""
-    from instructalign.mixture.build import build_data
-    from instructalign.training.batch import Encoder
-    from instructalign.training.model import load_codec
+    from instructalign.mixture.training_data import build_data
+    from instructalign.training.batching import Encoder
+    from instructalign.training.models import load_codec
 
     config = configuration(options)
     stream, encoder = build_data(config).mixture, Encoder(load_codec(config.model), LENGTH)
@@ -186,10 +186,10 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
 
 def pass_all_at_once() -> None:
     """All rows of a step in one pass, padded to the longest."""
-    from instructalign.training import assemble
-    from instructalign.training.cut import Limits
+    from instructalign.training import train
+    from instructalign.training.batching import Limits
 
-    assemble.pass_limits = lambda *_: Limits(overhead=1 << 40)
+    train.pass_limits = lambda *_: Limits(overhead=1 << 40)
 
 
 def compute_all_logits() -> None:
@@ -206,10 +206,10 @@ def compute_all_logits() -> None:
 
 def multiply_as_usual() -> None:
     """Products and activations as PyTorch and transformers compute them by themselves."""
-    from instructalign.training import products
+    from instructalign.training import cpu_kernels
 
-    products.is_amd = lambda: False
-    products.TANH_GELU = ()
+    cpu_kernels.is_amd = lambda: False
+    cpu_kernels.TANH_GELU = ()
 
 
 # -- the peers -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from instructalign.configfile import build_config, load_config, starter
+from instructalign.config_file import build_config, load_config, starter
 from instructalign.errors import ConfigError
 from instructalign.sweeps import plan_sweep
 

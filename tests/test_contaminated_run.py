@@ -14,9 +14,9 @@ import yaml
 from instructalign import generate, preview, run, train
 from instructalign.cli import main
 from instructalign.config import Config
-from instructalign.configfile import build_config, load_config
+from instructalign.config_file import build_config, load_config
 from instructalign.errors import ConfigError, DataError, RunFolderError
-from instructalign.mixture.build import build_data
+from instructalign.mixture.training_data import build_data
 from instructalign.pipeline import guard
 from instructalign.report import write_report
 from tiny import save_tiny

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from instructalign import generate, load_config, train
 from instructalign.config import FilterConfig
-from instructalign.corpora.clean import resolve
-from instructalign.registry import OBJECTIVES, STRATEGIES, toy_base
+from instructalign.data.filters import resolve
+from instructalign.plugins import OBJECTIVES, STRATEGIES, toy_base
 
 ROOT = Path(__file__).parents[1]
 QUICK = [

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
-SHARED = ["errors", "languages", "records", "randomness", "files", "registry"]
-SHARED += ["strict", "config", "configfile", "runfolder", "progress"]
-STAGES = ["corpora", "instructions", "mixture", "training", "evaluation", "report"]
-ABOVE = ["pipeline", "stages", "merging", "sweeps", "doctor", "toy", "cluster"]  # may import any stage
+SHARED = ["errors", "languages", "types", "randomness", "files", "plugins"]
+SHARED += ["config", "config_file", "run_folder", "progress"]
+STAGES = ["data", "instructions", "mixture", "training", "evaluation", "report"]
+ABOVE = ["pipeline", "merging", "sweeps", "doctor", "toy", "ray_data", "synthesis"]  # may import any stage
 ABOVE += ["console", "cli", "__main__", "__init__"]
 HEAVY = ["torch", "transformers", "transformers.trainer", "peft", "bitsandbytes", "datasets", "pandas"]
 """What takes seconds to import."""
@@ -57,7 +57,7 @@ def test_the_command_line_starts_without_torch() -> None:
 
 
 def test_a_configuration_is_checked_without_torch(tmp_path: Path) -> None:
-    from instructalign.registry import STRATEGIES
+    from instructalign.plugins import STRATEGIES
 
     starter = (PACKAGE / "starter.yaml").read_text(encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(starter, encoding="utf-8")

@@ -11,7 +11,7 @@ import yaml
 
 from instructalign import __all__ as public
 from instructalign.cli import app
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,9 +9,9 @@ from shutil import copy
 import pytest
 
 from instructalign import run
-from instructalign.configfile import load_config
+from instructalign.config_file import load_config
 from instructalign.errors import DataError, InstructAlignError
-from instructalign.mixture.build import build_instructions, read_rows
+from instructalign.mixture.training_data import build_instructions, read_rows
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 

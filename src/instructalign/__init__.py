@@ -3,7 +3,7 @@ and see both in numbers.
 
 The stages, in order, each a folder that imports only the earlier ones:
 
-1. `corpora`: parallel text of any format, cleaned, counted, split by sentence.
+1. `data`: parallel text of any format, cleaned, counted, split by sentence.
 2. `instructions`: alignment instructions from parallel rows (denoising, translation, similarity, …).
 3. `mixture`: those instructions interleaved with replay of past instruction data.
 4. `training`: the adaptation itself, on `transformers.Trainer`.
@@ -20,33 +20,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from instructalign.config import Config
-    from instructalign.configfile import load_config
-    from instructalign.corpora import Corpus, read_corpora
+    from instructalign.config_file import load_config
+    from instructalign.data import Corpus, read_corpora
     from instructalign.errors import InstructAlignError
     from instructalign.evaluation import evaluate
     from instructalign.merging import merge
     from instructalign.pipeline import generate, preview, run, train
-    from instructalign.records import Instruction, ParallelRow, Score
     from instructalign.report import write_report
-    from instructalign.sweeps.run import sweep
+    from instructalign.sweeps.sweep import sweep
+    from instructalign.types import Instruction, ParallelRow, Score
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "config",
-    "Corpus": "corpora",
-    "Instruction": "records",
+    "Corpus": "data",
+    "Instruction": "types",
     "InstructAlignError": "errors",
-    "ParallelRow": "records",
-    "Score": "records",
+    "ParallelRow": "types",
+    "Score": "types",
     "evaluate": "evaluation",
     "generate": "pipeline",
-    "load_config": "configfile",
+    "load_config": "config_file",
     "merge": "merging",
     "preview": "pipeline",
-    "read_corpora": "corpora",
+    "read_corpora": "data",
     "run": "pipeline",
-    "sweep": "sweeps.run",
+    "sweep": "sweeps.sweep",
     "train": "pipeline",
     "write_report": "report",
 }

@@ -115,7 +115,7 @@ def show_previews(previews: Sequence[Previewed]) -> None:
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:
     """Prints what an examination found: tables, findings with what to do, and the verdict."""
-    from instructalign.doctor.show import lines, tables
+    from instructalign.doctor.display import lines, tables
 
     for table in tables(diagnosis):
         print_table(table.title, table.columns, table.rows, numbers=True)

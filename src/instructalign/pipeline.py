@@ -1,8 +1,4 @@
-"""All stages in order: evaluate the base, train, evaluate the adapted model, report.
-
-The other functions are those of single stages, given what only later stages know: the test items, so that
-these can be found in the training data.
-"""
+"""All stages in order: prepare the data, evaluate the base, train, evaluate the adapted model, report."""
 
 from __future__ import annotations
 
@@ -10,23 +6,96 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from instructalign.config import Config
-from instructalign.corpora import Guard, ItemIndex
+from instructalign.config import Config, Entry, MemoryConfig
+from instructalign.data import Guard, ItemIndex
 from instructalign.errors import ConfigError, InstructAlignError
 from instructalign.files import copy_folder
+from instructalign.mixture.replay import guard_replay, load_replay
+from instructalign.mixture.replay_memory import MANIFEST, SOURCE, carry, read_manifest
+from instructalign.mixture.training_data import build_instructions, read_guarded
 from instructalign.progress import Progress, is_main_process, silent
-from instructalign.records import Instruction
-from instructalign.runfolder import open_folder
+from instructalign.run_folder import open_folder, read_record, training_hash, update_record
+from instructalign.types import Instruction
 
 if TYPE_CHECKING:
-    from instructalign.instructions.write import Form
+    from instructalign.instructions.export import Form
     from instructalign.report import Report
     from instructalign.training.preview import Previewed
     from instructalign.training.train import TrainResult
 
 logger = logging.getLogger(__name__)
+
+STAGES = "stages"  # the folder of a run's stages
+
+
+def stage_folder(out: Path, number: int, codes: list[str]) -> Path:
+    """The folder of a stage, counted from 0."""
+    return out / STAGES / f"{number + 1}-{'-'.join(codes)}"
+
+
+def memory_of(config: Config) -> MemoryConfig | None:
+    """What a model carries: as configured; by default with stages and past data; nothing otherwise."""
+    if config.memory is None and config.stages and config.replay:
+        return MemoryConfig()
+    return config.memory
+
+
+def stage_config(config: Config, number: int, base: Path | None) -> Config:
+    """The configuration of one stage: its languages are the targets, its base is the model of the stage before.
+
+    All languages stay in their groups, so that every stage is evaluated on all of them.
+
+    Args:
+        config: the configuration with the stages.
+        number: the stage, from 0.
+        base: the model's folder of the stage before; None for the first.
+    """
+    codes = (config.stages or [])[number]
+    changes: dict[str, Any] = {
+        "stages": None,
+        "memory": memory_of(config),
+        "instructions": config.instructions.model_copy(update={"targets": codes}),
+    }
+    if base is not None:
+        changes["model"] = config.model.model_copy(update={"base": str(base.resolve()), "revision": None})
+        if config.replay is not None:
+            carried = read_manifest(base).get("replay", {}).get("examples", 0)
+            source = Entry.model_construct(name=SOURCE, label=None, options={"path": None}, weight=1.0)
+            changes["replay"] = config.replay.model_copy(update={"source": source, "size": carried})
+    return config.model_copy(update=changes)
+
+
+def carry_on(config: Config, out: Path, guard: Guard) -> None:
+    """Writes what the next stage needs into the model's folder of a finished run, if it is to carry something."""
+    memory, folder = memory_of(config), out / "model"
+    if memory is None or (folder / MANIFEST).exists() or not is_main_process():
+        return
+    corpus, _, _ = read_guarded(config, guard)
+    past, _ = guard_replay(load_replay(config.replay, config.seed, config.model), guard)
+    rows = read_record(out)["mixture"]["realised"]["rows"]
+    trained = sum(count for kind, count in rows.items() if kind != "replay")
+    carry(folder, config, memory, past, build_instructions(config, corpus), trained)
+
+
+def gather(config: Config, out: Path, folders: list[Path]) -> None:
+    """Puts first and last together in the run's own folder: the base before, the model and its scores after."""
+    first, last = folders[0], folders[-1]
+    for source, name in ((first, "evaluation/base"), (last, "evaluation/adapted"), (last, "model")):
+        if (source / name).exists() and not (out / name).exists():
+            copy_folder(source / name, out / name, link=True)
+    record = read_record(first)
+    update_record(
+        out,
+        command=record.get("command"),
+        versions=record.get("versions", {}),
+        seed=config.seed,
+        model=record.get("model", {}),
+        corpus=record.get("corpus", {}),
+        stages=[folder.name for folder in folders],
+        training_hash=training_hash(config),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +122,7 @@ def check_names(config: Config) -> None:
         ConfigError, UnknownNameError: there is no such set, task or prompt, or it is wrong, or lacks what it asks.
     """
     from instructalign.evaluation import Task, load_task
-    from instructalign.evaluation.plan import missing_past
+    from instructalign.evaluation.task_selection import missing_past
     from instructalign.evaluation.tasks import HeldOut
     from instructalign.instructions import load_templates
 
@@ -86,9 +155,9 @@ def run(
         InstructAlignError: anything that keeps a stage from being done.
     """
     from instructalign.evaluation import evaluate
-    from instructalign.mixture.build import keep_corpora
+    from instructalign.mixture.training_data import keep_corpora
     from instructalign.report import write_report
-    from instructalign.training.checks import check_start
+    from instructalign.training.preflight import check_start
 
     out = Path(out)
     open_folder(out, config)
@@ -119,7 +188,6 @@ def run(
 def _run_stages(config: Config, out: Path, base_evaluation: Path | None, progress: Progress) -> RunResult:
     """Runs the stages in order; each begins with the model of the one before, and with its evaluation."""
     from instructalign.report import write_report
-    from instructalign.stages import gather, stage_config, stage_folder
 
     folders: list[Path] = []
     for number, codes in enumerate(config.stages or []):
@@ -148,8 +216,7 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
         ConfigError: the configuration has stages, each of which is trained and evaluated: `run` does that.
         InstructAlignError: anything that keeps training from being done.
     """
-    from instructalign.evaluation.probe import make_probe
-    from instructalign.stages import carry_on, memory_of
+    from instructalign.evaluation.accuracy_monitor import make_probe
     from instructalign.training.train import is_done
     from instructalign.training.train import train as fit
 
@@ -192,7 +259,7 @@ def generate(config: Config, count: int, start: int = 0) -> Iterator[Instruction
             and must not.
     """
     from instructalign.instructions import generate as instructions_of
-    from instructalign.mixture.build import build_instructions, read_guarded
+    from instructalign.mixture.training_data import build_instructions, read_guarded
 
     corpus = read_guarded(config, guard(config))[0]
     return instructions_of(build_instructions(config, corpus), count, start)
@@ -226,7 +293,7 @@ def write_generated(
         InstructAlignError: as `generate`; or Ray is not there.
     """
     from instructalign.instructions import write_stream
-    from instructalign.mixture.build import build_instructions, read_guarded
+    from instructalign.mixture.training_data import build_instructions, read_guarded
 
     if path.is_dir():
         raise InstructAlignError(f"{path} is a folder. Name a file: .jsonl or .parquet.")
@@ -239,13 +306,13 @@ def write_generated(
         stream = build_instructions(config, read_guarded(config, guard(config), progress)[0])
         return write_stream(path, stream, count, form, processes=processes or 1, progress=tell)
 
-    from instructalign import cluster
+    from instructalign import ray_data
 
-    with cluster.session(processes), cluster.place(path, store) as folder:
-        corpus = cluster.read_rows(config, folder, guard(config), progress)[0]
+    with ray_data.session(processes), ray_data.place(path, store) as folder:
+        corpus = ray_data.read_rows(config, folder, guard(config), progress)[0]
         progress("laying out the instructions", 0, 0, "")
         stream = build_instructions(config, corpus)
-        return write_stream(path, stream, count, form, spread=cluster.spread, progress=tell)
+        return write_stream(path, stream, count, form, spread=ray_data.spread, progress=tell)
 
 
 def guard(config: Config) -> Guard:
@@ -256,7 +323,7 @@ def guard(config: Config) -> Guard:
     Raises:
         InstructAlignError: test items are to be dropped or refused, and cannot be read.
     """
-    from instructalign.evaluation.texts import item_texts
+    from instructalign.evaluation.task_selection import item_texts
 
     action = config.contamination
     if action == "ignore":

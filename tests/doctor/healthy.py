@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from instructalign.config import Config
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 
 ENGLISH = (
     ["the food", "the place", "the house", "the road"],

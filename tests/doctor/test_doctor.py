@@ -237,7 +237,7 @@ def test_of_a_streamed_replay_source_only_the_beginning_is_read(
         asked.append(config.sources[0].options["scan"])
         return ReplayBuffer()
 
-    monkeypatch.setattr("instructalign.doctor.examination.load_replay", load)
+    monkeypatch.setattr("instructalign.doctor.diagnosis.load_replay", load)
     source = "replay.source={{format: hub, name: xP3, scan: {}}}"
     for scan, size in (("null", 100), ("2000000", 20_000), ("50", 100)):
         look(configure(source.format(scan), f"replay.size={size}", "evaluation.tasks=[]"))
@@ -281,6 +281,6 @@ def test_a_package_that_a_tokenizer_needs(configure: Configure, monkeypatch: pyt
     def needs(_: object) -> None:
         raise ImportError("this one needs\n sentencepiece")
 
-    monkeypatch.setattr("instructalign.doctor.examination.load_codec", needs)
+    monkeypatch.setattr("instructalign.doctor.diagnosis.load_codec", needs)
     level, about, _ = said(look(configure()), "needs a package: this one needs sentencepiece")
     assert (level, about) == ("problem", "model")

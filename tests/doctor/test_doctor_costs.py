@@ -11,21 +11,15 @@ import pytest
 import torch
 
 from instructalign.config import Config
-from instructalign.doctor import costs
-from instructalign.doctor.costs import (
-    CostPart,
-    examine_costs,
-    load_empty,
-    operations,
-    size,
-)
+from instructalign.doctor import check_costs
+from instructalign.doctor.check_costs import CostPart, examine_costs, load_empty, operations, size
+from instructalign.doctor.check_lengths import Sampled
 from instructalign.doctor.findings import Findings
-from instructalign.doctor.lengths import Sampled
-from instructalign.doctor.memory import Shape, estimate_memory, shape_of
-from instructalign.mixture.build import build_data
-from instructalign.training.adapter import add_adapter
+from instructalign.doctor.memory_estimate import Shape, estimate_memory, shape_of
+from instructalign.mixture.training_data import build_data
+from instructalign.training.adapters import add_adapter
 from instructalign.training.loss import weighted_loss
-from instructalign.training.model import load_codec, load_configured
+from instructalign.training.models import load_codec, load_configured
 from instructalign.training.train import train
 from tiny import ENCODER_DECODER, FAMILIES, save_tiny, tiny_model
 
@@ -164,7 +158,7 @@ def only(findings: Findings, word: str) -> tuple[str, str, str]:
 def test_too_little_memory(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, level: str
 ) -> None:
-    monkeypatch.setattr(costs, "_available", lambda: available)
+    monkeypatch.setattr(check_costs, "_available", lambda: available)
     part, findings = look(configure(), tmp_path)
     assert part is not None
     assert 5_000_000 < sum(part.memory.values()) < 6_000_000
@@ -236,7 +230,7 @@ def test_speed_is_measured_only_where_that_is_quick(
     assert part.tokens == 200 * 8 * 100
     assert part.tokens_per_second is not None
     assert part.seconds == pytest.approx(part.tokens / part.tokens_per_second)
-    monkeypatch.setattr(costs, "SMALL", 1000)
+    monkeypatch.setattr(check_costs, "SMALL", 1000)
     part, _ = examine_costs(config, codec, mixture, TAKEN, tmp_path)
     assert part is not None
     assert (part.seconds, part.tokens_per_second) == (None, None)
@@ -282,7 +276,7 @@ def test_a_step_that_fails_or_has_no_loss(
     def fails(*_: object) -> torch.Tensor:
         raise RuntimeError("shapes do not fit\nmore lines")
 
-    monkeypatch.setattr("instructalign.doctor.speed.piecewise_loss", fails)
+    monkeypatch.setattr("instructalign.doctor.speed_estimate.piecewise_loss", fails)
     _, findings = examine_costs(config, codec, mixture, TAKEN, tmp_path)
     level, found, advice = only(findings, "a training step of")
     assert (level, found.endswith("fails: shapes do not fit")) == ("problem", True)

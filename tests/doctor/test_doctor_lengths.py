@@ -12,15 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructalign.config import Config
-from instructalign.doctor.lengths import Sampled, enough_for, examine_lengths, percentile, take_sample
-from instructalign.doctor.mixing import examine_mixture
-from instructalign.mixture.build import Data, build_data
-from instructalign.training.assemble import loss_weights
-from instructalign.training.batch import Encoder
-from instructalign.training.cut import Limits
-from instructalign.training.measure import Measured
-from instructalign.training.model import load_codec
-from instructalign.training.steps import StepBatches
+from instructalign.doctor.check_lengths import Sampled, enough_for, examine_lengths, percentile, take_sample
+from instructalign.doctor.check_replay import examine_mixture
+from instructalign.mixture.training_data import Data, build_data
+from instructalign.training.batching import Encoder, Limits, StepBatches
+from instructalign.training.example_lengths import Measured
+from instructalign.training.models import load_codec
+from instructalign.training.train import loss_weights
 from tiny import save_tiny
 
 Configure = Callable[..., Config]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from healthy import sentences
 
-from instructalign.corpora import Corpus, ItemText
-from instructalign.doctor.likeness import examine_likeness
-from instructalign.records import Counts, ParallelRow
+from instructalign.data import Corpus, ItemText
+from instructalign.doctor.check_corpus import examine_likeness
+from instructalign.types import Counts, ParallelRow
 
 NUSAX = {
     "eng": "english",

@@ -9,10 +9,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from instructalign.config import LanguagesConfig
-from instructalign.corpora import Corpus, ItemText
+from instructalign.data import Corpus, ItemText
+from instructalign.doctor.check_tokenizer import LanguageTokens, examine_tokenizer
 from instructalign.doctor.findings import Findings
-from instructalign.doctor.tokens import LanguageTokens, examine_tokenizer
-from instructalign.records import Counts, ParallelRow
+from instructalign.types import Counts, ParallelRow
 
 LANGUAGES = LanguagesConfig(known=["ind", "eng"], new=["jav"], related=["mad"])
 

@@ -11,8 +11,8 @@ import pytest
 from random_models import LABELS, TEXTS, random_model
 
 from instructalign.config import Config
-from instructalign.configfile import build_config
-from instructalign.training.model import LoadedModel, load_model
+from instructalign.config_file import build_config
+from instructalign.training.models import LoadedModel, load_model
 from tiny import tiny_tokenizer
 
 

@@ -11,13 +11,13 @@ import torch
 from random_models import TEXTS
 
 from instructalign.config import CometConfig
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError, ModelError
-from instructalign.evaluation import evaluate, translation_metrics
+from instructalign.evaluation import evaluate, mt_metrics
 from instructalign.evaluation.comet import comet_scores
-from instructalign.evaluation.decode import generate
-from instructalign.evaluation.translated import Translated
-from instructalign.training.model import load_model
+from instructalign.evaluation.generation import generate
+from instructalign.evaluation.predictions import Translated
+from instructalign.training.models import load_model
 
 TASK = """\
 name: tiny_translation
@@ -33,7 +33,7 @@ tokens: 8
 
 @pytest.fixture(autouse=True)
 def _no_subwords(monkeypatch):
-    monkeypatch.setattr(translation_metrics, "subwords_at_hand", lambda: False)
+    monkeypatch.setattr(mt_metrics, "subwords_at_hand", lambda: False)
 
 
 @pytest.fixture
@@ -123,17 +123,17 @@ def test_the_model_that_scored_is_let_go_before_vllm_is_loaded(vllm, model_folde
     import gc
     import weakref
 
-    from instructalign.evaluation import zero_shot
+    from instructalign.evaluation import runner
 
     held = []
-    load = zero_shot._load
+    load = runner._load
 
     def keep_track(*given):
         loaded = load(*given)
         held.append(weakref.ref(loaded.model))
         return loaded
 
-    monkeypatch.setattr(zero_shot, "_load", keep_track)
+    monkeypatch.setattr(runner, "_load", keep_track)
     start = vllm.__init__
 
     def begin(self, **options):
@@ -214,10 +214,10 @@ def test_no_step_behind_the_line(loaded_model, monkeypatch):
 
 
 def _without_stopping(loaded, prompts, monkeypatch):
-    from instructalign.evaluation import decode
+    from instructalign.evaluation import generation
 
     with monkeypatch.context() as patch:
-        patch.setattr(decode, "LineEnds", lambda tokenizer, rows: lambda ids, scores: torch.zeros(rows) > 0)
+        patch.setattr(generation, "LineEnds", lambda tokenizer, rows: lambda ids, scores: torch.zeros(rows) > 0)
         return generate(loaded, prompts, 40, 100_000)
 
 

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from instructalign.errors import ConfigError
-from instructalign.evaluation import decode, evaluate, predictions, translate
+from instructalign.evaluation import evaluate, generation, predictions, translation
+from instructalign.evaluation.likelihood import Scores
 from instructalign.evaluation.predictions import Journal, read_predictions
-from instructalign.evaluation.score import Scores
 
 # Runs the command line, and stops each process when its batches are used up.
 DRIVER = """
@@ -133,18 +133,18 @@ def as_process(monkeypatch):
 
 def test_processes_share_what_is_to_be_written(as_process, loaded_model, monkeypatch):
     loaded, prompts = loaded_model("llama"), [f"text {number} " * (number % 3 + 1) for number in range(9)]
-    whole = decode.generate(loaded, prompts, 4, batch_tokens=40)
+    whole = generation.generate(loaded, prompts, 4, batch_tokens=40)
     shares = []
 
     def keep(part):
         shares.append(dict(part))
         return dict(enumerate(whole))
 
-    monkeypatch.setattr(decode, "joined", keep)
-    monkeypatch.setattr(decode, "processes", lambda: predictions.processes())
+    monkeypatch.setattr(generation, "joined", keep)
+    monkeypatch.setattr(generation, "processes", lambda: predictions.processes())
     for index in range(2):
         as_process(index, 2)
-        assert decode.generate(loaded, prompts, 4, batch_tokens=40) == whole
+        assert generation.generate(loaded, prompts, 4, batch_tokens=40) == whole
     assert shares[0].keys().isdisjoint(shares[1])
     assert min(map(len, shares)) > 0
     assert {**shares[0], **shares[1]} == dict(enumerate(whole))
@@ -152,9 +152,9 @@ def test_processes_share_what_is_to_be_written(as_process, loaded_model, monkeyp
 
 def test_vllm_takes_one_process(as_process, make_config, monkeypatch):
     as_process(0, 2)
-    monkeypatch.setattr(translate, "processes", predictions.processes)
+    monkeypatch.setattr(translation, "processes", predictions.processes)
     with pytest.raises(ConfigError, match=r"evaluation\.engine: vllm takes one process"):
-        translate._writer(lambda: None, make_config(engine="vllm"), "base")
+        translation._writer(lambda: None, make_config(engine="vllm"), "base")
 
 
 def test_a_journal_gathers_what_all_processes_wrote(as_process, tmp_path):

@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 from instructalign.errors import DataError
 from instructalign.evaluation import evaluate, load_task
-from instructalign.evaluation.export import _jinja, export_lm_eval
+from instructalign.evaluation.lm_eval_export import _jinja, export_lm_eval
 from instructalign.evaluation.predictions import read_predictions
-from instructalign.evaluation.task_files import SHIPPED
-from instructalign.training.encode import Codec
+from instructalign.evaluation.tasks import SHIPPED
+from instructalign.training.tokenization import Codec
 from tiny import tiny_tokenizer
 
 

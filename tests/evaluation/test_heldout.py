@@ -9,15 +9,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import DataError
-from instructalign.evaluation import compare, evaluate, heldout, load_task, queue
-from instructalign.evaluation.answered import read_answers
-from instructalign.evaluation.heldout import plan_heldout
+from instructalign.evaluation import classification, compare, evaluate, load_task, perplexity
+from instructalign.evaluation.perplexity import plan_heldout, read_answers
 from instructalign.evaluation.predictions import read_predictions
-from instructalign.mixture.build import read_rows
+from instructalign.mixture.training_data import read_rows
 from instructalign.pipeline import run
-from instructalign.training.batch import Encoder, LossWeights, collate
+from instructalign.training.batching import Encoder, LossWeights, collate
 from instructalign.training.loss import weighted_loss
 
 TEXT = "the food is good place clean here new old house big small water tree road"
@@ -138,14 +137,14 @@ def test_without_held_out_sentences_there_is_nothing_to_ask(config, heldout_rows
 def test_what_is_answered_is_not_asked_again(model_folder, config, tmp_path, monkeypatch):
     settings = config(model_folder("llama"))
     scores = evaluate(model_folder("llama"), settings, tmp_path, run="base")
-    monkeypatch.setattr(queue, "score_batch", None)
+    monkeypatch.setattr(classification, "score_batch", None)
     assert evaluate(model_folder("llama"), settings, tmp_path, run="base") == scores
 
 
 def test_goes_on_behind_the_last_batch(model_folder, config, tmp_path, monkeypatch):
     settings = config(model_folder("llama"), batch_tokens=200)
     evaluate(model_folder("llama"), settings, tmp_path / "whole", run="base")
-    left, score = [3], queue.score_batch
+    left, score = [3], classification.score_batch
 
     def counted(*given, **how):
         left[0] -= 1
@@ -153,10 +152,10 @@ def test_goes_on_behind_the_last_batch(model_folder, config, tmp_path, monkeypat
             raise KeyboardInterrupt
         return score(*given, **how)
 
-    monkeypatch.setattr(queue, "score_batch", counted)
+    monkeypatch.setattr(classification, "score_batch", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(model_folder("llama"), settings, tmp_path / "cut", run="base")
-    monkeypatch.setattr(queue, "score_batch", score)
+    monkeypatch.setattr(classification, "score_batch", score)
     evaluate(model_folder("llama"), settings, tmp_path / "cut", run="base")
     for name in ("predictions", "instructions"):
         whole, cut = (tmp_path / out / name for out in ("whole", "cut"))
@@ -164,7 +163,7 @@ def test_goes_on_behind_the_last_batch(model_folder, config, tmp_path, monkeypat
 
 
 def test_long_questions_are_cut_and_counted(model_folder, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(heldout, "context_of", lambda _: 60)
+    monkeypatch.setattr(perplexity, "context_of", lambda _: 60)
     evaluate(model_folder("llama"), config(model_folder("llama")), tmp_path, run="base")
     for folder, task in (("predictions", "heldout_instructions-xss"), ("instructions", "heldout_instructions-mt")):
         entry = json.loads((tmp_path / folder / "manifest.json").read_text())["tasks"][task]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from instructalign.evaluation.levels import over_levels, student_quantile
+from instructalign.evaluation.variance import over_levels, student_quantile
 
 # Draws that do not vary: as if the items were known without error, so that only the levels are left.
 SEEDS, OTHERS = np.array([0.61, 0.55, 0.68]), np.array([0.42, 0.47, 0.40, 0.52])

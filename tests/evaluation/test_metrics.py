@@ -12,11 +12,11 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 
 from instructalign.errors import DataError
-from instructalign.evaluation.correlation import correlate_gains
-from instructalign.evaluation.metrics import METRICS, confusion, majority_counts, random_counts
-from instructalign.evaluation.paired import compare_outcomes
-from instructalign.evaluation.significance import Bootstrap, Outcome, interval, outcome_of, score_outcomes
-from instructalign.records import Prediction, Score
+from instructalign.evaluation.bootstrap import Bootstrap, Outcome, interval, outcome_of, score_outcomes
+from instructalign.evaluation.classification_metrics import METRICS, confusion, majority_counts, random_counts
+from instructalign.evaluation.continual_metrics import correlate_gains
+from instructalign.evaluation.paired_tests import compare_outcomes
+from instructalign.types import Prediction, Score
 
 LABELS = ("a", "b", "c")
 

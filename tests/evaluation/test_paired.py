@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from instructalign.evaluation.paired import compare_outcomes, holm, p_value
-from instructalign.evaluation.significance import Bootstrap, Outcome
+from instructalign.evaluation.bootstrap import Bootstrap, Outcome
+from instructalign.evaluation.paired_tests import compare_outcomes, holm, p_value
 
 GROUPS = {"L1": ["ind"], "L2": ["ace", "sun"]}
 

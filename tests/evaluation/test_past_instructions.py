@@ -8,12 +8,11 @@ import math
 import pytest
 import torch
 
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import compare, evaluate, load_task
-from instructalign.evaluation.answered import Answered, read_answers, sample_of_answers
-from instructalign.evaluation.heldout import plan_heldout
-from instructalign.mixture.build import build_data
+from instructalign.evaluation.perplexity import Answered, plan_heldout, read_answers, sample_of_answers
+from instructalign.mixture.training_data import build_data
 from instructalign.pipeline import check_names, run
 from instructalign.report import write_report
 from instructalign.report.collect import Evaluated

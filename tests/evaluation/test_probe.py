@@ -12,11 +12,11 @@ import yaml
 
 from instructalign import train
 from instructalign.config import Config
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, TrainingError
 from instructalign.evaluation import evaluate
-from instructalign.evaluation.probe import make_probe
-from instructalign.training.model import load_model
+from instructalign.evaluation.accuracy_monitor import make_probe
+from instructalign.training.models import load_model
 from instructalign.training.train import train as fit
 from tiny import save_tiny
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from instructalign.errors import DataError, UnknownNameError
-from instructalign.evaluation import evaluate, load_task, queue
+from instructalign.evaluation import classification, evaluate, load_task
+from instructalign.evaluation.decision_rules import RULES, decide
 from instructalign.evaluation.predictions import read_predictions
-from instructalign.evaluation.rules import RULES, decide
-from instructalign.records import Prediction
+from instructalign.types import Prediction
 
 
 def predictions_of(out, language):
@@ -111,9 +111,9 @@ def test_calibration_is_what_an_empty_item_gives(model_folder, loaded_model, mak
 
 def test_calibration_is_computed_once_a_prompt(model_folder, make_config, tmp_path, monkeypatch):
     asked = []
-    score = queue.score_batch
+    score = classification.score_batch
     monkeypatch.setattr(
-        queue,
+        classification,
         "score_batch",
         lambda loaded, queries, **how: asked.extend(queries) or score(loaded, queries, **how),
     )

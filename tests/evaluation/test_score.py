@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_models import ALL, TEXTS
 
+from instructalign.evaluation.likelihood import plan_batches, score_batch
 from instructalign.evaluation.prompting import Query
-from instructalign.evaluation.score import plan_batches, score_batch
-from instructalign.training.model import LoadedModel, context_of
+from instructalign.training.models import LoadedModel, context_of
 
 WORDS = ["positive", "neutral", "tidak menyenangkan", "yes"]
 

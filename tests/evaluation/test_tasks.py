@@ -9,7 +9,7 @@ import yaml
 
 from instructalign.errors import ConfigError, DataError, UnknownNameError
 from instructalign.evaluation.items import absent, homes, read_items, source_of
-from instructalign.evaluation.task_files import build_task, load_task, task_names
+from instructalign.evaluation.tasks import build_task, load_task, task_names
 
 REVIEWS = """\
 name: reviews

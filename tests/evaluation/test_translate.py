@@ -10,14 +10,13 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from instructalign.errors import ConfigError, DataError
-from instructalign.evaluation import evaluate, load_task, translate, translation_metrics
-from instructalign.evaluation.decode import generate
+from instructalign.evaluation import evaluate, load_task, mt_metrics, translation
+from instructalign.evaluation.bootstrap import Bootstrap
+from instructalign.evaluation.generation import generate
 from instructalign.evaluation.items import read_items
-from instructalign.evaluation.significance import Bootstrap
-from instructalign.evaluation.translate import plan_directions
-from instructalign.evaluation.translated import Translated, read_translations
-from instructalign.evaluation.translation_metrics import measure, metrics_for
-from instructalign.evaluation.translation_scores import score_translations
+from instructalign.evaluation.mt_metrics import measure, metrics_for, score_translations
+from instructalign.evaluation.predictions import Translated, read_translations
+from instructalign.evaluation.translation import plan_directions
 
 TASK = """\
 name: tiny_translation
@@ -35,7 +34,7 @@ tokens: 12
 @pytest.fixture(autouse=True)
 def _no_subwords(monkeypatch):
     # Whether spBLEU's model lies on this machine must not change the tests.
-    monkeypatch.setattr(translation_metrics, "subwords_at_hand", lambda: False)
+    monkeypatch.setattr(mt_metrics, "subwords_at_hand", lambda: False)
 
 
 @pytest.fixture
@@ -244,8 +243,8 @@ def test_evaluates_and_goes_on(model_folder, config, tmp_path, monkeypatch):
 
     whole = {path.name: path.read_bytes() for path in (out / "translations").glob("*.jsonl")}
     made = []
-    again = translate._translate
-    monkeypatch.setattr(translate, "_translate", lambda *given: made.append(given[1].file) or again(*given))
+    again = translation._translate
+    monkeypatch.setattr(translation, "_translate", lambda *given: made.append(given[1].file) or again(*given))
     (out / "translations" / files[2]).unlink()
     evaluate(model_folder("llama"), config(), out, run="base")
     assert made == [files[2]]

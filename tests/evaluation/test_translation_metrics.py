@@ -15,17 +15,23 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
 from instructalign.errors import DataError
-from instructalign.evaluation import translation_metrics
-from instructalign.evaluation.coverage import refusal, script_of
-from instructalign.evaluation.paired import compare_samples
-from instructalign.evaluation.significance import Bootstrap
-from instructalign.evaluation.translated import Translated
-from instructalign.evaluation.translation_metrics import is_copied, is_in_wrong_script, measure, metrics_for
+from instructalign.evaluation import mt_metrics
+from instructalign.evaluation.bootstrap import Bootstrap
+from instructalign.evaluation.mt_metrics import (
+    is_copied,
+    is_in_wrong_script,
+    measure,
+    metrics_for,
+    refusal,
+    script_of,
+)
+from instructalign.evaluation.paired_tests import compare_samples
+from instructalign.evaluation.predictions import Translated
 
 
 @pytest.fixture(autouse=True)
 def _no_subwords(monkeypatch):
-    monkeypatch.setattr(translation_metrics, "subwords_at_hand", lambda: False)
+    monkeypatch.setattr(mt_metrics, "subwords_at_hand", lambda: False)
 
 
 def translated(number, translation, reference="ora", *, text="sumber", target="jav", prompt="p"):
@@ -108,7 +114,7 @@ def test_copies(translation, reference, expected):
 @given(st.text("ab c", max_size=12), st.text("ab c", max_size=12))
 def test_likeness_is_difflibs(one, other):
     exact = bool(one and other) and SequenceMatcher(None, one, other, autojunk=False).ratio() >= 0.9
-    assert translation_metrics._alike(one, other) == exact
+    assert mt_metrics._alike(one, other) == exact
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,7 @@ class Hears:
 @pytest.fixture
 def language_id(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "fasttext", SimpleNamespace(load_model=lambda path: Hears()))
-    translation_metrics._identifier.cache_clear()
+    mt_metrics._identifier.cache_clear()
     path = tmp_path / "lid.bin"
     path.write_bytes(b"model")
     return path
@@ -186,7 +192,7 @@ def test_off_target_by_language_identification(language_id, caplog):
 
 def test_off_target_needs_its_library(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "fasttext", None)
-    translation_metrics._identifier.cache_clear()
+    mt_metrics._identifier.cache_clear()
     with pytest.raises(DataError, match=r"evaluation\.language_id.*pip install 'instructalign\[lid\]'"):
         measure([translated(0, "a")], language_id=tmp_path / "lid.bin")
 
@@ -231,7 +237,7 @@ def test_comet_models_with_another_encoder_say_what_they_cover():
 
 
 def test_metrics_follow_the_coverage(monkeypatch):
-    monkeypatch.setattr(translation_metrics, "subwords_at_hand", lambda: True)
+    monkeypatch.setattr(mt_metrics, "subwords_at_hand", lambda: True)
     monkeypatch.setattr("sacrebleu.metrics.bleu.BLEU.__init__", lambda self, **_: None)
     assert list(metrics_for("jav")) == ["chrf", "bleu", "spbleu"]
     assert list(metrics_for("mad")) == ["chrf", "bleu"]

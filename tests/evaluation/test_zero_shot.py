@@ -9,12 +9,12 @@ import torch
 from random_models import TEXTS, random_model
 
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
-from instructalign.evaluation import compare, evaluate, plan, queue, score_predictions, zero_shot
+from instructalign.evaluation import classification, compare, evaluate, runner, score_predictions, task_selection
+from instructalign.evaluation.likelihood import score_batch
 from instructalign.evaluation.predictions import Journal, read_manifest, read_predictions
 from instructalign.evaluation.prompting import make_queries
-from instructalign.evaluation.score import score_batch
-from instructalign.evaluation.task_files import build_task, load_task
-from instructalign.records import Item
+from instructalign.evaluation.tasks import build_task, load_task
+from instructalign.types import Item
 from tiny import tiny_tokenizer
 
 
@@ -41,7 +41,7 @@ def count_batches(monkeypatch):
         state["done"] += 1
         return score_batch(loaded, queries, prompts=prompts)
 
-    monkeypatch.setattr(queue, "score_batch", counted)
+    monkeypatch.setattr(classification, "score_batch", counted)
     return state
 
 
@@ -182,7 +182,7 @@ def test_what_is_there_is_not_asked_again(model_folder, make_config, tmp_path, c
     evaluate(model_folder("llama"), make_config(), tmp_path, run="base")
     before = read_all(tmp_path)
     count_batches["stop"] = count_batches["done"]
-    monkeypatch.setattr(zero_shot, "load_configured", None)  # not even the model is loaded
+    monkeypatch.setattr(runner, "load_configured", None)  # not even the model is loaded
     evaluate(model_folder("llama"), make_config(bootstrap=0), tmp_path, run="base")
     assert read_all(tmp_path) == before
 
@@ -250,9 +250,9 @@ def test_a_language_without_files_is_left_out_and_said(model_folder, make_config
 def test_a_language_asked_for_must_have_files(make_config, sentiment):
     shutil.rmtree(sentiment / "nusax" / "sentiment" / "madurese")
     with pytest.raises(DataError, match=r"nusax_senti in mad, which evaluation\.languages asks for: .*not exist"):
-        plan.plan_tasks(make_config(languages=["ind", "mad"]))
+        task_selection.plan_tasks(make_config(languages=["ind", "mad"]))
     with pytest.raises(DataError, match=r"evaluation\.languages: deu is in none of the tasks: nusax_senti"):
-        plan.plan_tasks(make_config(languages=["deu"]))
+        task_selection.plan_tasks(make_config(languages=["deu"]))
 
 
 def test_no_data_at_all(make_config, tmp_path):
@@ -261,17 +261,17 @@ def test_no_data_at_all(make_config, tmp_path):
     with pytest.raises(
         DataError, match=r"has no data for the languages of this config.*exist\. The set is at home at .*nusax\."
     ):
-        plan.plan_tasks(make_config(data=str(tmp_path)))
+        task_selection.plan_tasks(make_config(data=str(tmp_path)))
 
 
 def test_no_task(make_config):
     with pytest.raises(ConfigError, match=r"evaluation\.tasks: names no task"):
-        plan.plan_tasks(make_config(tasks=[]))
+        task_selection.plan_tasks(make_config(tasks=[]))
 
 
 def test_unknown_prompt(make_config):
     with pytest.raises(UnknownNameError, match=r"prompt of task nusax_senti 'en-4'\. Did you mean 'en-"):
-        plan.plan_tasks(make_config(prompts=["en-4"]))
+        task_selection.plan_tasks(make_config(prompts=["en-4"]))
 
 
 # -- prompts too long, labels without tokens -------------------------------------------------------------

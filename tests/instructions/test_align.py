@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from instructalign.instructions.align import Aligner, train_aligner
+from instructalign.instructions.word_alignment import Aligner, train_aligner
 
 VOCABULARY = {f"a{i}": f"b{(i * 7) % 60}" for i in range(60)}
 
@@ -71,8 +71,8 @@ def test_nothing_to_learn_from() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instructalign.instructions.align._CELLS", 500)
-    monkeypatch.setattr("instructalign.instructions.align._LONG", 10)
+    monkeypatch.setattr("instructalign.instructions.word_alignment._CELLS", 500)
+    monkeypatch.setattr("instructalign.instructions.word_alignment._LONG", 10)
     read = []
 
     def endless() -> Iterator[tuple[str, str]]:

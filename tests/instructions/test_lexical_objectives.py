@@ -15,11 +15,11 @@ import yaml
 from scipy.stats import binomtest
 
 from instructalign.config import Config, Entry, InstructionsConfig, LanguagesConfig
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.instructions import InstructionStream, generate
-from instructalign.instructions.segment import words
-from instructalign.records import Instruction, ParallelRow
+from instructalign.instructions.segmentation import words
+from instructalign.types import Instruction, ParallelRow
 
 LEXICON = {f"kata{i}": f"tembung{i}" for i in range(40)}
 LANGUAGES = LanguagesConfig(known=["ind"], new=["jav"])

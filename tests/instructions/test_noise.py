@@ -10,7 +10,7 @@ from scipy.stats import binomtest, chisquare
 
 from instructalign.config import NoiseConfig
 from instructalign.instructions.noise import Noise
-from instructalign.instructions.segment import words
+from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws, digest_key
 
 KEY = digest_key(0, "noise")

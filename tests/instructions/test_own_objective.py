@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.instructions import InstructionStream, generate
 from instructalign.instructions.context import Context
 from instructalign.instructions.objectives import Made, Objective
+from instructalign.plugins import OBJECTIVES
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
-from instructalign.registry import OBJECTIVES
+from instructalign.types import ParallelRow
 
 ROWS = [ParallelRow(str(i), {"eng": f"stone {i}", "jav": f"watu {i}"}) for i in range(9)]
 

@@ -7,7 +7,7 @@ import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from instructalign.instructions.segment import segment, segment_any, words
+from instructalign.instructions.segmentation import segment, segment_any, words
 
 # Sentences cut by hand, by the rules in the module's docstring.
 CASES = {

@@ -13,8 +13,8 @@ from scipy.stats import binomtest, chisquare
 from instructalign.config import Entry, InstructionsConfig, LanguagesConfig, NoiseConfig
 from instructalign.errors import DataError
 from instructalign.instructions import InstructionStream, generate
-from instructalign.instructions.segment import words
-from instructalign.records import ParallelRow
+from instructalign.instructions.segmentation import words
+from instructalign.types import ParallelRow
 
 KNOWN, NEW = ["eng", "ind"], ["jav", "sun"]
 LANGUAGES = LanguagesConfig(known=KNOWN, new=NEW)

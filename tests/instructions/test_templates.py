@@ -7,7 +7,7 @@ import pytest
 
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.instructions.templates import Template, load_templates, template_sets, variety
-from instructalign.registry import OBJECTIVES
+from instructalign.plugins import OBJECTIVES
 
 GOOD = """
 language: eng

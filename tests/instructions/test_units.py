@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructalign.errors import DataError
-from instructalign.instructions.units import Units
-from instructalign.records import ParallelRow
+from instructalign.instructions.stream import Units
+from instructalign.types import ParallelRow
 
 PIVOTS, TARGETS = ["eng", "ind"], ["jav", "sun", "ind"]
 ROWS = st.lists(

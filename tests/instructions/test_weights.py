@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from instructalign.config import InstructionsConfig
-from instructalign.instructions.weights import Weights
+from instructalign.instructions.stream import Weights
 from instructalign.randomness import Draws, digest_key
 
 STAGES = [{"at": 0, "weights": {"mlm": 2}}, {"at": 100, "weights": {"tlm": 1, "mt": 3}}]

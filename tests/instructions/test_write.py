@@ -8,7 +8,7 @@ import pytest
 
 from instructalign.config import Entry, InstructionsConfig, LanguagesConfig
 from instructalign.instructions import InstructionStream, as_record, generate, write_instructions, write_stream
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 
 def make(count: int = 20) -> InstructionStream:
@@ -41,7 +41,7 @@ def test_writing(tmp_path: Path) -> None:
 def test_parquet_holds_the_same_records(tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyarrow.parquet import ParquetFile
 
-    monkeypatch.setattr("instructalign.instructions.write._CHUNK", 7)
+    monkeypatch.setattr("instructalign.instructions.export._CHUNK", 7)
     made = list(generate(make(), 30))
     assert write_instructions(tmp_path / "a.parquet", iter(made), form) == 30
     with ParquetFile(tmp_path / "a.parquet") as file:
@@ -49,7 +49,7 @@ def test_parquet_holds_the_same_records(tmp_path: Path, form: Any, monkeypatch: 
 
 
 def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instructalign.instructions.write._CHUNK", 7)
+    monkeypatch.setattr("instructalign.instructions.export._CHUNK", 7)
     stream = make()
     write_instructions(tmp_path / "0", generate(stream, 30))
     seen: list[int] = []

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from instructalign import merging
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError
 from instructalign.merging import merge
-from instructalign.merging.choose import Worth, pick, shortfalls
+from instructalign.merging.coefficient_search import Worth, pick, shortfalls
 from tiny import ENCODER_DECODER, save_tiny
 
 
@@ -54,7 +54,7 @@ def test_several_adaptations_are_added_up(tmp_path: Path) -> None:
 
 
 def test_files_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from instructalign.merging import write
+    from instructalign.merging import merged_model
 
     base, adapted = pair(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(adapted)
@@ -63,13 +63,13 @@ def test_files_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.Monkey
     names = {path.name for path in adapted.glob("*.safetensors")}
     assert len(names) > 3
     held = []
-    save = write.save_file
+    save = merged_model.save_file
 
     def watched(tensors: dict[str, torch.Tensor], *rest: Any, **more: Any) -> None:
         held.append(sum(tensor.nbytes for tensor in tensors.values()))
         save(tensors, *rest, **more)
 
-    monkeypatch.setattr(write, "save_file", watched)
+    monkeypatch.setattr(merged_model, "save_file", watched)
     merge(base, [adapted], tmp_path / "out", alphas=[0.5])
     assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} == names
     assert max(held) <= max(path.stat().st_size for path in adapted.glob("*.safetensors"))
@@ -234,7 +234,7 @@ def choosing(folder: Path, tasks: list[str], **blocks: Any) -> Any:
 
 def other_toy(folder: Path) -> Path:
     """The toy base with its output layer disturbed."""
-    from instructalign.registry import toy_base
+    from instructalign.plugins import toy_base
 
     shutil.copytree(toy_base(), folder)
     generator = torch.Generator().manual_seed(0)
@@ -277,7 +277,7 @@ def test_loss_without_past_data_is_that_of_known_sentences(tmp_path: Path) -> No
 
 def test_an_interrupted_choice_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapted, config = other_toy(tmp_path / "noisy"), choosing(tmp_path, [])
-    from instructalign.merging import choose
+    from instructalign.merging import coefficient_search
 
     measured: list[str] = []
 
@@ -288,9 +288,9 @@ def test_an_interrupted_choice_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
                 raise KeyboardInterrupt
             return Worth(1.0, len(measured))
 
-        return choose.Yardstick("a test", measure)
+        return coefficient_search.Yardstick("a test", measure)
 
-    monkeypatch.setattr(choose, "yardstick", stick)
+    monkeypatch.setattr(coefficient_search, "yardstick", stick)
     with pytest.raises(KeyboardInterrupt):
         merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config)
     assert not (tmp_path / "out").exists()
@@ -306,7 +306,7 @@ def test_an_interrupted_choice_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_validation_items_are_no_test_items(tmp_path: Path) -> None:
     from instructalign.evaluation.items import read_items
-    from instructalign.evaluation.task_files import load_task, validation_task
+    from instructalign.evaluation.tasks import load_task, validation_task
 
     for name in ("toy_sentiment", "toy_topic"):
         path = validation_task(name, tmp_path)

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instructalign.config import Entry, ReplayConfig
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import DataError
 from instructalign.mixture import Mixture, ReplayBuffer
-from instructalign.mixture.balance import BLOCK, Lengths
-from instructalign.mixture.build import build_data
 from instructalign.mixture.plan import describe_plan
-from instructalign.mixture.share import planned
+from instructalign.mixture.replay_share import planned
+from instructalign.mixture.token_shares import BLOCK, Lengths
+from instructalign.mixture.training_data import build_data
 from instructalign.randomness import Draws, digest_key
-from instructalign.records import Instruction
-from instructalign.training.measure import Measured
+from instructalign.training.example_lengths import Measured
+from instructalign.types import Instruction
 
 
 class Varied:

@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instructalign.config import Entry, ReplayConfig, SelectConfig
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.mixture import load_replay
-from instructalign.mixture.heldout import Apart
-from instructalign.mixture.select import choose
-from instructalign.records import Counts, Instruction
-from instructalign.runfolder import training_hash
+from instructalign.mixture.replay import Apart, choose
+from instructalign.run_folder import training_hash
+from instructalign.types import Counts, Instruction
 
 
 def pool(count: int, copies: int = 0) -> list[Instruction]:

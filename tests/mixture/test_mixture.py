@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructalign.config import Entry, ReplayConfig, SelectConfig, ShareScheduleConfig
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import DataError
-from instructalign.mixture import Mixture, ReplayBuffer, build, load_replay
-from instructalign.mixture.select import choose
-from instructalign.mixture.share import planned
-from instructalign.mixture.sources import read_hub, read_jsonl
-from instructalign.records import Counts, Instruction
+from instructalign.mixture import Mixture, ReplayBuffer, load_replay, training_data
+from instructalign.mixture.replay import choose
+from instructalign.mixture.replay_share import planned
+from instructalign.mixture.replay_sources import read_hub, read_jsonl
+from instructalign.types import Counts, Instruction
 
 
 class Counting:
@@ -176,9 +176,9 @@ def test_kept_corpus_is_read_again_where_its_file_changed(tmp_path: Path, monkey
         },
         folder=tmp_path,
     )
-    monkeypatch.setattr(build, "_kept", {})
-    first = build.read_rows(config)[0]
-    assert len(build._kept or {}) == 1
+    monkeypatch.setattr(training_data, "_kept", {})
+    first = training_data.read_rows(config)[0]
+    assert len(training_data._kept or {}) == 1
     with path.open("a", encoding="utf-8") as file:
         file.write("the house\tomah\n")
-    assert [len(build.read_rows(config)[0]), len(first)] == [3, 2]
+    assert [len(training_data.read_rows(config)[0]), len(first)] == [3, 2]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from instructalign.config import Entry, ReplayConfig, SelectConfig
 from instructalign.errors import DataError
 from instructalign.mixture import load_replay
-from instructalign.mixture.select import apportion, choose
-from instructalign.records import Counts, Instruction
+from instructalign.mixture.replay import apportion, choose
+from instructalign.types import Counts, Instruction
 
 
 def examples(**tasks: int) -> list[Instruction]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from instructalign.config import Entry, ReplayConfig
-from instructalign.mixture.share import constant, planned
+from instructalign.mixture.replay_share import constant, planned
 
 SHARES = st.integers(0, 99).map(lambda percent: percent / 100)
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from instructalign.evaluation.significance import Bootstrap, outcome_of, score_outcomes
-from instructalign.evaluation.translated import Translated
-from instructalign.evaluation.translation_scores import score_translations
+from instructalign.evaluation.bootstrap import Bootstrap, outcome_of, score_outcomes
+from instructalign.evaluation.mt_metrics import score_translations
+from instructalign.evaluation.predictions import Translated
 from instructalign.files import write_json, write_jsonl, write_text
-from instructalign.records import Prediction
+from instructalign.types import Prediction
 
 LANGUAGES = {
     "known": ["eng", "ind"],

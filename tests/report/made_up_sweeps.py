@@ -13,7 +13,7 @@ from made_up_runs import GROUPS as ALL
 from made_up_runs import predictions
 
 from instructalign.files import write_json
-from instructalign.records import Prediction, Score
+from instructalign.types import Prediction, Score
 
 GROUPS = {"L1": ["eng", "ind"], "L2": ["jav", "sun"], "L3": ["mad"]}
 BASE = {"L1": 0.9, "L2": 0.45, "L3": 0.4}

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from made_up_runs import REPLAY, write_evaluation, write_run
 
-from instructalign.records import Prediction, Score
 from instructalign.report import Report, write_report
 from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance
 from instructalign.report.collect import Evaluated, Run
 from instructalign.report.words import verdicts
+from instructalign.types import Prediction, Score
 
 GUESSING = [
     Score(name, "mood", "", group, "f1_weighted", value)

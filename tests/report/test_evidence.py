@@ -14,15 +14,15 @@ from made_up_runs import BASE, GROUPS, LABELS, PLAIN, PROMPTS, REPLAY, UNSAFE, p
 from sacrebleu.metrics.chrf import CHRF
 from sklearn.metrics import f1_score
 
-from instructalign.evaluation import translation_metrics
-from instructalign.evaluation.translated import read_translations
-from instructalign.records import Score
+from instructalign.evaluation import mt_metrics
+from instructalign.evaluation.predictions import read_translations
 from instructalign.report import Report, write_report
 from instructalign.report.chance import Chance
 from instructalign.report.collect import collect
 from instructalign.report.evidence import continual_table
 from instructalign.report.levels import group_seeds
 from instructalign.report.tables import gains_table, heat_map, p_text
+from instructalign.types import Score
 
 SKILLS: Mapping[str, Mapping[str, float]] = {"replay": REPLAY, "no-replay": PLAIN}
 
@@ -30,7 +30,7 @@ SKILLS: Mapping[str, Mapping[str, float]] = {"replay": REPLAY, "no-replay": PLAI
 @pytest.fixture(autouse=True, scope="module")
 def _no_subwords() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(translation_metrics, "subwords_at_hand", lambda: False)
+        patch.setattr(mt_metrics, "subwords_at_hand", lambda: False)
         yield
 
 

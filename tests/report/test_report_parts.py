@@ -15,7 +15,6 @@ from made_up_runs import LABELS, REPLAY, UNSAFE, predictions
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
-from instructalign.records import Prediction, Score
 from instructalign.report import Report, main_table, write_report
 from instructalign.report.cells import brief
 from instructalign.report.content import Cell, Column, Table
@@ -25,6 +24,7 @@ from instructalign.report.markup import raw, tag
 from instructalign.report.plots import Change, dumbbells, shorten, signed, spread
 from instructalign.report.words import verdicts
 from instructalign.report.xy import Point, Series, lines, pareto_front, scatter
+from instructalign.types import Prediction, Score
 
 MOOD = predictions("mood", REPLAY, 1)
 

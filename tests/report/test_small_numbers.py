@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_run
 
-from instructalign.records import Score
 from instructalign.report import Report, evidence, main_table, outcome, write_report
 from instructalign.report.collect import Evaluated, Run
 from instructalign.report.plots import Change, decimals, dumbbells
 from instructalign.report.tables import gains_table, heat_map
 from instructalign.report.words import verdicts
+from instructalign.types import Score
 
 OPEN = "token_probability"
 

@@ -12,8 +12,8 @@ import pytest
 from made_up_runs import ITEMS, write_evaluation
 from made_up_sweeps import GROUPS, answers, paper_skill, write_sweep
 
-from instructalign.evaluation.levels import over_levels
-from instructalign.evaluation.significance import Bootstrap, outcome_of
+from instructalign.evaluation.bootstrap import Bootstrap, outcome_of
+from instructalign.evaluation.variance import over_levels
 from instructalign.files import write_text
 from instructalign.report import write_report
 

@@ -14,13 +14,13 @@ from made_up_sweeps import BASE, GROUPS, MIXTURES, answers, paper_skill, write_p
 from scipy import stats
 
 from instructalign.errors import DataError
-from instructalign.evaluation.levels import over_levels
-from instructalign.evaluation.significance import Bootstrap, outcome_of
+from instructalign.evaluation.bootstrap import Bootstrap, outcome_of
+from instructalign.evaluation.variance import over_levels
 from instructalign.files import write_text
-from instructalign.records import Prediction, Score
 from instructalign.report import Report, write_report
 from instructalign.report.cells import mean_interval
 from instructalign.report.sweep_parts import tick
+from instructalign.types import Prediction, Score
 
 
 @pytest.fixture(scope="module")

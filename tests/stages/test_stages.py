@@ -13,13 +13,13 @@ import yaml
 
 from instructalign import pipeline
 from instructalign.config import ReplayConfig
-from instructalign.configfile import build_config, load_config
+from instructalign.config_file import build_config, load_config
 from instructalign.errors import ConfigError, DataError
-from instructalign.evaluation.continual import continual_scores
-from instructalign.mixture.carry import Carried, read_carried, within
+from instructalign.evaluation.continual_metrics import continual_scores
 from instructalign.mixture.replay import load_replay
-from instructalign.mixture.sources import Asked
-from instructalign.training.progress import GracefulStop
+from instructalign.mixture.replay_memory import Carried, read_carried, within
+from instructalign.mixture.replay_sources import Asked
+from instructalign.training.callbacks import GracefulStop
 
 STAGED: dict[str, Any] = {
     "seed": 1,

@@ -12,8 +12,8 @@ from test_workers import crash, note, refuse
 
 from instructalign import sweep
 from instructalign.errors import ConfigError, InstructAlignError
-from instructalign.sweeps import cluster
-from instructalign.sweeps.cluster import on_cluster, read_parameters
+from instructalign.sweeps import slurm
+from instructalign.sweeps.slurm import on_cluster, read_parameters
 from instructalign.sweeps.workers import Job
 
 pytest.importorskip("submitit")
@@ -23,7 +23,7 @@ pytest.importorskip("submitit")
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     source, tests = Path(__file__).parents[2] / "src", Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{source}:{tests}")
-    monkeypatch.setattr(cluster, "EVERY", 0.1)
+    monkeypatch.setattr(slurm, "EVERY", 0.1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
@@ -74,7 +74,7 @@ def test_what_is_under_way_is_taken_up_again(tmp_path: Path, monkeypatch: pytest
     place = tmp_path / "logs" / "submitit"
     place.mkdir(parents=True)
     (place / "jobs.json").write_text(json.dumps({"good": "77"}), encoding="utf-8")
-    monkeypatch.setattr(cluster, "_executor", lambda *args: Executor())
+    monkeypatch.setattr(slurm, "_executor", lambda *args: Executor())
     ends = {}
     job = Job("good", note, (tmp_path / "notes",), tmp_path / "log")
     on_cluster(tmp_path, {})([job], lambda job, error, _: ends.update({job.name: error}), lambda: None)

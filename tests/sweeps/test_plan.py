@@ -10,7 +10,7 @@ import yaml
 
 from instructalign.errors import ConfigError
 from instructalign.sweeps import plan_sweep
-from instructalign.sweeps.plan import short, split_values
+from instructalign.sweeps.grid import short, split_values
 
 
 def with_sweep(recipe: Path, block: dict[str, Any]) -> Path:

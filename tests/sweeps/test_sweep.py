@@ -18,7 +18,7 @@ from sweep_recipe import CONFIG
 from instructalign import sweep
 from instructalign.errors import ConfigError, RunFolderError
 from instructalign.report import write_report
-from instructalign.sweeps.run import _environments
+from instructalign.sweeps.sweep import _environments
 
 MIXTURES = "instructions.objectives={tlm: 1, mt: 1},{mlm: 1}"
 
@@ -109,12 +109,12 @@ def test_cells_that_train_the_same_share_the_model(recipe: Path, tmp_path: Path,
 
 
 def test_a_corpus_is_read_once_in_a_process(recipe: Path, tmp_path: Path, inline: Any, monkeypatch: Any) -> None:
-    from instructalign.mixture import build
+    from instructalign.mixture import training_data
 
-    monkeypatch.setattr(build, "_kept", None)
+    monkeypatch.setattr(training_data, "_kept", None)
     reads: list[object] = []
-    usual = build.read_corpora
-    monkeypatch.setattr(build, "read_corpora", lambda *args: reads.append(args) or usual(*args))
+    usual = training_data.read_corpora
+    monkeypatch.setattr(training_data, "read_corpora", lambda *args: reads.append(args) or usual(*args))
     sweep(recipe, tmp_path / "out", settings=["replay.size=0,5,9"], executor=inline())
     assert len(reads) == 1
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from instructalign.configfile import load_config
-from instructalign.registry import toy_base
+from instructalign.config_file import load_config
+from instructalign.plugins import toy_base
 from instructalign.toy import demo
+from instructalign.toy.datasets import read_replay, read_task
 from instructalign.toy.family import DESCENT, KNOWN, NEW, RELATED, language
-from instructalign.toy.sources import read_replay, read_task
 
 
 @pytest.fixture(scope="module")

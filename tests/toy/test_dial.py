@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from instructalign.errors import DataError
-from instructalign.evaluation.task_files import load_task
+from instructalign.evaluation.tasks import load_task
+from instructalign.toy.datasets import read_task
 from instructalign.toy.dial import write_dial_tasks
 from instructalign.toy.family import RELATED
-from instructalign.toy.sources import read_task
 
 
 def test_each_place_of_the_dial_is_a_task_of_the_related_languages(tmp_path: Path) -> None:

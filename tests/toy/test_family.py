@@ -7,17 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructalign.errors import DataError
-from instructalign.toy.family import (
-    DESCENT,
-    KNOWN,
-    NEW,
-    RELATED,
-    concepts,
-    language,
-    meaning,
-    meanings,
-    say,
-)
+from instructalign.toy.family import DESCENT, KNOWN, NEW, RELATED, concepts, language, meaning, meanings, say
 
 EVERY = [*KNOWN, *DESCENT]
 

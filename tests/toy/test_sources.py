@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from instructalign.errors import DataError
-from instructalign.records import Counts
-from instructalign.toy import sources
+from instructalign.toy import datasets
+from instructalign.toy.datasets import past_instruction, read_corpus, read_replay, read_task
 from instructalign.toy.family import DESCENT, KNOWN, language, meanings
-from instructalign.toy.sources import past_instruction, read_corpus, read_replay, read_task
+from instructalign.types import Counts
 
 EVERY = [*KNOWN, *DESCENT]
-PACKAGE = Path(sources.__file__).parent.parent
+PACKAGE = Path(datasets.__file__).parent.parent
 
 
 def items(code: str, **options: object) -> list[dict[str, str]]:
@@ -21,9 +21,9 @@ def items(code: str, **options: object) -> list[dict[str, str]]:
 
 
 def test_the_ranges_of_sentences_are_disjoint_and_exist() -> None:
-    assert sources.PAST.stop <= sources.CORPUS.start
-    assert sources.CORPUS.stop <= sources.TEST.start
-    assert sources.TEST.stop <= meanings()
+    assert datasets.PAST.stop <= datasets.CORPUS.start
+    assert datasets.CORPUS.stop <= datasets.TEST.start
+    assert datasets.TEST.stop <= meanings()
 
 
 def test_no_test_sentence_is_in_the_corpus_or_in_past_data_in_any_language() -> None:

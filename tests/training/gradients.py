@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from instructalign.configfile import build_config
-from instructalign.registry import STRATEGIES
+from instructalign.config_file import build_config
+from instructalign.plugins import STRATEGIES
 from instructalign.training.strategies import Strategy
 from instructalign.training.train import train
 from instructalign.training.trainer import AlignTrainer

@@ -64,7 +64,7 @@ def run(config: str, out: str, fatal: int | None, events: str | None = None) -> 
     """Trains, to be killed at an event; writes the names of the events to a file where one is named."""
     import torch
 
-    from instructalign.configfile import load_config
+    from instructalign.config_file import load_config
     from instructalign.training.train import train
 
     torch.set_num_threads(1)
@@ -79,7 +79,7 @@ def run_plainly(config: str, out: str) -> None:
     """Trains as it is."""
     import torch
 
-    from instructalign.configfile import load_config
+    from instructalign.config_file import load_config
     from instructalign.training.train import train
 
     torch.set_num_threads(1)

@@ -17,16 +17,15 @@ from test_train import assert_same_weights, settings, weights
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from instructalign.config import AdapterConfig
-from instructalign.configfile import build_config
-from instructalign.corpora import Corpus
+from instructalign.config_file import build_config
+from instructalign.data import Corpus
 from instructalign.errors import ConfigError, ModelError, TrainingError
-from instructalign.records import Counts, ParallelRow
-from instructalign.training import adapter as adapters
-from instructalign.training.adapter import add_adapter
-from instructalign.training.model import LoadedModel, load_model, model_hash
-from instructalign.training.rows import rows_of_new_languages
-from instructalign.training.save import save_model
+from instructalign.training import adapters as adapters
+from instructalign.training.adapters import add_adapter, rows_of_new_languages
+from instructalign.training.checkpoints import save_model
+from instructalign.training.models import LoadedModel, load_model, model_hash
 from instructalign.training.train import train
+from instructalign.types import Counts, ParallelRow
 from tiny import ENCODER_DECODER, FAMILIES, save_tiny, tiny_tokenizer
 
 ROWS = [5, 7, 9]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructalign.training.cut import Limits, cut, pack, tokens_of
+from instructalign.training.batching import Limits, cut, pack, tokens_of
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=9).map(sorted)
 LIMITS = st.builds(

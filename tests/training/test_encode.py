@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructalign.records import Instruction
-from instructalign.training.batch import Encoder, LossWeights, collate
-from instructalign.training.encode import Codec, encode_pair, fit
+from instructalign.training.batching import Encoder, LossWeights, collate
 from instructalign.training.loss import weighted_loss
+from instructalign.training.tokenization import Codec, encode_pair, fit
+from instructalign.types import Instruction
 from tiny import DECODER_ONLY, ENCODER_DECODER, tiny_model, tiny_tokenizer
 
 

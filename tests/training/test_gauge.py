@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from test_train import SENTENCES, log, settings, untimed
 
 from instructalign.config import Config
-from instructalign.configfile import build_config
-from instructalign.corpora import Corpus
+from instructalign.config_file import build_config
+from instructalign.data import Corpus
 from instructalign.errors import TrainingError
-from instructalign.records import Counts, ParallelRow
-from instructalign.training.batch import Encoder
-from instructalign.training.encode import Codec
-from instructalign.training.gauge import kl_gauge
+from instructalign.training.batching import Encoder
+from instructalign.training.monitors import kl_gauge
+from instructalign.training.tokenization import Codec
 from instructalign.training.train import train
+from instructalign.types import Counts, ParallelRow
 from tiny import ENCODER_DECODER, FAMILIES, tiny_model, tiny_tokenizer
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from test_train import settings
 from transformers import AutoModelForCausalLM
 
-from instructalign.configfile import build_config
-from instructalign.mixture.build import build_data
+from instructalign.config_file import build_config
+from instructalign.mixture.training_data import build_data
 from tiny import tiny_tokenizer
 
 SCRIPT = Path(__file__).parent / "gradients.py"

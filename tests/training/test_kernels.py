@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from instructalign.training import kernels
-from instructalign.training.kernels import answering
+from instructalign.training import cpu_kernels
+from instructalign.training.cpu_kernels import answering
 from tiny import FAMILIES, tiny_model
 
 IDS = torch.tensor([[5, 9, 77, 3, 250, 12], [8, 8, 4, 100, 2, 6]])
@@ -19,7 +19,7 @@ def logits(model):
 
 @pytest.fixture(params=[True, False], ids=["AMD", "another make"])
 def _make(request, monkeypatch):
-    monkeypatch.setattr(kernels, "is_amd", lambda: request.param)
+    monkeypatch.setattr(cpu_kernels, "is_amd", lambda: request.param)
 
 
 @pytest.mark.usefixtures("_make")
@@ -41,7 +41,7 @@ def test_routines_are_used_where_the_processor_gains(monkeypatch):
     model = tiny_model("bloom")
     linear = model.transformer.h[0].mlp.dense_h_to_4h
     for amd in (True, False):
-        monkeypatch.setattr(kernels, "is_amd", lambda amd=amd: amd)
+        monkeypatch.setattr(cpu_kernels, "is_amd", lambda amd=amd: amd)
         with answering(model):
             assert ("forward" in linear.__dict__) is amd
             assert "forward" in model.transformer.h[0].mlp.gelu_impl.__dict__
@@ -60,7 +60,7 @@ def test_nothing_stays_behind(training):
 
 
 def test_a_forward_of_someone_elses_is_left_alone(monkeypatch):
-    monkeypatch.setattr(kernels, "is_amd", lambda: True)
+    monkeypatch.setattr(cpu_kernels, "is_amd", lambda: True)
     model = tiny_model("llama")
     mine = model.lm_head.forward
     model.lm_head.forward = mine
@@ -73,16 +73,16 @@ def test_the_make_of_the_processor_is_told_without_proc(monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError
 
-    monkeypatch.setattr(kernels.Path, "read_text", missing)
+    monkeypatch.setattr(cpu_kernels.Path, "read_text", missing)
     for told, expected in (("AMD64 Family 25 Model 1 Stepping 1, AuthenticAMD", True), ("arm", False)):
-        monkeypatch.setattr(kernels.platform, "processor", lambda told=told: told)
-        assert kernels.is_amd.__wrapped__() is expected
+        monkeypatch.setattr(cpu_kernels.platform, "processor", lambda told=told: told)
+        assert cpu_kernels.is_amd.__wrapped__() is expected
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", ["bloom", "llama", "mt5", "gpt_neox"])
 def test_logits_of_half_precision_are_computed_in_float32(family, dtype, monkeypatch):
-    monkeypatch.setattr(kernels, "ROWS", 100)  # several parts, the last one shorter
+    monkeypatch.setattr(cpu_kernels, "ROWS", 100)  # several parts, the last one shorter
     model = tiny_model(family).to(dtype)
     head, seen = model.get_output_embeddings(), []
     handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -109,7 +109,7 @@ def test_logits_of_half_precision_are_computed_in_float32(family, dtype, monkeyp
 )
 def test_slow_half_precision_is_said(monkeypatch, caplog, dtype, device, native, said):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_amx_fp16_supported"):
-        monkeypatch.setattr(kernels.torch.cpu, name, lambda: native, raising=False)
-    monkeypatch.setattr(kernels.platform, "machine", lambda: "x86_64")
-    kernels.warn_of_slow(dtype, device)
+        monkeypatch.setattr(cpu_kernels.torch.cpu, name, lambda: native, raising=False)
+    monkeypatch.setattr(cpu_kernels.platform, "machine", lambda: "x86_64")
+    cpu_kernels.warn_of_slow(dtype, device)
     assert (f"no {dtype} arithmetic of its own; float32 would be faster" in caplog.text) is said

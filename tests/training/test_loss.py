@@ -10,17 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from instructalign.records import Instruction
 from instructalign.training import loss as module
-from instructalign.training.batch import Encoder, LossWeights, collate
-from instructalign.training.encode import Codec
-from instructalign.training.loss import (
-    Head,
-    at_positions,
-    head_of,
-    piecewise_loss,
-    weighted_loss,
-)
+from instructalign.training.batching import Encoder, LossWeights, collate
+from instructalign.training.loss import Head, at_positions, head_of, piecewise_loss, weighted_loss
+from instructalign.training.tokenization import Codec
+from instructalign.types import Instruction
 from tiny import ENCODER_DECODER, FAMILIES, tiny_model, tiny_tokenizer
 
 PAIRS = [
@@ -160,7 +154,7 @@ def test_autocast_to_bfloat16_is_as_close_as_plain_torch_is() -> None:
 def test_inside_an_adapter_and_with_checkpointing(wrap: str) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from instructalign.training.modules import checkpoint_activations
+    from instructalign.training.models import checkpoint_activations
 
     model: Any = tiny_model("llama")
     if wrap == "lora":

@@ -14,18 +14,16 @@ from test_train import assert_same_weights, configure, log, settings
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
 from instructalign.config import AdapterConfig
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ModelError
-from instructalign.records import Instruction
-from instructalign.training.adapter import add_adapter
-from instructalign.training.batch import Encoder, LossWeights, collate
-from instructalign.training.cut import Limits
-from instructalign.training.encode import Codec
+from instructalign.training.adapters import add_adapter
+from instructalign.training.batching import Encoder, Limits, LossWeights, collate
 from instructalign.training.loss import at_positions, head_of, piecewise_loss
-from instructalign.training.model import LoadedModel
-from instructalign.training.modules import checkpoint_activations
+from instructalign.training.models import LoadedModel, checkpoint_activations
 from instructalign.training.packing import _distances, keep_apart, row_limits, starts
+from instructalign.training.tokenization import Codec
 from instructalign.training.train import train
+from instructalign.types import Instruction
 from tiny import DECODER_ONLY, NEWER, tiny_model, tiny_tokenizer
 
 

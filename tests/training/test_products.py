@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from instructalign.training import kernels, products
-from instructalign.training.kernels import answering
-from instructalign.training.products import product, product_over_rows, speed_up
+from instructalign.training import cpu_kernels
+from instructalign.training.cpu_kernels import answering, product, product_over_rows, speed_up
 from tiny import FAMILIES, tiny_model
 
 IDS = torch.tensor([[5, 9, 77, 3, 250, 12], [8, 8, 4, 100, 2, 6]])
@@ -18,7 +17,7 @@ IDS = torch.tensor([[5, 9, 77, 3, 250, 12], [8, 8, 4, 100, 2, 6]])
 
 @pytest.fixture(params=[True, False], ids=["AMD", "another make"])
 def _make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (kernels, products):
+    for module in (cpu_kernels, cpu_kernels):
         monkeypatch.setattr(module, "is_amd", lambda: request.param)
 
 
@@ -51,7 +50,7 @@ def test_a_model_learns_the_same(family: str) -> None:
 
 def test_the_routines_are_used_where_the_processor_gains(monkeypatch: pytest.MonkeyPatch) -> None:
     for amd in (True, False):
-        monkeypatch.setattr(products, "is_amd", lambda amd=amd: amd)
+        monkeypatch.setattr(cpu_kernels, "is_amd", lambda amd=amd: amd)
         model = tiny_model("bloom")
         mlp = model.transformer.h[0].mlp
         speed_up(model)
@@ -64,7 +63,7 @@ def test_the_routines_are_used_where_the_processor_gains(monkeypatch: pytest.Mon
 def test_a_layer_on_any_number_of_rows(
     shape: tuple[int, ...], bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "is_amd", lambda: True)
+    monkeypatch.setattr(cpu_kernels, "is_amd", lambda: True)
     torch.manual_seed(0)
     usual, fast = nn.Linear(8, 6, bias=bias), nn.Linear(8, 6, bias=bias)
     fast.load_state_dict(usual.state_dict())
@@ -80,7 +79,7 @@ def test_a_layer_on_any_number_of_rows(
 
 
 def test_frozen_weights_get_no_gradient_and_autocast_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "is_amd", lambda: True)
+    monkeypatch.setattr(cpu_kernels, "is_amd", lambda: True)
     layer = nn.Linear(4, 3)
     layer.weight.requires_grad_(False)
     speed_up(layer)

@@ -10,7 +10,7 @@ import pytest
 from test_train import configure, settings
 from transformers import AutoTokenizer
 
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import DataError, ModelError, RunFolderError, TrainingError
 from instructalign.training.train import train
 from tiny import save_tiny

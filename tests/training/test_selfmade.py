@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from instructalign.config import Config, ModelConfig, ReplayConfig
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError, UnknownNameError
 from instructalign.mixture import ReplayBuffer, load_replay
 from instructalign.randomness import digest_key
-from instructalign.training.generate import Sampling, write_all
-from instructalign.training.model import LoadedModel, load_model
-from instructalign.training.selfmade import source
-from instructalign.training.selfmade.judge import Draft, judge
-from instructalign.training.selfmade.seeds import load_seeds, shipped
-from instructalign.training.selfmade.write import write_drafts
+from instructalign.synthesis import self_replay
+from instructalign.synthesis.drafting import write_drafts
+from instructalign.synthesis.filtering import Draft, judge
+from instructalign.synthesis.seed_prompts import load_seeds, shipped
+from instructalign.training.models import LoadedModel, load_model
+from instructalign.training.sampling import Sampling, write_all
 from tiny import save_tiny
 
 
@@ -112,7 +112,7 @@ def test_written_once_resumed_and_nested(tmp_path: Path, monkeypatch: pytest.Mon
     files[1].unlink()
     assert load(tmp_path, size=100).examples == buffer.examples
     assert [file.read_bytes() for file in files] == before
-    monkeypatch.setattr("instructalign.training.model.load_configured", None)  # what is there needs no model
+    monkeypatch.setattr("instructalign.training.models.load_configured", None)  # what is there needs no model
     few = load(tmp_path, size=40)
     assert set(few.examples) <= set(buffer.examples)
     assert len(load(tmp_path, size=100, made=30)) == 30
@@ -192,7 +192,7 @@ def test_a_chat_model_writes_the_users_turn(tmp_path: Path) -> None:
     chat = load_model(str(tmp_path / "base"))
     assert chat.codec.chat
     seeds = load_seeds("eng")
-    manner = source.Manner("complete", seeds, (), 4, 1.0, 50, 8, 4, 1)
+    manner = self_replay.Manner("complete", seeds, (), 4, 1.0, 50, 8, 4, 1)
     drafts = write_drafts(chat, manner, range(4))
     begins = {seed.begin for seed in seeds.seeds}
     assert all(draft.seed in begins and draft.prompt.startswith(draft.seed) for draft in drafts)
@@ -230,7 +230,7 @@ def test_what_cannot_be_done_is_refused_with_its_reason(tmp_path: Path) -> None:
 def test_replay_that_the_toy_base_wrote_keeps_what_it_knew(tmp_path: Path) -> None:
     """The demo's recipe, shortened: without past data the first languages are lost, with the model's own not."""
     from instructalign import run
-    from instructalign.configfile import load_config
+    from instructalign.config_file import load_config
     from instructalign.toy.demo import CONFIG
 
     own = f"replay.source={{format: self, seeds: toy, cache: {tmp_path / 'cache'}}}"

@@ -14,16 +14,16 @@ import pytest
 import torch
 from test_train import assert_same_weights, configure, settings
 
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import TrainingError
-from instructalign.training import checkpoint, space
+from instructalign.training import checkpoints, disk_space
 from instructalign.training.train import train
 
 Usage = namedtuple("Usage", "total used free")
 
 
 def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: Usage(10 * count, 9 * count, count))
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda path: Usage(10 * count, 9 * count, count))
 
 
 def held(folder: Path) -> int:
@@ -53,17 +53,17 @@ def test_the_estimate_is_what_a_run_takes(adapter: Any, optimizer: str, tmp_path
     result = train(config, tmp_path / "run")
     tiny = tiny_model("llama", width=256)
     total = sum(weight.numel() for weight in tiny.parameters())
-    trained, embedded = total, space.embedded_weights(tiny)
+    trained, embedded = total, disk_space.embedded_weights(tiny)
     if adapter:
-        from instructalign.training.adapter import add_adapter
-        from instructalign.training.model import load_model
+        from instructalign.training.adapters import add_adapter
+        from instructalign.training.models import load_model
 
         assert config.model.adapter is not None
         model = add_adapter(load_model(str(tmp_path / "base")), config.model.adapter)
         trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     taken = held(tmp_path / "run" / "checkpoints") + held(result.model)
     taken += held(tmp_path / "run" / "checkpoints" / "checkpoint-4")  # the one more while it is written
-    expected = space.disk_bytes(config, total, trained, 4, embedded if trained == total else 0)
+    expected = disk_space.disk_bytes(config, total, trained, 4, embedded if trained == total else 0)
     assert taken == pytest.approx(expected, rel=0.15)
 
 
@@ -71,17 +71,17 @@ def test_too_little_space_is_refused_before_training(tmp_path: Path, monkeypatch
     free(monkeypatch, 1000)
     with pytest.raises(TrainingError, match=r"need about [\d.]+ [kM]B on the disk .* and .* are free\. Lower"):
         train(configure(tmp_path), tmp_path / "run")
-    assert not checkpoint.complete(tmp_path / "run" / "checkpoints")
+    assert not checkpoints.complete(tmp_path / "run" / "checkpoints")
 
 
 def test_scarce_space_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     free(monkeypatch, 1000)
-    space.refuse_full_disk(tmp_path, 900)
+    disk_space.refuse_full_disk(tmp_path, 900)
     assert "need about 900 B" in caplog.text
     caplog.clear()
-    space.refuse_full_disk(tmp_path, 700)
+    disk_space.refuse_full_disk(tmp_path, 700)
     assert not caplog.text
 
 
@@ -114,16 +114,16 @@ def test_a_disk_that_fills_up_is_survived(
         TrainingError, match=r"no space is left .* for checkpoint-\d; checkpoint-\d is whole\. Free"
     ):
         train(config, tmp_path / "full")
-    assert len(checkpoint.complete(tmp_path / "full" / "checkpoints")) == 1
-    assert not checkpoint.partial_folder(tmp_path / "full" / "checkpoints").exists()
+    assert len(checkpoints.complete(tmp_path / "full" / "checkpoints")) == 1
+    assert not checkpoints.partial_folder(tmp_path / "full" / "checkpoints").exists()
     monkeypatch.setattr(torch, "save", real)
     assert_same_weights(whole.model, train(config, tmp_path / "full").model)
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="something else"), space.writing(tmp_path, "a file"):
+    with pytest.raises(RuntimeError, match="something else"), disk_space.writing(tmp_path, "a file"):
         raise RuntimeError("something else")
-    with pytest.raises(PermissionError), space.writing(tmp_path, "a file"):
+    with pytest.raises(PermissionError), disk_space.writing(tmp_path, "a file"):
         raise PermissionError(errno.EACCES, "not permitted")
 
 

@@ -10,14 +10,12 @@ import torch
 from test_encode import codec, instruction
 from torch.utils.data import DataLoader
 
-from instructalign.configfile import build_config
-from instructalign.mixture.build import build_data
-from instructalign.records import Instruction
-from instructalign.training.assemble import pass_limits
-from instructalign.training.batch import Encoder, LossWeights
-from instructalign.training.cut import Limits
-from instructalign.training.encode import Codec
-from instructalign.training.steps import StepBatches, StepsFrom
+from instructalign.config_file import build_config
+from instructalign.mixture.training_data import build_data
+from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches, StepsFrom
+from instructalign.training.tokenization import Codec
+from instructalign.training.train import pass_limits
+from instructalign.types import Instruction
 from tiny import tiny_tokenizer
 
 

@@ -13,28 +13,25 @@ import torch.nn.functional as F
 from scipy.stats import chisquare
 from test_train import configure, settings
 
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, TrainingError
-from instructalign.mixture.build import build_data
+from instructalign.mixture.training_data import build_data
+from instructalign.plugins import STRATEGIES
 from instructalign.randomness import Draws, digest_key
-from instructalign.registry import STRATEGIES
-from instructalign.training.adapter import add_adapter
-from instructalign.training.batch import Encoder, LossWeights
-from instructalign.training.cut import Limits
+from instructalign.training.adapters import add_adapter
+from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches
 from instructalign.training.loss import counted_logits
-from instructalign.training.model import load_configured
-from instructalign.training.steps import StepBatches
+from instructalign.training.models import load_configured
 from instructalign.training.strategies import Setting, Strategy, make_strategies
 from instructalign.training.strategies.agem import AGEM
-from instructalign.training.strategies.distil import Distil, divergence
+from instructalign.training.strategies.calibration_examples import halves, known_sentences, source_examples
+from instructalign.training.strategies.distil import Distil, divergence, reduced
 from instructalign.training.strategies.ema import EMA
 from instructalign.training.strategies.ewc import EWC, drawn, squared_gradient
 from instructalign.training.strategies.freeze import Freeze, layer_stacks
 from instructalign.training.strategies.interpolate import Interpolate
 from instructalign.training.strategies.l2sp import L2SP
-from instructalign.training.strategies.probe import halves, known_sentences, source_examples
 from instructalign.training.strategies.ssu import SourceShielded
-from instructalign.training.strategies.teacher import reduced
 from tiny import tiny_model
 
 LORA = {"type": "lora", "r": 2, "alpha": 4, "targets": "all-linear"}
@@ -243,9 +240,9 @@ def test_distillation_of_cached_predictions(family: str, on: Any, tmp_path: Path
 def test_equal_examples_are_asked_once_and_files_are_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from instructalign.training.strategies import teacher
+    from instructalign.training.strategies import distil
 
-    monkeypatch.setattr(teacher, "PART", 2)
+    monkeypatch.setattr(distil, "PART", 2)
     setting = prepared(tmp_path, steps=4)  # 32 examples, 8 of them the 4 past ones
     first = Distil(on="replay")
     first.prepare(setting)
@@ -254,7 +251,7 @@ def test_equal_examples_are_asked_once_and_files_are_not_made_again(
     assert [path.name for path in files] == ["part-000000.safetensors", "part-000001.safetensors"]
     times = [path.stat().st_mtime_ns for path in files]
     files[1].unlink()
-    monkeypatch.setattr(teacher, "_opened", teacher._opened.__wrapped__)
+    monkeypatch.setattr(distil, "_opened", distil._opened.__wrapped__)
     again = Distil(on="replay")
     again.prepare(setting)
     assert files[0].stat().st_mtime_ns == times[0]

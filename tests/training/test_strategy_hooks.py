@@ -14,10 +14,10 @@ import torch
 from test_train import assert_close, configure, log, settings
 
 from instructalign.config import Config
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError
-from instructalign.registry import STRATEGIES
-from instructalign.training.batch import example_of
+from instructalign.plugins import STRATEGIES
+from instructalign.training.batching import example_of
 from instructalign.training.strategies import Setting, Strategy
 from instructalign.training.train import train
 
@@ -148,7 +148,7 @@ def test_needed_past_data_is_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_past_data_is_mixed_in_by_replay_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from instructalign.mixture.build import build_data
+    from instructalign.mixture.training_data import build_data
 
     monkeypatch.setattr(Spy, "past_data", "used")
     for strategy, expected in (("replay", 2), ("spy", 0), (["spy", "replay"], 2)):

@@ -13,7 +13,7 @@ import yaml
 from test_processes import assert_close, launch
 from test_train import assert_same_weights, log, settings, untimed, weights
 
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.training.train import train
 
 LORA = {"type": "lora", "r": 4, "alpha": 8, "targets": "all-linear", "dropout": 0.1}

@@ -18,9 +18,9 @@ import yaml
 from safetensors.torch import load_file
 
 from instructalign.config import Config
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError, TrainingError
-from instructalign.training.modules import compile_layers
+from instructalign.training.models import compile_layers
 from instructalign.training.train import train
 from tiny import FAMILIES, NEWER, save_tiny, tiny_model
 
@@ -226,7 +226,7 @@ def test_moments_of_8_bits_learn_and_go_on_exactly(optimizer: str, tmp_path: Pat
 
 
 def test_an_optimizer_whose_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instructalign.training.checks.find_spec", lambda name: None)
+    monkeypatch.setattr("instructalign.training.preflight.find_spec", lambda name: None)
     with pytest.raises(TrainingError, match=r"adamw_8bit needs bitsandbytes.*pip install 'instructalign\[quant"):
         train(configure(tmp_path, optimizer="adamw_8bit"), tmp_path / "run")
 
@@ -305,9 +305,9 @@ def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_run_whose_labels_are_all_masked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from instructalign.training import batch
+    from instructalign.training import batching
 
-    monkeypatch.setattr(batch, "fit", lambda prompt, answer, end, length, first=None: (prompt[:length], []))
+    monkeypatch.setattr(batching, "fit", lambda prompt, answer, end, length, first=None: (prompt[:length], []))
     with pytest.raises(TrainingError, match="every label would be masked"):
         train(configure(tmp_path), tmp_path / "run")
 
@@ -331,7 +331,7 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     whole = train(build_config(data, folder=tmp_path), tmp_path / "whole")
     code = (
-        "import sys; from pathlib import Path; from instructalign.configfile import load_config;"
+        "import sys; from pathlib import Path; from instructalign.config_file import load_config;"
         "from instructalign.training.train import train;"
         "print(train(load_config(sys.argv[1]), Path(sys.argv[2])).finished)"
     )

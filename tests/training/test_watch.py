@@ -13,11 +13,11 @@ import torch
 from test_train import assert_same_weights, configure, log, settings, untimed
 
 from instructalign.config import DivergenceConfig, EarlyStoppingConfig
-from instructalign.configfile import build_config
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, TrainingError
 from instructalign.training import train as module
+from instructalign.training.early_stopping import Divergence, EarlyStopping, Measure, Watch
 from instructalign.training.train import train
-from instructalign.training.watch import Divergence, EarlyStopping, Measure, Watch
 
 
 def seen(settings: dict[str, Any], values: list[float]) -> EarlyStopping:

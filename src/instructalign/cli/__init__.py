@@ -9,7 +9,7 @@ import sys
 import typer
 
 from instructalign import console
-from instructalign.cli import lists, prepare, runs
+from instructalign.cli import data_commands, list_commands, run_commands
 from instructalign.errors import ConfigError, InstructAlignError, UnknownNameError
 
 INTERRUPTED = 130  # the exit code of Ctrl-C
@@ -23,23 +23,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    runs.demo,
-    prepare.init,
-    prepare.validate,
-    prepare.doctor,
-    prepare.preview,
-    prepare.generate,
-    runs.train,
-    runs.evaluate,
-    runs.score,
-    runs.report,
-    runs.run,
-    runs.sweep,
-    runs.merge,
+    run_commands.demo,
+    data_commands.init,
+    data_commands.validate,
+    data_commands.doctor,
+    data_commands.preview,
+    data_commands.generate,
+    run_commands.train,
+    run_commands.evaluate,
+    run_commands.score,
+    run_commands.report,
+    run_commands.run,
+    run_commands.sweep,
+    run_commands.merge,
 ):
     app.command()(command)
-app.add_typer(lists.templates, name="templates")
-app.add_typer(lists.tasks, name="tasks")
+app.add_typer(list_commands.templates, name="templates")
+app.add_typer(list_commands.tasks, name="tasks")
 
 
 def main() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from instructalign.doctor.diagnosis import Diagnosis
-from instructalign.doctor.examination import examine
+from instructalign.doctor.diagnosis import Diagnosis, examine
 from instructalign.doctor.findings import Finding
 
 __all__ = ["Diagnosis", "Finding", "examine"]

@@ -1,18 +1,30 @@
-"""All that was looked at, and the verdict."""
+"""All checks of `instructalign doctor` in order, and what they found."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from instructalign.doctor.corpus import CorpusPart
-from instructalign.doctor.costs import CostPart
-from instructalign.doctor.findings import Finding
-from instructalign.doctor.leaks import LeakPart
-from instructalign.doctor.lengths import LengthPart
-from instructalign.doctor.mixing import MixturePart
-from instructalign.doctor.tasks import TaskPart
-from instructalign.doctor.tokens import LanguageTokens
+from instructalign.config import Config, Entry, ReplayConfig
+from instructalign.data import Corpus
+from instructalign.doctor.check_contamination import LeakPart, examine_leaks
+from instructalign.doctor.check_corpus import CorpusPart, examine_corpus, examine_likeness
+from instructalign.doctor.check_costs import CostPart, examine_costs
+from instructalign.doctor.check_lengths import LengthPart, Sampled, examine_lengths, take_sample
+from instructalign.doctor.check_replay import MixturePart, examine_mixture
+from instructalign.doctor.check_tasks import TaskPart, examine_tasks
+from instructalign.doctor.check_tokenizer import LanguageTokens, examine_tokenizer
+from instructalign.doctor.findings import Finding, Findings
+from instructalign.errors import ModelError
+from instructalign.instructions import InstructionStream
+from instructalign.mixture import Mixture, ReplayBuffer, load_replay
+from instructalign.mixture.training_data import build_instructions, lay
+from instructalign.progress import Progress, silent
+from instructalign.training.example_lengths import Measured
+from instructalign.training.models import load_codec
+from instructalign.training.tokenization import Codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +77,128 @@ class Diagnosis:
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON would have it, with the verdict first."""
         return {"verdict": self.verdict, "ready": self.ready, **asdict(self)}
+
+
+LOOKED_AT = 32
+"""Examples that a model writes for a first look, where it writes its own past data."""
+
+SCANNED = 20_000
+"""Examples of a streamed replay source that are looked at, where it does not take more to choose from."""
+
+
+def examine(
+    config: Config, *, sample: int = 2000, out: str | Path = ".", progress: Progress = silent
+) -> Diagnosis:
+    """Looks at everything that would go wrong in a run, without training.
+
+    What cannot be read is a finding, not an error; the sections that need it are then left out.
+
+    Args:
+        config: the run's configuration.
+        sample: how many examples of the training stream, and texts of each language, to look at.
+        out: a folder on the disk that runs are written to.
+        progress: told what is under way.
+    """
+    findings: list[Finding] = []
+
+    def keep(found: Findings) -> None:
+        findings.extend(each for each in found if each.found not in {said.found for said in findings})
+
+    progress("reading the corpora", 0, 0, "")
+    corpus, corpus_part, found = examine_corpus(config, sample)
+    keep(found)
+    progress("reading the tasks", 0, 0, "")
+    tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": _scanned(config)}))
+    keep(examine_likeness(corpus, items))
+    progress("reading past data", 0, 0, "")
+    about_stream = Findings("mixture")
+    replay = about_stream.attempt(
+        "Change replay.source.",
+        lambda: load_replay(_scanned(config), config.seed, config.model, made=LOOKED_AT, report=progress),
+    )
+    corpus, replay, contamination, about_leaks = examine_leaks(
+        corpus, replay, items, config.contamination, progress
+    )
+    about_model = Findings("model")
+    codec = about_model.attempt("Check model.base, the network and your access.", lambda: _load_codec(config))
+    keep(about_model)
+    tokens: tuple[LanguageTokens, ...] = ()
+    lengths = shares = costs = None
+    if codec is not None:
+        progress("trying the tokenizer", 0, 0, "")
+        tokens, found = examine_tokenizer(codec.tokenizer, config.languages, corpus, items, sample)
+        keep(found)
+    progress("making instructions", 0, 0, "")
+    stream, mixture = _lay(config, corpus, replay, codec, about_stream)
+    taken = _take(config, mixture, codec, sample, about_stream)
+    keep(about_stream)
+    if codec and corpus and stream and mixture and taken:
+        context = None if codec.encoder_decoder else codec.context  # of T5 it is no limit
+        lengths, found = examine_lengths(config, taken, codec.encoder_decoder, context)
+        keep(found)
+        shares, found = examine_mixture(config, mixture, len(corpus), stream.epoch, taken, codec.encoder_decoder)
+        keep(found)
+    keep(about_leaks)
+    keep(about_tasks)
+    if codec is not None:
+        progress("estimating costs", 0, 0, "")
+        costs, found = examine_costs(config, codec, mixture, taken, Path(out))
+        keep(found)
+    return Diagnosis(corpus_part, tokens, lengths, shares, contamination, tasks, costs, tuple(findings))
+
+
+def _load_codec(config: Config) -> Codec:
+    """The base's way with texts.
+
+    Raises:
+        ModelError: it cannot be loaded, or needs a package that is not installed.
+    """
+    try:
+        return load_codec(config.model)
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"the tokenizer of {config.model.base} needs a package: {reason}") from None
+
+
+def _scanned(config: Config) -> ReplayConfig | None:
+    """The replay sources; of a streamed one only the beginning, which shows as much without hours of download."""
+    replay = config.replay
+    if replay is None:
+        return None
+    enough = max(SCANNED, 2 * (replay.size + replay.heldout))
+
+    def begin(source: Entry) -> Entry:
+        if "scan" not in source.options:
+            return source
+        options = {**source.options, "scan": min(enough, source.options["scan"] or enough)}
+        return source.model_copy(update={"options": options})
+
+    return replay.model_copy(update={"source": [begin(source) for source in replay.sources]})
+
+
+def _lay(
+    config: Config, corpus: Corpus | None, replay: ReplayBuffer | None, codec: Codec | None, findings: Findings
+) -> tuple[InstructionStream | None, Mixture | None]:
+    """The new instructions and the training stream, as far as there is what they are made of."""
+    if corpus is None:
+        return None, None
+    stream = findings.attempt(
+        "Change instructions, languages or corpora as it says.", lambda: build_instructions(config, corpus)
+    )
+    if stream is None or replay is None or codec is None:
+        return stream, None
+    measure = Measured(config, codec)
+    advice = "Change replay or training.max_length as it says."
+    return stream, findings.attempt(advice, lambda: lay(config, stream, replay, measure))
+
+
+def _take(
+    config: Config, mixture: Mixture | None, codec: Codec | None, sample: int, findings: Findings
+) -> Sequence[Sampled]:
+    """The first examples of the stream as tokens; none where something is missing."""
+    if mixture is None or codec is None:
+        return ()
+    taken = findings.attempt(
+        "Change instructions.objectives as it says.", lambda: take_sample(config, mixture, codec, sample)
+    )
+    return taken or ()

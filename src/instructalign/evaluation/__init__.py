@@ -5,23 +5,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from instructalign.evaluation.task_files import load_task, task_names
-from instructalign.evaluation.tasks import Task, Translation
+from instructalign.evaluation.tasks import Task, Translation, load_task, task_names
 
 if TYPE_CHECKING:
-    from instructalign.evaluation.continual import continual_scores
-    from instructalign.evaluation.correlation import correlate_gains
-    from instructalign.evaluation.export import export_lm_eval
-    from instructalign.evaluation.results import compare, score_predictions
-    from instructalign.evaluation.zero_shot import evaluate
+    from instructalign.evaluation.continual_metrics import continual_scores, correlate_gains
+    from instructalign.evaluation.lm_eval_export import export_lm_eval
+    from instructalign.evaluation.runner import evaluate
+    from instructalign.evaluation.scores import compare, score_predictions
 
 _HOMES = {
-    "compare": "results",
-    "continual_scores": "continual",
-    "correlate_gains": "correlation",
-    "evaluate": "zero_shot",
-    "export_lm_eval": "export",
-    "score_predictions": "results",
+    "compare": "scores",
+    "continual_scores": "continual_metrics",
+    "correlate_gains": "continual_metrics",
+    "evaluate": "runner",
+    "export_lm_eval": "lm_eval_export",
+    "score_predictions": "scores",
 }
 
 __all__ = [

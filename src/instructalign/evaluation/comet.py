@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from instructalign.config import CometConfig
 from instructalign.errors import ConfigError, DataError
-from instructalign.evaluation.translated import Translated
+from instructalign.evaluation.predictions import Translated
 from instructalign.files import text_hash, write_json
 
 LAST = 300  # characters of what the command says when it fails

@@ -9,8 +9,8 @@ from typing import Any
 
 from instructalign.config import ModelConfig
 from instructalign.errors import DataError, ModelError
-from instructalign.evaluation.answers import answer_of, ends_of
-from instructalign.training.model import make_codec, model_place
+from instructalign.evaluation.generation import answer_of, ends_of
+from instructalign.training.models import make_codec, model_place
 
 
 def make_vllm(model: ModelConfig, base: str) -> Callable[..., list[tuple[str, bool]]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from instructalign.config import Entry
 from instructalign.errors import DataError, suggest
-from instructalign.evaluation.sources import place
+from instructalign.evaluation.task_sources import place
 from instructalign.evaluation.tasks import Task, Translation
-from instructalign.records import Item
-from instructalign.registry import TASK_SOURCES
+from instructalign.plugins import TASK_SOURCES
+from instructalign.types import Item
 
 NAMES = 12  # of a task's languages that are listed with what their files are called
 

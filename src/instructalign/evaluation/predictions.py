@@ -1,24 +1,19 @@
-"""Predictions on disk: one file a task and language, a journal for what is under way, a manifest.
-
-The manifest says by which model and under which questions the files came about; nothing else is taken for
-the same. The journal keeps every finished batch, so that an interrupted evaluation goes on behind the last
-one and ends with the same files.
-"""
+"""Files of predictions, translations and likelihoods: written, read, and which are still valid."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import DataError, RunFolderError
+from instructalign.evaluation.likelihood import Scores
 from instructalign.evaluation.processes import processes
-from instructalign.evaluation.score import Scores
 from instructalign.files import atomic, json_line, read_jsonl, write_json, write_jsonl
-from instructalign.records import Prediction
+from instructalign.types import Prediction
 
 MANIFEST = "manifest.json"
 WRITTEN = "evaluation/*/predictions/*.jsonl"
@@ -179,3 +174,42 @@ def _entries(path: Path, key: str) -> Iterator[tuple[int, list[Scores]]]:
     for line in lines[1:]:
         entry = json.loads(line)
         yield entry["batch"], [Scores(tuple(labels), prompt) for labels, prompt in entry["scores"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """What a model made of one sentence under one prompt.
+
+    Attributes:
+        task, prompt, item: what was asked.
+        source, target: codes of the languages.
+        text: the sentence.
+        reference: what it should be in the target language.
+        translation: what the model wrote, up to the end of the line.
+        unfinished: whether it wrote as long as it was allowed to.
+    """
+
+    task: str
+    prompt: str
+    item: str
+    source: str
+    target: str
+    text: str
+    reference: str
+    translation: str
+    unfinished: bool = False
+
+
+def read_translations(path: Path) -> list[Translated]:
+    """Reads a file of translations.
+
+    Raises:
+        DataError: a line is not one; the message names it.
+    """
+    records = []
+    for number, record in read_jsonl(path):
+        try:
+            records.append(Translated(**record))
+        except TypeError:
+            raise DataError(f"{path}:{number}: not a translation.") from None
+    return records

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from instructalign.errors import DataError
 from instructalign.evaluation.tasks import Task
-from instructalign.records import Item
-from instructalign.training.encode import Codec
+from instructalign.training.tokenization import Codec
+from instructalign.types import Item
 
 
 @dataclass(frozen=True, slots=True)

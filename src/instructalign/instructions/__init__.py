@@ -1,8 +1,8 @@
 """From parallel rows to alignment instructions."""
 
+from instructalign.instructions.export import as_record, write_instructions, write_stream
 from instructalign.instructions.stream import InstructionStream, generate
 from instructalign.instructions.templates import Template, load_templates, template_sets, variety
-from instructalign.instructions.write import as_record, write_instructions, write_stream
 
 __all__ = [
     "InstructionStream",

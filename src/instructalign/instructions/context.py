@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from instructalign.instructions.align import Aligner, train_aligner
 from instructalign.instructions.noise import Noise
+from instructalign.instructions.word_alignment import Aligner, train_aligner
 from instructalign.randomness import permuted
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 
 class Rows(Protocol):

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, ValidationError
 
 from instructalign.config import Entry
 from instructalign.errors import DataError, UnknownNameError
-from instructalign.records import Counts
-from instructalign.registry import FORMATS
+from instructalign.plugins import FORMATS
+from instructalign.types import Counts
 
 Lexicon = Mapping[str, Sequence[str]]
 """The translations of each word, all in one language pair."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import accumulate
 
 from instructalign.config import NoiseConfig
-from instructalign.instructions.segment import segment
+from instructalign.instructions.segmentation import segment
 from instructalign.randomness import Draws
 
 _WHOLE = 1 << 32  # what `Draws.many` counts up to

@@ -21,12 +21,12 @@ import yaml
 from pydantic import Field, ValidationError
 
 from instructalign.config import Strict
+from instructalign.config_file import UniqueKeys, explain_all, not_yaml
 from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
 from instructalign.instructions.objectives import Objective
-from instructalign.instructions.segment import words
+from instructalign.instructions.segmentation import words
 from instructalign.languages import canonical
-from instructalign.registry import OBJECTIVES
-from instructalign.strict import UniqueKeys, explain_all, not_yaml
+from instructalign.plugins import OBJECTIVES
 
 _SHIPPED = files("instructalign.instructions") / "templates"
 _SLOT = re.compile(r"\{\w*\}")

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from instructalign.errors import ConfigError, RunFolderError
 from instructalign.files import read_object, text_hash, write_json
 from instructalign.merging.arithmetic import Method, Recipe
-from instructalign.merging.stored import fitting, open_stored
-from instructalign.merging.write import RECORD, write_merged
+from instructalign.merging.checkpoint_files import fitting, open_stored
+from instructalign.merging.merged_model import RECORD, write_merged
 from instructalign.progress import Progress, silent
-from instructalign.runfolder import differences
-from instructalign.training.model import model_hash
+from instructalign.run_folder import differences
+from instructalign.training.models import model_hash
 
 if TYPE_CHECKING:
     from instructalign.config import Config
-    from instructalign.merging.choose import Worth
+    from instructalign.merging.coefficient_search import Worth
 
 __all__ = ["Merged", "merge"]
 
@@ -127,7 +127,7 @@ def _choose(
     report: Progress,
 ) -> Merged:
     """Measures the base and each alpha, and writes the model of the best."""
-    from instructalign.merging.choose import Worth, pick, yardstick
+    from instructalign.merging.coefficient_search import Worth, pick, yardstick
 
     alphas, keep = asked["alphas"], asked["keep"]
     work = out.with_name(f".{out.name}.merging")
@@ -163,7 +163,7 @@ def _told(out: Path, record: Mapping[str, Any]) -> Merged:
     """What came of a merge, by its record."""
     if "scores" not in record:
         return Merged(out, record["alpha"], {}, None, "")
-    from instructalign.merging.choose import Worth, shortfalls
+    from instructalign.merging.coefficient_search import Worth, shortfalls
 
     worths = {name: Worth(**score) for name, score in record["scores"].items()}
     base = worths.pop("base")

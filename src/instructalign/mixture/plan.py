@@ -10,8 +10,8 @@ from typing import Any
 from instructalign.config import Config
 from instructalign.errors import ConfigError
 from instructalign.files import write_json
-from instructalign.mixture.balance import BLOCK, Lengths, Measure
-from instructalign.mixture.schedule import Mixture
+from instructalign.mixture.mixture import Mixture
+from instructalign.mixture.token_shares import BLOCK, Lengths, Measure
 from instructalign.progress import Progress, is_main_process, silent
 
 SAMPLED = 1024  # examples of each kind whose lengths stand for the others in what is planned

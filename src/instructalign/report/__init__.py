@@ -8,9 +8,9 @@ from pathlib import Path
 
 from instructalign.errors import RunFolderError
 from instructalign.files import write_json, write_text
-from instructalign.records import Score
 from instructalign.report.content import Table
 from instructalign.report.tables import main_table
+from instructalign.types import Score
 
 __all__ = ["Report", "main_table", "write_report"]
 

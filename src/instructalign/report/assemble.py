@@ -11,10 +11,8 @@ from typing import Any
 
 from instructalign.errors import InstructAlignError, RunFolderError
 from instructalign.evaluation.items import read_items, source_of
-from instructalign.evaluation.task_files import load_task
-from instructalign.evaluation.tasks import Task
+from instructalign.evaluation.tasks import Task, load_task
 from instructalign.languages import english_name
-from instructalign.records import Score
 from instructalign.report import costs, gains, leaks, making, outcome
 from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance, chance_of
@@ -27,6 +25,7 @@ from instructalign.report.page import render_page
 from instructalign.report.plots import signed
 from instructalign.report.tables import FORGETTING, headline, main_table
 from instructalign.report.translations import translations
+from instructalign.types import Score
 
 FEW = 6  # points below which resampling them says nothing about their correlation
 

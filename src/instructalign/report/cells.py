@@ -11,12 +11,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from instructalign.errors import DataError
-from instructalign.evaluation.levels import student_quantile
+from instructalign.evaluation.variance import student_quantile
 from instructalign.files import read_object
-from instructalign.records import Score
 from instructalign.report.collect import record_of
 from instructalign.report.seeds import with_items
 from instructalign.report.tables import GROUPS, headline, is_base, is_baseline, unique
+from instructalign.types import Score
 
 RECORD, CELLS = "sweep.json", "cells"
 MEASURED = {"model.base": ("model", "parameters"), "instructions.sentences": ("corpus", "train")}

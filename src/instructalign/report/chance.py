@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from instructalign.records import Score
 from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.levels import SeedGroup
 from instructalign.report.tables import BASELINES, unique
+from instructalign.types import Score
 
 _Values = dict[tuple[str, str, str, str], float]  # by baseline, language, group and metric
 

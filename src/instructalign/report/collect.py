@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import yaml
 
 from instructalign.errors import DataError, RunFolderError
-from instructalign.evaluation.answered import Answered, samples_of
-from instructalign.evaluation.significance import Sample
-from instructalign.evaluation.translated import Translated
+from instructalign.evaluation.bootstrap import Sample
+from instructalign.evaluation.perplexity import Answered, samples_of
+from instructalign.evaluation.predictions import Translated
 from instructalign.files import read_jsonl, read_object
-from instructalign.records import Prediction, Score
 from instructalign.report.tables import BASELINES
+from instructalign.types import Prediction, Score
 
 BASE = "base"
 CONTENTS = ("config.yaml", "run.json", "log.jsonl", "scores.json", "evaluation")

@@ -14,10 +14,7 @@ from itertools import zip_longest
 import numpy as np
 
 from instructalign.errors import DataError
-from instructalign.evaluation.correlation import correlate_gains
-from instructalign.evaluation.metrics import METRICS
-from instructalign.evaluation.paired import check_alike, compare_samples
-from instructalign.evaluation.significance import (
+from instructalign.evaluation.bootstrap import (
     Asked,
     Bootstrap,
     Outcome,
@@ -27,11 +24,14 @@ from instructalign.evaluation.significance import (
     outcome_of,
     sample_of,
 )
-from instructalign.evaluation.translation_metrics import measure
-from instructalign.records import Prediction, Score
+from instructalign.evaluation.classification_metrics import METRICS
+from instructalign.evaluation.continual_metrics import correlate_gains
+from instructalign.evaluation.mt_metrics import measure
+from instructalign.evaluation.paired_tests import check_alike, compare_samples
 from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.levels import SeedGroup, best_over_seeds, group_seeds, prompt_rows, seed_rows
 from instructalign.report.tables import FORGETTING, GROUPS, groups_of, headline, unique
+from instructalign.types import Prediction, Score
 
 Samples = Mapping[str, Mapping[str, Mapping[str, Sample]]]
 """By model, task and language: what the model did item by item, for the task's headline metric."""

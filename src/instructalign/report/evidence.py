@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from instructalign.evaluation.continual import continual_scores
-from instructalign.records import Score
+from instructalign.evaluation.continual_metrics import continual_scores
 from instructalign.report.chance import Chance
 from instructalign.report.content import Cell, Column, Table
 from instructalign.report.levels import OVER_PROMPTS, PROMPT_SD, SEED_SD
@@ -26,6 +25,7 @@ from instructalign.report.tables import (
     precision,
     unique,
 )
+from instructalign.types import Score
 
 
 class Rows:

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from instructalign.records import Prediction
 from instructalign.report.content import Cell, Column, Table
 from instructalign.report.tables import unique
+from instructalign.types import Prediction
 
 
 @dataclass(frozen=True, slots=True)

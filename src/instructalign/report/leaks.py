@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from instructalign.corpora.contamination import HOWS, MUCH
+from instructalign.data.contamination import HOWS, MUCH
 from instructalign.report.collect import Run
 from instructalign.report.content import Block, Cell, Column, Fold, Paragraph, Section, Table
 from instructalign.report.plots import shorten

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from instructalign.evaluation.levels import Draws, over_levels
-from instructalign.evaluation.paired import check_alike
-from instructalign.evaluation.significance import Bootstrap, Sample, Signature
+from instructalign.evaluation.bootstrap import Bootstrap, Sample, Signature
+from instructalign.evaluation.paired_tests import check_alike
+from instructalign.evaluation.variance import Draws, over_levels
 from instructalign.files import text_hash
-from instructalign.records import Score
 from instructalign.report.collect import Evaluated, Run
 from instructalign.report.tables import FORGETTING, GAIN, groups_of, headline
-from instructalign.runfolder import FREE
+from instructalign.run_folder import FREE
+from instructalign.types import Score
 
 OVER_PROMPTS, PROMPT_SD, SEED_SD = "_over_prompts", "_prompt_sd", "_seed_sd"
 """Ends of metrics: the number with an interval over prompts too; standard deviations over prompts and seeds."""

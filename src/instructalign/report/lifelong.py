@@ -10,16 +10,16 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from instructalign.evaluation.continual import Continual, continual_scores
-from instructalign.evaluation.significance import Bootstrap, interval
+from instructalign.evaluation.bootstrap import Bootstrap, interval
+from instructalign.evaluation.continual_metrics import Continual, continual_scores
 from instructalign.files import read_object
-from instructalign.records import Score
 from instructalign.report.collect import Evaluated, Run, read_evaluated
 from instructalign.report.compare import outcomes_of
 from instructalign.report.content import Block, Cell, Column, Paragraph, Section, Table
 from instructalign.report.plots import signed
 from instructalign.report.tables import FULL_SHADE, GROUPS, as_points, headline, unique
 from instructalign.report.tables import interval as bounds
+from instructalign.types import Score
 
 STAGES = "stages"
 GROUP = "stages"  # the group that the scores of a whole course are rows of

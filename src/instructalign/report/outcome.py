@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from instructalign.records import Prediction, Score
 from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance
 from instructalign.report.collect import Evaluated, Run, evaluated
@@ -17,16 +16,9 @@ from instructalign.report.leaks import spoilt
 from instructalign.report.levels import SeedGroup
 from instructalign.report.lifelong import Course, section
 from instructalign.report.plots import Change, dumbbells, shorten
-from instructalign.report.tables import (
-    GROUPS,
-    by_group,
-    gains_table,
-    headline,
-    heat_map,
-    main_table,
-    unique,
-)
+from instructalign.report.tables import GROUPS, by_group, gains_table, headline, heat_map, main_table, unique
 from instructalign.report.words import verdicts
+from instructalign.types import Prediction, Score
 
 SAID = 6  # sentences of the result at most; the tables have the rest
 SHOWN = 10  # items whose prediction changed most, each way

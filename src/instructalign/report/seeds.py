@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from instructalign.evaluation.levels import Draws, Spread, over_levels
-from instructalign.evaluation.significance import Bootstrap, Outcome
+from instructalign.evaluation.bootstrap import Bootstrap, Outcome
+from instructalign.evaluation.variance import Draws, Spread, over_levels
 from instructalign.files import read_object
-from instructalign.records import Score
 from instructalign.report.collect import BASE, read_evaluated
 from instructalign.report.compare import outcomes_of
 from instructalign.report.tables import FORGETTING, GAIN, GROUPS
+from instructalign.types import Score
 
 Outcomes = Mapping[tuple[str, str], Outcome]
 """What a model answered, by task and language."""

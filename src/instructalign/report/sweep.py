@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from instructalign.records import Score
 from instructalign.report import sweep_parts as parts
 from instructalign.report.assemble import Assembled
 from instructalign.report.cells import find, read_sweep, summary
@@ -17,15 +16,9 @@ from instructalign.report.page import render_page
 from instructalign.report.plots import decimals, signed
 from instructalign.report.sweep_best import against_best, differences, how_sure
 from instructalign.report.sweep_facts import Facts
-from instructalign.report.tables import (
-    gains_table,
-    headline,
-    is_base,
-    is_baseline,
-    main_table,
-    unique,
-)
+from instructalign.report.tables import gains_table, headline, is_base, is_baseline, main_table, unique
 from instructalign.report.xy import Point, scatter
+from instructalign.types import Score
 
 _NONE_BETTER = " No cell gains more than it forgets: by that the base, left as it is, is best."
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from instructalign.evaluation.levels import Draws, Spread, over_levels
-from instructalign.evaluation.significance import Bootstrap
-from instructalign.records import Score
+from instructalign.evaluation.bootstrap import Bootstrap
+from instructalign.evaluation.variance import Draws, Spread, over_levels
 from instructalign.report.cells import CELLS
 from instructalign.report.content import Block, Cell, Column, Fold, Section, Table
 from instructalign.report.plots import signed
 from instructalign.report.seeds import Outcomes, bootstrap_of, outcomes_in
 from instructalign.report.sweep_facts import Against, Facts
 from instructalign.report.tables import GROUPS, groups_of, headline, interval
+from instructalign.types import Score
 
 CAPTION = (
     "{best} minus each other cell on {task}, in points, with the 95 % interval over seeds and items; marked where "

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from instructalign.evaluation.levels import Spread
-from instructalign.records import Score
+from instructalign.evaluation.variance import Spread
 from instructalign.report.cells import Sweep, find
 from instructalign.report.tables import FORGETTING, GAIN, GROUPS, unique
 from instructalign.report.xy import pareto_front
+from instructalign.types import Score
 
 
 @dataclass(frozen=True, slots=True)

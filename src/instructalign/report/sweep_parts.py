@@ -7,24 +7,16 @@ from itertools import product
 from statistics import fmean
 from typing import Any
 
-from instructalign.evaluation.correlation import correlate_gains
-from instructalign.records import Score
+from instructalign.evaluation.continual_metrics import correlate_gains
 from instructalign.report.cells import Axis, brief, find
 from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.lifelong import GROUP as STAGED
 from instructalign.report.lifelong import cell_of, column_of
 from instructalign.report.plots import signed
 from instructalign.report.sweep_facts import Facts
-from instructalign.report.tables import (
-    FORGETTING,
-    FULL_SHADE,
-    GAIN,
-    GROUPS,
-    headline,
-    interval,
-    unique,
-)
+from instructalign.report.tables import FORGETTING, FULL_SHADE, GAIN, GROUPS, headline, interval, unique
 from instructalign.report.xy import Point, Series, lines, scatter
+from instructalign.types import Score
 
 SHOWN = 3  # strategies' costs of a cell at most
 NAMED = 12  # points up to which each has its name beside it

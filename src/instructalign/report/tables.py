@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from instructalign.records import Score
 from instructalign.report.content import Cell, Column, Table
 from instructalign.report.plots import decimals, signed
+from instructalign.types import Score
 
 GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
 GAIN, FORGETTING = "gain", "forgetting"  # metrics of a comparison of two models

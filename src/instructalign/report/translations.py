@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, zip_longest
 
-from instructalign.evaluation.coverage import refusal
-from instructalign.evaluation.translated import Translated
-from instructalign.records import Score
+from instructalign.evaluation.mt_metrics import refusal
+from instructalign.evaluation.predictions import Translated
 from instructalign.report.collect import Evaluated, evaluated
 from instructalign.report.content import Block, Cell, Column, Fold, Paragraph, Section, Table
 from instructalign.report.outcome import LONGEST, SHOWN, Facts
 from instructalign.report.plots import shorten
 from instructalign.report.tables import by_group, interval, name_of, points, unique
+from instructalign.types import Score
 
 QUALITY = ("chrf", "bleu", "spbleu", "comet")
 FAULTS = ("off_target", "off_target_reference", "wrong_script", "copied", "empty", "unfinished")

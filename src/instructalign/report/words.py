@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from instructalign.records import Score
 from instructalign.report.chance import Chance
 from instructalign.report.plots import UNBROKEN, decimals, signed
 from instructalign.report.tables import GAIN, as_points, headline, points, unique
+from instructalign.types import Score
 
 _VERDICTS = {
     "L2": (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from instructalign.config import Config
-from instructalign.configfile import load_config
+from instructalign.config_file import load_config
 from instructalign.errors import TrainingError
 from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
-from instructalign.runfolder import open_folder
-from instructalign.sweeps.cell import evaluate_base, run_cell
-from instructalign.sweeps.run import local, steps_done
+from instructalign.run_folder import open_folder
+from instructalign.sweeps.run_cell import evaluate_base, run_cell
+from instructalign.sweeps.sweep import local, steps_done
 from instructalign.sweeps.workers import Job
 
 CONFIG = Path(__file__).parent / "demo.yaml"

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from instructalign.training.modules import logits_at, unwrapped
-from instructalign.training.products import HEAD_STEP, product, product_over_rows
+from instructalign.training.cpu_kernels import HEAD_STEP, product, product_over_rows
+from instructalign.training.models import logits_at, unwrapped
 
 PIECE = {"cpu": 1 << 22, "cuda": 1 << 26}
 """Logits computed at a time, by device: 16 MB that a processor's cache holds in part; 256 MB on a GPU."""

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from instructalign.config import TrainingConfig
 from instructalign.errors import ModelError
-from instructalign.training.cut import Limits
-from instructalign.training.model import LoadedModel
+from instructalign.training.batching import Limits
+from instructalign.training.models import LoadedModel
 
 ROW = 512
 """Tokens of a packed row, where examples are shorter: attention that is masked costs the more the longer it is."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from instructalign.config import Config
-from instructalign.corpora import Guard
-from instructalign.mixture.build import build_data
-from instructalign.records import Instruction
-from instructalign.training.batch import Encoder
-from instructalign.training.measure import Measured
-from instructalign.training.model import load_codec
+from instructalign.data import Guard
+from instructalign.mixture.training_data import build_data
+from instructalign.training.batching import Encoder
+from instructalign.training.example_lengths import Measured
+from instructalign.training.models import load_codec
+from instructalign.types import Instruction
 
 
 @dataclass(frozen=True, slots=True)

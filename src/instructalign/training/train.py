@@ -1,34 +1,262 @@
-"""Training a run from its configuration, from the start or from where it stopped (`assemble`: what it is)."""
+"""Training a run from its configuration, from the start or resumed from its last checkpoint."""
 
 from __future__ import annotations
 
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from instructalign.config import Config
-from instructalign.corpora import Guard
+import torch
+from transformers import TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from instructalign.config import Config, TrainingConfig
+from instructalign.data import Guard
+from instructalign.errors import TrainingError
+from instructalign.files import text_hash
+from instructalign.mixture.training_data import Data, build_data
 from instructalign.progress import Progress, silent
-from instructalign.runfolder import open_folder, read_record, training_hash, update_record
-from instructalign.training import checkpoint
-from instructalign.training.assemble import MakeProbe, Run, make_trainer, measurements, read, setting
-from instructalign.training.checks import (
+from instructalign.run_folder import open_folder, read_record, training_hash, update_record
+from instructalign.training import checkpoints
+from instructalign.training.adapters import add_adapter, rows_of_new_languages
+from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches
+from instructalign.training.callbacks import GracefulStop, TrainingLog
+from instructalign.training.checkpoints import (
+    ORIGIN,
+    Origin,
+    check_layout,
+    check_origin,
+    origin_of,
+    save_model,
+    settle_mixture,
+)
+from instructalign.training.cpu_kernels import speed_up
+from instructalign.training.disk_space import disk_bytes, embedded_weights, refuse_full_disk, writing
+from instructalign.training.early_stopping import WATCH, Measure, Watch
+from instructalign.training.example_lengths import Measured
+from instructalign.training.metrics_log import TALLY, Tally, at_beginning, at_end
+from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_configured
+from instructalign.training.monitors import heldout_loss, kl_gauge
+from instructalign.training.packing import keep_apart, row_limits
+from instructalign.training.preflight import (
+    check_run,
     refuse_half_precision,
     refuse_missing_deepspeed,
     refuse_missing_optimizer,
     refuse_parted,
+    refuse_uneven,
 )
-from instructalign.training.model import load_configured
-from instructalign.training.origin import check_layout, check_origin, settle_mixture
-from instructalign.training.record import at_beginning, at_end
-from instructalign.training.save import save_model
-from instructalign.training.space import disk_bytes, embedded_weights, refuse_full_disk, writing
-from instructalign.training.tally import TALLY
+from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
 from instructalign.training.trainer import AlignTrainer
-from instructalign.training.watch import WATCH
+
+MakeProbe = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]
+"""Makes, from a base, a function that measures a model built like it."""
+
+PASSES = {"cpu": Limits(tokens=1024, overhead=24), "cuda": Limits(tokens=16_384, overhead=1024)}
+"""By device, what a pass through the model takes at most, and what it costs beside its tokens.
+
+A processor works best on what its caches hold; a GPU with little to do spends its time on starting kernels.
+"""
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused"}
+"""What transformers calls the optimizers that it has another name for."""
+
+SCHEDULERS = {"constant": "constant_with_warmup"}
+"""The same for schedules: what it calls constant passes over a warmup."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run is made of.
+
+    Attributes:
+        config, out, report: as `train` was given them.
+        data: what it trains on.
+        loaded: the base.
+        encoder: from instruction to token ids.
+        origin: what its checkpoints are made from.
+        rows: the tokens whose embeddings are trained beside an adapter, where those are chosen.
+    """
+
+    config: Config
+    out: Path
+    report: Progress
+    data: Data
+    loaded: LoadedModel
+    encoder: Encoder
+    origin: Origin
+    rows: list[int] | None
+
+    def adapted(self, loaded: LoadedModel) -> Any:
+        """A base as it is trained: inside its adapter, where there is one."""
+        adapter = self.config.model.adapter
+        return add_adapter(loaded, adapter, self.rows) if adapter else loaded.model
+
+
+def read(config: Config, out: Path, report: Progress, guard: Guard | None) -> Run:
+    """Reads the data and the base, and refuses what would fail later."""
+    report("reading data", 0, 0, "")
+    data = build_data(config, guard, Measured(config), report)
+    report("loading model", 0, 0, config.model.base)
+    adapter = config.model.adapter
+    loaded = load_configured(config.model, quantised=adapter is not None and adapter.quantised)
+    encoder = Encoder(loaded.codec, config.training.max_length)
+    check_run(config, data, loaded, encoder)
+    rows = None
+    if adapter and adapter.train_embeddings == "new":
+        rows = rows_of_new_languages(loaded.tokenizer, data.corpus, config.languages)
+    return Run(config, out, report, data, loaded, encoder, origin_of(config, data), rows)
+
+
+def measurements(run: Run, trainer: AlignTrainer, probe: MakeProbe | None) -> list[Measure]:
+    """What the run measures while it trains.
+
+    Raises:
+        TrainingError: something is to be measured that cannot be.
+    """
+    training, loaded = run.config.training, run.loaded
+    heldout = heldout_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits)
+    if heldout is None and training.evaluate_every:
+        raise TrainingError(
+            "training.evaluate_every asks for the loss on held-out instructions, and fewer than two sentences are "
+            "held out: raise instructions.heldout."
+        )
+    measures = []
+    if heldout is not None:
+        measures.append(Measure(lambda model: {"heldout_loss": heldout(model)}, training.evaluate_every))
+    if training.kl:
+        gauge = kl_gauge(run.config, run.data.heldout, run.encoder, trainer.model, training.kl.positions)
+        measures.append(Measure(gauge, training.kl.every))
+    if training.probe:
+        if probe is None:
+            raise TrainingError("training.probe needs the evaluation: train with `instructalign.train`.")
+        measures.append(Measure(probe(loaded), training.probe.every))
+    return measures
+
+
+def make_trainer(run: Run) -> tuple[AlignTrainer, GracefulStop]:
+    """The trainer of a run, with the model as it is trained, and what makes it stop when asked to.
+
+    Raises:
+        ModelError: the model can be adapted, packed or compiled in no such way as is configured.
+        TrainingError: a step cannot be dealt out to the processes.
+    """
+    config, loaded = run.config, run.loaded
+    set_seed(config.seed)
+    speed_up(loaded.model)
+    if config.training.gradient_checkpointing:
+        checkpoint_activations(loaded.model)
+    model = run.adapted(loaded)
+    if config.training.packing:
+        keep_apart(loaded, model)
+    if config.training.compile:
+        compile_layers(loaded.model)
+    arguments = _arguments(config, run.out)
+    refuse_uneven(config, arguments.world_size)
+    tally, stop = Tally(), GracefulStop()
+    watch = Watch(config.training.early_stopping, config.training.divergence)
+    log = TrainingLog(run.out / "log.jsonl", tally, run.report, watch)
+    trainer = AlignTrainer(
+        model,
+        arguments,
+        batches=_batches(run, arguments),
+        encoder_decoder=loaded.encoder_decoder,
+        strategies=StrategyGroup(make_strategies(config)),
+        checkpoints=run.out / "checkpoints",
+        keep=config.training.keep_checkpoints,
+        tally=tally,
+        watch=watch,
+        beside={ORIGIN: lambda: {**asdict(run.origin), "layout": trainer.layout}},
+        callbacks=[log, stop, *_tensorboard(config, run.out)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer, stop
+
+
+def _batches(run: Run, arguments: TrainingArguments) -> StepBatches:
+    """The steps of the run that this process does its part of."""
+    training = run.config.training
+    row_length, limits = row_limits(training, pass_limits(training, arguments.device.type), run.loaded.model)
+    return StepBatches(
+        run.data.mixture,
+        run.encoder,
+        batch_size=training.batch_size,
+        limits=limits,
+        weights=loss_weights(training),
+        row_length=row_length,
+        process=arguments.process_index,
+        processes=arguments.world_size,
+    )
+
+
+def setting(run: Run, trainer: AlignTrainer) -> Setting:
+    """What the strategies prepare themselves with."""
+    return Setting(
+        config=run.config,
+        loaded=run.loaded,
+        model=trainer.model,
+        data=run.data,
+        batches=trainer.batches,
+        folder=run.out,
+        origin=text_hash(asdict(run.origin)),
+        process=trainer.args.process_index,
+        processes=trainer.args.world_size,
+        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        report=run.report,
+    )
+
+
+def _arguments(config: Config, out: Path) -> TrainingArguments:
+    training = config.training
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=training.steps,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=SCHEDULERS.get(training.scheduler, training.scheduler),
+        warmup_steps=training.warmup,
+        weight_decay=training.weight_decay,
+        optim=OPTIMIZERS.get(training.optimizer, training.optimizer),
+        max_grad_norm=training.max_grad_norm,
+        per_device_train_batch_size=1,  # steps bring their own micro-batches
+        bf16=training.precision == "bfloat16",
+        fp16=training.precision == "float16",
+        seed=config.seed,
+        save_steps=training.checkpoint_every,
+        logging_steps=training.log_every,
+        logging_nan_inf_filter=False,
+        report_to=[name for name in training.report_to if name != "tensorboard"],
+        dataloader_num_workers=training.workers,
+        ignore_data_skip=True,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def pass_limits(training: TrainingConfig, device: str) -> Limits:
+    """How much goes through the model at once, on a kind of device; by default what is fastest there."""
+    rows, tokens = training.micro_batch_size, training.micro_batch_tokens
+    usual = PASSES.get(device, PASSES["cuda"])
+    return Limits(rows, tokens or (None if rows else usual.tokens), usual.overhead)
+
+
+def loss_weights(training: TrainingConfig) -> LossWeights:
+    """What tokens count in the loss, by `loss_on` and `prompt_weight`."""
+    return LossWeights(prompt=0.0 if training.loss_on == "answer" else training.prompt_weight)
+
+
+def _tensorboard(config: Config, out: Path) -> list[Any]:
+    if "tensorboard" not in config.training.report_to:
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations.integration_utils import TensorBoardCallback
+
+    callback: Any = TensorBoardCallback
+    return [callback(SummaryWriter(str(out / "tensorboard")))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +314,7 @@ def train(
     refuse_missing_optimizer(config)
     refuse_missing_deepspeed()
     run = read(config, out, report, guard)
-    last = next(iter(checkpoint.complete(out / "checkpoints")[::-1]), None)
+    last = next(iter(checkpoints.complete(out / "checkpoints")[::-1]), None)
     if last is not None:
         check_origin(last, run.origin)
     settle_mixture(config, run.data.mixture, out, run.origin, report)
@@ -99,7 +327,7 @@ def train(
     trainer.strategies.prepare(setting(run, trainer))
     trainer.watch.measures += measurements(run, trainer, probe)
     if trainer.args.should_save:
-        checkpoint.clear_partial(out / "checkpoints")
+        checkpoints.clear_partial(out / "checkpoints")
     trainer.accelerator.wait_for_everyone()
     if last is not None:
         check_layout(last, trainer.layout)

@@ -16,14 +16,14 @@ from transformers.trainer_callback import TrainerCallback
 
 from instructalign.errors import TrainingError
 from instructalign.files import write_json
-from instructalign.training import checkpoint
+from instructalign.training import checkpoints
+from instructalign.training.batching import StepBatches, StepsFrom
+from instructalign.training.disk_space import writing
+from instructalign.training.early_stopping import WATCH, Watch
 from instructalign.training.loss import at_positions, counted_logits, cross_entropy, head_of, piecewise_loss
-from instructalign.training.model import quiet_loading
-from instructalign.training.space import writing
-from instructalign.training.steps import StepBatches, StepsFrom
-from instructalign.training.strategies.group import StrategyGroup
-from instructalign.training.tally import TALLY, Tally
-from instructalign.training.watch import WATCH, Watch
+from instructalign.training.metrics_log import TALLY, Tally
+from instructalign.training.models import quiet_loading
+from instructalign.training.strategies.strategy_group import StrategyGroup
 
 
 class AlignTrainer(Trainer):
@@ -185,7 +185,7 @@ class AlignTrainer(Trainer):
         model.load_state_dict(saved.state_dict())
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(checkpoint.partial_folder(self.checkpoints))
+        return str(checkpoints.partial_folder(self.checkpoints))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
@@ -203,11 +203,11 @@ class AlignTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         beside = {name: content() for name, content in self.beside.items()}
         if self.args.should_save:
-            written = checkpoint.partial_folder(self.checkpoints) / f"checkpoint-{step}"
+            written = checkpoints.partial_folder(self.checkpoints) / f"checkpoint-{step}"
             for name, content in beside.items():
                 write_json(written / name, content)
             self.strategies.save(written)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            checkpoint.publish(self.checkpoints, step, self.keep, spared)
+            checkpoints.publish(self.checkpoints, step, self.keep, spared)
         self.accelerator.wait_for_everyone()

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from instructalign.instructions.context import Context
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 __all__ = ["Context", "Made", "Objective"]
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from instructalign.instructions.objectives import Context, Made, Objective
-from instructalign.instructions.segment import words
+from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 
 class Align(Objective):

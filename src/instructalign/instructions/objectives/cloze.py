@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing_extensions import override
 
 from instructalign.instructions.objectives import Context, Made, Objective
-from instructalign.instructions.segment import segment
+from instructalign.instructions.segmentation import segment
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 
 class Cloze(Objective):

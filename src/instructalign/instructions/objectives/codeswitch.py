@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from instructalign.config import Probability
 from instructalign.instructions.objectives import Context, Made, Objective
-from instructalign.instructions.segment import segment, words
+from instructalign.instructions.segmentation import segment, words
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 
 class CodeSwitch(Objective):

@@ -14,7 +14,7 @@ from typing_extensions import override
 from instructalign.instructions.lexicon import Lexicon, LexiconEntry, read_lexicons
 from instructalign.instructions.objectives import Context, Made, Objective
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 
 class Dictionary(Objective):

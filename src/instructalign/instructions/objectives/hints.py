@@ -14,9 +14,9 @@ from typing_extensions import override
 from instructalign.config import Positive
 from instructalign.instructions.lexicon import Lexicon, LexiconEntry, read_lexicons
 from instructalign.instructions.objectives import Context, Made, Objective
-from instructalign.instructions.segment import words
+from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 
 class Hints(Objective):

@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from instructalign.instructions.objectives import Context, Made, Objective
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 
 class MT(Objective):

@@ -9,9 +9,9 @@ from typing_extensions import override
 
 from instructalign.errors import DataError
 from instructalign.instructions.objectives import Context, Made, Objective
-from instructalign.instructions.segment import words
+from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws
-from instructalign.records import ParallelRow
+from instructalign.types import ParallelRow
 
 _CANDIDATES = 16  # among which a hard negative is chosen
 _TRIES = 64  # rows drawn at random, before all are gone through

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from instructalign.registry import STRATEGIES
-from instructalign.training.strategies.base import Setting, Strategy
+from instructalign.plugins import STRATEGIES
+from instructalign.training.strategies.strategy import Setting, Strategy
 
 if TYPE_CHECKING:
     from instructalign.config import Config
-    from instructalign.training.strategies.group import StrategyGroup
+    from instructalign.training.strategies.strategy_group import StrategyGroup
 
 __all__ = ["Setting", "Strategy", "StrategyGroup", "make_strategies"]
 
@@ -24,6 +24,6 @@ def __getattr__(name: str) -> Any:
     # The group is a callback of the trainer, which takes seconds to import; checking a configuration needs it not.
     if name != "StrategyGroup":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from instructalign.training.strategies.group import StrategyGroup
+    from instructalign.training.strategies.strategy_group import StrategyGroup
 
     return StrategyGroup

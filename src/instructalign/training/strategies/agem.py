@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from instructalign.config import Config
-from instructalign.config.base import Positive
+from instructalign.config import Config, Positive
 from instructalign.randomness import permuted
-from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
-from instructalign.training.strategies.weights import unwrapped
+from instructalign.training.strategies.parameter_deltas import unwrapped
+from instructalign.training.strategies.strategy import Setting, Strategy, sum_over_processes
 
 if TYPE_CHECKING:
     import torch

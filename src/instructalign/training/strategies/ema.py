@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from instructalign.training.strategies.base import Setting, Strategy
-from instructalign.training.strategies.weights import unwrapped
+from instructalign.training.strategies.parameter_deltas import unwrapped
+from instructalign.training.strategies.strategy import Setting, Strategy
 
 if TYPE_CHECKING:
     import torch

@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from instructalign.config import Config
-from instructalign.config.base import Positive
+from instructalign.config import Config, Positive
 from instructalign.randomness import Draws, digest_key
-from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
+from instructalign.training.strategies.calibration_examples import INSTEAD, Source, source_examples
 from instructalign.training.strategies.l2sp import Weight
-from instructalign.training.strategies.probe import INSTEAD, Source, source_examples
-from instructalign.training.strategies.weights import Changes, adapter_problems
+from instructalign.training.strategies.parameter_deltas import Changes, adapter_problems
+from instructalign.training.strategies.strategy import Setting, Strategy, sum_over_processes
 
 if TYPE_CHECKING:
     import torch

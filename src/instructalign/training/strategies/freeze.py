@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from instructalign.config import Config
-from instructalign.config.base import Positive
+from instructalign.config import Config, Positive
 from instructalign.errors import TrainingError
-from instructalign.training.strategies.base import Setting, Strategy
+from instructalign.training.strategies.strategy import Setting, Strategy
 
 if TYPE_CHECKING:
     import torch

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from instructalign.config import Config
-from instructalign.config.base import Probability
-from instructalign.training.strategies.base import Setting, Strategy
-from instructalign.training.strategies.weights import adapted_layers, adapter_problems, low_rank
+from instructalign.config import Config, Probability
+from instructalign.training.strategies.parameter_deltas import adapted_layers, adapter_problems, low_rank
+from instructalign.training.strategies.strategy import Setting, Strategy
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from instructalign.config import Config
-from instructalign.training.strategies.base import Setting, Strategy
-from instructalign.training.strategies.weights import Changes, adapter_problems
+from instructalign.training.strategies.parameter_deltas import Changes, adapter_problems
+from instructalign.training.strategies.strategy import Setting, Strategy
 
 if TYPE_CHECKING:
     import torch

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from instructalign.config import Config
-from instructalign.config.base import Positive
+from instructalign.config import Config, Positive
 from instructalign.errors import TrainingError
-from instructalign.training.strategies.base import Setting, Strategy, sum_over_processes
-from instructalign.training.strategies.probe import INSTEAD, Source, source_examples
-from instructalign.training.strategies.weights import adapted_layers, adapter_problems, low_rank
+from instructalign.training.strategies.calibration_examples import INSTEAD, Source, source_examples
+from instructalign.training.strategies.parameter_deltas import adapted_layers, adapter_problems, low_rank
+from instructalign.training.strategies.strategy import Setting, Strategy, sum_over_processes
 
 if TYPE_CHECKING:
     import torch

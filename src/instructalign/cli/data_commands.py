@@ -1,0 +1,126 @@
+"""Commands before a run: a configuration, a look at the data, instructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from instructalign import console
+from instructalign.cli.options import ConfigFile, Settings, load, load_checked
+from instructalign.errors import InstructAlignError
+
+
+def init(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")] = Path(
+        "instructalign.yaml"
+    ),
+) -> None:
+    """Writes a commented configuration to start from.
+
+    Example: `instructalign init --out my-language.yaml`
+    """
+    from instructalign.config_file import starter
+    from instructalign.files import write_text
+
+    if out.exists():
+        raise InstructAlignError(f"{out} exists already; give another name with --out.")
+    write_text(out, starter())
+    console.out.print(f"wrote {out}; edit it, then: instructalign validate {out}")
+
+
+def validate(config: ConfigFile, settings: Settings = None) -> None:
+    """Checks a configuration and lists every error at once.
+
+    Example: `instructalign validate my-language.yaml`
+    """
+    from instructalign.config import SweepConfig
+    from instructalign.config_file import build_sweep, read_yaml
+    from instructalign.sweeps import plan_sweep
+
+    load_checked(config, settings)
+    if build_sweep(read_yaml(config)) == SweepConfig():
+        console.out.print(f"{config} is valid; into files, model and data looks: instructalign doctor {config}")
+    else:
+        count = len(plan_sweep(config, settings or []).cells)
+        console.out.print(f"{config} is valid, and so are the {count} runs of its sweep.")
+
+
+def doctor(
+    config: ConfigFile,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: all of it as JSON.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Looks at everything that would go wrong in a run, without training; exit code 1 where something would.
+
+    Example: `instructalign doctor my-language.yaml`
+    """
+    loaded = load(config, settings)
+    from instructalign.doctor import examine
+
+    with console.progress() as progress:
+        diagnosis = examine(loaded, progress=progress)
+    if as_json:
+        console.print_json(diagnosis.to_dict())
+    else:
+        console.show_diagnosis(diagnosis)
+    if not diagnosis.ready:
+        raise typer.Exit(1)
+
+
+def preview(
+    config: ConfigFile,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many examples.")] = 5,
+    step: Annotated[int, typer.Option(min=0, help="The optimizer step to look at, from 0.")] = 0,
+    settings: Settings = None,
+) -> None:
+    """Shows training examples as the model will see them, with the part that carries the loss marked.
+
+    Example: `instructalign preview my-language.yaml -n 10 --step 2000`
+    """
+    from instructalign.pipeline import preview as make
+
+    console.show_previews(make(load(config, settings), count, step))
+
+
+def generate(
+    config: ConfigFile,
+    count: Annotated[int, typer.Option(min=1, help="How many instructions.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write: .jsonl, or .parquet.")],
+    form: Annotated[
+        Literal["plain", "messages"], typer.Option("--format", help="Prompt and answer, or a chat's messages.")
+    ] = "plain",
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="How many make them (1; with Ray, all); the file stays the same.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Where rows are cleaned and instructions made: here, or on a Ray cluster."),
+    ] = "local",
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With Ray: keep the cleaned rows in a folder all machines see."),
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Writes alignment instructions for use in another trainer.
+
+    Example: `instructalign generate my-language.yaml --count 10000 --out instructions.jsonl`
+    """
+    from instructalign.instructions.export import ENDINGS
+    from instructalign.pipeline import write_generated
+
+    if out.is_dir() or out.suffix not in ENDINGS:
+        what = "is a folder" if out.is_dir() else "does not say the format"
+        raise InstructAlignError(f"{out} {what}. Name a file: {' or '.join(ENDINGS)}.")
+    if out.exists():
+        raise InstructAlignError(f"{out} exists already; give another name with --out, or remove it.")
+    if store is not None and engine == "local":
+        raise typer.BadParameter("--store keeps rows that a Ray cluster cleaned: give --engine ray as well")
+    loaded = load(config, settings)
+    with console.progress() as progress:
+        written = write_generated(
+            loaded, out, count, form, engine=engine, processes=processes, store=store, progress=progress
+        )
+    console.out.print(f"wrote {written} instructions to {out}")

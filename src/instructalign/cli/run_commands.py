@@ -1,0 +1,240 @@
+"""Commands that train, evaluate and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from instructalign import console
+from instructalign.cli.options import (
+    ConfigFile,
+    Out,
+    Settings,
+    bounds,
+    decimals,
+    folder_of,
+    load,
+    load_checked,
+    numbers,
+    say_unfinished,
+    show_report,
+)
+from instructalign.types import Rule
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the data and the training order.")] = 42,
+) -> None:
+    """The whole pipeline offline, on a made-up language family: three ways to adapt, one table.
+
+    Example: `instructalign demo --out runs/demo`
+    """
+    from instructalign.toy.demo import next_steps, run_demo
+
+    with console.progress() as progress:
+        report = run_demo(out, seed=seed, progress=progress)
+    show_report(report)
+    console.out.print(next_steps(out))
+
+
+def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
+    """Trains; an unfinished run of the same configuration goes on from its last checkpoint.
+
+    Example: `instructalign train my-language.yaml --out runs/javanese --set training.steps=2000`
+    """
+    from instructalign.pipeline import train as fit
+
+    folder = folder_of(config, out)
+    with console.progress() as progress:
+        result = fit(load_checked(config, settings), folder, progress)
+    if result.finished:
+        early = f" (training ended early: {result.ended_early})" if result.ended_early else ""
+        console.out.print(f"the adapted model is in {result.model}{early}")
+    else:
+        say_unfinished(result.step, folder)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or Hub name.")],
+    config: Annotated[Path, typer.Option(metavar="CONFIG", help="Says which tasks, languages and prompts.")],
+    out: Out = None,
+    settings: Settings = None,
+) -> None:
+    """Evaluates any model on the tasks of a configuration, zero-shot.
+
+    Example: `instructalign evaluate runs/javanese/model --config my-language.yaml --out scores`
+    """
+    loaded = load(config, settings)
+    from instructalign.evaluation import evaluate as score
+    from instructalign.report import main_table
+
+    name = Path(model).name or model
+    folder = out or Path("runs") / "evaluation" / name
+    with console.progress() as progress:
+        scores = score(
+            model,
+            loaded,
+            folder,
+            run=name,
+            progress=lambda part, done, total: progress(f"evaluating {part}", done, total),
+        )
+    console.show_table(main_table(scores))
+    console.out.print(f"scores and predictions are in {folder}")
+
+
+def score(
+    files: Annotated[list[Path], typer.Argument(metavar="PREDICTIONS...", help="Files that evaluate wrote.")],
+    rule: Annotated[
+        Rule | None,
+        typer.Option(help="Decide anew by this rule; the saved decisions count unless one is given."),
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Draws for the intervals.")] = 1000,
+) -> None:
+    """Computes scores from files of predictions alone.
+
+    Example: `instructalign score runs/javanese/evaluation/adapted/predictions/*.jsonl --rule mean`
+    """
+    from instructalign.evaluation import score_predictions
+
+    rows = [
+        [each.task, each.language, each.metric, f"{100 * each.value:.1f}", bounds(each), str(each.n)]
+        for each in score_predictions(files, rule=rule, rounds=bootstrap)
+        if each.metric in ("accuracy", "f1_weighted") and each.run == "predictions"
+    ]
+    console.print_table("", ["task", "language", "metric", "score", "95 %", "items"], rows)
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="One or more run folders.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where to write: a folder, or a file's name. Without it, the run's own folder; of several runs, "
+            "the folder that all of them are in.",
+        ),
+    ] = None,
+) -> None:
+    """Writes report.md, report.json and report.html from one or more runs, side by side.
+
+    Example: `instructalign report runs/demo/* --out runs/demo`
+    """
+    from instructalign.report import write_report
+
+    show_report(write_report(folders, out))
+
+
+def run(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
+    """All of it: evaluate the base, train, evaluate the adapted model, report.
+
+    Example: `instructalign run configs/nusantara-small.yaml --out runs/nusantara`
+    """
+    from instructalign.pipeline import run as run_all
+
+    folder = folder_of(config, out)
+    loaded = load_checked(config, settings)
+    with console.progress() as progress:
+        result = run_all(loaded, folder, progress=progress)
+    if not result.finished:
+        say_unfinished(result.step, folder)
+    elif result.report is not None:
+        show_report(result.report)
+
+
+def sweep(
+    config: ConfigFile,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=A,B,C", help="An axis of the grid, or `KEY=VALUE` for all cells. May repeat."
+        ),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="Runs every cell with each of them.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time; one a GPU, or one a core, by default.")
+    ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE,...", help="A job of Slurm a cell: `--slurm partition=gpu,mem_gb=64`."),
+    ] = None,
+) -> None:
+    """Runs a grid or list of cells, side by side, and compares them; the same command goes on where it stopped.
+
+    Example: `instructalign sweep my-language.yaml --set replay.size=0,100,1000 --seeds 1,2,3 --out runs/replay`
+    """
+    from instructalign.sweeps import on_cluster, read_parameters
+    from instructalign.sweeps import sweep as run_sweep
+
+    folder = folder_of(config, out)
+    executor = None if slurm is None else on_cluster(folder, read_parameters(slurm))
+    with console.progress() as progress:
+        result = run_sweep(
+            config,
+            folder,
+            settings=settings or [],
+            seeds=numbers(seeds),
+            workers=workers,
+            executor=executor,
+            progress=progress,
+        )
+    if result.report is not None:
+        show_report(result.report)
+    for cell, error in result.failed.items():
+        console.err.print(f"failed: {cell}: {error}", markup=False)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def merge(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The model that was adapted.")],
+    adapted: Annotated[list[str], typer.Argument(metavar="ADAPTED...", help="What it was adapted to.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for the merged model.")],
+    alpha: Annotated[
+        str, typer.Option(metavar="A,B,C", help="How far to go from the base, 0 to 1; several need --config.")
+    ] = "1",
+    weights: Annotated[
+        str | None, typer.Option(metavar="A,B", help="By adapted model; equal shares unless given.")
+    ] = None,
+    method: Annotated[
+        Literal["linear", "ties", "dare"], typer.Option(help="How changes are added up.")
+    ] = "linear",
+    density: Annotated[float, typer.Option(help="Part of the changes that ties and dare keep.")] = 0.2,
+    config: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="Says what to choose the best alpha by.")
+    ] = None,
+    keep: Annotated[float, typer.Option(help="How much of L1 the choice may cost: F1, or nats a token.")] = 0.01,
+    settings: Settings = None,
+) -> None:
+    """Goes a part of the way from a base to its adaptation, or adds several up; picks the best on held-out data.
+
+    Example: `instructalign merge bigscience/bloomz-560m runs/javanese/model --alpha 0.3,0.5,0.7 --config
+    my-language.yaml --out runs/javanese/merged`
+    """
+    loaded = load_checked(config, settings) if config else None
+    from instructalign.merging import merge as merge_models
+
+    with console.progress() as progress:
+        merged = merge_models(
+            base,
+            adapted,
+            out,
+            alphas=decimals(alpha, "--alpha") or [],
+            weights=decimals(weights, "--weights"),
+            method=method,
+            density=density,
+            config=loaded,
+            keep=keep,
+            report=progress,
+        )
+    if merged.base:
+        worths = {"base": merged.base, **{f"{value:g}": worth for value, worth in merged.worths.items()}}
+        rows = [[name, f"{worth.known:.4f}", f"{worth.new:.4f}"] for name, worth in worths.items()]
+        console.print_table("", ["alpha", "L1", "L2"], rows)
+        console.out.print(f"measured: {merged.by}", markup=False)
+    for shortfall in merged.shortfalls:
+        console.out.print(shortfall, markup=False)
+    console.out.print(f"the model at alpha {merged.alpha:g} is in {merged.folder}", markup=False)

@@ -1,0 +1,469 @@
+"""The parallel corpus: reads the configured files, cleans, deduplicates and splits them."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import marshal
+import os
+import tempfile
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from itertools import groupby
+from pathlib import Path
+from typing import Any, overload
+
+from pydantic import ValidationError
+
+from instructalign.config import Entry, FilterConfig
+from instructalign.config_file import explain_all
+from instructalign.data.deduplication import Marks, find_exact, find_near
+from instructalign.data.filters import Cleaner, Removed, cleaning
+from instructalign.errors import ConfigError, DataError
+from instructalign.languages import canonical
+from instructalign.plugins import FORMATS
+from instructalign.randomness import digest_key
+from instructalign.types import Counts, ParallelRow
+
+logger = logging.getLogger(__name__)
+
+_IN_MEMORY = 128 << 20
+"""Bytes of packed rows up to which a store is kept in memory."""
+
+
+class RowStore(Sequence[ParallelRow]):
+    """A sequence of rows that keeps the text of a large corpus out of the process's memory.
+
+    A row takes 8 bytes of memory and its UTF-8 text; the text of a large store lies in a temporary file (in
+    the folder TMPDIR). Reading a row takes two microseconds, four from the file. The file has no name, so
+    that nothing is left behind whatever happens. Forked processes share it; one that is started otherwise (a
+    spawned worker) gets a copy.
+
+    Args:
+        rows: stored in this order; consumed once.
+
+    Raises:
+        DataError: the disk is full.
+    """
+
+    def __init__(self, rows: Iterable[ParallelRow]) -> None:
+        self._offsets = array("Q", [0])
+        self._file = tempfile.TemporaryFile(prefix="instructalign-")  # noqa: SIM115 (closed by __del__)
+        numbers: dict[tuple[str, ...], int] = {}
+        end = 0
+        for row in rows:
+            codes = tuple(row.texts)
+            number = numbers.setdefault(codes, len(numbers))
+            # marshal is the fastest packing that Python has. Its format may change between versions, which
+            # does not matter here: the file lives no longer than the process.
+            end += self._write(marshal.dumps((row.id, number, *row.texts.values())))
+            self._offsets.append(end)
+        self._write(b"", flush=True)
+        self._languages = list(numbers)
+        self._data: bytes | None = None
+        if end <= _IN_MEMORY or not hasattr(os, "pread"):
+            self._file.seek(0)
+            self._data = self._file.read()
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def _write(self, data: bytes, flush: bool = False) -> int:
+        try:
+            written = self._file.write(data)
+            if flush:
+                self._file.flush()
+        except OSError as error:
+            raise DataError(
+                f"the corpus cannot be kept in {tempfile.gettempdir()}: {error.strerror}. Free some space, or "
+                "set TMPDIR to a folder on a larger disk."
+            ) from None
+        return written
+
+    @property
+    def languages(self) -> set[str]:
+        """Every language that some row has."""
+        return {code for codes in self._languages for code in codes}
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> ParallelRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ParallelRow]: ...
+    def __getitem__(self, index: int | slice) -> ParallelRow | list[ParallelRow]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} is outside a corpus of {len(self)}")
+        start, end = self._offsets[index], self._offsets[index + 1]
+        if self._data is not None:
+            packed = self._data[start:end]
+        else:
+            # Not seek and read, which forked processes would do to one another; not a memory map, whose pages
+            # would count as the process's own.
+            packed = os.pread(self._file.fileno(), end - start, start)
+        id, number, *texts = marshal.loads(packed)
+        return ParallelRow(id, dict(zip(self._languages[number], texts, strict=True)))
+
+    def __iter__(self) -> Iterator[ParallelRow]:
+        return (self[i] for i in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RowStore, (list(self),)
+
+
+class Selection(Sequence[ParallelRow]):
+    """Some rows of a sequence, by index, without a copy of them."""
+
+    def __init__(self, rows: Sequence[ParallelRow], indices: Iterable[int]) -> None:
+        self._rows = rows
+        self._indices = array("Q", indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> ParallelRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ParallelRow]: ...
+    def __getitem__(self, index: int | slice) -> ParallelRow | list[ParallelRow]:
+        if isinstance(index, slice):
+            return [self._rows[i] for i in self._indices[index]]
+        return self._rows[self._indices[index]]
+
+
+BEYOND = "beyond instructions.sentences"
+"""The reason under which rows are counted that a limited corpus leaves out."""
+
+LARGE = 100_000
+"""Rows from which one side of a split is taken to have every language of the whole."""
+
+
+class Corpus:
+    """Parallel rows in a fixed order, with the count of what was read and dropped on the way.
+
+    Args:
+        rows: any sequence of rows; not copied.
+        counts: what was read and dropped.
+        languages: the languages in the rows, where they are known; found by going through the rows otherwise.
+        removed: what each filter took out, by its name.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[ParallelRow],
+        counts: Counts,
+        languages: Iterable[str] | None = None,
+        removed: Mapping[str, Removed] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.counts = counts
+        self.removed = dict(removed or {})
+        if languages is None:
+            languages = {code for row in rows for code in row.texts}
+        self.languages: tuple[str, ...] = tuple(sorted(set(languages)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> ParallelRow:
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[ParallelRow]:
+        return iter(self.rows)
+
+    def language_runs(self) -> Iterator[tuple[frozenset[str], int]]:
+        """See the function of this name."""
+        return language_runs(self.rows)
+
+    def split(self, heldout: int, seed: int) -> tuple[Corpus, Corpus]:
+        """Takes sentences out of training: (the rest, the held-out ones).
+
+        The sentences with the smallest keyed hash of their id are held out, with all their rows. So a
+        sentence is on one side in all its languages, whatever the order of the rows; and a sentence added to
+        the corpus can take the place of one held-out sentence but moves no other.
+
+        Args:
+            heldout: how many sentences (distinct ids) to hold out; 0 for none.
+            seed: gives another choice.
+
+        Raises:
+            DataError: the corpus has no more sentences than are to be held out.
+        """
+        if heldout == 0:
+            return self, Corpus([], Counts())
+        key = digest_key(seed, "heldout")
+        limit = first_kept(smallest((rank(row.id, key) for row in self.rows), heldout + 1), heldout)
+        inside = bytes(rank(row.id, key) < limit for row in self.rows)
+        return self._take(inside, 0, "held out"), self._take(inside, 1, "kept for training")
+
+    def limit(self, sentences: int, seed: int) -> Corpus:
+        """A part of the corpus: as many of its sentences as wanted, with all their rows.
+
+        The sentences with the smallest keyed hash of their id are taken, so that a smaller part is in every
+        larger one.
+
+        Args:
+            sentences: how many sentences (distinct ids), at least 1.
+            seed: gives another choice.
+
+        Raises:
+            DataError: the corpus has fewer sentences.
+        """
+        key = digest_key(seed, "sentences")
+        last = last_taken(smallest((rank(row.id, key) for row in self.rows), sentences), sentences)
+        return self._take(bytes(rank(row.id, key) > last for row in self.rows), 0, BEYOND)
+
+    def _take(self, sides: bytes, side: int, reason: str) -> Corpus:
+        """The rows of one side; those of the other count as dropped for the reason."""
+        rows = Selection(self.rows, (i for i, value in enumerate(sides) if value == side))
+        counts = side_counts(self.counts, len(rows), reason, len(self.rows) - len(rows))
+        # A large side has every language; only a small one needs to be looked through.
+        languages = self.languages if len(rows) > LARGE else None
+        return Corpus(rows, counts, languages, self.removed)
+
+
+def side_counts(counts: Counts, rows: int, reason: str, others: int) -> Counts:
+    """The counts of one side of a split: the other side's rows are dropped for a reason."""
+    side = Counts(counts.read, rows, dict(counts.dropped))
+    side.drop(reason, others)
+    return side
+
+
+def language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str], int]]:
+    """The languages that rows have text in, and how many rows one behind the other have the same.
+
+    Rows that know are asked, by their method of this name; others are gone through.
+    """
+    known: Callable[[], Iterator[tuple[frozenset[str], int]]] | None = getattr(rows, "language_runs", None)
+    if known is not None:
+        yield from known()
+        return
+    spoken = (frozenset(code for code, text in row.texts.items() if text.strip()) for row in rows)
+    for languages, several in groupby(spoken):
+        yield languages, sum(1 for _ in several)
+
+
+def rank(id: str, key: bytes) -> bytes:
+    """Where a sentence stands in the order in which sentences are held out."""
+    return blake2b(id.encode(), digest_size=16, key=key).digest()
+
+
+def first_kept(ranks: Sequence[bytes], heldout: int) -> bytes:
+    """The rank of the first sentence that is not held out.
+
+    Args:
+        ranks: the `heldout + 1` smallest of the corpus, or as many as there are, in ascending order.
+        heldout: how many sentences to hold out.
+
+    Raises:
+        DataError: the corpus has no more sentences.
+    """
+    if len(ranks) <= heldout:
+        raise DataError(
+            f"{heldout} sentences are to be held out, but the corpus has only {len(ranks)}. "
+            "Lower instructions.heldout, or add a corpus."
+        )
+    return ranks[heldout]
+
+
+def last_taken(ranks: Sequence[bytes], sentences: int) -> bytes:
+    """The rank of the last sentence that is taken of a limited corpus.
+
+    Args:
+        ranks: the smallest of the corpus, as many as are taken, or as there are, in ascending order.
+        sentences: how many to take.
+
+    Raises:
+        DataError: the corpus has fewer.
+    """
+    if len(ranks) < sentences:
+        raise DataError(
+            f"instructions.sentences is {sentences}, but the corpus has only {len(ranks)} that are not held "
+            "out. Lower it, lower instructions.heldout, or add a corpus; null takes all."
+        )
+    return ranks[-1]
+
+
+def smallest(values: Iterable[bytes], count: int) -> list[bytes]:
+    """The `count` smallest distinct values, in ascending order."""
+    kept: set[bytes] = set()
+    limit = b"\xff" * 17
+    for value in values:
+        if value < limit and value not in kept:
+            kept.add(value)
+            if len(kept) >= 2 * count + 1000:
+                kept = set(heapq.nsmallest(count, kept))
+                limit = max(kept)
+    return heapq.nsmallest(count, kept)
+
+
+def read_corpora(
+    entries: Sequence[Entry],
+    languages: Sequence[str],
+    filter: FilterConfig | None = None,
+    optional: Collection[str] = (),
+) -> Corpus:
+    """Reads corpora one behind the other into one, and cleans it.
+
+    A row's id gets the name of its corpus before it (`flores200/dev-0001`), so that ids of two corpora are
+    never taken for each other: the label given to it, or the name of its file or folder. Corpora of one label
+    share their ids, so that a sentence that several of them have is split as one.
+
+    Args:
+        entries: the corpora, as in a configuration: `{"format": "moses", "files": {"en": …, "id": …}}`.
+        languages: the languages wanted, the known ones first; text in others is not read.
+        filter: which rows to keep; all by default.
+        optional: languages of which there need not be text.
+
+    Raises:
+        ConfigError: an entry is wrong.
+        DataError: a file is wrong, nothing is left of a corpus, or no corpus has text in one of the others.
+    """
+    wanted = list(dict.fromkeys(map(canonical, languages)))
+    counts = Counts()
+    with cleaning(filter or FilterConfig(preset="none")) as cleaner:
+        store = RowStore(_rows(check_entries(entries), wanted, counts, cleaner))
+        rows = _without_duplicates(store, counts, cleaner)
+    check_languages(wanted, store.languages, cleaner.removed, optional)
+    return Corpus(rows, counts, store.languages, cleaner.removed)
+
+
+def check_languages(
+    wanted: Sequence[str], found: Collection[str], removed: Mapping[str, Removed], optional: Collection[str] = ()
+) -> None:
+    """Refuses corpora without text in one of the languages wanted; of optional ones the log says so.
+
+    Raises:
+        DataError: there is none; the message says what there is, and what filters took out.
+    """
+    spared = [code for code in wanted if code not in found and code in optional]
+    absent = [code for code in wanted if code not in found and code not in optional]
+    if spared and not absent:
+        logger.warning("no corpus has text in %s: nothing is aligned with it", ", ".join(spared))
+    if absent:
+        taken = ", ".join(f"{name} {each.texts}" for name, each in removed.items())
+        raise DataError(
+            f"no corpus has text in {', '.join(absent)}. Languages found: "
+            f"{', '.join(sorted(found)) or 'none'}. Add a corpus, or take the language out of the "
+            f"configuration.{f' Texts taken out by filters: {taken}.' if taken else ''}"
+        )
+
+
+def check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
+    """Entries with checked options; those of a configuration are so already, and stay as they are.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    checked: list[Entry] = []
+    problems: list[str] = []
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, Entry):
+            options = dict(entry)
+            name, label = str(options.pop("format", "")), options.pop("label", None)
+            entry = Entry(name=name, label=label, options=options)
+        model = FORMATS.options(entry.name)
+        try:
+            found = model.model_validate(entry.options)
+        except ValidationError as error:
+            problems.extend(explain_all(error.errors(), f"corpora.{place}", model))
+        else:
+            values = {key: getattr(found, key) for key in model.model_fields}
+            checked.append(entry.model_copy(update={"options": values}))
+    if problems:
+        raise ConfigError(problems)
+    return checked
+
+
+def _rows(
+    entries: Sequence[Entry], languages: Sequence[str], total: Counts, cleaner: Cleaner
+) -> Iterator[ParallelRow]:
+    for entry, name in zip(entries, corpus_names(entries), strict=True):
+        counts = Counts()
+        yield from clean_rows(read_entry(entry, name, languages, counts), cleaner, counts)
+        check_kept(entry, name, counts)
+        total.add(counts)
+
+
+def read_entry(entry: Entry, name: str, languages: Sequence[str], counts: Counts) -> Iterator[ParallelRow]:
+    """The rows of one corpus, with its name before their ids."""
+    for row in FORMATS.get(entry.name)(languages, counts, **entry.options):
+        yield ParallelRow(f"{name}/{row.id}", row.texts)
+
+
+def clean_rows(rows: Iterable[ParallelRow], cleaner: Cleaner, counts: Counts) -> Iterator[ParallelRow]:
+    """The rows that filters leave, counted as kept; the others are counted with their reasons."""
+    for each in rows:
+        row, reason = cleaner.clean(each)
+        if row is None:
+            counts.drop(reason)
+        else:
+            counts.kept += 1
+            yield row
+
+
+def check_kept(entry: Entry, name: str, counts: Counts) -> None:
+    """Refuses a corpus of which nothing is left.
+
+    Raises:
+        DataError: nothing is; the message has the reasons.
+    """
+    if not counts.kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
+        raise DataError(
+            f"corpus {name!r} ({entry.name}) has no rows: {counts.read} read"
+            f"{f', all dropped: {reasons}' if reasons else ''}."
+        )
+
+
+def _without_duplicates(rows: RowStore, counts: Counts, cleaner: Cleaner) -> Sequence[ParallelRow]:
+    find = {"exact": find_exact, "near": find_near}.get(cleaner.duplicates)
+    if find is None:
+        return rows
+    marks = Marks(len(rows))
+    for index, likeness in find(rows):
+        marks.put(index, likeness)
+    return take_out(rows, marks, counts, cleaner)
+
+
+def take_out(rows: Sequence[ParallelRow], marks: Marks, counts: Counts, cleaner: Cleaner) -> Sequence[ParallelRow]:
+    """The rows without the duplicates that are marked, which are written down and counted."""
+    if not marks.count:
+        return rows
+    for index, likeness in marks:
+        code, text = next(iter(rows[index].texts.items()))
+        cleaner.remove("duplicates", rows[index].id, code, text, likeness)
+    cleaner.removed["duplicates"].rows = marks.count
+    counts.drop("duplicates", marks.count)
+    counts.kept -= marks.count
+    return Selection(rows, marks.unmarked())
+
+
+def corpus_names(entries: Sequence[Entry]) -> list[str]:
+    """A name for each corpus: its label, or that of its file or folder, with folders where two are alike."""
+    places = [_place(entry) for entry in entries]
+    names: list[str] = []
+    for index, (entry, parts) in enumerate(zip(entries, places, strict=True)):
+        others = [other for other in places if other != parts]
+        length = 1
+        while length < len(parts) and any(other[-length:] == parts[-length:] for other in others):
+            length += 1
+        twins = sum(other == parts for other in places[:index])
+        name = "/".join(parts[-length:]) + (f"-{twins + 1}" if twins else "")
+        names.append(entry.label or name)
+    return names
+
+
+def _place(entry: Entry) -> tuple[str, ...]:
+    """The parts of the first path among an entry's options, without endings; its format where it has none."""
+    for option in entry.options.values():
+        for value in option.values() if isinstance(option, Mapping) else [option]:
+            if isinstance(value, Path):
+                return (*value.parts[:-1], value.name.partition(".")[0] or value.name)
+    return (entry.name,)

@@ -1,0 +1,83 @@
+"""TMX, the exchange format of translation memories (Translation Memory eXchange 1.4b, LISA 2005)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from instructalign.data.formats.columns import make_row, require_two
+from instructalign.data.formats.xml_events import read_events
+from instructalign.errors import DataError
+from instructalign.languages import canonical
+from instructalign.types import Counts, ParallelRow
+
+_CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
+"""Elements within a segment that hold mark-up of the original document, not text."""
+
+
+def read(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
+    """Reads a TMX file as a stream, plain or compressed.
+
+    A unit with several variants in one language gives as many rows, all with the unit's id. Mark-up within
+    segments is left out, the text around and inside highlights is kept. Rows are named by `tuid`, or else by
+    the unit's number.
+
+    Args:
+        languages: canonical codes; variants in others are left alone.
+        counts: takes what was read and dropped.
+        path: the file.
+
+    Raises:
+        DataError: the file is missing, not TMX, or has text in fewer than two of the languages.
+    """
+    seen: set[str] = set()
+    number = 0
+    for number, (id, variants) in enumerate(_units(path), start=1):
+        seen.update(variants)
+        texts = {code: variants[code] for code in languages if code in variants}
+        for turn in range(max(map(len, texts.values()), default=1)):
+            fields = [(code, among[min(turn, len(among) - 1)]) for code, among in texts.items()]
+            row = make_row(id or str(number), fields, counts)
+            if row:
+                yield row
+    if number:
+        require_two(languages, seen, path)
+
+
+def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """The id of each unit, and its variants by language."""
+    id, code = "", ""
+    variants: dict[str, list[str]] = {}
+    text: list[str] | None = None
+    hidden = 0
+    opened = False
+    for event in read_events(path):
+        if event.kind == "text":
+            if text is not None and not hidden:
+                text.append(event.value)
+        elif event.kind == "start":
+            if not opened and event.value != "tmx":
+                raise DataError(f"{path}: the document is <{event.value}>, not <tmx>.")
+            opened = True
+            if event.value == "tu":
+                id, variants = event.attributes.get("tuid", "").strip(), {}
+            elif event.value == "tuv":
+                code = _code(event.attributes.get("lang", ""))
+            elif event.value == "seg":
+                text = []
+            hidden += event.value in _CODES
+        else:
+            hidden -= event.value in _CODES
+            if event.value == "seg" and text is not None:
+                if code:
+                    variants.setdefault(code, []).append("".join(text))
+                text = None
+            elif event.value == "tu":
+                yield id, variants
+
+
+def _code(tag: str) -> str:
+    try:
+        return canonical(tag)
+    except DataError:
+        return ""

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import errno
+import io
+import multiprocessing
+import pickle
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from instructalign.config import Entry
+from instructalign.data import Corpus, read_corpora
+from instructalign.data.corpus import RowStore, corpus_names
+from instructalign.errors import ConfigError, DataError, UnknownNameError
+from instructalign.types import Counts, ParallelRow
+
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+CODES = st.sampled_from(["eng", "ind", "jav", "ace_Arab"])
+ROWS = st.lists(
+    st.builds(ParallelRow, st.integers(0, 30).map(str), st.dictionaries(CODES, TEXTS, min_size=2)),
+    max_size=40,
+)
+
+
+def corpus(ids: list[str]) -> Corpus:
+    return Corpus([ParallelRow(id, {"eng": f"e{id}", "ind": f"i{id}"}) for id in ids], Counts())
+
+
+def ids(part: Corpus) -> list[str]:
+    return [row.id for row in part]
+
+
+@pytest.fixture(params=["in memory", "in a file"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "in a file":
+        monkeypatch.setattr("instructalign.data.corpus._IN_MEMORY", 0)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS)
+def test_a_store_gives_back_what_was_put_in(place: None, rows: list[ParallelRow]) -> None:
+    store = RowStore(iter(rows))
+    assert list(store) == rows == [store[i] for i in range(len(rows))] == store[:]
+    assert store.languages == {code for row in rows for code in row.texts}
+    assert list(pickle.loads(pickle.dumps(store))) == rows
+    if rows:
+        assert store[-1] == rows[-1]
+        assert store[1:5:2] == rows[1:5:2]
+    for index in (len(rows), -len(rows) - 1):
+        with pytest.raises(IndexError):
+            store[index]
+
+
+def test_forked_processes_read_one_file_at_a_time_of_their_own(place: None) -> None:
+    store = RowStore(ParallelRow(str(i), {"eng": f"e{i}", "ind": f"i{i}" * 50}) for i in range(2000))
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        found = pool.map(store.__getitem__, range(2000), chunksize=500)
+    assert found == list(store)
+
+
+def test_a_large_corpus_takes_eight_bytes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """See benchmarks/read.py: ten million pairs (1.6 GB of Moses files) took 125 MB, 211 MB with the split."""
+    monkeypatch.setattr("instructalign.data.corpus._IN_MEMORY", 0)
+    for code in ("eng", "ind"):
+        (tmp_path / f"c.{code}").write_text("".join(f"{code} {i} {'text ' * 30}\n" for i in range(5_000)))
+    files = {code: tmp_path / f"c.{code}" for code in ("eng", "ind")}
+    read_corpora([entry("moses", files=files)], ["eng", "ind"])  # so that everything is imported
+    tracemalloc.start()
+    try:
+        train, _ = read_corpora([entry("moses", files=files)], ["eng", "ind"]).split(100, 1)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(train) == 4_900
+    assert held < 5_000 * 20  # 8 bytes for the offset, 8 for the place in the split
+    assert peak < 5_000 * 40 + 600_000  # the texts themselves are 1.5 MB
+
+
+def test_a_full_disk_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
+    with pytest.raises(DataError, match=r"cannot be kept in .*: No space left on device\. .*set TMPDIR"):
+        RowStore([ParallelRow("1", {"eng": "e", "ind": "i"})])
+
+
+@settings(deadline=None)
+@given(ROWS, st.integers(0, 10), st.integers(0, 5))
+def test_a_split_is_by_sentence_and_complete(rows: list[ParallelRow], heldout: int, seed: int) -> None:
+    whole = Corpus(rows, Counts())
+    if heldout and heldout >= len({row.id for row in rows}):
+        with pytest.raises(DataError, match=f"{heldout} sentences are to be held out"):
+            whole.split(heldout, seed)
+        return
+    train, test = whole.split(heldout, seed)
+    assert len(set(ids(test))) == heldout
+    assert not set(ids(train)) & set(ids(test))
+    assert list(train) == [row for row in rows if row.id not in set(ids(test))]
+    assert list(test) == [row for row in rows if row.id in set(ids(test))]
+
+
+def test_rows_added_anywhere_move_no_other_sentence_into_the_heldout_ones() -> None:
+    _, before = corpus([str(i) for i in range(1000)]).split(100, 7)
+    _, after = corpus([str(i) for i in range(2000, 0, -1)]).split(100, 7)
+    stayed = set(ids(before)) & set(ids(after))
+    assert {id for id in ids(after) if int(id) < 1000} == stayed - {"0"}
+    assert 30 < len(stayed) < 70  # half of the smallest hashes are new
+
+
+def test_another_seed_holds_other_sentences_out() -> None:
+    whole = corpus([str(i) for i in range(1000)])
+    one, two = (set(ids(whole.split(100, seed)[1])) for seed in (1, 2))
+    assert len(one & two) < 30
+    assert set(ids(whole.split(100, 1)[1])) == one
+
+
+def test_split_counts_and_languages() -> None:
+    rows = [ParallelRow(str(i), {"eng": "e", "ind" if i % 2 else "jav": "x"}) for i in range(10)]
+    train, test = Corpus(rows, Counts(12, 10, {"empty": 2})).split(1, 0)
+    assert train.counts == Counts(12, 9, {"empty": 2, "held out": 1})
+    assert test.counts == Counts(12, 1, {"empty": 2, "kept for training": 9})
+    assert train.languages == ("eng", "ind", "jav")
+    assert len(test.languages) == 2
+
+
+def entry(format: str, label: str | None = None, **options: Any) -> Entry:
+    return Entry(name=format, label=label, options=options)
+
+
+def csv(folder: Path, name: str, content: str) -> Path:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content, encoding="utf-8")
+    return folder / name
+
+
+def test_corpora_are_read_in_order_with_their_names_before_the_ids(tmp_path: Path) -> None:
+    one = csv(tmp_path, "a/train.csv", "eng,ind\none,satu\nbad,\n")
+    two = csv(tmp_path, "b/train.csv", "eng,jav\none,siji\n")
+    whole = read_corpora([entry("csv", path=one), entry("csv", path=two)], ["en", "ind", "jav"])
+    assert ids(whole) == ["a/train/2", "b/train/2"]
+    assert whole.languages == ("eng", "ind", "jav")
+    assert whole.counts == Counts(3, 2, {"text in fewer than two languages": 1})
+
+
+def test_corpora_of_one_label_share_their_ids(tmp_path: Path) -> None:
+    entries = [
+        entry("csv", "nusa", path=csv(tmp_path, f"{code}.csv", f"ind,{code}\nsatu,siji\n"))
+        for code in ("jav", "sun")
+    ]
+    assert ids(read_corpora(entries, ["ind", "jav", "sun"])) == ["nusa/2", "nusa/2"]
+
+
+def test_corpora_can_be_given_as_in_a_configuration(tmp_path: Path) -> None:
+    csv(tmp_path, "c.en", "one\n")
+    csv(tmp_path, "c.id", "satu\n")
+    files = {code: str(tmp_path / f"c.{code}") for code in ("en", "id")}
+    whole = read_corpora([{"format": "moses", "label": "mine", "files": files}], ["eng", "ind"])
+    assert list(whole) == [ParallelRow("mine/1", {"eng": "one", "ind": "satu"})]
+
+
+def test_wrong_entries_are_all_named() -> None:
+    entries = [{"format": "moses", "file": {}}, {"format": "csv", "path": "a.csv", "columns": {"xx-x": 1}}]
+    with pytest.raises(ConfigError) as caught:
+        read_corpora(entries, ["eng", "ind"])
+    assert "corpora.0.file: unknown key. Did you mean 'files'?" in str(caught.value)
+    assert "corpora.1.columns" in str(caught.value)
+    with pytest.raises(UnknownNameError, match=r"unknown corpus format 'mosses'\. Did you mean 'moses'"):
+        read_corpora([{"format": "mosses"}], ["eng", "ind"])
+
+
+def test_names_of_corpora(tmp_path: Path) -> None:
+    entries = [
+        entry("flores", path=Path("/data/flores200")),
+        entry("moses", files={"eng": Path("/data/x/c.en"), "ind": Path("/data/x/c.id")}),
+        entry("csv", path=Path("/other/c.csv")),
+        entry("csv", path=Path("/other/c.csv")),
+        entry("toy"),
+    ]
+    assert corpus_names(entries) == ["flores200", "x/c", "other/c", "other/c-2", "toy"]
+
+
+def test_a_language_in_no_corpus_is_refused(tmp_path: Path) -> None:
+    path = csv(tmp_path, "a.csv", "eng,ind\none,satu\n")
+    with pytest.raises(DataError, match=r"no corpus has text in jav, sun. Languages found: eng, ind."):
+        read_corpora([entry("csv", path=path)], ["eng", "ind", "jav", "sun"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("eng,ind\n", r"corpus 'a' \(csv\) has no rows: 0 read\."),
+        ("eng,ind\none,\n,dua\n,\n", "3 read, all dropped: 2 text in fewer than two languages, 1 empty"),
+    ],
+)
+def test_a_corpus_without_rows_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_corpora([entry("csv", path=csv(tmp_path, "a.csv", content))], ["eng", "ind"])
+
+
+def test_real_sets_are_read_whole(shared_data: Path) -> None:
+    """The numbers are those of shared/data/README.md and of `wc -l`."""
+    nine = ["ace", "ban", "bjn", "bug", "eng", "ind", "jav", "min", "sun"]
+    flores = read_corpora([entry("flores", path=shared_data / "flores200")], nine)
+    assert len(flores) == 997 + 1012
+    assert all(len(row.texts) == 9 for row in flores)
+    columns = {"ind": "indonesian", "bbc": "toba_batak", "mad": "madurese"}
+    path = shared_data / "nusax/mt/test.csv"
+    nusax = read_corpora([entry("csv", path=path, columns=columns, id=1)], ["ind", "bbc", "mad"])
+    assert (len(nusax), ids(nusax)[0], nusax.counts.dropped) == (400, "test/0", {})
+    options = {"columns": {"ace": 1, "eng": 2}, "header": False}
+    gatitos = read_corpora([entry("tsv", path=shared_data / "gatitos/ace_en.tsv", **options)], ["ace", "eng"])
+    assert gatitos.counts == Counts(4193, 4193)
