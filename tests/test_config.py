@@ -242,6 +242,17 @@ def test_a_misspelt_key_is_told_once() -> None:
     assert "model.bas: unknown key. Did you mean 'base'?" in str(caught.value)
 
 
+def test_a_removed_key_is_reported_once_with_what_to_write_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    advice = {"seed": {"*": "write sede"}, "model.dtype": {"float8": "write bfloat16"}}
+    monkeypatch.setattr("instructalign.config_file.REMOVED", advice)
+    data = minimal() | {"seed": "many", "model": {"base": "toy", "dtype": "float8"}}
+    found = problems_of(data)
+    assert [problem.partition(":")[0] for problem in found] == ["seed", "model.dtype"]
+    assert "write sede" in found[0]
+    assert "write bfloat16" in found[1]
+    assert build_config(minimal() | {"model": {"base": "toy", "dtype": "float16"}}).model.dtype == "float16"
+
+
 def test_starter_is_a_valid_configuration(tmp_path: Path) -> None:
     path = tmp_path / "instructalign.yaml"
     path.write_text(starter(), encoding="utf-8")

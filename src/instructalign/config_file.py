@@ -15,6 +15,12 @@ from instructalign.config import MIXTURE, STRATEGY, Config, Entry, SweepConfig
 from instructalign.errors import ConfigError, UnknownNameError, nearest, suggest
 from instructalign.plugins import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, Registry
 
+REMOVED: dict[str, dict[str, str]] = {}
+"""What earlier versions accepted: key path -> value (`*` for any) -> what to write instead.
+
+For example `{"replay.share_of": {"tokens": "share is planned in rows; leave share_of out"}}`.
+"""
+
 
 def explain_all(errors: Sequence[ErrorDetails], prefix: str = "", model: type[BaseModel] = BaseModel) -> list[str]:
     """Pydantic errors as sentences; a key that is missing because it is misspelt is told once, as misspelt."""
@@ -256,6 +262,7 @@ def build_config(
     problems: list[str] = []
     for override in overrides:
         set_value(data, override, problems)
+    problems.extend(_removed(data))
     _check_sweep(data.pop("sweep", None), problems)
     _read_entries(data, problems)
     try:
@@ -267,6 +274,20 @@ def build_config(
     if problems:
         raise ConfigError(problems, where)
     return _anchor(config, folder.resolve())
+
+
+def _removed(data: dict[str, Any]) -> Iterator[str]:
+    """Takes out what this version no longer has, so that it is reported once, with what to write instead."""
+    for path, values in REMOVED.items():
+        *blocks, key = path.split(".")
+        place: Any = data
+        for block in blocks:
+            place = place.get(block) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or key not in place:
+            continue
+        advice = values.get(str(place[key])) or values.get("*")
+        if advice is not None:
+            yield f"{path}: {found(place.pop(key))} was removed: {advice}"
 
 
 def build_sweep(data: Any, overrides: Sequence[Override] = (), where: str | None = None) -> SweepConfig:
