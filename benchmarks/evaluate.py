@@ -213,7 +213,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     """The evaluation stage of this package."""
     from instructalign.evaluation.likelihood import plan_batches, score_batch
     from instructalign.evaluation.prompting import make_queries
-    from instructalign.training.models import context_of, load_model
+    from instructalign.training.models import context_length, load_model
 
     start_quietly(options.threads)
     task, questions = read_questions(options)
@@ -221,7 +221,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     loaded.model.to(options.device)
     clock = Clock()
     queries = make_queries(
-        loaded.codec, task, [(prompt, item) for _, prompt, item in questions], context_of(loaded)
+        loaded.codec, task, [(prompt, item) for _, prompt, item in questions], context_length(loaded)
     )
     scores: list[Any] = [None] * len(queries)
     for batch in plan_batches(queries, options.batch_tokens):

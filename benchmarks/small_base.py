@@ -33,10 +33,10 @@ from instructalign.evaluation.items import read_items
 from instructalign.files import read_lines, write_jsonl
 from instructalign.mixture.replay_sources import read_jsonl
 from instructalign.randomness import Draws, digest_key, permuted
-from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches
+from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
 from instructalign.training.callbacks import TrainingLog
-from instructalign.training.early_stopping import Watch
-from instructalign.training.metrics_log import Tally
+from instructalign.training.early_stopping import StoppingRules
+from instructalign.training.metrics_log import TrainingCounters
 from instructalign.training.strategies import StrategyGroup
 from instructalign.training.tokenization import Codec
 from instructalign.training.trainer import AlignTrainer
@@ -228,12 +228,12 @@ def main(arguments: argparse.Namespace) -> None:
     codec = Codec(tokenizer, encoder_decoder=False)
     batches = StepBatches(
         sources,
-        Encoder(codec, 160),
+        ExampleEncoder(codec, 160),
         batch_size=32,
-        limits=Limits(rows=8, overhead=64),
+        limits=MicroBatchLimits(rows=8, overhead=64),
         weights=LossWeights(prompt=0.1),
     )
-    tally, watch = Tally(), Watch(None, None)
+    tally, watch = TrainingCounters(), StoppingRules(None, None)
     trainer = AlignTrainer(
         model,
         TrainingArguments(

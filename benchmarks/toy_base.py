@@ -20,8 +20,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from instructalign.files import write_text
 from instructalign.toy.datasets import past_instruction, read_replay
-from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches
-from instructalign.training.loss import weighted_loss
+from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
+from instructalign.training.loss import token_losses
 from instructalign.training.tokenization import Codec
 from instructalign.types import Instruction
 
@@ -84,9 +84,9 @@ def train(model: Any, codec: Codec, *, steps: int, batch_size: int, learning_rat
     """Trains with AdamW and a linear schedule; returns the mean loss of the last 100 steps."""
     batches = StepBatches(
         Past(),
-        Encoder(codec, max_length=128),
+        ExampleEncoder(codec, max_length=128),
         batch_size=batch_size,
-        limits=Limits(rows=batch_size // 2, overhead=1 << 20),
+        limits=MicroBatchLimits(rows=batch_size // 2, overhead=1 << 20),
         weights=LossWeights(prompt=0.2),
     )
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
@@ -98,7 +98,7 @@ def train(model: Any, codec: Codec, *, steps: int, batch_size: int, learning_rat
         loss = torch.zeros(())
         for part in parts:
             weights = part["weights"][part["weights"] > 0]
-            loss = (weighted_loss(model, part, False) * weights).sum() / total
+            loss = (token_losses(model, part, False) * weights).sum() / total
             loss.backward()
             recent.append(loss.item())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -133,11 +133,11 @@ def configuration(options: argparse.Namespace, **training: Any) -> Any:
 def write_examples(options: argparse.Namespace) -> None:
     """The examples of all steps as token ids, cut as ours are, for the peers to read."""
     from instructalign.mixture.training_data import build_data
-    from instructalign.training.batching import Encoder
+    from instructalign.training.batching import ExampleEncoder
     from instructalign.training.models import load_codec
 
     config = configuration(options)
-    stream, encoder = build_data(config).mixture, Encoder(load_codec(config.model), LENGTH)
+    stream, encoder = build_data(config).mixture, ExampleEncoder(load_codec(config.model), LENGTH)
     with (options.work / "examples.jsonl").open("w", encoding="utf-8") as file:
         for index in range(options.steps * BATCH):
             encoded, _ = encoder(stream[index])
@@ -187,9 +187,9 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
 def pass_all_at_once() -> None:
     """All rows of a step in one pass, padded to the longest."""
     from instructalign.training import train
-    from instructalign.training.batching import Limits
+    from instructalign.training.batching import MicroBatchLimits
 
-    train.pass_limits = lambda *_: Limits(overhead=1 << 40)
+    train.micro_batch_limits = lambda *_: MicroBatchLimits(overhead=1 << 40)
 
 
 def compute_all_logits() -> None:

@@ -19,7 +19,7 @@ from instructalign.progress import is_main_process
 if TYPE_CHECKING:
     from instructalign.doctor import Diagnosis
     from instructalign.report.content import Table as ReportTable
-    from instructalign.training.preview import Previewed
+    from instructalign.training.preview import PreviewExample
 
 EVERY = 10.0  # seconds between two plain progress lines
 
@@ -96,7 +96,7 @@ def progress() -> Iterator[Reporter]:
         yield Reporter(bar)
 
 
-def show_previews(previews: Sequence[Previewed]) -> None:
+def show_previews(previews: Sequence[PreviewExample]) -> None:
     """Prints examples with the part that carries the loss marked: green in a terminal, in ⟦ ⟧ elsewhere."""
     for example in previews:
         about = example.instruction

@@ -245,6 +245,15 @@ def text_hash(value: Any) -> str:
     return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 
+def format_bytes(count: float) -> str:
+    """A number of bytes for people, with three digits: `3.25 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
 def _nearby(path: Path) -> str:
     parent = path.parent
     while not parent.exists() and parent != parent.parent:

@@ -22,7 +22,7 @@ from instructalign.types import Instruction
 if TYPE_CHECKING:
     from instructalign.instructions.export import Form
     from instructalign.report import Report
-    from instructalign.training.preview import Previewed
+    from instructalign.training.preview import PreviewExample
     from instructalign.training.train import TrainResult
 
 logger = logging.getLogger(__name__)
@@ -232,7 +232,7 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
     return result
 
 
-def preview(config: Config, count: int = 5, step: int = 0) -> list[Previewed]:
+def preview(config: Config, count: int = 5, step: int = 0) -> list[PreviewExample]:
     """The first examples of an optimizer step as the model will see them; see `training.preview.preview`.
 
     Args:

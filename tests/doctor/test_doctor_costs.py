@@ -12,13 +12,13 @@ import torch
 
 from instructalign.config import Config
 from instructalign.doctor import check_costs
-from instructalign.doctor.check_costs import CostPart, examine_costs, load_empty, operations, size
+from instructalign.doctor.check_costs import CostPart, examine_costs, format_bytes, load_empty, operations
 from instructalign.doctor.check_lengths import Sampled
 from instructalign.doctor.findings import Findings
 from instructalign.doctor.memory_estimate import Shape, estimate_memory, shape_of
 from instructalign.mixture.training_data import build_data
 from instructalign.training.adapters import add_adapter
-from instructalign.training.loss import weighted_loss
+from instructalign.training.loss import token_losses
 from instructalign.training.models import load_codec, load_configured
 from instructalign.training.train import train
 from tiny import ENCODER_DECODER, FAMILIES, save_tiny, tiny_model
@@ -112,7 +112,7 @@ def test_activations_are_about_what_autograd_keeps(family: str, configure: Confi
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        weighted_loss(model, batch, two)
+        token_losses(model, batch, two)
     memory = estimate_memory(configure(), shape_of(model, two), 0, 0, 4, TAKEN, two)
     assert memory["activations"] == pytest.approx(
         sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), rel=0.25
@@ -164,7 +164,7 @@ def test_too_little_memory(
     assert 5_000_000 < sum(part.memory.values()) < 6_000_000
     found = only(findings, "memory")
     assert found[0] == level
-    assert f"has {size(available)}" in found[1]
+    assert f"has {format_bytes(available)}" in found[1]
     assert "training.micro_batch_size" in found[2]
 
 
@@ -210,7 +210,7 @@ def test_a_model_of_no_known_kind(configure: Configure, tmp_path: Path) -> None:
 
 
 def test_sizes_are_readable() -> None:
-    assert [size(count) for count in (12, 4200, 5_590_000, 2.5e10, 3.2e12)] == [
+    assert [format_bytes(count) for count in (12, 4200, 5_590_000, 2.5e10, 3.2e12)] == [
         "12 B",
         "4.2 kB",
         "5.59 MB",

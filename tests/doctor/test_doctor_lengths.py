@@ -15,7 +15,7 @@ from instructalign.config import Config
 from instructalign.doctor.check_lengths import Sampled, enough_for, examine_lengths, percentile, take_sample
 from instructalign.doctor.check_replay import examine_mixture
 from instructalign.mixture.training_data import Data, build_data
-from instructalign.training.batching import Encoder, Limits, StepBatches
+from instructalign.training.batching import ExampleEncoder, MicroBatchLimits, StepBatches
 from instructalign.training.example_lengths import Measured
 from instructalign.training.models import load_codec
 from instructalign.training.train import loss_weights
@@ -106,9 +106,9 @@ def test_shares_are_those_of_the_batches(family: str, loss_on: str, tmp_path: Pa
     )
     batches = StepBatches(
         data.mixture,
-        Encoder(codec, 64),
+        ExampleEncoder(codec, 64),
         batch_size=8,
-        limits=Limits(),
+        limits=MicroBatchLimits(),
         weights=loss_weights(config.training),
     )
     rows: Counter[str] = Counter()

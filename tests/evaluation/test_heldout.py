@@ -16,8 +16,8 @@ from instructalign.evaluation.perplexity import plan_heldout, read_answers
 from instructalign.evaluation.predictions import read_predictions
 from instructalign.mixture.training_data import read_rows
 from instructalign.pipeline import run
-from instructalign.training.batching import Encoder, LossWeights, collate
-from instructalign.training.loss import weighted_loss
+from instructalign.training.batching import ExampleEncoder, LossWeights, collate
+from instructalign.training.loss import token_losses
 
 TEXT = "the food is good place clean here new old house big small water tree road"
 
@@ -80,10 +80,10 @@ def test_is_the_loss_of_training(model_folder, loaded_model, config, tmp_path, f
     for exam in plan_heldout(settings, load_task("heldout_instructions")):
         if exam.answers:
             continue
-        encoder = Encoder(loaded.codec, 512)
+        encoder = ExampleEncoder(loaded.codec, 512)
         batch = collate([encoder(made) for _, _, made in exam.each()], loaded.codec, LossWeights())
         with torch.no_grad():
-            loss = weighted_loss(loaded.model, batch, loaded.encoder_decoder).mean().item()
+            loss = token_losses(loaded.model, batch, loaded.encoder_decoder).mean().item()
         assert scores["base", exam.task, "token_probability", "jav"] == pytest.approx(math.exp(-loss), rel=1e-5)
 
 
@@ -163,7 +163,7 @@ def test_goes_on_behind_the_last_batch(model_folder, config, tmp_path, monkeypat
 
 
 def test_long_questions_are_cut_and_counted(model_folder, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(perplexity, "context_of", lambda _: 60)
+    monkeypatch.setattr(perplexity, "context_length", lambda _: 60)
     evaluate(model_folder("llama"), config(model_folder("llama")), tmp_path, run="base")
     for folder, task in (("predictions", "heldout_instructions-xss"), ("instructions", "heldout_instructions-mt")):
         entry = json.loads((tmp_path / folder / "manifest.json").read_text())["tasks"][task]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from instructalign.training import cpu_kernels
-from instructalign.training.cpu_kernels import answering
+from instructalign.training.cpu_kernels import fast_inference
 from tiny import FAMILIES, tiny_model
 
 IDS = torch.tensor([[5, 9, 77, 3, 250, 12], [8, 8, 4, 100, 2, 6]])
@@ -29,7 +29,7 @@ def test_faster_routines_give_the_same(family, dtype):
     model = tiny_model(family, width=64).to(dtype)
     with torch.no_grad():
         expected = logits(model)
-    with answering(model):
+    with fast_inference(model):
         got = logits(model)
         assert not model.training
         assert not torch.is_grad_enabled()
@@ -42,7 +42,7 @@ def test_routines_are_used_where_the_processor_gains(monkeypatch):
     linear = model.transformer.h[0].mlp.dense_h_to_4h
     for amd in (True, False):
         monkeypatch.setattr(cpu_kernels, "is_amd", lambda amd=amd: amd)
-        with answering(model):
+        with fast_inference(model):
             assert ("forward" in linear.__dict__) is amd
             assert "forward" in model.transformer.h[0].mlp.gelu_impl.__dict__
 
@@ -51,7 +51,7 @@ def test_routines_are_used_where_the_processor_gains(monkeypatch):
 @pytest.mark.parametrize("training", [True, False])
 def test_nothing_stays_behind(training):
     model = tiny_model("bloom").train(training)
-    with pytest.raises(TypeError), answering(model):
+    with pytest.raises(TypeError), fast_inference(model):
         model(model.training, torch.is_grad_enabled())  # no ids: fails in the middle
     assert model.training is training
     assert all("forward" not in module.__dict__ for module in model.modules())
@@ -64,7 +64,7 @@ def test_a_forward_of_someone_elses_is_left_alone(monkeypatch):
     model = tiny_model("llama")
     mine = model.lm_head.forward
     model.lm_head.forward = mine
-    with answering(model):
+    with fast_inference(model):
         assert model.lm_head.forward is mine
     assert model.lm_head.forward is mine
 
@@ -86,14 +86,14 @@ def test_logits_of_half_precision_are_computed_in_float32(family, dtype, monkeyp
     model = tiny_model(family).to(dtype)
     head, seen = model.get_output_embeddings(), []
     handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with answering(model, float32_logits=True):
+    with fast_inference(model, float32_logits=True):
         got = logits(model)
     handle.remove()
     expected = seen[0].double() @ head.weight.detach().double().T
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
     assert "forward" not in head.__dict__
-    with answering(model):
+    with fast_inference(model):
         assert logits(model).dtype == dtype
 
 
@@ -111,5 +111,5 @@ def test_slow_half_precision_is_said(monkeypatch, caplog, dtype, device, native,
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_amx_fp16_supported"):
         monkeypatch.setattr(cpu_kernels.torch.cpu, name, lambda: native, raising=False)
     monkeypatch.setattr(cpu_kernels.platform, "machine", lambda: "x86_64")
-    cpu_kernels.warn_of_slow(dtype, device)
+    cpu_kernels.warn_slow_half_precision(dtype, device)
     assert (f"no {dtype} arithmetic of its own; float32 would be faster" in caplog.text) is said

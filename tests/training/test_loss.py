@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from instructalign.training import loss as module
-from instructalign.training.batching import Encoder, LossWeights, collate
-from instructalign.training.loss import Head, at_positions, head_of, piecewise_loss, weighted_loss
+from instructalign.training.batching import ExampleEncoder, LossWeights, collate
+from instructalign.training.loss import Head, at_positions, head_of, piecewise_loss, token_losses
 from instructalign.training.tokenization import Codec
 from instructalign.types import Instruction
 from tiny import ENCODER_DECODER, FAMILIES, tiny_model, tiny_tokenizer
@@ -27,7 +27,7 @@ PAIRS = [
 
 def batch_of(encoder_decoder: bool) -> dict[str, Any]:
     codec = Codec(tiny_tokenizer(), encoder_decoder)
-    encoder = Encoder(codec, 64)
+    encoder = ExampleEncoder(codec, 64)
     return collate(
         [encoder(Instruction(a, b, "mt", "eng", "jav")) for a, b in PAIRS], codec, LossWeights(prompt=0.3)
     )
@@ -59,7 +59,7 @@ def test_loss_and_gradient_are_those_of_plain_torch(family: str) -> None:
     shares = at_positions(batch, "weights") / batch["weights"].sum()
     head = head_of(model, two)
     assert head.plain
-    losses = weighted_loss(model, batch, two)
+    losses = token_losses(model, batch, two)
     expected = (losses * shares).sum()
     expected.backward()
     known = gradients(model)
@@ -109,7 +109,7 @@ def test_an_output_layer_with_a_bias_and_one_that_is_frozen() -> None:
     for frozen in (False, True):
         layer.weight.requires_grad_(not frozen)
         layer.bias.requires_grad_(not frozen)
-        (weighted_loss(model, batch, False) * shares).sum().backward()
+        (token_losses(model, batch, False) * shares).sum().backward()
         known = gradients(model)
         piecewise_loss(model, batch, shares, False, head_of(model, False))[0].backward()
         ours = gradients(model)
@@ -122,7 +122,7 @@ def test_without_gradients_and_without_any_position() -> None:
     head, batch = head_of(model, False), batch_of(False)
     with torch.no_grad():
         got, losses = piecewise_loss(model, batch, at_positions(batch, "weights"), False, head)
-        torch.testing.assert_close(losses, weighted_loss(model, batch, False), rtol=0, atol=2e-6)
+        torch.testing.assert_close(losses, token_losses(model, batch, False), rtol=0, atol=2e-6)
     assert not got.requires_grad
     empty = {**batch, "positions": torch.zeros(0, dtype=torch.long)}
     got, losses = piecewise_loss(model, empty, torch.zeros(0), False, head)
@@ -136,11 +136,11 @@ def test_autocast_to_bfloat16_is_as_close_as_plain_torch_is() -> None:
     model = tiny_model("llama")
     batch = batch_of(False)
     shares = at_positions(batch, "weights") / batch["weights"].sum()
-    (weighted_loss(model, batch, False) * shares).sum().backward()
+    (token_losses(model, batch, False) * shares).sum().backward()
     exact = gradients(model)
     off = {}
     for name, function in {
-        "plain": lambda: (weighted_loss(model, batch, False) * shares).sum(),
+        "plain": lambda: (token_losses(model, batch, False) * shares).sum(),
         "ours": lambda: piecewise_loss(model, batch, shares, False, head_of(model, False))[0],
     }.items():
         with torch.autocast("cpu", torch.bfloat16):
@@ -167,7 +167,7 @@ def test_inside_an_adapter_and_with_checkpointing(wrap: str) -> None:
     head = head_of(model, False)
     assert head.plain
     with contextlib.nullcontext():
-        (weighted_loss(model, batch, False) * shares).sum().backward()
+        (token_losses(model, batch, False) * shares).sum().backward()
     known = gradients(model)
     piecewise_loss(model, batch, shares, False, head)[0].backward()
     assert_close(gradients(model), known, 1e-5)

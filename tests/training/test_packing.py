@@ -17,10 +17,10 @@ from instructalign.config import AdapterConfig
 from instructalign.config_file import build_config
 from instructalign.errors import ModelError
 from instructalign.training.adapters import add_adapter
-from instructalign.training.batching import Encoder, Limits, LossWeights, collate
+from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, collate
 from instructalign.training.loss import at_positions, head_of, piecewise_loss
 from instructalign.training.models import LoadedModel, checkpoint_activations
-from instructalign.training.packing import _distances, keep_apart, row_limits, starts
+from instructalign.training.packing import _distances, enable_packing, example_numbers, packed_row_limits
 from instructalign.training.tokenization import Codec
 from instructalign.training.train import train
 from instructalign.types import Instruction
@@ -38,7 +38,7 @@ def loaded(family: str, **options: Any) -> LoadedModel:
 
 def batch_of(pairs: list[tuple[str, str]], rows: list[int] | None) -> dict[str, Any]:
     codec = Codec(tiny_tokenizer(), False)
-    encoder = Encoder(codec, 64)
+    encoder = ExampleEncoder(codec, 64)
     examples = [encoder(Instruction(a, b, "mt", "eng", "jav")) for a, b in pairs]
     return collate(examples, codec, LossWeights(prompt=0.3), rows)
 
@@ -46,7 +46,7 @@ def batch_of(pairs: list[tuple[str, str]], rows: list[int] | None) -> dict[str, 
 @pytest.mark.parametrize("family", DECODER_ONLY + NEWER)
 def test_changing_one_example_moves_no_logit_of_another(family: str) -> None:
     base = loaded(family)
-    keep_apart(base)
+    enable_packing(base)
     before, after = (
         batch_of([*PAIRS[:2], (words, "enak"), PAIRS[3]], [3, 1]) for words in ("resik resik", "enak good food")
     )
@@ -74,7 +74,7 @@ def test_loss_and_gradient_are_those_of_single_rows(family: str, checkpointing: 
     found = []
     for rows in (None, [3, 1], [4]):
         if rows is not None and len(found) == 1:
-            keep_apart(base)
+            enable_packing(base)
             if checkpointing:
                 checkpoint_activations(model)
         batch = batch_of(PAIRS, rows)
@@ -95,7 +95,7 @@ def test_a_sliding_window_stays_inside_its_example(family: str, attention: str) 
     narrow, wide = (loaded(family, sliding_window=w, layer_types=["sliding_attention"] * 2) for w in (3, 64))
     for base in (narrow, wide):
         base.model.set_attn_implementation(attention)
-        keep_apart(base)
+        enable_packing(base)
     inputs = batch_of(PAIRS[:3], [3])["inputs"]
     with torch.no_grad():
         one, other = (each.model(**inputs, use_cache=False).logits for each in (narrow, wide))
@@ -105,7 +105,7 @@ def test_a_sliding_window_stays_inside_its_example(family: str, attention: str) 
 def test_flash_attention_waits_for_a_gpu() -> None:
     base = loaded("llama")
     base.model.config._attn_implementation = "flash_attention_2"
-    keep_apart(base)  # by plain attention, as these weights are on a processor
+    enable_packing(base)  # by plain attention, as these weights are on a processor
     assert base.model.config._attn_implementation == "flash_attention_2"
 
 
@@ -129,7 +129,7 @@ def test_bloom_in_an_adapter_is_packed_as_well(by: str, monkeypatch: pytest.Monk
     found = []
     for rows in (None, [3, 1]):
         if rows:
-            keep_apart(base, model)
+            enable_packing(base, model)
             checkpoint_activations(base.model)
         batch = batch_of(PAIRS, rows)
         shares = at_positions(batch, "weights") / batch["weights"].sum()
@@ -149,29 +149,35 @@ def test_a_model_that_mixes_examples_is_refused() -> None:
 
     base.model.forward = deaf  # type: ignore[method-assign]
     with pytest.raises(ModelError, match=r"examples in one row change each other in llama .*packing: false"):
-        keep_apart(base)
+        enable_packing(base)
     with pytest.raises(ModelError, match=r"mt5 has an encoder and a decoder.*packing: false"):
-        keep_apart(loaded("mt5"))
+        enable_packing(loaded("mt5"))
 
 
 def test_rows_are_as_long_as_examples_or_longer(tmp_path: Path) -> None:
     model = tiny_model("llama")
-    limits = Limits(tokens=1024, overhead=1)
-    assert row_limits(configure(tmp_path).training, limits, model) == (None, limits)
+    limits = MicroBatchLimits(tokens=1024, overhead=1)
+    assert packed_row_limits(configure(tmp_path).training, limits, model) == (None, limits)
     packing = configure(tmp_path, packing=True).training
-    assert row_limits(packing, limits, model) == (512, limits)
-    assert row_limits(packing, Limits(tokens=64), model) == (96, Limits(tokens=64))
+    assert packed_row_limits(packing, limits, model) == (512, limits)
+    assert packed_row_limits(packing, MicroBatchLimits(tokens=64), model) == (96, MicroBatchLimits(tokens=64))
     # What bounds examples bounds the tokens that so many may have, and not rows of five times as many.
-    assert row_limits(packing, Limits(rows=2), model) == (192, Limits(tokens=192))
-    assert row_limits(packing, Limits(rows=2, tokens=128), model) == (128, Limits(tokens=128))
+    assert packed_row_limits(packing, MicroBatchLimits(rows=2), model) == (192, MicroBatchLimits(tokens=192))
+    assert packed_row_limits(packing, MicroBatchLimits(rows=2, tokens=128), model) == (
+        128,
+        MicroBatchLimits(tokens=128),
+    )
     model.config._attn_implementation = "flash_attention_2"
-    assert row_limits(packing, limits, model) == (1024, Limits(rows=1, tokens=1024, overhead=1))
-    assert row_limits(packing, Limits(rows=2), model) == (192, Limits(rows=1, tokens=192))
+    assert packed_row_limits(packing, limits, model) == (1024, MicroBatchLimits(rows=1, tokens=1024, overhead=1))
+    assert packed_row_limits(packing, MicroBatchLimits(rows=2), model) == (
+        192,
+        MicroBatchLimits(rows=1, tokens=192),
+    )
 
 
 def test_starts_of_examples() -> None:
     positions = torch.tensor([[0, 1, 2, 0, 0, 1], [0, 1, 0, 1, 2, 3]])
-    assert starts(positions).tolist() == [[0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 1, 1]]
+    assert example_numbers(positions).tolist() == [[0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("family", ["llama", "bloom"])

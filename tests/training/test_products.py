@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from instructalign.training import cpu_kernels
-from instructalign.training.cpu_kernels import answering, product, product_over_rows, speed_up
+from instructalign.training.cpu_kernels import fast_inference, fast_outer_sum, fast_product, speed_up_training
 from tiny import FAMILIES, tiny_model
 
 IDS = torch.tensor([[5, 9, 77, 3, 250, 12], [8, 8, 4, 100, 2, 6]])
@@ -40,7 +40,7 @@ def learn(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 def test_a_model_learns_the_same(family: str) -> None:
     model = tiny_model(family).train()
     logits, gradients = learn(model)
-    speed_up(model)
+    speed_up_training(model)
     fast, ours = learn(model)
     assert_near(fast, logits)
     assert ours.keys() == gradients.keys()
@@ -53,7 +53,7 @@ def test_the_routines_are_used_where_the_processor_gains(monkeypatch: pytest.Mon
         monkeypatch.setattr(cpu_kernels, "is_amd", lambda amd=amd: amd)
         model = tiny_model("bloom")
         mlp = model.transformer.h[0].mlp
-        speed_up(model)
+        speed_up_training(model)
         assert ("forward" in mlp.dense_h_to_4h.__dict__) is amd
         assert "forward" in mlp.gelu_impl.__dict__
 
@@ -67,7 +67,7 @@ def test_a_layer_on_any_number_of_rows(
     torch.manual_seed(0)
     usual, fast = nn.Linear(8, 6, bias=bias), nn.Linear(8, 6, bias=bias)
     fast.load_state_dict(usual.state_dict())
-    speed_up(fast)
+    speed_up_training(fast)
     results = []
     for layer in (usual, fast):
         x = torch.linspace(-1, 1, 8).repeat(*shape, 1).requires_grad_()
@@ -82,7 +82,7 @@ def test_frozen_weights_get_no_gradient_and_autocast_goes_the_usual_way(monkeypa
     monkeypatch.setattr(cpu_kernels, "is_amd", lambda: True)
     layer = nn.Linear(4, 3)
     layer.weight.requires_grad_(False)
-    speed_up(layer)
+    speed_up_training(layer)
     x = torch.randn(2, 4, requires_grad=True)
     layer(x).sum().backward()
     assert layer.weight.grad is None
@@ -95,9 +95,9 @@ def test_frozen_weights_get_no_gradient_and_autocast_goes_the_usual_way(monkeypa
 @pytest.mark.usefixtures("_make")
 def test_products_of_the_output_layer() -> None:
     rows, matrix = torch.randn(5, 7), torch.randn(40, 7)
-    torch.testing.assert_close(product(rows, matrix), rows @ matrix.t(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fast_product(rows, matrix), rows @ matrix.t(), rtol=1e-5, atol=1e-5)
     left = torch.randn(5, 40)
-    torch.testing.assert_close(product_over_rows(left, rows), left.t() @ rows, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fast_outer_sum(left, rows), left.t() @ rows, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("_make")
@@ -108,7 +108,7 @@ def test_a_model_sped_up_for_training_answers_the_same(family: str, dtype: torch
     model = tiny_model(family, width=64).to(dtype)
     with torch.no_grad():
         expected = model(input_ids=IDS, **inputs).logits
-    speed_up(model)
-    with answering(model):
+    speed_up_training(model)
+    with fast_inference(model):
         got = model(input_ids=IDS, **inputs).logits
     assert_near(got, expected, 1e-5 if dtype == torch.float32 else 0.05)

@@ -53,7 +53,7 @@ def test_the_estimate_is_what_a_run_takes(adapter: Any, optimizer: str, tmp_path
     result = train(config, tmp_path / "run")
     tiny = tiny_model("llama", width=256)
     total = sum(weight.numel() for weight in tiny.parameters())
-    trained, embedded = total, disk_space.embedded_weights(tiny)
+    trained, embedded = total, disk_space.trained_embeddings(tiny)
     if adapter:
         from instructalign.training.adapters import add_adapter
         from instructalign.training.models import load_model

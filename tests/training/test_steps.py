@@ -7,14 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from test_encode import codec, instruction
+from test_tokenization import codec, instruction
 from torch.utils.data import DataLoader
 
 from instructalign.config_file import build_config
 from instructalign.mixture.training_data import build_data
-from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches, StepsFrom
+from instructalign.training.batching import (
+    ExampleEncoder,
+    LossWeights,
+    MicroBatchLimits,
+    RemainingSteps,
+    StepBatches,
+)
 from instructalign.training.tokenization import Codec
-from instructalign.training.train import pass_limits
+from instructalign.training.train import micro_batch_limits
 from instructalign.types import Instruction
 from tiny import tiny_tokenizer
 
@@ -30,9 +36,9 @@ class Numbered:
         return instruction("w " * (index % 7 + 1), str(index))
 
 
-def steps(stream: Any = None, encoder: Encoder | None = None, **options: Any) -> StepBatches:
-    options = {"batch_size": 12, "limits": Limits(rows=4), "weights": LossWeights(), **options}
-    return StepBatches(stream or Numbered(), encoder or Encoder(codec(), 32), **options)
+def steps(stream: Any = None, encoder: ExampleEncoder | None = None, **options: Any) -> StepBatches:
+    options = {"batch_size": 12, "limits": MicroBatchLimits(rows=4), "weights": LossWeights(), **options}
+    return StepBatches(stream or Numbered(), encoder or ExampleEncoder(codec(), 32), **options)
 
 
 def examples(batches: StepBatches, step: int) -> list[tuple[int, list[int]]]:
@@ -48,11 +54,11 @@ def examples(batches: StepBatches, step: int) -> list[tuple[int, list[int]]]:
 
 
 WAYS: list[dict[str, Any]] = [
-    {"limits": Limits(rows=4)},
-    {"limits": Limits(rows=1)},
-    {"limits": Limits(tokens=20, overhead=3)},
-    {"limits": Limits(), "row_length": 30},
-    {"limits": Limits(tokens=40), "row_length": 16},
+    {"limits": MicroBatchLimits(rows=4)},
+    {"limits": MicroBatchLimits(rows=1)},
+    {"limits": MicroBatchLimits(tokens=20, overhead=3)},
+    {"limits": MicroBatchLimits(), "row_length": 30},
+    {"limits": MicroBatchLimits(tokens=40), "row_length": 16},
 ]
 
 
@@ -61,7 +67,7 @@ WAYS: list[dict[str, Any]] = [
 def test_the_examples_of_the_first_steps_are_the_same_whatever_else_is_chosen(
     way: dict[str, Any], processes: int
 ) -> None:
-    plain = steps(limits=Limits())
+    plain = steps(limits=MicroBatchLimits())
     shares = [steps(process=process, processes=processes, **way) for process in range(processes)]
     for step in range(6):
         found = [example for share in shares for example in examples(share, step)]
@@ -73,8 +79,8 @@ def test_the_examples_of_the_first_steps_are_the_same_whatever_else_is_chosen(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_change_neither_examples_nor_their_order(workers: int) -> None:
-    batches = steps(encoder=Encoder(Codec(tiny_tokenizer(), False), 32))
-    loader: Any = DataLoader(batches, batch_size=None, sampler=StepsFrom(4, lambda: 1), num_workers=workers)
+    batches = steps(encoder=ExampleEncoder(Codec(tiny_tokenizer(), False), 32))
+    loader: Any = DataLoader(batches, batch_size=None, sampler=RemainingSteps(4, lambda: 1), num_workers=workers)
     assert [[batch["numbers"] for batch in step] for step in loader] == [
         [batch["numbers"] for batch in batches[step]] for step in (1, 2, 3)
     ]
@@ -83,7 +89,7 @@ def test_workers_change_neither_examples_nor_their_order(workers: int) -> None:
 def test_a_run_goes_on_at_step_40_000_without_looking_back() -> None:
     stream = Numbered()
     batches = steps(stream)
-    sampler = StepsFrom(50_000, lambda: 40_000)
+    sampler = RemainingSteps(50_000, lambda: 40_000)
     assert batches[next(iter(sampler))]
     assert sorted(stream.asked) == list(range(480_000, 480_012))
     assert len(list(sampler)) == 10_000
@@ -92,7 +98,7 @@ def test_a_run_goes_on_at_step_40_000_without_looking_back() -> None:
 @pytest.mark.parametrize("weights", [LossWeights(), LossWeights(prompt=0.25)])
 @pytest.mark.parametrize("encoder_decoder", [False, True])
 def test_what_counts_in_a_step_is_what_its_batches_count(weights: LossWeights, encoder_decoder: bool) -> None:
-    batches = steps(encoder=Encoder(codec(encoder_decoder), 32), weights=weights)
+    batches = steps(encoder=ExampleEncoder(codec(encoder_decoder), 32), weights=weights)
     for step in range(3):
         mass = sum(float(batch["weights"].sum()) for batch in batches[step])
         assert batches[step][0]["step_mass"] == pytest.approx(mass)
@@ -100,7 +106,7 @@ def test_what_counts_in_a_step_is_what_its_batches_count(weights: LossWeights, e
 
 
 def test_packed_examples_keep_their_positions_targets_and_owners() -> None:
-    [batch] = steps(batch_size=3, limits=Limits(), row_length=100)[0]
+    [batch] = steps(batch_size=3, limits=MicroBatchLimits(), row_length=100)[0]
     # Prompts of 1, 2 and 3 words behind a first token, an answer of one word (its length: 1), and the end.
     assert batch["inputs"]["input_ids"].tolist() == [[100, 1, 1, 99, 100, 1, 1, 1, 99, 100, 1, 1, 1, 1, 99]]
     assert batch["inputs"]["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5]]
@@ -111,7 +117,7 @@ def test_packed_examples_keep_their_positions_targets_and_owners() -> None:
 
 
 def test_padding_in_a_packed_row_is_an_example_of_its_own() -> None:
-    [batch] = steps(batch_size=2, limits=Limits(overhead=9), row_length=5)[0]
+    [batch] = steps(batch_size=2, limits=MicroBatchLimits(overhead=9), row_length=5)[0]
     assert batch["inputs"]["position_ids"].tolist() == [[0, 1, 2, 3, 0], [0, 1, 2, 3, 4]]
 
 
@@ -125,12 +131,12 @@ def test_padding_is_under_five_per_cent_on_flores(shared_data: Path) -> None:
         },
         folder=shared_data,
     )
-    encoder = Encoder(Codec(tiny_tokenizer(), False), 512)
+    encoder = ExampleEncoder(Codec(tiny_tokenizer(), False), 512)
     batches = StepBatches(
         build_data(config).mixture,
         encoder,
         batch_size=32,
-        limits=Limits(tokens=4096, overhead=pass_limits(config.training, "cpu").overhead),
+        limits=MicroBatchLimits(tokens=4096, overhead=micro_batch_limits(config.training, "cpu").overhead),
         weights=LossWeights(),
     )
     done = [batch for step in range(10) for batch in batches[step]]

@@ -19,8 +19,8 @@ from instructalign.mixture.training_data import build_data
 from instructalign.plugins import STRATEGIES
 from instructalign.randomness import Draws, digest_key
 from instructalign.training.adapters import add_adapter
-from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches
-from instructalign.training.loss import counted_logits
+from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
+from instructalign.training.loss import target_logits
 from instructalign.training.models import load_configured
 from instructalign.training.strategies import Setting, Strategy, make_strategies
 from instructalign.training.strategies.agem import AGEM
@@ -45,9 +45,9 @@ def prepared(folder: Path, family: str = "llama", adapter: Any = None, **trainin
     loaded = load_configured(config.model)
     model = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
     built = build_data(config)
-    encoder = Encoder(loaded.codec, config.training.max_length)
+    encoder = ExampleEncoder(loaded.codec, config.training.max_length)
     batches = StepBatches(
-        built.mixture, encoder, batch_size=8, limits=Limits(rows=4, overhead=1000), weights=LossWeights()
+        built.mixture, encoder, batch_size=8, limits=MicroBatchLimits(rows=4, overhead=1000), weights=LossWeights()
     )
     return Setting(config, loaded, model, built, batches, folder=folder, origin="test")
 
@@ -170,7 +170,7 @@ def test_true_fisher_converges_to_the_expectation_over_all_tokens(tmp_path: Path
     [batch] = setting.encoded(source_examples(setting, "known", 1))
     batch["positions"] = batch["positions"][:1]  # one position
     norm = {"norm": setting.model.model.norm.weight}
-    logs = counted_logits(setting.model, batch, False).float().log_softmax(dim=-1)[0]
+    logs = target_logits(setting.model, batch, False).float().log_softmax(dim=-1)[0]
     rows = torch.stack([torch.autograd.grad(log, norm["norm"], retain_graph=True)[0] for log in logs])
     exact = (logs.exp()[:, None] * rows.square()).sum(dim=0)
     key, count = digest_key(0, "test"), 1500
@@ -220,10 +220,10 @@ def test_distillation_of_cached_predictions(family: str, on: Any, tmp_path: Path
     disturb(setting.model)
     seen = set()
     for batch in (*setting.batches[0], *setting.batches[1]):
-        logits = counted_logits(setting.model, batch, setting.loaded.encoder_decoder)
+        logits = target_logits(setting.model, batch, setting.loaded.encoder_decoder)
         ours = strategy.token_loss(setting.model, batch, logits)
         with torch.no_grad():
-            taught = counted_logits(base, batch, setting.loaded.encoder_decoder)
+            taught = target_logits(base, batch, setting.loaded.encoder_decoder)
         plain = F.kl_div((logits / 2).log_softmax(-1), (taught / 2).softmax(-1), reduction="none").sum(-1)
         kinds = [batch["kinds"][row] for row in (batch["weights"] > 0).nonzero()[:, 0]]
         wanted = torch.tensor([on == "all" or (kind == "replay") == (on == "replay") for kind in kinds])
@@ -270,12 +270,12 @@ def test_under_an_adapter_the_base_is_the_model_without_it(kind: str, tmp_path: 
     base, batch = tiny_model("llama"), setting.batches[0][0]
     disturb(setting.model)
     setting.model.train()
-    logits = counted_logits(setting.model, batch, False)
+    logits = target_logits(setting.model, batch, False)
     ours = strategy.token_loss(setting.model, batch, logits)
     assert setting.model.training
     assert ours is not None
     with torch.no_grad():
-        taught = counted_logits(base, batch, False)
+        taught = target_logits(base, batch, False)
     plain = F.kl_div(logits.log_softmax(-1), taught.softmax(-1), reduction="none").sum(-1)
     assert torch.allclose(ours, plain, atol=1e-6)
     assert ours.max() > 1e-3

@@ -17,7 +17,6 @@ from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError
 from instructalign.plugins import STRATEGIES
-from instructalign.training.batching import example_of
 from instructalign.training.strategies import Setting, Strategy
 from instructalign.training.train import train
 
@@ -42,7 +41,7 @@ class Spy(Strategy):
         self, model: torch.nn.Module, batch: dict[str, Any], logits: torch.Tensor
     ) -> torch.Tensor | None:
         counted = int((batch["weights"] > 0).sum())
-        assert logits.shape[0] == counted == len(example_of(batch))
+        assert logits.shape[0] == counted == len(batch["examples"])
         CALLS.append(("token_loss", sorted(batch["numbers"])))
         return torch.full((counted,), self.weight)
 

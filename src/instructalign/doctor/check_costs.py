@@ -23,10 +23,11 @@ from instructalign.doctor.memory_estimate import estimate_memory, shape_of
 from instructalign.doctor.model_files import at_hand, damage
 from instructalign.doctor.speed_estimate import measure_speed
 from instructalign.errors import ModelError
+from instructalign.files import format_bytes
 from instructalign.mixture import Mixture
 from instructalign.training.adapters import add_adapter
-from instructalign.training.disk_space import NEARLY, disk_bytes, embedded_weights, size
-from instructalign.training.models import LoadedModel, model_place
+from instructalign.training.disk_space import NEARLY, disk_bytes, trained_embeddings
+from instructalign.training.models import LoadedModel, resolve_model
 from instructalign.training.preflight import refuse_unreadable_length
 from instructalign.training.tokenization import Codec
 
@@ -93,7 +94,7 @@ def examine_costs(
         if adapted is None:
             return None, findings
     trained = _count(adapted, trained=True)
-    total, embedded = _count(adapted, trained=False), embedded_weights(adapted)
+    total, embedded = _count(adapted, trained=False), trained_embeddings(adapted)
     tokens = _tokens(config, taken)
     small = mixture if taken and parameters <= SMALL else None
     speed = _speed(config, codec, small, findings)
@@ -148,7 +149,7 @@ def load_empty(config: Config, codec: Codec) -> LoadedModel:
     factory: Any = AutoModelForSeq2SeqLM if codec.encoder_decoder else AutoModelForCausalLM
     try:
         settings = AutoConfig.from_pretrained(
-            model_place(config.model.base), revision=config.model.revision, **trust
+            resolve_model(config.model.base), revision=config.model.revision, **trust
         )
         with torch.device("meta"):
             model = factory.from_config(settings, **trust)
@@ -186,18 +187,20 @@ def _judge(part: CostPart, findings: Findings) -> None:
     if part.available is not None and needed > NEARLY * part.available:
         note = findings.problem if needed > part.available else findings.warn
         note(
-            f"Training needs about {size(needed)} of memory; this machine's {part.device} has "
-            f"{size(part.available)}.",
+            f"Training needs about {format_bytes(needed)} of memory; this machine's {part.device} has "
+            f"{format_bytes(part.available)}.",
             lighter,
         )
     if part.disk > NEARLY * part.free:
         note = findings.problem if part.disk > part.free else findings.warn
         note(
-            f"Checkpoints and model need {size(part.disk)} of disk; {size(part.free)} are free.",
+            f"Checkpoints and model need {format_bytes(part.disk)} of disk; {format_bytes(part.free)} are free.",
             "Lower training.keep_checkpoints, use model.adapter, or write to another disk with --out.",
         )
     if not findings:
-        findings.ok(f"About {size(needed)} of memory and {size(part.disk)} of disk; both are there.")
+        findings.ok(
+            f"About {format_bytes(needed)} of memory and {format_bytes(part.disk)} of disk; both are there."
+        )
 
 
 def _count(model: Any, *, trained: bool) -> int:

@@ -9,7 +9,7 @@ from math import ceil
 from instructalign.config import Config
 from instructalign.doctor.findings import Findings, listed, percent
 from instructalign.mixture import Mixture
-from instructalign.training.batching import Encoder
+from instructalign.training.batching import ExampleEncoder
 from instructalign.training.tokenization import Codec
 
 CUT = 0.01
@@ -26,7 +26,7 @@ class Sampled:
         kind: the objective it came from, or `replay`.
         prompt, answer: lengths as written, the answer with its end token.
         kept_prompt, kept_answer: lengths after cutting to `training.max_length`.
-        cuts: what was cut, as `training.batch.Encoder` says it.
+        cuts: what was cut, as `ExampleEncoder` says it.
     """
 
     kind: str
@@ -79,7 +79,7 @@ def take_sample(config: Config, mixture: Mixture, codec: Codec, sample: int) -> 
     Raises:
         DataError: an objective can make nothing of the corpus.
     """
-    whole, cut = Encoder(codec, _NO_LIMIT), Encoder(codec, config.training.max_length)
+    whole, cut = ExampleEncoder(codec, _NO_LIMIT), ExampleEncoder(codec, config.training.max_length)
     taken = []
     for index in range(min(sample, config.training.steps * config.training.batch_size)):
         instruction = mixture[index]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from instructalign.doctor.check_costs import CostPart
 from instructalign.doctor.diagnosis import Diagnosis
 from instructalign.doctor.findings import listed, percent
-from instructalign.training.disk_space import size
+from instructalign.files import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ def _objectives(diagnosis: Diagnosis) -> Iterator[list[str]]:
 
 def _costs(part: CostPart) -> Iterator[str]:
     trained = "" if part.trained == part.parameters else f", {part.trained:,} of them trained"
-    parts = listed([f"{what} {size(count)}" for what, count in part.memory.items()])
-    there = f" of {size(part.available)} ({part.device})" if part.available else ""
+    parts = listed([f"{what} {format_bytes(count)}" for what, count in part.memory.items()])
+    there = f" of {format_bytes(part.available)} ({part.device})" if part.available else ""
     yield f"parameters: {part.parameters:,}{trained}"
-    yield f"memory: about {size(sum(part.memory.values()))}{there}: {parts}"
-    yield f"disk: {size(part.disk)} of {size(part.free)} free"
+    yield f"memory: about {format_bytes(sum(part.memory.values()))}{there}: {parts}"
+    yield f"disk: {format_bytes(part.disk)} of {format_bytes(part.free)} free"
     time = f"{part.operations:.2g} floating-point operations for {part.tokens:,} tokens"
     if part.seconds is not None and part.tokens_per_second is not None:
         time += f"; at {part.tokens_per_second:,.0f} tokens/s, measured here, {duration(part.seconds)}"

@@ -28,7 +28,7 @@ from instructalign.doctor.check_lengths import Sampled, percentile
 from instructalign.training.disk_space import optimizer_bytes
 from instructalign.training.example_lengths import lengths
 from instructalign.training.loss import PIECE
-from instructalign.training.train import pass_limits
+from instructalign.training.train import micro_batch_limits
 
 _AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
 
@@ -121,7 +121,7 @@ def estimate_memory(
     second = most(lambda each: each.kept_answer) if encoder_decoder else 0
     values = shape.activations(first, second, config.training.gradient_checkpointing)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows = min(config.training.batch_size, pass_limits(config.training, device).rows_of(first + second))
+    rows = min(config.training.batch_size, micro_batch_limits(config.training, device).rows_of(first + second))
     logits = 3 * 4 * min(rows * counted * shape.vocabulary, PIECE[device])
     return {
         "weights": total * (width + cast),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from instructalign.config import ModelConfig
-from instructalign.training.models import model_place
+from instructalign.training.models import resolve_model
 
 INDEX = "model.safetensors.index.json"
 KINDS = ("*.safetensors", "*.bin")
@@ -14,7 +14,7 @@ KINDS = ("*.safetensors", "*.bin")
 
 def at_hand(model: ModelConfig) -> bool:
     """Whether the weights lie on this machine: in a folder, or in the cache of the Hub."""
-    place = model_place(model.base)
+    place = resolve_model(model.base)
     if Path(place).is_dir():
         return True
     from huggingface_hub import try_to_load_from_cache
@@ -27,7 +27,7 @@ def at_hand(model: ModelConfig) -> bool:
 
 def damage(model: ModelConfig) -> str:
     """What is wrong with the files of weights in a model's folder; empty where nothing is, or it is on the Hub."""
-    folder = Path(model_place(model.base))
+    folder = Path(resolve_model(model.base))
     if not folder.is_dir():
         return ""
     files = sorted(path for kind in KINDS for path in folder.glob(kind))

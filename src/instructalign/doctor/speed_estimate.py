@@ -14,12 +14,12 @@ from instructalign.config import Config
 from instructalign.errors import ModelError
 from instructalign.mixture import Mixture
 from instructalign.training.adapters import add_adapter
-from instructalign.training.batching import Encoder, StepBatches, to_device
-from instructalign.training.cpu_kernels import speed_up
+from instructalign.training.batching import ExampleEncoder, StepBatches, to_device
+from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.loss import Head, at_positions, head_of, piecewise_loss
 from instructalign.training.models import checkpoint_activations, load_configured
 from instructalign.training.tokenization import Codec
-from instructalign.training.train import loss_weights, pass_limits
+from instructalign.training.train import loss_weights, micro_batch_limits
 
 OPERATIONS = 3e11
 """Floating-point operations of one measured step on a processor; a graphics card gets a hundred times as many."""
@@ -37,7 +37,7 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
         ModelError: the model's weights cannot be loaded, a step fails, or its loss is no number.
     """
     loaded = load_configured(config.model)
-    speed_up(loaded.model)
+    speed_up_training(loaded.model)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)
     model: Any = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
@@ -46,9 +46,9 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
     model.train()
     batches = StepBatches(
         mixture,
-        Encoder(codec, config.training.max_length),
+        ExampleEncoder(codec, config.training.max_length),
         batch_size=_rows(config, sum(weight.numel() for weight in model.parameters()), device),
-        limits=pass_limits(config.training, device),
+        limits=micro_batch_limits(config.training, device),
         weights=loss_weights(config.training),
     )
     weights = [weight for weight in model.parameters() if weight.requires_grad]

@@ -18,7 +18,7 @@ from instructalign.evaluation.prompting import Query, make_queries
 from instructalign.evaluation.task_selection import Plan
 from instructalign.evaluation.tasks import Task
 from instructalign.files import text_hash
-from instructalign.training.models import LoadedModel, context_of
+from instructalign.training.models import LoadedModel, context_length
 from instructalign.types import Item, Prediction, Rule
 
 Progress = Callable[[str, int, int], None]
@@ -139,7 +139,7 @@ def _queries(loaded: LoadedModel, plan: Plan) -> list[Query]:
     """A plan's questions, and behind them its prompts with empty items, for calibration: one for all languages."""
     empty = Item("", dict.fromkeys(plan.task.texts, ""), "")
     questions = [question[1:] for question in plan.asked()] + [(prompt, empty) for prompt in plan.prompts]
-    return make_queries(loaded.codec, plan.task, questions, context_of(loaded))
+    return make_queries(loaded.codec, plan.task, questions, context_length(loaded))
 
 
 def _predictions(plan: Plan, queries: Sequence[Query], scores: Sequence[Scores], rule: Rule) -> list[Prediction]:

@@ -10,7 +10,7 @@ from typing import Any
 from instructalign.config import ModelConfig
 from instructalign.errors import DataError, ModelError
 from instructalign.evaluation.generation import answer_of, ends_of
-from instructalign.training.models import make_codec, model_place
+from instructalign.training.models import make_codec, resolve_model
 
 
 def make_vllm(model: ModelConfig, base: str) -> Callable[..., list[tuple[str, bool]]]:
@@ -39,7 +39,7 @@ def make_vllm(model: ModelConfig, base: str) -> Callable[..., list[tuple[str, bo
         )
     ends, penalty = ends_of(codec.tokenizer, _generation_config(base, options))
     _free_memory()
-    llm = LLM(model=model_place(base), dtype=model.dtype, **options)
+    llm = LLM(model=resolve_model(base), dtype=model.dtype, **options)
     context = getattr(getattr(llm, "model_config", None), "max_model_len", None)
 
     def write(
@@ -80,7 +80,7 @@ def _generation_config(base: str, options: dict[str, Any]) -> Any:
     from transformers import GenerationConfig
 
     try:
-        return GenerationConfig.from_pretrained(model_place(base), **options)
+        return GenerationConfig.from_pretrained(resolve_model(base), **options)
     except OSError:
         return None
 

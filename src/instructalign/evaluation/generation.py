@@ -10,8 +10,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from instructalign.errors import DataError
 from instructalign.evaluation.processes import joined, processes
-from instructalign.training.cpu_kernels import answering
-from instructalign.training.models import LoadedModel, context_of
+from instructalign.training.cpu_kernels import fast_inference
+from instructalign.training.models import LoadedModel, context_length
 
 
 def ends_of(tokenizer: Any, generation: Any) -> tuple[set[int], float]:
@@ -80,7 +80,7 @@ def generate(
         DataError: a prompt leaves no room in the model's context.
     """
     encoded = [loaded.codec.pair(prompt, "")[0] for prompt in prompts]
-    context = None if loaded.encoder_decoder else context_of(loaded)
+    context = None if loaded.encoder_decoder else context_length(loaded)
     order = sorted(range(len(prompts)), key=lambda index: (-len(encoded[index]), index))
     batches: list[tuple[list[int], int]] = []
     while order:
@@ -116,7 +116,7 @@ def _write(loaded: LoadedModel, prompts: Sequence[list[int]], tokens: int) -> li
         where = slice(0, len(prompt)) if loaded.encoder_decoder else slice(longest - len(prompt), longest)
         ids[row, where] = torch.tensor(prompt)
         mask[row, where] = 1
-    with answering(model):
+    with fast_inference(model):
         written = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

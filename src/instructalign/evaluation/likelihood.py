@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from instructalign.evaluation.prompting import Query
-from instructalign.training.cpu_kernels import answering
+from instructalign.training.cpu_kernels import fast_inference
 from instructalign.training.models import LoadedModel, logits_at
 
 ALIKE = 8
@@ -77,7 +77,7 @@ def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool 
         prompts: whether the likelihood of the prompts is wanted too (not for encoder-decoder models).
     """
     model: Any = loaded.model
-    with answering(model, float32_logits=True):
+    with fast_inference(model, float32_logits=True):
         if loaded.encoder_decoder:
             return _score_decoder(model, queries)
         return _score_sequence(model, queries, prompts=prompts)

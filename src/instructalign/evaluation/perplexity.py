@@ -37,9 +37,9 @@ from instructalign.languages import canonical
 from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import read_rows
 from instructalign.plugins import OBJECTIVES
-from instructalign.training.batching import Encoder
-from instructalign.training.models import LoadedModel, context_of
-from instructalign.training.tokenization import fit
+from instructalign.training.batching import ExampleEncoder
+from instructalign.training.models import LoadedModel, context_length
+from instructalign.training.tokenization import truncate_pair
 from instructalign.types import Instruction, Prediction, Score
 
 PROMPT = "stream"
@@ -270,7 +270,7 @@ def ask_heldout(
 def _ask_open(
     loaded: LoadedModel, exam: Exam, config: Config, folder: Path, key: str, progress: Progress | None
 ) -> dict[str, Any]:
-    encoder = Encoder(loaded.codec, context_of(loaded) or 1 << 30)
+    encoder = ExampleEncoder(loaded.codec, context_length(loaded) or 1 << 30)
     each = exam.each()
     encoded = [encoder(made) for _, _, made in each]
     queries = [Query(tuple(ids.prompt), (tuple(ids.answer),)) for ids, _ in encoded]
@@ -326,7 +326,7 @@ def _closed(loaded: LoadedModel, made: Instruction, words: Mapping[str, str]) ->
                 f"the answer {word!r} of the template {made.template} has no tokens behind its prompt."
             )
     whole = pairs[0][0]
-    limit = context_of(loaded)
+    limit = context_length(loaded)
     if limit is None:
         return Query(tuple(whole), labels)
     behind = (
@@ -334,7 +334,7 @@ def _closed(loaded: LoadedModel, made: Instruction, words: Mapping[str, str]) ->
         if loaded.encoder_decoder
         else list(labels[max(range(len(labels)), key=lambda place: len(labels[place]))])
     )
-    prompt, _ = fit(whole, behind, None, limit, loaded.codec.opening())
+    prompt, _ = truncate_pair(whole, behind, None, limit, loaded.codec.opening())
     return Query(tuple(prompt), labels, cut=len(whole) - len(prompt))
 
 

@@ -16,7 +16,7 @@ from instructalign.evaluation.scores import score_folder
 from instructalign.evaluation.task_selection import Plan, heldout_tasks, plan_tasks
 from instructalign.evaluation.translation import plan_directions, translate_all
 from instructalign.files import text_hash, write_json
-from instructalign.training.cpu_kernels import warn_of_slow
+from instructalign.training.cpu_kernels import warn_slow_half_precision
 from instructalign.training.models import LoadedModel, load_configured, model_hash
 from instructalign.types import Score
 
@@ -99,6 +99,6 @@ def _complete(folder: Path, plan: Plan) -> bool:
 
 def _load(config: Config, base: str) -> LoadedModel:
     loaded = load_configured(config.answering_model, None if base == config.model.base else base)
-    warn_of_slow(str(loaded.model.dtype).removeprefix("torch."), processes().device.type)
+    warn_slow_half_precision(str(loaded.model.dtype).removeprefix("torch."), processes().device.type)
     loaded.model.to(processes().device)
     return loaded

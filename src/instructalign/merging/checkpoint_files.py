@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from instructalign.errors import ModelError
-from instructalign.training.models import load_tokenizer, model_place
+from instructalign.training.models import load_tokenizer, resolve_model
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
@@ -103,7 +103,7 @@ def _folder(name: str) -> Path:
 
 
 def model_place_of_folder(name: str) -> str:
-    """`model_place`, with a word of its own for an adapter that was saved apart from its base.
+    """`resolve_model`, with a word of its own for an adapter that was saved apart from its base.
 
     Raises:
         ModelError: there is no such model.
@@ -113,7 +113,7 @@ def model_place_of_folder(name: str) -> str:
             f"{name} holds an adapter without its base (adapter_config.json). Train with model.adapter.merge: "
             "true, or merge it first with peft's merge_and_unload."
         )
-    return model_place(name)
+    return resolve_model(name)
 
 
 def _no_weights(name: str, folder: Path) -> str:

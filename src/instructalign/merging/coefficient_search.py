@@ -15,10 +15,10 @@ from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import Data, build_data
 from instructalign.pipeline import guard
 from instructalign.progress import Progress, silent
-from instructalign.training.batching import Encoder
+from instructalign.training.batching import ExampleEncoder
 from instructalign.training.example_lengths import Measured
 from instructalign.training.models import LoadedModel, load_configured
-from instructalign.training.monitors import heldout_loss, mean_loss
+from instructalign.training.monitors import answer_loss, validation_loss
 from instructalign.training.strategies.calibration_examples import known_sentences
 from instructalign.types import Instruction
 
@@ -151,15 +151,15 @@ def _by_loss(config: Config, report: Progress) -> Yardstick:
 
     def measure(model: str, folder: Path) -> Worth:
         loaded = load_configured(config.model, None if model == config.model.base else model)
-        encoder = Encoder(loaded.codec, config.training.max_length)
-        new = heldout_loss(config, data, encoder, loaded)
+        encoder = ExampleEncoder(loaded.codec, config.training.max_length)
+        new = validation_loss(config, data, encoder, loaded)
         return Worth(-_loss(past, encoder, loaded), -(new(loaded.model) if new else 0.0))
 
     return Yardstick(f"loss on held-out instructions (L2) and on {what} (L1), sign turned", measure)
 
 
-def _loss(examples: list[Instruction], encoder: Encoder, loaded: LoadedModel) -> float:
-    return mean_loss(examples, encoder, loaded.encoder_decoder)(loaded.model)
+def _loss(examples: list[Instruction], encoder: ExampleEncoder, loaded: LoadedModel) -> float:
+    return answer_loss(examples, encoder, loaded.encoder_decoder)(loaded.model)
 
 
 def _unseen(config: Config, data: Data) -> tuple[list[Instruction], str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from instructalign.randomness import Draws, digest_key
 from instructalign.synthesis.filtering import Draft
 from instructalign.synthesis.seed_prompts import Seed, Seeds
-from instructalign.training.tokenization import Codec, split_at_seam
+from instructalign.training.tokenization import Codec, encode_continuation
 
 if TYPE_CHECKING:
     from instructalign.training.models import LoadedModel
@@ -125,7 +125,7 @@ def _ask(codec: Codec, manner: Manner, attempt: int) -> _Asked:
         return _Asked(seed.begin, codec.pair(seed.begin, "")[0], seed.begin, seed.end)
     # A chat model writes the user's turn: Xu et al. 2024, "Magpie" (arXiv 2406.08464).
     turn = codec.wrap(_PLACE).partition(_PLACE)[0]
-    ids, _ = split_at_seam(codec.tokenizer, turn + seed.begin, "", add_special_tokens=False)
+    ids, _ = encode_continuation(codec.tokenizer, turn + seed.begin, "", add_special_tokens=False)
     return _Asked(seed.begin, ids, seed.begin, seed.end)
 
 

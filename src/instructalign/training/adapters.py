@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _TEXTS = 10_000  # encoded at a time
 
 
-def rows_of_new_languages(
+def new_language_tokens(
     tokenizer: PreTrainedTokenizerBase, corpus: Corpus, languages: LanguagesConfig
 ) -> list[int]:
     """The tokens that the corpus has in new languages and in no known one, in ascending order.

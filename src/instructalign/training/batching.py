@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from instructalign.training.tokenization import Codec, Encoded, fit
+from instructalign.training.tokenization import Codec, EncodedExample, truncate_pair
 from instructalign.types import Instruction
 
 Length = tuple[int, ...]
@@ -19,7 +19,7 @@ Length = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MicroBatchLimits:
     """How much goes through the model at once.
 
     Attributes:
@@ -45,7 +45,7 @@ class Limits:
         return min((limit for limit in (self.rows, by_tokens) if limit is not None), default=1 << 30)
 
 
-def cut(lengths: Sequence[Length], limits: Limits, multiple: int = 1) -> list[range]:
+def plan_micro_batches(lengths: Sequence[Length], limits: MicroBatchLimits, multiple: int = 1) -> list[range]:
     """Cuts rows that are sorted by length into micro-batches of neighbours.
 
     Of all ways within the limits, the one whose passes take the least time together, where a pass takes as long
@@ -83,19 +83,19 @@ def cut(lengths: Sequence[Length], limits: Limits, multiple: int = 1) -> list[ra
 def _to_multiple(parts: list[range], lengths: Sequence[Length], multiple: int) -> list[range]:
     while len(parts) % multiple:
         # Halving the one that takes longest also evens out what the processes wait for.
-        largest = max(range(len(parts)), key=lambda k: (len(parts[k]) > 1, tokens_of(parts[k], lengths), k))
+        largest = max(range(len(parts)), key=lambda k: (len(parts[k]) > 1, padded_tokens(parts[k], lengths), k))
         part = parts[largest]
         middle = part.start + len(part) // 2
         parts[largest : largest + 1] = [range(part.start, middle), range(middle, part.stop)]
     return parts
 
 
-def tokens_of(part: Sequence[int], lengths: Sequence[Length]) -> int:
+def padded_tokens(part: Sequence[int], lengths: Sequence[Length]) -> int:
     """The tokens of a micro-batch, padding included."""
     return len(part) * sum(max(map(int, column)) for column in zip(*(lengths[row] for row in part), strict=True))
 
 
-def pack(lengths: Sequence[int], longest: int, multiple: int = 1) -> list[list[int]]:
+def pack_rows(lengths: Sequence[int], longest: int, multiple: int = 1) -> list[list[int]]:
     """Puts examples into as few rows of about equal length as will do, the longest examples first.
 
     This is the rule of longest processing time (Graham 1969, "Bounds on Multiprocessing Timing Anomalies"): each
@@ -135,7 +135,7 @@ class LossWeights:
     prompt: float = 0.0
 
 
-class Encoder:
+class ExampleEncoder:
     """Turns instructions into training examples of bounded length.
 
     Args:
@@ -149,14 +149,14 @@ class Encoder:
         self._end: int | None = codec.tokenizer.eos_token_id
         self._opening = codec.opening()
 
-    def __call__(self, instruction: Instruction) -> tuple[Encoded, list[str]]:
+    def __call__(self, instruction: Instruction) -> tuple[EncodedExample, list[str]]:
         """The example, and what had to be cut from it: of `prompt cut`, `answer cut`, `answer without tokens`."""
         prompt, answer = self.codec.pair(instruction.prompt, instruction.answer)
         if self.codec.encoder_decoder:
-            kept_prompt, _ = fit(prompt, [], None, self.max_length)
-            _, kept_answer = fit([], answer, self._end, self.max_length)
+            kept_prompt, _ = truncate_pair(prompt, [], None, self.max_length)
+            _, kept_answer = truncate_pair([], answer, self._end, self.max_length)
         else:
-            kept_prompt, kept_answer = fit(prompt, answer, self._end, self.max_length, self._opening)
+            kept_prompt, kept_answer = truncate_pair(prompt, answer, self._end, self.max_length, self._opening)
         cuts = []
         if len(kept_prompt) < len(prompt):
             cuts.append("prompt cut")
@@ -164,11 +164,11 @@ class Encoder:
             cuts.append("answer cut")
         if not answer:
             cuts.append("answer without tokens")
-        return Encoded(kept_prompt, kept_answer, instruction.objective, instruction.target), cuts
+        return EncodedExample(kept_prompt, kept_answer, instruction.objective, instruction.target), cuts
 
 
 def collate(
-    examples: Sequence[tuple[Encoded, list[str]]],
+    examples: Sequence[tuple[EncodedExample, list[str]]],
     codec: Codec,
     weights: LossWeights,
     rows: Sequence[int] | None = None,
@@ -220,12 +220,6 @@ def collate(
     }
 
 
-def example_of(batch: dict[str, Any]) -> torch.Tensor:
-    """By counted position, the place in `kinds` and `numbers` of the example it belongs to, [counted]."""
-    owner: torch.Tensor = batch["examples"]
-    return owner
-
-
 def to_device(value: Any, device: torch.device) -> Any:
     """A batch, or a part of it, with its tensors on a device."""
     if isinstance(value, torch.Tensor):
@@ -236,7 +230,7 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 def _decoder_only(
-    examples: Sequence[Encoded], pad: int, weights: LossWeights, rows: Sequence[int] | None
+    examples: Sequence[EncodedExample], pad: int, weights: LossWeights, rows: Sequence[int] | None
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
     ends = list(accumulate(rows if rows is not None else [1] * len(examples)))
     packed = [range(end - size, end) for end, size in zip(ends, rows or [1] * len(examples), strict=True)]
@@ -265,7 +259,7 @@ def _decoder_only(
 
 
 def _encoder_decoder(
-    examples: Sequence[Encoded], pad: int
+    examples: Sequence[EncodedExample], pad: int
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
     prompts = _padded([example.prompt for example in examples], pad)
     targets = _padded([example.answer for example in examples], pad)
@@ -288,7 +282,7 @@ def _mask(rows: Sequence[Sized], width: int) -> torch.Tensor:
     return (torch.arange(width)[None, :] < lengths[:, None]).long()
 
 
-Numbered = tuple[int, tuple[Encoded, list[str]]]
+Numbered = tuple[int, tuple[EncodedExample, list[str]]]
 """An example with its position in the stream, and with what was cut from it."""
 
 
@@ -316,10 +310,10 @@ class StepBatches(Dataset[list[dict[str, Any]]]):
     def __init__(
         self,
         stream: Any,
-        encoder: Encoder,
+        encoder: ExampleEncoder,
         *,
         batch_size: int,
-        limits: Limits,
+        limits: MicroBatchLimits,
         weights: LossWeights,
         row_length: int | None = None,
         process: int = 0,
@@ -338,7 +332,7 @@ class StepBatches(Dataset[list[dict[str, Any]]]):
         encoded = [(i, self.encoder(self.stream[i])) for i in range(first, first + self.batch_size)]
         rows = self._rows(encoded)
         lengths = [self._length(row) for row in rows]
-        parts = cut(lengths, self.limits, self.processes)
+        parts = plan_micro_batches(lengths, self.limits, self.processes)
         mass = sum(self._mass(example) for _, (example, _) in encoded)
         return [
             {**self._collate([rows[number] for number in part]), "step_mass": mass}
@@ -352,7 +346,7 @@ class StepBatches(Dataset[list[dict[str, Any]]]):
         else:
             lengths = [len(example) for _, (example, _) in encoded]
             longest = max(self.row_length, *lengths)
-            rows = [[encoded[k] for k in row] for row in pack(lengths, longest, self.processes)]
+            rows = [[encoded[k] for k in row] for row in pack_rows(lengths, longest, self.processes)]
         return sorted(rows, key=lambda row: sum(self._length(row)))
 
     def _length(self, row: list[Numbered]) -> Length:
@@ -367,7 +361,7 @@ class StepBatches(Dataset[list[dict[str, Any]]]):
         batch = collate([pair for _, pair in numbered], self.encoder.codec, self.weights, sizes)
         return {**batch, "numbers": [number for number, _ in numbered]}
 
-    def _mass(self, example: Encoded) -> float:
+    def _mass(self, example: EncodedExample) -> float:
         """What an example's counted tokens weigh together."""
         if self.encoder.codec.encoder_decoder:
             return float(len(example.answer))
@@ -375,7 +369,7 @@ class StepBatches(Dataset[list[dict[str, Any]]]):
         return prompt * self.weights.prompt + max(len(example) - 1 - prompt, 0) * self.weights.answer
 
 
-class StepsFrom(Sampler[int]):
+class RemainingSteps(Sampler[int]):
     """The steps of a run from where it stands: what is done is not even looked at again.
 
     Args:

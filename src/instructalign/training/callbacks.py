@@ -17,11 +17,11 @@ import torch
 from transformers.trainer_callback import TrainerCallback
 
 from instructalign.errors import TrainingError
-from instructalign.files import json_line, write_text
+from instructalign.files import format_bytes, json_line, write_text
 from instructalign.progress import Progress
-from instructalign.training.disk_space import size, writing
-from instructalign.training.early_stopping import Watch
-from instructalign.training.metrics_log import Tally
+from instructalign.training.disk_space import writing
+from instructalign.training.early_stopping import StoppingRules
+from instructalign.training.metrics_log import TrainingCounters
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ class TrainingLog(TrainerCallback):
     def __init__(
         self,
         path: Path,
-        tally: Tally,
+        tally: TrainingCounters,
         report: Progress,
-        watch: Watch,
+        watch: StoppingRules,
     ) -> None:
         self._path = path
         self._tally = tally
@@ -53,7 +53,7 @@ class TrainingLog(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Takes out of the log what came after the checkpoint that training goes on from."""
         if args.should_save:
-            forget_after(self._path, state.global_step)
+            truncate_log(self._path, state.global_step)
         self._clock = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -108,7 +108,7 @@ class TrainingLog(TrainerCallback):
         if args.should_save:
             with writing(self._path.parent, self._path.name), self._path.open("ab") as file:
                 file.write(json_line(record))
-        remark = f"loss {loss:.3f}, {rate:,.0f} tokens/s, {size(memory)}"
+        remark = f"loss {loss:.3f}, {rate:,.0f} tokens/s, {format_bytes(memory)}"
         self._report("training", state.global_step, state.max_steps, remark)
         self._watch.line(state.global_step, loss)
 
@@ -175,7 +175,7 @@ def _agreed(values: dict[str, float], args: Any) -> dict[str, float]:
     return box[0]
 
 
-def forget_after(path: Path, step: int) -> None:
+def truncate_log(path: Path, step: int) -> None:
     """Keeps the lines of a log up to a step; a half-written last line goes too."""
     if not path.exists():
         return

@@ -109,17 +109,17 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-ORIGIN = "origin.json"
+IDENTITY = "origin.json"
 PLAN = "mixture.json"  # in the run's folder
 STATE = "trainer_state.json"  # the Trainer's own, written last
-NEEDED = (ORIGIN, STATE, TALLY, WATCH)
+NEEDED = (IDENTITY, STATE, TALLY, WATCH)
 WHOLE = ("*.safetensors", "optimizer.pt", "scheduler.pt")  # where no process holds a part alone
 
 _REMOVE_IT = "Remove that folder; training then goes on from the one before, or from the start."
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class CheckpointIdentity:
     """Hashes of everything that the weights of a checkpoint depend on, whatever the files are called.
 
     Attributes:
@@ -140,20 +140,20 @@ _SAYS = {
 }
 
 
-def origin_of(config: Config, data: Data) -> Origin:
+def identity_of(config: Config, data: Data) -> CheckpointIdentity:
     """What the checkpoints of a run are made from."""
     plain = yaml.safe_load(config.to_yaml())
     training = {key: value for key, value in plain["training"].items() if key not in FREE["training"]}
     model = {key: value for key, value in plain["model"].items() if key != "base"}
     examples = (data.mixture[i] for i in range(CHECKED_EXAMPLES))
-    return Origin(
+    return CheckpointIdentity(
         model_hash(config.model.base, config.model.revision),
         text_hash([(example.prompt, example.answer) for example in examples])[:12],
         text_hash([training, model, config.seed])[:12],
     )
 
 
-def check_origin(checkpoint: Path, origin: Origin) -> None:
+def check_checkpoint(checkpoint: Path, origin: CheckpointIdentity) -> None:
     """Sees to it that a checkpoint is whole and this run's own.
 
     Raises:
@@ -166,7 +166,7 @@ def check_origin(checkpoint: Path, origin: Origin) -> None:
         )
     if broken := damaged(checkpoint):
         raise RunFolderError(f"{checkpoint} is damaged: {', '.join(broken)} cannot be read. {_REMOVE_IT}")
-    saved = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8"))
+    saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8"))
     reasons = [_SAYS[name] for name, value in asdict(origin).items() if saved.get(name) != value]
     if reasons:
         raise RunFolderError(
@@ -175,7 +175,9 @@ def check_origin(checkpoint: Path, origin: Origin) -> None:
         )
 
 
-def settle_mixture(config: Config, mixture: Mixture, out: Path, origin: Origin, report: Progress) -> None:
+def settle_mixture(
+    config: Config, mixture: Mixture, out: Path, origin: CheckpointIdentity, report: Progress
+) -> None:
     """Plans the mixture to the end of the run, in a file of the run's folder where it takes long to plan.
 
     Raises:
@@ -192,7 +194,7 @@ def check_layout(checkpoint: Path, layout: str) -> None:
     Raises:
         RunFolderError: its optimizer's state is laid out in another way, which would be passed over.
     """
-    saved = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8")).get("layout", "whole")
+    saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8")).get("layout", "whole")
     if saved != layout:
         ways = {"whole": "one process, or several with DDP", "fsdp": "FSDP", "deepspeed": "DeepSpeed"}
         raise RunFolderError(

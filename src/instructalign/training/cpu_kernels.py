@@ -25,7 +25,7 @@ AMD = ("AuthenticAMD", "HygonGenuine")
 
 
 @contextmanager
-def answering(model: Any, *, float32_logits: bool = False) -> Iterator[None]:
+def fast_inference(model: Any, *, float32_logits: bool = False) -> Iterator[None]:
     """Inside, a model is in evaluation mode, keeps nothing for a backward pass, and runs faster routines.
 
     Afterwards everything is as it was.
@@ -116,7 +116,7 @@ def is_amd() -> bool:
     return any(name in told for name in AMD)
 
 
-def warn_of_slow(dtype: str, device: str) -> None:
+def warn_slow_half_precision(dtype: str, device: str) -> None:
     """Says so where a processor has no arithmetic of its own for half precision: float32 is faster then."""
     native = (
         ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -137,7 +137,7 @@ TANH_GELU = ("BloomGelu", "NewGELUActivation")
 """Classes of transformers that compute the tanh approximation of GELU step by step."""
 
 
-def speed_up(model: nn.Module) -> None:
+def speed_up_training(model: nn.Module) -> None:
     """Gives a model's layers faster routines for training, for good; weights and their names stay as they are."""
     for module in model.modules():
         layer: Any = module
@@ -147,14 +147,14 @@ def speed_up(model: nn.Module) -> None:
             layer.forward = partial(F.gelu, approximate="tanh")
 
 
-def product(rows: Tensor, matrix: Tensor) -> Tensor:
+def fast_product(rows: Tensor, matrix: Tensor) -> Tensor:
     """`rows @ matrix.T`, of [n, k] and [m, k], by whichever routine is faster here."""
     if not onednn_is_faster(matrix):
         return rows @ matrix.t()
     return _onednn(_in_steps(rows, HEAD_STEP), matrix, None)[: rows.shape[0]]
 
 
-def product_over_rows(left: Tensor, right: Tensor) -> Tensor:
+def fast_outer_sum(left: Tensor, right: Tensor) -> Tensor:
     """`left.T @ right`, of [n, k] and [n, m], by whichever routine is faster here."""
     if not onednn_is_faster(left):
         return left.t() @ right

@@ -13,6 +13,7 @@ from torch import nn
 
 from instructalign.config import Config
 from instructalign.errors import TrainingError
+from instructalign.files import format_bytes
 from instructalign.training import checkpoints
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -38,7 +39,7 @@ def optimizer_bytes(optimizer: str, trained: int, embedded: int, width: int) -> 
     return 2 * (trained - embedded) + 2 * embedded * width if optimizer.endswith("8bit") else 0
 
 
-def embedded_weights(model: nn.Module) -> int:
+def trained_embeddings(model: nn.Module) -> int:
     """How many of a model's trained weights are embeddings; an output layer that is one of them counts once."""
     inside = {
         id(module.weight): module.weight.numel()
@@ -83,12 +84,16 @@ def refuse_full_disk(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out).free + held
     if needed > free:
         raise TrainingError(
-            f"checkpoints and model need about {size(needed)} on the disk of {out}, and {size(free)} are free. "
-            "Lower training.keep_checkpoints, use model.adapter, or write to another disk with --out."
+            f"checkpoints and model need about {format_bytes(needed)} on the disk of {out}, and "
+            f"{format_bytes(free)} are free. Lower training.keep_checkpoints, use model.adapter, or write "
+            "to another disk with --out."
         )
     if needed > NEARLY * free:
         logger.warning(
-            "checkpoints and model need about %s on the disk of %s: %s free", size(needed), out, size(free)
+            "checkpoints and model need about %s on the disk of %s: %s free",
+            format_bytes(needed),
+            out,
+            format_bytes(free),
         )
 
 
@@ -130,12 +135,3 @@ def _is_full(error: BaseException | None) -> bool:
     said = "No space left on device" in words or "os error 28" in words
     failed = isinstance(error, RuntimeError) and ("PytorchStreamWriter" in words or "inline_container" in words)
     return told or said or failed or _is_full(error.__cause__ or error.__context__)
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"

@@ -20,7 +20,7 @@ _KEYS = {"heldout": "heldout_loss", "kl": "kl_to_base", "probe": "probe"}
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class Monitor:
     """Something that is measured now and then while a model trains.
 
     Attributes:
@@ -153,7 +153,7 @@ class Divergence:
         self._level, self.suspicious = state["level"], state["suspicious"]
 
 
-class Watch:
+class StoppingRules:
     """Both rules of a run, and the steps whose checkpoints they need.
 
     Attributes:
@@ -165,7 +165,7 @@ class Watch:
     def __init__(self, stopping: EarlyStoppingConfig | None, divergence: DivergenceConfig | None) -> None:
         self.stopping = EarlyStopping(stopping) if stopping else None
         self.divergence = Divergence(divergence) if divergence else None
-        self.measures: list[Measure] = []
+        self.measures: list[Monitor] = []
         self._good: int | None = None
 
     @property

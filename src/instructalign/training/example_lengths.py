@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from instructalign.config import Config
 from instructalign.mixture.token_shares import Lengths
-from instructalign.training.batching import Encoder
+from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import load_codec
 from instructalign.training.tokenization import Codec
 from instructalign.types import Instruction
@@ -22,7 +22,7 @@ class Measured:
 
     def __init__(self, config: Config, codec: Codec | None = None) -> None:
         self._config = config
-        self._encoder = Encoder(codec, config.training.max_length) if codec else None
+        self._encoder = ExampleEncoder(codec, config.training.max_length) if codec else None
 
     def __call__(self, instructions: Sequence[Instruction]) -> list[Lengths]:
         """The lengths of examples after cutting.
@@ -31,7 +31,7 @@ class Measured:
             ModelError: the tokenizer cannot be loaded.
         """
         if self._encoder is None:
-            self._encoder = Encoder(load_codec(self._config.model), self._config.training.max_length)
+            self._encoder = ExampleEncoder(load_codec(self._config.model), self._config.training.max_length)
         encoder, on_prompt = self._encoder, self._config.training.loss_on == "all"
         encoded = [encoder(instruction)[0] for instruction in instructions]
         return [

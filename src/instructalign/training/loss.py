@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from instructalign.training.cpu_kernels import HEAD_STEP, product, product_over_rows
+from instructalign.training.cpu_kernels import HEAD_STEP, fast_outer_sum, fast_product
 from instructalign.training.models import logits_at, unwrapped
 
 PIECE = {"cpu": 1 << 22, "cuda": 1 << 26}
@@ -37,7 +37,7 @@ class Head:
     cap: float | None = None
 
 
-def counted_logits(model: nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> Tensor:
+def target_logits(model: nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> Tensor:
     """The model's logits at every position that counts; its output layer runs at those alone.
 
     Returns:
@@ -52,19 +52,19 @@ def cross_entropy(logits: Tensor, batch: dict[str, Any]) -> Tensor:
     return F.cross_entropy(logits.float(), at_positions(batch, "targets"), reduction="none")
 
 
-def weighted_loss(model: nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> Tensor:
+def token_losses(model: nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> Tensor:
     """Cross-entropy at every position that counts, in nats, without reduction.
 
     Returns:
         Losses in the order of `batch["positions"]`, shape [positions that count].
     """
-    return cross_entropy(counted_logits(model, batch, encoder_decoder), batch)
+    return cross_entropy(target_logits(model, batch, encoder_decoder), batch)
 
 
 def piecewise_loss(
     model: nn.Module, batch: dict[str, Any], shares: Tensor, encoder_decoder: bool, head: Head
 ) -> tuple[Tensor, Tensor]:
-    """The sum of shares times `weighted_loss`, ready for the backward pass, without all logits at once.
+    """The sum of shares times `token_losses`, ready for the backward pass, without all logits at once.
 
     Args:
         model: the model, possibly wrapped for peft or for distribution.
@@ -77,7 +77,7 @@ def piecewise_loss(
         The sum, a scalar; and the losses, float32 [counted], without gradient.
     """
     if not head.plain or _half_autocast(shares.device.type):
-        losses = weighted_loss(model, batch, encoder_decoder)
+        losses = token_losses(model, batch, encoder_decoder)
         return (losses * shares).sum(), losses.detach()
     layer = unwrapped(model).get_output_embeddings()
     targets = at_positions(batch, "targets")
@@ -182,7 +182,7 @@ def _go_through(
     rows = max(1, PIECE.get(hidden.device.type, PIECE["cuda"]) // weight.shape[0] // HEAD_STEP) * HEAD_STEP
     for begin in range(0, hidden.shape[0], rows):
         piece = slice(begin, begin + rows)
-        logits = product(hidden[piece], weight).float()
+        logits = fast_product(hidden[piece], weight).float()
         if bias is not None:
             logits += bias.float()
         if cap is not None:
@@ -199,9 +199,9 @@ def _go_through(
             above.mul_(slope)
         low = above.to(hidden.dtype)
         if into_hidden is not None:
-            into_hidden[piece] = product(low, weight.t())
+            into_hidden[piece] = fast_product(low, weight.t())
         if into_weight is not None:
-            into_weight += product_over_rows(low, hidden[piece])
+            into_weight += fast_outer_sum(low, hidden[piece])
         if into_bias is not None:
             into_bias += above.sum(0)
     return losses, (into_hidden, into_weight, into_bias)

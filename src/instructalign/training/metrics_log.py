@@ -23,7 +23,7 @@ TALLY = "tally.json"  # in a checkpoint
 COUNTS = ("rows", "tokens", "loss_tokens", "cuts", "passed")
 
 
-class Tally:
+class TrainingCounters:
     """Counts every micro-batch that is trained on; part of each checkpoint, so that a resumed run counts on.
 
     Losses stay on the device that computed them until they are asked for, so that counting makes no GPU wait.

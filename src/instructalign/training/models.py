@@ -137,7 +137,7 @@ def load_model(
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     codec = make_codec(base, chat=chat, system_prompt=system_prompt, **options)
     factory: Any = AutoModelForSeq2SeqLM if codec.encoder_decoder else AutoModelForCausalLM
-    place = model_place(base)
+    place = resolve_model(base)
     if quantised:
         options["quantization_config"] = _four_bits(dtype)
     with quiet_loading():
@@ -195,7 +195,7 @@ def make_codec(base: str, *, chat: str = "auto", system_prompt: str | None = Non
     Raises:
         ModelError: the model's configuration or tokenizer cannot be loaded.
     """
-    config = load_settings(base, **options)
+    config = load_model_config(base, **options)
     tokenizer = load_tokenizer(base, **options)
     use_chat = chat == "auto" and bool(tokenizer.chat_template)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
@@ -203,7 +203,7 @@ def make_codec(base: str, *, chat: str = "auto", system_prompt: str | None = Non
     return Codec(tokenizer, encoder_decoder, chat=use_chat, system_prompt=system_prompt, context=context)
 
 
-def load_settings(base: str, **options: Any) -> Any:
+def load_model_config(base: str, **options: Any) -> Any:
     """A model's configuration, without its weights; that of the model beneath, where it is an adapter.
 
     Raises:
@@ -211,7 +211,7 @@ def load_settings(base: str, **options: Any) -> Any:
     """
     from transformers import AutoConfig
 
-    place = model_place(base)
+    place = resolve_model(base)
     try:
         return AutoConfig.from_pretrained(_base_of(place) or place, **options)
     except (OSError, ValueError) as error:
@@ -264,7 +264,7 @@ def load_tokenizer(base: str, **options: Any) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    place = model_place(base)
+    place = resolve_model(base)
     folder = Path(place)
     if folder.is_dir() and not any(
         (folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
@@ -287,7 +287,7 @@ def load_tokenizer(base: str, **options: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def model_place(base: str) -> str:
+def resolve_model(base: str) -> str:
     """The folder or Hub name behind a configured base.
 
     Raises:
@@ -322,18 +322,18 @@ def model_hash(base: str, revision: str | None = None) -> str:
     Raises:
         ModelError: there is neither such a folder nor such a name on the Hub.
     """
-    place = model_place(base)
+    place = resolve_model(base)
     folder = Path(place)
     if folder.is_dir():
         files = sorted({path for pattern in HASHED for path in folder.glob(pattern)})
         hashes = [(path.name, file_hash(path)) for path in files]
         beneath = _base_of(place)
         return text_hash([*hashes, model_hash(beneath)] if beneath else hashes)[:12]
-    config = load_settings(base, revision=revision)
+    config = load_model_config(base, revision=revision)
     return str(getattr(config, "_commit_hash", None) or revision or place)[:12]
 
 
-def context_of(loaded: LoadedModel) -> int | None:
+def context_length(loaded: LoadedModel) -> int | None:
     """How many tokens a model takes at most; None where neither it nor its tokenizer sets a limit."""
     return _context(loaded.model.config, loaded.tokenizer)
 

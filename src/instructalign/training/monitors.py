@@ -13,17 +13,28 @@ from instructalign.config import Config
 from instructalign.data import Corpus
 from instructalign.errors import TrainingError
 from instructalign.mixture.training_data import Data, build_instructions
-from instructalign.training.batching import Encoder, Limits, LossWeights, collate, cut, to_device
-from instructalign.training.loss import counted_logits, weighted_loss
+from instructalign.training.batching import (
+    ExampleEncoder,
+    LossWeights,
+    MicroBatchLimits,
+    collate,
+    plan_micro_batches,
+    to_device,
+)
+from instructalign.training.loss import target_logits, token_losses
 from instructalign.training.models import LoadedModel
 from instructalign.types import Instruction
 
 HELDOUT_EXAMPLES = 256
-HELDOUT_LIMITS = Limits(rows=32, tokens=4096)
+HELDOUT_LIMITS = MicroBatchLimits(rows=32, tokens=4096)
 
 
-def heldout_loss(
-    config: Config, data: Data, encoder: Encoder, loaded: LoadedModel, limits: Limits = HELDOUT_LIMITS
+def validation_loss(
+    config: Config,
+    data: Data,
+    encoder: ExampleEncoder,
+    loaded: LoadedModel,
+    limits: MicroBatchLimits = HELDOUT_LIMITS,
 ) -> Callable[[Any], float] | None:
     """A function that measures the loss on instructions of held-out sentences, in nats per answer token.
 
@@ -32,11 +43,14 @@ def heldout_loss(
     if len(data.heldout) < 2:
         return None
     stream = build_instructions(config, data.heldout)
-    return mean_loss([stream[k] for k in range(HELDOUT_EXAMPLES)], encoder, loaded.encoder_decoder, limits)
+    return answer_loss([stream[k] for k in range(HELDOUT_EXAMPLES)], encoder, loaded.encoder_decoder, limits)
 
 
-def mean_loss(
-    instructions: Sequence[Instruction], encoder: Encoder, encoder_decoder: bool, limits: Limits = HELDOUT_LIMITS
+def answer_loss(
+    instructions: Sequence[Instruction],
+    encoder: ExampleEncoder,
+    encoder_decoder: bool,
+    limits: MicroBatchLimits = HELDOUT_LIMITS,
 ) -> Callable[[Any], float]:
     """A function that measures the mean loss over the answers' tokens of some instructions, in nats.
 
@@ -47,7 +61,7 @@ def mean_loss(
         limits: how much goes through the model at once.
     """
     examples = sorted(map(encoder, instructions), key=lambda pair: len(pair[0]))
-    parts = cut([(len(example),) for example, _ in examples], limits)
+    parts = plan_micro_batches([(len(example),) for example, _ in examples], limits)
     batches = [collate([examples[k] for k in part], encoder.codec, LossWeights()) for part in parts]
 
     @torch.inference_mode()
@@ -57,7 +71,7 @@ def mean_loss(
         total, count = 0.0, 0
         device = next(model.parameters()).device
         for batch in batches:
-            losses = weighted_loss(model, to_device(batch, device), encoder_decoder)
+            losses = token_losses(model, to_device(batch, device), encoder_decoder)
             total += float(losses.sum())
             count += losses.numel()
         model.train(was_training)
@@ -70,8 +84,8 @@ NAME = "kl_to_base"
 _ROWS = 8  # probes of one forward pass
 
 
-def kl_gauge(
-    config: Config, heldout: Corpus, encoder: Encoder, model: Any, positions: int
+def kl_monitor(
+    config: Config, heldout: Corpus, encoder: ExampleEncoder, model: Any, positions: int
 ) -> Callable[[Any], dict[str, float]]:
     """A function that measures KL(base ‖ model), the mean over fixed positions, in nats.
 
@@ -98,7 +112,7 @@ def kl_gauge(
     def predict(model: Any, batch: dict[str, Any]) -> Tensor:
         device = next(model.parameters()).device
         with _cast(device.type, precision):
-            logits = counted_logits(model, to_device(batch, device), kind)
+            logits = target_logits(model, to_device(batch, device), kind)
         return logits.float().log_softmax(dim=-1)
 
     with torch.inference_mode(), _evaluating(model):
@@ -125,7 +139,9 @@ def divergence(before: Tensor, after: Tensor) -> float:
     return float((chance.exp() * (chance - after.double())).sum())
 
 
-def _batches(heldout: Corpus, known: list[str], encoder: Encoder, positions: int) -> Iterator[dict[str, Any]]:
+def _batches(
+    heldout: Corpus, known: list[str], encoder: ExampleEncoder, positions: int
+) -> Iterator[dict[str, Any]]:
     """Probes as batches, until there are so many positions."""
     rows, counted = [], 0
     for example in _probes(heldout, known):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from instructalign.config import TrainingConfig
 from instructalign.errors import ModelError
-from instructalign.training.batching import Limits
+from instructalign.training.batching import MicroBatchLimits
 from instructalign.training.models import LoadedModel
 
 ROW = 512
@@ -27,7 +27,7 @@ ROW = 512
 FIRST, SECOND, OTHER = [5, 9, 7, 3, 8], [4, 6, 10, 2], [2, 3, 4, 9, 6]
 
 
-def keep_apart(loaded: LoadedModel, adapted: Any = None) -> None:
+def enable_packing(loaded: LoadedModel, adapted: Any = None) -> None:
     """Makes a model ready for packed rows, and tries whether examples in a row leave each other alone.
 
     Args:
@@ -53,7 +53,9 @@ def keep_apart(loaded: LoadedModel, adapted: Any = None) -> None:
         )
 
 
-def row_limits(training: TrainingConfig, limits: Limits, model: Any) -> tuple[int | None, Limits]:
+def packed_row_limits(
+    training: TrainingConfig, limits: MicroBatchLimits, model: Any
+) -> tuple[int | None, MicroBatchLimits]:
     """How long packed rows are, None for rows of single examples; and the limits that go with them.
 
     `micro_batch_size` bounds memory by the number of examples; packed, by the tokens that so many may have.
@@ -68,7 +70,7 @@ def row_limits(training: TrainingConfig, limits: Limits, model: Any) -> tuple[in
     return max(training.max_length, min(ROW, tokens)), replace(limits, rows=None, tokens=tokens)
 
 
-def starts(positions: Tensor) -> Tensor:
+def example_numbers(positions: Tensor) -> Tensor:
     """The number of its example in the row for each token, of positions that begin anew; both [batch, seq]."""
     return (torch.diff(positions, prepend=positions[:, :1] - 1) != 1).cumsum(-1)
 
@@ -141,7 +143,7 @@ def _distances(usual: Any, positions: Tensor, _: Tensor, heads: int, dtype: torc
 
 def _mask(positions: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where a token of the same example stands at or before another, and the lowest number elsewhere."""
-    example = starts(positions)
+    example = example_numbers(positions)
     place = torch.arange(positions.shape[1], device=positions.device)
     seen = (example[:, :, None] == example[:, None, :]) & (place[None, :] <= place[:, None])
     lowest = torch.finfo(dtype).min

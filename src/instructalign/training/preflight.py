@@ -15,8 +15,8 @@ from instructalign.errors import ModelError, TrainingError
 from instructalign.instructions import load_templates
 from instructalign.mixture.replay import check_sources
 from instructalign.mixture.training_data import Data, build_instructions, read_guarded, read_rows
-from instructalign.training.batching import Encoder
-from instructalign.training.models import LoadedModel, load_codec, load_settings
+from instructalign.training.batching import ExampleEncoder
+from instructalign.training.models import LoadedModel, load_codec, load_model_config
 from instructalign.training.tokenization import Codec
 
 CHECKED_EXAMPLES = 256  # examples looked at before training starts
@@ -42,11 +42,11 @@ def check_start(config: Config, guard: Guard | None = None) -> None:
     check_sources(config.replay)
     codec = load_codec(config.model)
     options = {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
-    refuse_unreadable_length(config, load_settings(config.model.base, **options))
+    refuse_unreadable_length(config, load_model_config(config.model.base, **options))
     refuse_short_length(config, codec)
 
 
-def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: Encoder) -> None:
+def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: ExampleEncoder) -> None:
     """All checks that need the data or the model.
 
     Raises:
@@ -58,7 +58,7 @@ def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: Encoder)
     check_answers(data, encoder)
 
 
-def check_answers(data: Data, encoder: Encoder) -> None:
+def check_answers(data: Data, encoder: ExampleEncoder) -> None:
     """Looks at the first examples as the model would see them.
 
     Raises:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from instructalign.config import Config
 from instructalign.data import Guard
 from instructalign.mixture.training_data import build_data
-from instructalign.training.batching import Encoder
+from instructalign.training.batching import ExampleEncoder
 from instructalign.training.example_lengths import Measured
 from instructalign.training.models import load_codec
 from instructalign.types import Instruction
 
 
 @dataclass(frozen=True, slots=True)
-class Previewed:
+class PreviewExample:
     """One example of the stream.
 
     Attributes:
@@ -37,7 +37,7 @@ class Previewed:
     loss_on_prompt: bool
 
 
-def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None = None) -> list[Previewed]:
+def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None = None) -> list[PreviewExample]:
     """The first examples of an optimizer step.
 
     Args:
@@ -50,7 +50,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
         DataError, ModelError: the data or the tokenizer cannot be read.
     """
     codec = load_codec(config.model)
-    encoder = Encoder(codec, config.training.max_length)
+    encoder = ExampleEncoder(codec, config.training.max_length)
     stream = build_data(config, guard, Measured(config, codec)).mixture
     first = step * config.training.batch_size
     shown = []
@@ -58,7 +58,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
         instruction = stream[index]
         encoded, cuts = encoder(instruction)
         shown.append(
-            Previewed(
+            PreviewExample(
                 index=index,
                 instruction=instruction,
                 prompt=str(codec.tokenizer.decode(encoded.prompt)),

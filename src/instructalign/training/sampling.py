@@ -12,8 +12,8 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from instructalign.errors import DataError
 from instructalign.randomness import Draws
-from instructalign.training.cpu_kernels import answering
-from instructalign.training.models import LoadedModel, context_of
+from instructalign.training.cpu_kernels import fast_inference
+from instructalign.training.models import LoadedModel, context_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def write_all(
     Raises:
         DataError: a prompt leaves no room in the model's context.
     """
-    context = context_of(loaded)
+    context = context_length(loaded)
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
     done: dict[int, Written] = {}
     while order:
@@ -103,7 +103,7 @@ def _write(loaded: LoadedModel, prompts: Sequence[Sequence[int]], tokens: int, c
         where = slice(0, len(prompt)) if loaded.encoder_decoder else slice(longest - len(prompt), longest)
         ids[row, where] = torch.tensor(prompt)
         mask[row, where] = 1
-    with answering(model):
+    with fast_inference(model):
         written = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

@@ -56,10 +56,10 @@ class Codec:
         """
         if self.chat:
             context = self.wrap(prompt)
-            return split_at_seam(self.tokenizer, context, answer, add_special_tokens=False)
+            return encode_continuation(self.tokenizer, context, answer, add_special_tokens=False)
         if self.encoder_decoder:
             return self.tokenizer.encode(prompt), self.tokenizer.encode(answer, add_special_tokens=False)
-        return split_at_seam(self.tokenizer, prompt, f" {answer}")
+        return encode_continuation(self.tokenizer, prompt, f" {answer}")
 
     def pairs(self, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """`pair` for many at once, each text encoded only once: for scoring, where prompts come back."""
@@ -87,7 +87,7 @@ def encode_pair(
     return Codec(tokenizer, encoder_decoder).pair(prompt, answer)
 
 
-def split_at_seam(
+def encode_continuation(
     tokenizer: PreTrainedTokenizerBase, context: str, continuation: str, *, add_special_tokens: bool = True
 ) -> tuple[list[int], list[int]]:
     """Token ids of a context and of its continuation within the whole text.
@@ -109,7 +109,7 @@ def _split(head: list[int], whole: list[int], end: int | None) -> tuple[list[int
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedExample:
     """One training example as tokens.
 
     Attributes:
@@ -128,7 +128,7 @@ class Encoded:
         return len(self.prompt) + len(self.answer)
 
 
-def fit(
+def truncate_pair(
     prompt: list[int], answer: list[int], end: int | None, max_length: int, opening: Sequence[int] = ()
 ) -> tuple[list[int], list[int]]:
     """Closes an answer with the end token and cuts both to a common length, never the whole answer.

@@ -22,26 +22,26 @@ from instructalign.mixture.training_data import Data, build_data
 from instructalign.progress import Progress, silent
 from instructalign.run_folder import open_folder, read_record, training_hash, update_record
 from instructalign.training import checkpoints
-from instructalign.training.adapters import add_adapter, rows_of_new_languages
-from instructalign.training.batching import Encoder, Limits, LossWeights, StepBatches
+from instructalign.training.adapters import add_adapter, new_language_tokens
+from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
 from instructalign.training.callbacks import GracefulStop, TrainingLog
 from instructalign.training.checkpoints import (
-    ORIGIN,
-    Origin,
+    IDENTITY,
+    CheckpointIdentity,
+    check_checkpoint,
     check_layout,
-    check_origin,
-    origin_of,
+    identity_of,
     save_model,
     settle_mixture,
 )
-from instructalign.training.cpu_kernels import speed_up
-from instructalign.training.disk_space import disk_bytes, embedded_weights, refuse_full_disk, writing
-from instructalign.training.early_stopping import WATCH, Measure, Watch
+from instructalign.training.cpu_kernels import speed_up_training
+from instructalign.training.disk_space import disk_bytes, refuse_full_disk, trained_embeddings, writing
+from instructalign.training.early_stopping import WATCH, Monitor, StoppingRules
 from instructalign.training.example_lengths import Measured
-from instructalign.training.metrics_log import TALLY, Tally, at_beginning, at_end
+from instructalign.training.metrics_log import TALLY, TrainingCounters, at_beginning, at_end
 from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_configured
-from instructalign.training.monitors import heldout_loss, kl_gauge
-from instructalign.training.packing import keep_apart, row_limits
+from instructalign.training.monitors import kl_monitor, validation_loss
+from instructalign.training.packing import enable_packing, packed_row_limits
 from instructalign.training.preflight import (
     check_run,
     refuse_half_precision,
@@ -53,10 +53,13 @@ from instructalign.training.preflight import (
 from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
 from instructalign.training.trainer import AlignTrainer
 
-MakeProbe = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]
+MonitorFactory = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]
 """Makes, from a base, a function that measures a model built like it."""
 
-PASSES = {"cpu": Limits(tokens=1024, overhead=24), "cuda": Limits(tokens=16_384, overhead=1024)}
+PASSES = {
+    "cpu": MicroBatchLimits(tokens=1024, overhead=24),
+    "cuda": MicroBatchLimits(tokens=16_384, overhead=1024),
+}
 """By device, what a pass through the model takes at most, and what it costs beside its tokens.
 
 A processor works best on what its caches hold; a GPU with little to do spends its time on starting kernels.
@@ -70,7 +73,7 @@ SCHEDULERS = {"constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrainingRun:
     """What a run is made of.
 
     Attributes:
@@ -87,8 +90,8 @@ class Run:
     report: Progress
     data: Data
     loaded: LoadedModel
-    encoder: Encoder
-    origin: Origin
+    encoder: ExampleEncoder
+    origin: CheckpointIdentity
     rows: list[int] | None
 
     def adapted(self, loaded: LoadedModel) -> Any:
@@ -97,29 +100,29 @@ class Run:
         return add_adapter(loaded, adapter, self.rows) if adapter else loaded.model
 
 
-def read(config: Config, out: Path, report: Progress, guard: Guard | None) -> Run:
+def prepare(config: Config, out: Path, report: Progress, guard: Guard | None) -> TrainingRun:
     """Reads the data and the base, and refuses what would fail later."""
     report("reading data", 0, 0, "")
     data = build_data(config, guard, Measured(config), report)
     report("loading model", 0, 0, config.model.base)
     adapter = config.model.adapter
     loaded = load_configured(config.model, quantised=adapter is not None and adapter.quantised)
-    encoder = Encoder(loaded.codec, config.training.max_length)
+    encoder = ExampleEncoder(loaded.codec, config.training.max_length)
     check_run(config, data, loaded, encoder)
     rows = None
     if adapter and adapter.train_embeddings == "new":
-        rows = rows_of_new_languages(loaded.tokenizer, data.corpus, config.languages)
-    return Run(config, out, report, data, loaded, encoder, origin_of(config, data), rows)
+        rows = new_language_tokens(loaded.tokenizer, data.corpus, config.languages)
+    return TrainingRun(config, out, report, data, loaded, encoder, identity_of(config, data), rows)
 
 
-def measurements(run: Run, trainer: AlignTrainer, probe: MakeProbe | None) -> list[Measure]:
+def measurements(run: TrainingRun, trainer: AlignTrainer, probe: MonitorFactory | None) -> list[Monitor]:
     """What the run measures while it trains.
 
     Raises:
         TrainingError: something is to be measured that cannot be.
     """
     training, loaded = run.config.training, run.loaded
-    heldout = heldout_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits)
+    heldout = validation_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits)
     if heldout is None and training.evaluate_every:
         raise TrainingError(
             "training.evaluate_every asks for the loss on held-out instructions, and fewer than two sentences are "
@@ -127,18 +130,18 @@ def measurements(run: Run, trainer: AlignTrainer, probe: MakeProbe | None) -> li
         )
     measures = []
     if heldout is not None:
-        measures.append(Measure(lambda model: {"heldout_loss": heldout(model)}, training.evaluate_every))
+        measures.append(Monitor(lambda model: {"heldout_loss": heldout(model)}, training.evaluate_every))
     if training.kl:
-        gauge = kl_gauge(run.config, run.data.heldout, run.encoder, trainer.model, training.kl.positions)
-        measures.append(Measure(gauge, training.kl.every))
+        gauge = kl_monitor(run.config, run.data.heldout, run.encoder, trainer.model, training.kl.positions)
+        measures.append(Monitor(gauge, training.kl.every))
     if training.probe:
         if probe is None:
             raise TrainingError("training.probe needs the evaluation: train with `instructalign.train`.")
-        measures.append(Measure(probe(loaded), training.probe.every))
+        measures.append(Monitor(probe(loaded), training.probe.every))
     return measures
 
 
-def make_trainer(run: Run) -> tuple[AlignTrainer, GracefulStop]:
+def make_trainer(run: TrainingRun) -> tuple[AlignTrainer, GracefulStop]:
     """The trainer of a run, with the model as it is trained, and what makes it stop when asked to.
 
     Raises:
@@ -147,18 +150,18 @@ def make_trainer(run: Run) -> tuple[AlignTrainer, GracefulStop]:
     """
     config, loaded = run.config, run.loaded
     set_seed(config.seed)
-    speed_up(loaded.model)
+    speed_up_training(loaded.model)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)
     model = run.adapted(loaded)
     if config.training.packing:
-        keep_apart(loaded, model)
+        enable_packing(loaded, model)
     if config.training.compile:
         compile_layers(loaded.model)
     arguments = _arguments(config, run.out)
     refuse_uneven(config, arguments.world_size)
-    tally, stop = Tally(), GracefulStop()
-    watch = Watch(config.training.early_stopping, config.training.divergence)
+    tally, stop = TrainingCounters(), GracefulStop()
+    watch = StoppingRules(config.training.early_stopping, config.training.divergence)
     log = TrainingLog(run.out / "log.jsonl", tally, run.report, watch)
     trainer = AlignTrainer(
         model,
@@ -170,17 +173,19 @@ def make_trainer(run: Run) -> tuple[AlignTrainer, GracefulStop]:
         keep=config.training.keep_checkpoints,
         tally=tally,
         watch=watch,
-        beside={ORIGIN: lambda: {**asdict(run.origin), "layout": trainer.layout}},
+        beside={IDENTITY: lambda: {**asdict(run.origin), "layout": trainer.layout}},
         callbacks=[log, stop, *_tensorboard(config, run.out)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer, stop
 
 
-def _batches(run: Run, arguments: TrainingArguments) -> StepBatches:
+def _batches(run: TrainingRun, arguments: TrainingArguments) -> StepBatches:
     """The steps of the run that this process does its part of."""
     training = run.config.training
-    row_length, limits = row_limits(training, pass_limits(training, arguments.device.type), run.loaded.model)
+    row_length, limits = packed_row_limits(
+        training, micro_batch_limits(training, arguments.device.type), run.loaded.model
+    )
     return StepBatches(
         run.data.mixture,
         run.encoder,
@@ -193,7 +198,7 @@ def _batches(run: Run, arguments: TrainingArguments) -> StepBatches:
     )
 
 
-def setting(run: Run, trainer: AlignTrainer) -> Setting:
+def setting(run: TrainingRun, trainer: AlignTrainer) -> Setting:
     """What the strategies prepare themselves with."""
     return Setting(
         config=run.config,
@@ -237,11 +242,11 @@ def _arguments(config: Config, out: Path) -> TrainingArguments:
     )
 
 
-def pass_limits(training: TrainingConfig, device: str) -> Limits:
+def micro_batch_limits(training: TrainingConfig, device: str) -> MicroBatchLimits:
     """How much goes through the model at once, on a kind of device; by default what is fastest there."""
     rows, tokens = training.micro_batch_size, training.micro_batch_tokens
     usual = PASSES.get(device, PASSES["cuda"])
-    return Limits(rows, tokens or (None if rows else usual.tokens), usual.overhead)
+    return MicroBatchLimits(rows, tokens or (None if rows else usual.tokens), usual.overhead)
 
 
 def loss_weights(training: TrainingConfig) -> LossWeights:
@@ -283,7 +288,7 @@ def train(
     out: str | Path,
     report: Progress = silent,
     guard: Guard | None = None,
-    probe: MakeProbe | None = None,
+    probe: MonitorFactory | None = None,
 ) -> TrainResult:
     """Adapts the configured model to the new languages, in the run's folder.
 
@@ -313,10 +318,10 @@ def train(
     refuse_half_precision(config)
     refuse_missing_optimizer(config)
     refuse_missing_deepspeed()
-    run = read(config, out, report, guard)
+    run = prepare(config, out, report, guard)
     last = next(iter(checkpoints.complete(out / "checkpoints")[::-1]), None)
     if last is not None:
-        check_origin(last, run.origin)
+        check_checkpoint(last, run.origin)
     settle_mixture(config, run.data.mixture, out, run.origin, report)
     update_record(out, **at_beginning(config, run.data, run.loaded, run.origin.model))
     if run.rows:
@@ -358,7 +363,7 @@ def is_done(config: Config, out: Path) -> bool:
     return (out / "model").exists() and read_record(out).get("training_hash") == training_hash(config)
 
 
-def _save(run: Run, trainer: AlignTrainer, folder: Path) -> None:
+def _save(run: TrainingRun, trainer: AlignTrainer, folder: Path) -> None:
     """Ends the strategies and saves the model; every process takes part."""
     stopping = trainer.watch.stopping
     if stopping and stopping.wanted not in (None, trainer.state.global_step):
@@ -383,4 +388,4 @@ def _disk_bytes(config: Config, model: Any) -> int:
     weights = list(model.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     total, width = sum(weight.numel() for weight in weights), weights[0].element_size()
-    return disk_bytes(config, total, trained, width, embedded_weights(model))
+    return disk_bytes(config, total, trained, width, trained_embeddings(model))

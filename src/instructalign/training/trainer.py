@@ -17,11 +17,11 @@ from transformers.trainer_callback import TrainerCallback
 from instructalign.errors import TrainingError
 from instructalign.files import write_json
 from instructalign.training import checkpoints
-from instructalign.training.batching import StepBatches, StepsFrom
+from instructalign.training.batching import RemainingSteps, StepBatches
 from instructalign.training.disk_space import writing
-from instructalign.training.early_stopping import WATCH, Watch
-from instructalign.training.loss import at_positions, counted_logits, cross_entropy, head_of, piecewise_loss
-from instructalign.training.metrics_log import TALLY, Tally
+from instructalign.training.early_stopping import WATCH, StoppingRules
+from instructalign.training.loss import at_positions, cross_entropy, head_of, piecewise_loss, target_logits
+from instructalign.training.metrics_log import TALLY, TrainingCounters
 from instructalign.training.models import quiet_loading
 from instructalign.training.strategies.strategy_group import StrategyGroup
 
@@ -61,8 +61,8 @@ class AlignTrainer(Trainer):
         strategies: StrategyGroup,
         checkpoints: Path,
         keep: int,
-        tally: Tally,
-        watch: Watch,
+        tally: TrainingCounters,
+        watch: StoppingRules,
         beside: Mapping[str, Callable[[], Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -83,7 +83,7 @@ class AlignTrainer(Trainer):
         return DataLoader(
             self.batches,
             batch_size=None,
-            sampler=StepsFrom(self.args.max_steps, done=lambda: int(self.state.global_step)),
+            sampler=RemainingSteps(self.args.max_steps, done=lambda: int(self.state.global_step)),
             num_workers=self.args.dataloader_num_workers,
             pin_memory=torch.cuda.is_available(),
             # Of its own, or each iterator would draw a seed from what dropout draws from, and a resumed run two.
@@ -132,7 +132,7 @@ class AlignTrainer(Trainer):
         # Gradients are averaged over processes afterwards, so each process scales its part up by their number.
         shares = at_positions(inputs, "weights") * (self.args.world_size / total)
         if self.strategies.reads_logits:
-            logits = counted_logits(model, inputs, self.encoder_decoder)
+            logits = target_logits(model, inputs, self.encoder_decoder)
             losses = cross_entropy(logits, inputs)
             loss = (losses * shares).sum()
             added = self.strategies.token_loss(model, inputs, logits, shares)

@@ -68,7 +68,7 @@ class AGEM(Strategy):
         """
         import torch
 
-        from instructalign.training.loss import counted_logits, cross_entropy
+        from instructalign.training.loss import cross_entropy, target_logits
 
         setting, inner = self._setting, unwrapped(model)
         past, seed = setting.data.replay, setting.config.seed
@@ -77,7 +77,7 @@ class AGEM(Strategy):
         total = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
         tokens = torch.zeros(1)
         for batch in setting.encoded(setting.mine(chosen)):
-            losses = cross_entropy(counted_logits(inner, batch, setting.loaded.encoder_decoder), batch)
+            losses = cross_entropy(target_logits(inner, batch, setting.loaded.encoder_decoder), batch)
             gradients = torch.autograd.grad(losses.sum(), weights, allow_unused=True)
             for place, gradient in enumerate(gradients):
                 if gradient is not None:

@@ -18,8 +18,8 @@ from safetensors.torch import save
 from instructalign.config import Config, Positive
 from instructalign.errors import TrainingError
 from instructalign.files import atomic, text_hash
-from instructalign.training.batching import collate, cut, example_of, to_device
-from instructalign.training.loss import counted_logits
+from instructalign.training.batching import collate, plan_micro_batches, to_device
+from instructalign.training.loss import target_logits
 from instructalign.training.strategies.l2sp import Weight
 from instructalign.training.strategies.parameter_deltas import adapter_problems, unwrapped
 from instructalign.training.strategies.strategy import Setting, Strategy, everywhere
@@ -151,9 +151,9 @@ class Teacher:
         for places, batch in self._batches(numbers):
             self._setting.report("running the base", done + len(numbers) - by_example.count(None), of, "")
             with torch.no_grad():
-                logits = counted_logits(self._setting.model, batch, self._setting.loaded.encoder_decoder)
+                logits = target_logits(self._setting.model, batch, self._setting.loaded.encoder_decoder)
             taught = reduced(logits.float() / self._temperature, self._top_k)
-            counts = torch.bincount(example_of(batch), minlength=len(places)).tolist()
+            counts = torch.bincount(batch["examples"], minlength=len(places)).tolist()
             for place, part in zip(places, split(taught, counts), strict=True):
                 by_example[place] = part
         rows = [each for each in by_example if each is not None]
@@ -170,7 +170,7 @@ class Teacher:
         device = next(self._setting.model.parameters()).device
         pairs = [batches.encoder(stream[number]) for number in numbers]
         order = sorted(range(len(pairs)), key=lambda place: len(pairs[place][0]))
-        for part in cut([(len(pairs[place][0]),) for place in order], batches.limits):
+        for part in plan_micro_batches([(len(pairs[place][0]),) for place in order], batches.limits):
             places = [order[number] for number in part]
             chosen = [pairs[place] for place in places]
             yield places, to_device(collate(chosen, batches.encoder.codec, batches.weights), device)
@@ -251,10 +251,8 @@ class Distil(Strategy):
         """The divergence at the positions of the examples that are distilled, 0 elsewhere."""
         import torch
 
-        from instructalign.training.batching import example_of
-
         wanted = torch.tensor([self._wanted(kind) for kind in batch["kinds"]], device=logits.device)
-        where = wanted[example_of(batch)].nonzero().squeeze(1)
+        where = wanted[batch["examples"]].nonzero().squeeze(1)
         if not len(where):
             return None
         if self._teacher is None:
@@ -268,13 +266,13 @@ class Distil(Strategy):
     def _without_adapter(self, model: Any, batch: dict[str, Any], where: torch.Tensor) -> Taught:
         import torch
 
-        from instructalign.training.loss import counted_logits
+        from instructalign.training.loss import target_logits
 
         inner = unwrapped(model)
         training = inner.training
         inner.eval()
         with torch.no_grad(), inner.disable_adapter():
-            logits = counted_logits(inner, batch, self._encoder_decoder)
+            logits = target_logits(inner, batch, self._encoder_decoder)
         inner.train(training)
         return reduced(logits[where].float() / self.temperature, self.top_k)
 

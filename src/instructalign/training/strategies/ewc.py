@@ -118,12 +118,12 @@ def squared_gradient(
     import torch
     import torch.nn.functional as F
 
-    from instructalign.training.loss import at_positions, counted_logits
+    from instructalign.training.loss import at_positions, target_logits
 
     trained = {name: weight.requires_grad for name, weight in weights.items()}
     for weight in weights.values():
         weight.requires_grad_(True)
-    logits = counted_logits(model, batch, encoder_decoder).float()
+    logits = target_logits(model, batch, encoder_decoder).float()
     targets = at_positions(batch, "targets")
     if draws is not None:
         targets = drawn(logits.detach(), draws)

@@ -76,7 +76,7 @@ class SourceShielded(Strategy):
         """By layer, the length of each input feature over all tokens of the examples, [input features]."""
         import torch
 
-        from instructalign.training.loss import counted_logits
+        from instructalign.training.loss import target_logits
 
         chosen = setting.mine(source_examples(setting, self.on, self.examples))
         squares = {name: torch.zeros(_inputs(layer), dtype=torch.float64) for name, layer in layers.items()}
@@ -91,7 +91,7 @@ class SourceShielded(Strategy):
         with torch.no_grad():  # one at a time, so that no padding counts
             for done, batch in enumerate(setting.encoded(chosen, size=1)):
                 setting.report("importance of columns", done, len(chosen), "")
-                counted_logits(setting.model, batch, setting.loaded.encoder_decoder)
+                target_logits(setting.model, batch, setting.loaded.encoder_decoder)
         for handle in handles:
             handle.remove()
         return {name: sum_over_processes(value).sqrt() for name, value in squares.items()}

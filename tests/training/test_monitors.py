@@ -15,8 +15,8 @@ from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.data import Corpus
 from instructalign.errors import TrainingError
-from instructalign.training.batching import Encoder
-from instructalign.training.monitors import kl_gauge
+from instructalign.training.batching import ExampleEncoder
+from instructalign.training.monitors import kl_monitor
 from instructalign.training.tokenization import Codec
 from instructalign.training.train import train
 from instructalign.types import Counts, ParallelRow
@@ -48,8 +48,8 @@ def logits_of(model: Any, tokenizer: Any, text: str, family: str) -> torch.Tenso
 def test_divergence_is_torchs(family: str, tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     base, other = tiny_model(family, seed=0), tiny_model(family, seed=1)
-    encoder = Encoder(Codec(tokenizer, family in ENCODER_DECODER), 96)
-    measure = kl_gauge(config(tmp_path, None), heldout(), encoder, base, positions=10_000)
+    encoder = ExampleEncoder(Codec(tokenizer, family in ENCODER_DECODER), 96)
+    measure = kl_monitor(config(tmp_path, None), heldout(), encoder, base, positions=10_000)
     found = measure(other)["kl_to_base"]
     sums, count = 0.0, 0
     for english, _ in SENTENCES:
@@ -63,8 +63,8 @@ def test_divergence_is_torchs(family: str, tmp_path: Path) -> None:
 
 
 def test_positions_bound_what_is_compared(tmp_path: Path) -> None:
-    encoder = Encoder(Codec(tiny_tokenizer(), False), 96)
-    few = kl_gauge(config(tmp_path, None), heldout(), encoder, tiny_model("llama"), positions=1)
+    encoder = ExampleEncoder(Codec(tiny_tokenizer(), False), 96)
+    few = kl_monitor(config(tmp_path, None), heldout(), encoder, tiny_model("llama"), positions=1)
     other = tiny_model("llama", seed=1)
     first = SENTENCES[0][0]
     before = logits_of(tiny_model("llama"), tiny_tokenizer(), first, "llama").double().log_softmax(-1)

@@ -16,7 +16,7 @@ from instructalign.config import DivergenceConfig, EarlyStoppingConfig
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, TrainingError
 from instructalign.training import train as module
-from instructalign.training.early_stopping import Divergence, EarlyStopping, Measure, Watch
+from instructalign.training.early_stopping import Divergence, EarlyStopping, Monitor, StoppingRules
 from instructalign.training.train import train
 
 
@@ -99,7 +99,7 @@ def test_a_small_loss_may_multiply() -> None:
 
 
 def test_the_checkpoint_from_before_the_loss_rose_stays() -> None:
-    watch = Watch(None, DivergenceConfig(patience=3))
+    watch = StoppingRules(None, DivergenceConfig(patience=3))
     watch.line(1, 1.0)
     assert watch.saved(1) == {1}
     watch.line(2, 20.0)
@@ -113,9 +113,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, values: Mapping[int, float]) -> No
     """Has the held-out loss come out as written, by step."""
     real = module.measurements
 
-    def measures(run: Any, trainer: Any, probe: Any) -> list[Measure]:
+    def measures(run: Any, trainer: Any, probe: Any) -> list[Monitor]:
         real(run, trainer, probe)
-        return [Measure(lambda model: {"heldout_loss": values[trainer.state.global_step]}, 1)]
+        return [Monitor(lambda model: {"heldout_loss": values[trainer.state.global_step]}, 1)]
 
     monkeypatch.setattr(module, "measurements", measures)
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instructalign.training.batching import Encoder, LossWeights, collate
-from instructalign.training.loss import weighted_loss
-from instructalign.training.tokenization import Codec, encode_pair, fit
+from instructalign.training.batching import ExampleEncoder, LossWeights, collate
+from instructalign.training.loss import token_losses
+from instructalign.training.tokenization import Codec, encode_pair, truncate_pair
 from instructalign.types import Instruction
 from tiny import DECODER_ONLY, ENCODER_DECODER, tiny_model, tiny_tokenizer
 
@@ -37,23 +37,23 @@ def instruction(prompt: str, answer: str, kind: str = "mt") -> Instruction:
 
 def test_pair_of_a_decoder_only_model() -> None:
     assert codec().pair("one three", "a bb") == ([100, 3, 5], [1, 2])
-    encoded, cuts = Encoder(codec(), 16)(instruction("one three", "a bb"))
+    encoded, cuts = ExampleEncoder(codec(), 16)(instruction("one three", "a bb"))
     assert (encoded.prompt, encoded.answer, cuts) == ([100, 3, 5], [1, 2, 99], [])
 
 
 def test_pair_of_an_encoder_decoder_model() -> None:
-    encoded, _ = Encoder(codec(encoder_decoder=True), 16)(instruction("one three", "a bb"))
+    encoded, _ = ExampleEncoder(codec(encoder_decoder=True), 16)(instruction("one three", "a bb"))
     assert (encoded.prompt, encoded.answer) == ([100, 3, 5], [1, 2, 99])
 
 
 def test_long_prompt_is_cut_at_its_start_and_keeps_its_first_token() -> None:
-    encoded, cuts = Encoder(codec(), 8)(instruction("a bb ccc dddd eeeee ffffff", "a bb"))
+    encoded, cuts = ExampleEncoder(codec(), 8)(instruction("a bb ccc dddd eeeee ffffff", "a bb"))
     assert (encoded.prompt, encoded.answer) == ([100, 3, 4, 5, 6], [1, 2, 99])
     assert cuts == ["prompt cut"]
 
 
 def test_long_answer_keeps_half_and_does_not_end() -> None:
-    encoded, cuts = Encoder(codec(), 8)(instruction("a a a a a a a", "bb bb bb bb bb bb bb"))
+    encoded, cuts = ExampleEncoder(codec(), 8)(instruction("a a a a a a a", "bb bb bb bb bb bb bb"))
     assert (encoded.prompt, encoded.answer) == ([100, 1, 1, 1], [2, 2, 2, 2])
     assert cuts == ["prompt cut", "answer cut"]
 
@@ -64,7 +64,7 @@ def test_long_answer_keeps_half_and_does_not_end() -> None:
     st.integers(8, 64),
 )
 def test_fit_keeps_the_length_and_some_of_the_answer(prompt: list[int], answer: list[int], length: int) -> None:
-    kept_prompt, kept_answer = fit(prompt, answer, 99, length)
+    kept_prompt, kept_answer = truncate_pair(prompt, answer, 99, length)
     assert len(kept_prompt) + len(kept_answer) <= length
     assert len(kept_answer) >= min(len(answer) + 1, length // 2)
     assert kept_answer == [*answer, 99][: len(kept_answer)]
@@ -96,19 +96,19 @@ def test_a_cut_prompt_of_a_chat_keeps_the_beginning_of_the_turn() -> None:
     opening = chat.opening()
     assert tokenizer.decode(opening) == "<system>be kind<user>"
     long = instruction(" ".join(f"word{i}" for i in range(60)), "yes")
-    whole, _ = Encoder(chat, 1000)(long)
-    encoded, cuts = Encoder(chat, 100)(long)
+    whole, _ = ExampleEncoder(chat, 1000)(long)
+    encoded, cuts = ExampleEncoder(chat, 100)(long)
     assert cuts == ["prompt cut"]
     assert len(encoded) == 100
     assert encoded.prompt[: len(opening)] == opening
     assert encoded.prompt[len(opening) :] == whole.prompt[len(opening) - len(encoded.prompt) :]
-    short, _ = Encoder(chat, len(opening))(long)  # no room for an opening and for what it opens
+    short, _ = ExampleEncoder(chat, len(opening))(long)  # no room for an opening and for what it opens
     assert short.prompt[:1] == opening[:1]
     assert short.prompt[1:] == whole.prompt[1 - len(short.prompt) :]
 
 
 def test_collate_shifts_targets_and_weighs_answers() -> None:
-    encoder = Encoder(codec(), 16)
+    encoder = ExampleEncoder(codec(), 16)
     batch = collate(
         [encoder(instruction("one three", "a bb")), encoder(instruction("x", "y"))],
         codec(),
@@ -126,7 +126,7 @@ def test_collate_shifts_targets_and_weighs_answers() -> None:
 def test_loss_equals_that_of_transformers(family: str, weights: LossWeights) -> None:
     model, tokenizer = tiny_model(family), tiny_tokenizer()
     plain = Codec(tokenizer, False)
-    encoder = Encoder(plain, 64)
+    encoder = ExampleEncoder(plain, 64)
     batch = collate(
         [encoder(instruction("the food is", "good")), encoder(instruction("resik", "clean and good"))],
         plain,
@@ -138,7 +138,7 @@ def test_loss_equals_that_of_transformers(family: str, weights: LossWeights) -> 
     labels[:, 1:][batch["weights"][:, :-1] > 0] = ids[:, 1:][batch["weights"][:, :-1] > 0]
     with torch.no_grad():
         expected = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        ours = weighted_loss(model, batch, False).mean()
+        ours = token_losses(model, batch, False).mean()
     assert torch.allclose(ours, expected, atol=1e-6)
 
 
@@ -146,12 +146,12 @@ def test_loss_equals_that_of_transformers(family: str, weights: LossWeights) -> 
 def test_loss_of_encoder_decoder_models_equals_that_of_transformers(family: str) -> None:
     model, tokenizer = tiny_model(family), tiny_tokenizer()
     plain = Codec(tokenizer, True)
-    encoder = Encoder(plain, 64)
+    encoder = ExampleEncoder(plain, 64)
     examples = [encoder(instruction("the food is", "good")), encoder(instruction("resik", "clean and good"))]
     batch = collate(examples, plain, LossWeights())
     labels = batch["targets"].masked_fill(batch["weights"] == 0, -100)
     with torch.no_grad():
         logits = model(**batch["inputs"], labels=labels).logits
         expected = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
-        ours = weighted_loss(model, batch, True).mean()
+        ours = token_losses(model, batch, True).mean()
     assert torch.allclose(ours, expected, atol=1e-6)

@@ -21,7 +21,7 @@ from instructalign.config_file import build_config
 from instructalign.data import Corpus
 from instructalign.errors import ConfigError, ModelError, TrainingError
 from instructalign.training import adapters as adapters
-from instructalign.training.adapters import add_adapter, rows_of_new_languages
+from instructalign.training.adapters import add_adapter, new_language_tokens
 from instructalign.training.checkpoints import save_model
 from instructalign.training.models import LoadedModel, load_model, model_hash
 from instructalign.training.train import train
@@ -146,7 +146,7 @@ def test_rows_are_those_of_tokens_that_known_languages_do_not_use() -> None:
             "training": {"steps": 1},
         }
     ).languages
-    found = rows_of_new_languages(tokenizer, Corpus(rows, Counts()), languages)
+    found = new_language_tokens(tokenizer, Corpus(rows, Counts()), languages)
     encode: Any = tokenizer.encode
     new = {*encode("panganan food"), *encode(" panganan food")}
     known = {token for text in ("the food", " the food", "is good", " is good") for token in encode(text)}
@@ -154,7 +154,7 @@ def test_rows_are_those_of_tokens_that_known_languages_do_not_use() -> None:
     assert found == sorted(found)
     same = [ParallelRow("1", {"eng": "the food", "jav": "the food"})]
     with pytest.raises(TrainingError, match=r"all \d+ tokens of the new languages stand in known languages"):
-        rows_of_new_languages(tokenizer, Corpus(same, Counts()), languages)
+        new_language_tokens(tokenizer, Corpus(same, Counts()), languages)
 
 
 def with_adapter(folder: Path, **adapter: Any) -> Any:
