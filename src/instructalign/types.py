@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Rule = Literal["sum", "mean", "bytes", "calibrated", "paper"]
 """How a label is chosen from the likelihoods of all: see `evaluation.rules`."""
@@ -107,7 +107,8 @@ class Score:
         value: the number; between 0 and 1 unless the metric says otherwise.
         low, high: bounds of the 95 % confidence interval; None where there is none.
         n: number of items behind it.
-        signature: task, split, items, prompts, scoring rule, model and version, in one string.
+        signature: what was measured, field by field: task, split, languages, n, prompts, scoring, dtype,
+            questions, bootstrap, model, version, …; see `evaluation.bootstrap.signer`.
     """
 
     run: str
@@ -119,7 +120,7 @@ class Score:
     low: float | None = None
     high: float | None = None
     n: int = 0
-    signature: str = ""
+    signature: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(slots=True)

@@ -178,7 +178,7 @@ def test_no_rounds_no_interval():
 
 
 def sign(outcomes):
-    return "+".join(each.language for each in outcomes)
+    return {"languages": [each.language for each in outcomes]}
 
 
 def pick(scores, run, metric, group="", language=""):
@@ -200,7 +200,7 @@ def test_groups_are_means_over_their_languages():
     scores = score_outcomes(outcomes, GROUPS, "base", Bootstrap(100, 0), sign)
     group = pick(scores, "base", "accuracy", "L2")
     assert group.value == pytest.approx((0.5 + 0) / 2)
-    assert (group.n, group.signature) == (4, "ace+sun")
+    assert (group.n, group.signature) == (4, {"languages": ["ace", "sun"]})
     assert pick(scores, "base", "accuracy", "L1", "ind").value == 1
     assert pick(scores, "base", "accuracy", "", "fra").value == 0
     assert pick(scores, "random", "accuracy", "L2").value == pytest.approx(1 / 3)
@@ -224,7 +224,8 @@ def test_gains_and_forgetting_with_paired_intervals():
     forgetting = pick(scores, "adapted", "forgetting", "L1")
     assert forgetting.value == pytest.approx(-change(0))
     assert pick(scores, "adapted", "gain", "L1").value == pytest.approx(change(0))
-    assert pick(scores, "adapted", "forgetting", "L1", "ind").signature == "ind|metric:accuracy"
+    signature = pick(scores, "adapted", "forgetting", "L1", "ind").signature
+    assert signature == {"languages": ["ind"], "metric": "accuracy"}
     assert not [score for score in scores if score.metric == "forgetting" and score.group != "L1"]
 
 

@@ -28,7 +28,9 @@ def outcome(language, right, items=None):
 
 def both_p(before, after, rounds=4000):
     """(p, corrected p) by language and by group."""
-    rows = compare_outcomes(before, after, GROUPS, "run", Bootstrap(rounds, 0), lambda _: "s", "accuracy")
+    rows = compare_outcomes(
+        before, after, GROUPS, "run", Bootstrap(rounds, 0), lambda _: {"task": "t"}, "accuracy"
+    )
     found = {}
     for row in rows:
         if row.metric.startswith("gain_p"):
@@ -118,13 +120,13 @@ def test_signatures_say_what_was_tested():
         GROUPS,
         "run",
         Bootstrap(9, 0),
-        lambda _: "s",
+        lambda _: {"task": "t"},
         "accuracy",
     )
     signs = {row.metric: row.signature for row in rows if row.language}
-    assert signs["gain"] == "s|metric:accuracy"
-    assert signs["gain_p"] == "s|metric:accuracy|test:randomisation of 9"
-    assert signs["gain_p_holm"] == "s|metric:accuracy|test:randomisation of 9|holm:1"
+    assert signs["gain"] == {"task": "t", "metric": "accuracy"}
+    assert signs["gain_p"] == {**signs["gain"], "test": "approximate randomisation", "swaps": 9}
+    assert signs["gain_p_holm"] == {**signs["gain_p"], "holm": 1}
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))

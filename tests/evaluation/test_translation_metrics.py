@@ -72,7 +72,7 @@ def gain(before, after, rounds):
         [measure([translated(n, *pair) for n, pair in enumerate(zip(some, REFERENCES, strict=True))])["chrf"][0]]
         for some in (before, after)
     ]
-    rows = compare_samples(*samples, {"L2": ["jav"]}, "run", Bootstrap(rounds, 0), lambda _: "s", "chrf")
+    rows = compare_samples(*samples, {"L2": ["jav"]}, "run", Bootstrap(rounds, 0), lambda _: {}, "chrf")
     return {row.metric: row for row in rows if row.language}
 
 
@@ -145,7 +145,7 @@ def test_shares_count_what_can_be_judged():
     assert value(measured, "copied") == 0.25
     assert value(measured, "empty") == 0.25
     assert value(measured, "wrong_script") == 0.5  # of the two that have letters
-    assert measured["wrong_script"][1] == "measure:half of the letters or more in another script"
+    assert measured["wrong_script"][1] == {"measure": "half of the letters or more in another script"}
     assert value(measure([translated(0, "")]), "wrong_script") == 0
 
 
@@ -184,7 +184,7 @@ def test_off_target_by_language_identification(language_id, caplog):
     assert value(measured, "off_target") == pytest.approx(2 / 3)  # the empty one is in no language
     assert value(measured, "off_target_reference") == 0.25  # what the model itself gets wrong
     # printf model | sha256sum
-    assert measured["off_target"][1] == "measure:fastText lid.bin 9372c470"
+    assert measured["off_target"][1] == {"measure": "fastText lid.bin 9372c470"}
     unknown = measure([translated(0, "dua", target="sun")], language_id=language_id)
     assert "off_target" not in unknown
     assert "into sun are not counted: lid.bin does not know it" in caplog.text

@@ -72,19 +72,19 @@ def test_writes_predictions_and_scores(model_folder, make_config, tmp_path):
 
 def test_every_score_says_what_it_measures(model_folder, make_config, tmp_path):
     scores = evaluate(model_folder("llama"), make_config(scoring="mean"), tmp_path, run="base")
-    parts = dict(part.split(":", 1) for part in next(s for s in scores if s.group == "L2").signature.split("|"))
+    parts = next(s for s in scores if s.group == "L2").signature
     model = read_manifest(tmp_path / "predictions")["model"]["hash"]
     assert parts.pop("version")
     assert len(parts.pop("questions")) == 8
     assert parts == {
         "task": "nusax_senti",
         "split": "test",
-        "languages": "ace",
-        "n": "12",
-        "prompts": "en-1+id-2",
+        "languages": ["ace"],
+        "n": [12],
+        "prompts": ["en-1", "id-2"],
         "scoring": "mean",
         "dtype": "float32",
-        "bootstrap": "50",
+        "bootstrap": 50,
         "model": model,
     }
 
@@ -144,7 +144,7 @@ def test_the_rule_of_the_paper_counts_the_prompt(model_folder, make_config, tmp_
 def test_half_precision_is_near_and_said(model_folder, make_config, tmp_path, family, count_batches):
     evaluate(model_folder(family), make_config(), tmp_path / "float32", run="base")
     scores = evaluate(model_folder(family), make_config(dtype="bfloat16"), tmp_path / "half", run="base")
-    assert "|dtype:bfloat16|" in scores[0].signature
+    assert scores[0].signature["dtype"] == "bfloat16"
     assert read_manifest(tmp_path / "half" / "predictions")["model"]["dtype"] == "bfloat16"
     pairs = zip(predictions_of(tmp_path / "half", "ind"), predictions_of(tmp_path / "float32", "ind"), strict=True)
     apart = [abs(one.scores[label] - two.scores[label]) for one, two in pairs for label in one.scores]
@@ -394,7 +394,7 @@ def test_compares_two_evaluations(model_folder, make_config, tmp_path):
     gains = {(row.group, row.language): row.value for row in rows if row.metric == "gain"}
     assert gains == pytest.approx({key: values["adapted"][key] - values["base"][key] for key in values["base"]})
     assert [row.value for row in rows if row.metric == "forgetting"] == pytest.approx([-gains["L1", ""]] * 2)
-    assert "→" in rows[0].signature
+    assert rows[0].signature["base"]["model"] != rows[0].signature["model"]
 
 
 def test_comparison_needs_predictions(make_config, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from instructalign.evaluation.bootstrap import Bootstrap, outcome_of, score_outcomes
+from instructalign.evaluation.bootstrap import Bootstrap, outcome_of, score_outcomes, signer
 from instructalign.evaluation.mt_metrics import score_translations
 from instructalign.evaluation.predictions import Translated
 from instructalign.files import write_json, write_jsonl, write_text
@@ -71,10 +71,7 @@ def write_evaluation(folder: Path, tasks: Mapping[str, list[Prediction]], run: s
             write_jsonl(folder / "predictions" / f"{task}.{code}.jsonl", map(asdict, chosen))
             outcomes.append(outcome_of(chosen))
 
-        def sign(some: Any, task: str = task) -> str:
-            codes = "+".join(o.language for o in some)
-            return f"task:{task}|languages:{codes}|n:{len(some[0].items)}|model:{model}|version:0.1.0"
-
+        sign = signer({"version": "0.1.0"}, model=model, bootstrap=200)
         scores += score_outcomes(outcomes, GROUPS, run, Bootstrap(200, 42), sign)
     write_json(folder / "scores.json", {"scores": [asdict(score) for score in scores]})
     left_out = {"bjn": "nusax/sentiment/banjarese/test.csv does not exist"}

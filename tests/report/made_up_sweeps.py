@@ -25,10 +25,10 @@ def rows(run: str, skill: Mapping[str, float], task: str) -> list[Score]:
     for group, codes in GROUPS.items():
         for code in [*codes, ""]:
             value, before = skill[group], BASE[group]
-            sign = f"task:{task}|model:{run}|version:0.1.0"
+            sign = {"task": task, "model": run, "version": "0.1.0"}
 
             def row(
-                name: str, metric: str, value: float, code: str = code, group: str = group, sign: str = sign
+                name: str, metric: str, value: float, code: str = code, group: str = group, sign: Any = sign
             ) -> Score:
                 return Score(name, task, code, group, metric, value, value - 0.03, value + 0.03, 200, sign)
 

@@ -149,23 +149,27 @@ def test_each_run_is_held_against_its_own_baselines(tmp_path: Path) -> None:
     assert [chance.is_beaten_by(score) for score in scores] == [True, False, False]
 
 
+def signature(n: int, prompt: str, scoring: str, questions: str) -> dict[str, Any]:
+    return {"n": [n], "prompts": [prompt], "scoring": scoring, "questions": questions}
+
+
 @pytest.mark.parametrize(
-    ("signature", "expected"),
+    ("other", "expected"),
     [
-        ("n:9|prompts:x|scoring:sum|questions:1", []),
-        ("n:8|prompts:x|scoring:sum|questions:2", ["On mood, b had other items than a"]),
-        ("n:8|prompts:y|scoring:sum|questions:2", ["On mood, b had other items and prompts than a"]),
-        ("n:9|prompts:x|scoring:mean|questions:1", ["On mood, b had other rules of scoring than a"]),
+        (signature(9, "x", "sum", "1"), []),
+        (signature(8, "x", "sum", "2"), ["On mood, b had other items than a"]),
+        (signature(8, "y", "sum", "2"), ["On mood, b had other items and prompts than a"]),
+        (signature(9, "x", "mean", "1"), ["On mood, b had other rules of scoring than a"]),
         (
-            "n:9|prompts:x|scoring:sum|questions:2",
+            signature(9, "x", "sum", "2"),
             ["On mood, b had other items or wordings of the prompts than a"],
         ),
     ],
 )
-def test_what_differs_is_said(signature: str, expected: list[str]) -> None:
-    def run(name: str, signature: str) -> Run:
-        score = Score(name, "mood", "jav", "L2", "f1_weighted", 0.5, signature=signature + f"|model:{name}")
+def test_what_differs_is_said(other: dict[str, Any], expected: list[str]) -> None:
+    def run(name: str, sign: dict[str, Any]) -> Run:
+        score = Score(name, "mood", "jav", "L2", "f1_weighted", 0.5, signature={**sign, "model": name})
         return Run(name, Path(name), {}, {}, "", (), None, Evaluated(name, (score,)))
 
-    found = asked_differently([run("a", "n:9|prompts:x|scoring:sum|questions:1"), run("b", signature)])
+    found = asked_differently([run("a", signature(9, "x", "sum", "1")), run("b", other)])
     assert [text.split(", so that")[0] for text in found] == expected

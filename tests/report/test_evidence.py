@@ -138,7 +138,7 @@ def test_numbers_over_seeds_equal_scikit_learns(seed_report: Report, group: str)
     single = one(seed_report, run="replay-s2", metric="f1_weighted", group=group, language="")
     assert single.low is not None and single.high is not None  # noqa: PT018
     assert row.high - row.low > single.high - single.low
-    assert "seeds:1+2+3|interval:seeds and items" in row.signature
+    assert (row.signature["seeds"], row.signature["interval"]) == ([1, 2, 3], "seeds and items")
 
 
 def test_the_result_speaks_of_seeds_together(seed_report: Report) -> None:
@@ -292,7 +292,7 @@ def test_translations_gain_with_an_interval_and_a_test(translated: tuple[Path, R
     assert gain.low is not None
     assert 0 < gain.low < gain.value
     assert one(report, metric="gain_p", **told).value < 0.05
-    assert "model:0a1b2c3d→adapted1" in gain.signature
+    assert (gain.signature["base"], gain.signature["model"]) == ({"model": "0a1b2c3d"}, "adapted1")
 
 
 def test_translations_have_their_faults_counted_and_their_samples_from_every_direction(

@@ -70,7 +70,7 @@ def test_rows_have_the_fields_of_the_contract(demo_report: Report) -> None:
     fields = ["run", "task", "language", "group", "metric", "value", "low", "high", "n", "signature"]
     assert all(list(row) == fields for row in rows)
     gain = next(row for row in rows if row["metric"] == "gain" and row["run"] == "replay" and row["language"])
-    assert "model:0a1b2c3d→adapted2" in str(gain["signature"])
+    assert (gain["signature"]["base"], gain["signature"]["model"]) == ({"model": "0a1b2c3d"}, "adapted2")
 
 
 def test_best_is_bold_only_where_the_paired_test_supports_it(demo_report: Report) -> None:
@@ -266,7 +266,7 @@ def test_runs_in_different_places_need_a_place_for_the_report(tmp_path: Path) ->
         (
             "evaluation/base/scores.json",
             '{"scores": [{"run": "base"}]}',
-            r"score 0: not a Score: task, language, .* missing",
+            r"score 0: not a score: task, language, .* missing",
         ),
         (
             "evaluation/base/predictions/mood.eng.jsonl",

@@ -38,7 +38,7 @@ def test_a_cell_is_the_mean_over_seeds_with_the_interval_of_the_mean(report: Rep
     assert found.value == pytest.approx(sum(values) / 3)
     low, high = stats.t.interval(0.95, 2, loc=found.value, scale=stats.sem(values))
     assert (found.low, found.high) == pytest.approx((low, high), rel=1e-3)
-    assert found.signature.startswith("seeds:1+2+3|task:mood")
+    assert found.signature == {"task": "mood", "version": "0.1.0", "seeds": [1, 2, 3]}
     gain = row(report, "mt, replay.size=1000", "gain", "L2")
     assert gain.value == pytest.approx(found.value - BASE["L2"])
 

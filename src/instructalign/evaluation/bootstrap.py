@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +163,34 @@ def interval(values: Values) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-Signature = Callable[[Sequence[Asked]], str]
+Signature = Callable[[Sequence[Asked]], Mapping[str, Any]]
+"""Makes the signature of a score from the samples that it is made of."""
+
+
+def signer(entry: Mapping[str, Any], *, model: str = "", bootstrap: int, **more: Any) -> Signature:
+    """Makes signatures: what was measured, field by field, so that two scores can be known to be comparable.
+
+    Args:
+        entry: what the manifest of an evaluation records of the task (split, scoring, questions, version, …).
+        model: hash of the model.
+        bootstrap: number of bootstrap resamples.
+        **more: further fields, put last.
+    """
+    noted = {name: entry[name] for name in ("split", "scoring", "dtype", "engine", "version") if entry.get(name)}
+
+    def sign(chosen: Sequence[Asked]) -> dict[str, Any]:
+        fields = {
+            "task": chosen[0].task,
+            "languages": [each.language for each in chosen],
+            "n": [len(each.items) for each in chosen],
+            "prompts": list(chosen[0].prompts),
+            "questions": str(entry.get("questions", ""))[:8],
+            "bootstrap": bootstrap,
+            "model": model,
+        }
+        return {name: value for name, value in {**fields, **noted, **more}.items() if value != ""}
+
+    return sign
 
 
 def score_outcomes(

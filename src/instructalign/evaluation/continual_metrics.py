@@ -40,9 +40,8 @@ def correlate_gains(scores: Sequence[Score], rounds: int = 1000, seed: int = 0) 
         low, high = interval(np.concatenate([[0.0], spread[np.isfinite(spread)]]))
         value = float(_correlation(prepare(points)))
         tasks = ",".join(sorted({task for _, task in gains}))
-        result.append(
-            Score("", tasks, "", "L2-L3", name, value, low, high, len(points), f"points:{len(points)}|gain")
-        )
+        sign = {"metric": "gain", "points": len(points)}
+        result.append(Score("", tasks, "", "L2-L3", name, value, low, high, len(points), sign))
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from importlib.resources import files
@@ -20,7 +21,7 @@ from instructalign.config import EvaluationConfig
 from instructalign.data.filters import Identifier, score_script
 from instructalign.data.normalization import fingerprint
 from instructalign.errors import DataError
-from instructalign.evaluation.bootstrap import Bootstrap, Sample, Values, interval
+from instructalign.evaluation.bootstrap import Bootstrap, Sample, Signature, Values, score_rows, signer
 from instructalign.evaluation.comet import comet_scores
 from instructalign.evaluation.predictions import Translated, read_manifest, read_translations
 from instructalign.files import file_hash
@@ -113,8 +114,8 @@ def measure(
     language_id: Path | None = None,
     comet: Sequence[float] | None = None,
     only: str = "",
-) -> dict[str, tuple[Sample, str]]:
-    """By metric, the statistics of translations in one direction, and how they were measured.
+) -> dict[str, tuple[Sample, dict[str, str]]]:
+    """By metric, the statistics of translations in one direction, and how they were measured, for the signature.
 
     Args:
         records: of one task and direction, under one or more prompts.
@@ -139,17 +140,17 @@ def measure(
         language = first.target
         return Sample(first.task, language, tuple(by_prompt), items[0], shaped, score)
 
-    found: dict[str, tuple[Sample, str]] = {}
+    found: dict[str, tuple[Sample, dict[str, str]]] = {}
     for name, metric in metrics_for(first.target).items():
         if only not in ("", name):
             continue
-        found[name] = sample(*_sacrebleu(metric, records)), f"sacrebleu:{metric.get_signature()}".replace("|", ",")
+        found[name] = sample(*_sacrebleu(metric, records)), {"sacrebleu": str(metric.get_signature())}
     for name, (is_so, how) in ({} if only else _shares(first.target, language_id)).items():
         answers = [is_so(record) for record in records]
         counts = np.array([[bool(answer), answer is not None] for answer in answers], dtype=np.float64)
-        found[name] = sample(counts, _ratio), f"measure:{how}"
+        found[name] = sample(counts, _ratio), {"measure": how}
     if comet is not None:
-        found["comet"] = sample(np.stack([np.asarray(comet), np.ones(len(records))], axis=1), _ratio), ""
+        found["comet"] = sample(np.stack([np.asarray(comet), np.ones(len(records))], axis=1), _ratio), {}
     return found
 
 
@@ -268,26 +269,20 @@ def score_translations(
     settings = settings or EvaluationConfig()
     folder = out / "translations"
     manifest = read_manifest(folder)
-    scores: list[Score] = []
-    grouped: dict[tuple[str, str, str], list[tuple[Values, Mapping[str, Any]]]] = {}
-    signatures: dict[str, str] = {}
+    found: dict[tuple[str, str], list[Sample]] = {}
+    signers: dict[tuple[str, str], Signature] = {}
     for file, entry in manifest.get("tasks", {}).items():
-        group = next((name for name, codes in groups.items() if entry["language"] in codes), "")
         records = read_translations(folder / file)
         comet = _comet(records, out / "comet" / f"{file.removesuffix('.jsonl')}.json", settings)
-        measured = measure(records, language_id=settings.language_id, comet=comet)
-        for metric, (sample, how) in measured.items():
-            values = bootstrap.by_prompt(sample).mean(0)
-            signatures[metric] = how or f"comet:{settings.comet.model if settings.comet else ''}"
-            signed = _sign([entry], signatures[metric], manifest["model"]["hash"], bootstrap)
-            scores.append(_row(run, entry["language"], group, metric, values, [entry], signed))
-            grouped.setdefault((entry["title"], metric, group), []).append((values, entry))
-    for (_, metric, group), members in grouped.items():
-        if group:
-            entries = [entry for _, entry in members]
-            mean = np.mean([values for values, _ in members], axis=0)
-            signed = _sign(entries, signatures[metric], manifest["model"]["hash"], bootstrap)
-            scores.append(_row(run, "", group, metric, mean, entries, signed))
+        for metric, (sample, how) in measure(records, language_id=settings.language_id, comet=comet).items():
+            how = how or {"comet": settings.comet.model if settings.comet else ""}
+            place = entry["title"], metric
+            found.setdefault(place, []).append(replace(sample, task=entry["title"], language=entry["language"]))
+            signers[place] = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.rounds, **how)
+    scores: list[Score] = []
+    for (task, metric), samples in found.items():
+        values = {sample.language: bootstrap.by_prompt(sample).mean(0) for sample in samples}
+        scores += score_rows(samples, values, groups, run, metric, signers[task, metric])
     return scores
 
 
@@ -302,34 +297,3 @@ def _comet(records: Sequence[Translated], cache: Path, settings: EvaluationConfi
             )
             return None
     return comet_scores(records, settings.comet, cache)
-
-
-def _row(
-    run: str,
-    language: str,
-    group: str,
-    metric: str,
-    values: Values,
-    entries: Sequence[Mapping[str, Any]],
-    signature: str,
-) -> Score:
-    low, high = interval(values)
-    count = sum(entry["items"] for entry in entries)
-    return Score(run, entries[0]["title"], language, group, metric, float(values[0]), low, high, count, signature)
-
-
-def _sign(entries: Sequence[Mapping[str, Any]], how: str, model: str, bootstrap: Bootstrap) -> str:
-    parts = {
-        "task": entries[0]["title"],
-        "split": entries[0]["split"],
-        "languages": "+".join(entry["language"] for entry in entries),
-        "n": "+".join(str(entry["items"]) for entry in entries),
-        "prompts": "+".join(entries[0]["prompts"]),
-        "questions": entries[0]["questions"][:8],
-        "bootstrap": bootstrap.rounds,
-        "model": model,
-        "version": entries[0]["version"],
-    }
-    if "engine" in entries[0]:
-        parts["engine"] = entries[0]["engine"]
-    return "|".join([*(f"{key}:{value}" for key, value in parts.items()), how])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +83,8 @@ def compare_samples(
     known = [sample for sample in both if sample.language in groups.get("L1", ())]
     losses = {sample.language: -gains[sample.language] for sample in known}
 
-    def about(chosen: Sequence[Asked]) -> str:
-        return f"{signature(chosen)}|metric:{metric}"
+    def about(chosen: Sequence[Asked]) -> Mapping[str, Any]:
+        return {**signature(chosen), "metric": metric}
 
     rows = score_rows(both, gains, groups, run, "gain", about)
     rows += score_rows(known, losses, {"L1": groups.get("L1", ())}, run, "forgetting", about)
@@ -136,12 +137,12 @@ def _tests(
             [row.language] if row.language else [s.language for s in samples if s.language in groups[row.group]]
         )
         value = p_value(np.mean([swapped[code] for code in codes], axis=0))
-        signature = f"{row.signature}|test:randomisation of {len(swapped[codes[0]]) - 1}"
+        signature = {**row.signature, "test": "approximate randomisation", "swaps": len(swapped[codes[0]]) - 1}
         found.append(replace(row, value=value, low=None, high=None, signature=signature))
     corrected = []
     for family in ([row for row in found if row.language], [row for row in found if not row.language]):
         for row, value in zip(family, holm([row.value for row in family]), strict=True):
-            signature = f"{row.signature}|holm:{len(family)}"
+            signature = {**row.signature, "holm": len(family)}
             corrected.append(replace(row, metric="gain_p_holm", value=value, signature=signature))
     return found + corrected
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from instructalign.config import Config
 from instructalign.errors import DataError
-from instructalign.evaluation.bootstrap import Asked, Bootstrap, Sample, Signature, Values, score_rows
+from instructalign.evaluation.bootstrap import Bootstrap, Sample, Signature, Values, score_rows, signer
 from instructalign.evaluation.classification import DIGITS, Progress, score_queue
 from instructalign.evaluation.decision_rules import decide
 from instructalign.evaluation.likelihood import Scores
@@ -402,24 +402,6 @@ def _read_folder(out: Path, rounds: int) -> dict[str, tuple[list[Sample], Signat
     for task, entry in manifest.get("tasks", {}).items():
         answers = {code: read_answers(prediction_file(folder, task, code)) for code in entry["items"]}
         for name, samples in samples_of(task, answers).items():
-            sign = _signer(name, entry, manifest["model"]["hash"], rounds)
+            sign = signer(entry, model=manifest["model"]["hash"], bootstrap=rounds)
             found[name] = list(samples.values()), sign
     return found
-
-
-def _signer(task: str, entry: Mapping[str, Any], model: str, rounds: int) -> Signature:
-    def sign(chosen: Sequence[Asked]) -> str:
-        parts = {
-            "task": task,
-            "split": entry["split"],
-            "languages": "+".join(each.language for each in chosen),
-            "n": "+".join(str(len(each.items)) for each in chosen),
-            "dtype": entry["dtype"],
-            "questions": entry["questions"][:8],
-            "bootstrap": rounds,
-            "model": model,
-            "version": entry["version"],
-        }
-        return "|".join(f"{key}:{value}" for key, value in parts.items())
-
-    return sign

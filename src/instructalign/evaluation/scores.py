@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import DataError
-from instructalign.evaluation.bootstrap import Asked, Bootstrap, Outcome, outcome_of, score_outcomes
+from instructalign.evaluation.bootstrap import Bootstrap, Outcome, outcome_of, score_outcomes, signer
 from instructalign.evaluation.decision_rules import decide
 from instructalign.evaluation.mt_metrics import score_translations
 from instructalign.evaluation.paired_tests import compare_outcomes
@@ -28,8 +28,8 @@ def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
     """
     bootstrap = Bootstrap(config.evaluation.bootstrap, config.seed)
     scores: list[Score] = []
-    for task, outcomes, entry in _outcomes(out):
-        sign = _signer(task, entry, _manifest(out)["model"]["hash"], config)
+    for _, outcomes, entry in _outcomes(out):
+        sign = signer(entry, model=_manifest(out)["model"]["hash"], bootstrap=bootstrap.rounds)
         scores += score_outcomes(outcomes, config.languages.groups, run, bootstrap, sign)
     scores += score_heldout(out, config.languages.groups, run, bootstrap)
     return scores + score_translations(out, config.languages.groups, run, bootstrap, config.evaluation)
@@ -56,7 +56,7 @@ def compare(
     scores: list[Score] = []
     for task, outcomes, entry in _outcomes(adapted):
         if task in before:
-            sign = _signer(task, entry, "→".join(hashes), config)
+            sign = signer(entry, model=hashes[1], bootstrap=bootstrap.rounds, base={"model": hashes[0]})
             groups = config.languages.groups
             scores += compare_outcomes(before[task], outcomes, groups, run, bootstrap, sign, metric)
     return scores + compare_heldout(base, adapted, config.languages.groups, run, bootstrap)
@@ -97,17 +97,7 @@ def score_predictions(
     for (task, _), some in predictions.items():
         outcomes.setdefault(task, []).append(outcome_of(some))
 
-    def sign(chosen: Sequence[Asked]) -> str:
-        parts = {
-            "task": chosen[0].task,
-            "languages": "+".join(outcome.language for outcome in chosen),
-            "n": "+".join(str(len(outcome.items)) for outcome in chosen),
-            "prompts": "+".join(chosen[0].prompts),
-            "scoring": rule or "as predicted",
-            "bootstrap": rounds,
-        }
-        return "|".join(f"{key}:{value}" for key, value in parts.items())
-
+    sign = signer({"scoring": rule or "as predicted"}, bootstrap=rounds)
     bootstrap = Bootstrap(rounds, seed)
     return [
         score for some in outcomes.values() for score in score_outcomes(some, groups or {}, run, bootstrap, sign)
@@ -132,23 +122,3 @@ def _manifest(out: Path) -> dict[str, Any]:
     if not manifest:
         raise DataError(f"{out / 'predictions'} holds no predictions; `instructalign evaluate` writes them.")
     return manifest
-
-
-def _signer(task: str, entry: Mapping[str, Any], model: str, config: Config) -> Callable[[Sequence[Asked]], str]:
-    def sign(outcomes: Sequence[Asked]) -> str:
-        parts = {
-            "task": task,
-            "split": entry["split"],
-            "languages": "+".join(outcome.language for outcome in outcomes),
-            "n": "+".join(str(len(outcome.items)) for outcome in outcomes),
-            "prompts": "+".join(entry["prompts"]),
-            "scoring": entry["scoring"],
-            "dtype": entry.get("dtype", "float32"),
-            "questions": entry["questions"][:8],
-            "bootstrap": config.evaluation.bootstrap,
-            "model": model,
-            "version": entry["version"],
-        }
-        return "|".join(f"{key}:{value}" for key, value in parts.items())
-
-    return sign

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from instructalign.report.collect import Evaluated, Run
 from instructalign.report.tables import headline, unique
@@ -16,7 +17,7 @@ DIFFERENT = {
 }
 """The parts of a signature that say what was asked, in words. `questions` is a hash over all languages."""
 
-_Asked = dict[str, Mapping[str, str]]  # by language, the parts of the signature
+_Asked = dict[str, Mapping[str, Any]]  # by language, the signature
 
 
 def asked_differently(runs: Sequence[Run]) -> list[str]:
@@ -47,7 +48,7 @@ def _sets(models: Sequence[tuple[str, Evaluated]], task: str) -> list[tuple[_Ask
 def _asked(model: Evaluated, task: str) -> _Asked:
     metric = headline(model.scores, task)
     return {
-        score.language: dict(part.split(":", 1) for part in score.signature.split("|") if ":" in part)
+        score.language: score.signature
         for score in model.scores
         if score.task == task and score.metric == metric and score.language
     }

@@ -11,9 +11,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from instructalign.errors import DataError
+from instructalign.evaluation.score_table import ScoreTable
 from instructalign.evaluation.variance import student_quantile
 from instructalign.files import read_object
-from instructalign.report.collect import record_of
 from instructalign.report.seeds import with_items
 from instructalign.report.tables import GROUPS, headline, is_base, is_baseline, unique
 from instructalign.types import Score
@@ -117,9 +117,7 @@ def read_sweep(folder: Path) -> Sweep:
 
 def _read_run(folder: Path, cell: Mapping[str, Any]) -> Run:
     path = folder / "report.json"
-    rows = [
-        record_of(Score, row, f"{path}: row {i}") for i, row in enumerate(read_object(path, json.loads)["rows"])
-    ]
+    rows = ScoreTable.from_rows(read_object(path, json.loads)["rows"], f"{path}: row")
     record = read_object(folder / "run.json", json.loads)
     return Run(cell["name"], cell["seed"], cell["at"], cell["folder"], tuple(rows), record, float(cell["seconds"]))
 
@@ -183,20 +181,17 @@ def _over_seeds(runs: Sequence[Run]) -> list[Score]:
             several = len(runs) > 1 and row.metric.endswith(OF_ONE_RUN)
             if row.run and not is_baseline(row.run) and not is_base(row.run) and not several:
                 values.setdefault(_place(row), []).append(row)
-    sign = f"seeds:{'+'.join(str(run.seed) for run in runs)}"
+    seeds = [run.seed for run in runs]
     found = []
     for rows in values.values():
         if len(rows) == len(runs):
             first, each = rows[0], [row.value for row in rows]
             low, high = (first.low, first.high) if len(each) == 1 else mean_interval(each)
-            signature = f"{sign}|{_without_model(first.signature)}"
+            signature = {name: field for name, field in first.signature.items() if name != "model"}
+            signature["seeds"] = seeds
             row = replace(first, run=runs[0].cell, value=fmean(each), low=low, high=high, signature=signature)
             found.append(row)
     return found
-
-
-def _without_model(signature: str) -> str:
-    return "|".join(part for part in signature.split("|") if not part.startswith("model:"))
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

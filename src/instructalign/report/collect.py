@@ -15,6 +15,7 @@ from instructalign.errors import DataError, RunFolderError
 from instructalign.evaluation.bootstrap import Sample
 from instructalign.evaluation.perplexity import Answered, samples_of
 from instructalign.evaluation.predictions import Translated
+from instructalign.evaluation.score_table import ScoreTable, signature_key
 from instructalign.files import read_jsonl, read_object
 from instructalign.report.tables import BASELINES
 from instructalign.types import Prediction, Score
@@ -165,7 +166,7 @@ def read_evaluated(folder: Path, name: str) -> Evaluated | None:
         for number, line in read_jsonl(file):
             prediction = record_of(Prediction, line, f"{file}:{number}")
             predictions.setdefault(prediction.task, []).append(prediction)
-    records = [record_of(Score, score, f"{path}: score {i}") for i, score in enumerate(scores)]
+    records = ScoreTable.from_rows(scores, f"{path}: score")
     return Evaluated(
         name=name,
         scores=tuple(replace(score, run=name) for score in records if score.run not in BASELINES),
@@ -245,4 +246,4 @@ def _renamed(evaluated: Evaluated, name: str) -> Evaluated:
 
 def _identity(evaluated: Evaluated) -> frozenset[tuple[str, ...]]:
     """What makes two evaluations the same: what was measured, with the signature of each number."""
-    return frozenset((s.task, s.language, s.group, s.metric, s.signature) for s in evaluated.scores)
+    return frozenset((s.task, s.language, s.group, s.metric, signature_key(s.signature)) for s in evaluated.scores)

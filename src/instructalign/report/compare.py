@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
@@ -166,14 +166,14 @@ def _signer(task: str, base: Evaluated, model: Evaluated) -> Signature:
     metric = headline(model.scores, task)
     old, new = (_signatures(each.scores, task, metric) for each in (base, model))
 
-    def sign(asked: Sequence[Asked]) -> str:
+    def sign(asked: Sequence[Asked]) -> Mapping[str, Any]:
         codes = tuple(each.language for each in asked)
-        return _joined(old.get(codes, ""), new.get(codes, ""))
+        return _joined(old.get(codes, {}), new.get(codes, {}))
 
     return sign
 
 
-def _signatures(scores: Iterable[Score], task: str, metric: str) -> dict[tuple[str, ...], str]:
+def _signatures(scores: Iterable[Score], task: str, metric: str) -> dict[tuple[str, ...], Mapping[str, Any]]:
     """The signatures of a model's scores by the languages that each covers."""
     groups = groups_of(scores, task)
     return {
@@ -183,10 +183,10 @@ def _signatures(scores: Iterable[Score], task: str, metric: str) -> dict[tuple[s
     }
 
 
-def _joined(before: str, after: str) -> str:
-    """One signature for a comparison: the parts that differ as `before→after`."""
-    pairs = list(zip_longest(before.split("|"), after.split("|"), fillvalue=""))
-    return "|".join(a if a == b else f"{a}→{b.partition(':')[2] or b}" for a, b in pairs)
+def _joined(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The signature of the adapted model, with the fields in which the base differs under `base`."""
+    other = {name: value for name, value in before.items() if after.get(name) != value}
+    return {**after, "base": other} if other else dict(after)
 
 
 def _best(

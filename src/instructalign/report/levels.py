@@ -112,7 +112,7 @@ def prompt_rows(
         draws = _mean([_draws(samples[code], bootstrap, None if base is None else base[code]) for code in some])
         items = sum(len(samples[code].items) for code in some)
         found = over_levels(draws, len(samples[some[0]].items), bounds=(0, 1) if base is None else BOTH_WAYS)
-        signature = f"{sign([samples[code] for code in some])}|interval:prompts and items"
+        signature = {**sign([samples[code] for code in some]), "interval": "prompts and items"}
         told = (model.name, task, "", group)
         rows.append(Score(*told, metric + OVER_PROMPTS, found.value, found.low, found.high, items, signature))
         if found.deviation is not None:
@@ -182,18 +182,15 @@ def _by_seed(models: Sequence[Mapping[str, Sample]], codes: Sequence[str], boots
     return np.stack([_mean([bootstrap.by_prompt(model[code]).mean(0) for code in codes]) for model in models])
 
 
-def _signature(group: SeedGroup, task: str, code: str, name: str) -> str:
+def _signature(group: SeedGroup, task: str, code: str, name: str) -> dict[str, Any]:
     """That of the first run's score, with the models of all."""
     metric = headline(group.runs[0].adapted.scores if group.runs[0].adapted else (), task)
     found = [
-        next((s.signature for s in model.scores if _place_of(s) == (task, metric, name, code)), "")
+        next((s.signature for s in model.scores if _place_of(s) == (task, metric, name, code)), {})
         for run in group.runs
         if (model := run.adapted) is not None
     ]
-    models = [part for each in found for part in each.split("|") if part.startswith("model:")]
-    joined = "+".join(part.removeprefix("model:") for part in models)
-    parts = [f"model:{joined}" if part.startswith("model:") else part for part in found[0].split("|")]
-    return "|".join(parts)
+    return {**found[0], "model": [each["model"] for each in found if "model" in each]}
 
 
 def _place_of(score: Score) -> tuple[str, str, str, str]:
@@ -204,9 +201,8 @@ def _seed_scores(
     group: SeedGroup, task: str, code: str, name: str, some: Sequence[Sample], draws: Mapping[str, Draws]
 ) -> Iterator[Score]:
     items = sum(len(sample.items) for sample in some)
-    sign = (
-        f"{_signature(group, task, code, name)}|seeds:{'+'.join(map(str, group.seeds))}|interval:seeds and items"
-    )
+    about = _signature(group, task, code, name)
+    sign = {**about, "seeds": list(group.seeds), "interval": "seeds and items"}
     for metric, values in draws.items():
         bounds = BOTH_WAYS if metric in (GAIN, FORGETTING) else (0.0, 1.0)
         found = over_levels(values, len(some[0].items), bounds=bounds)

@@ -63,7 +63,7 @@ class Course:
     def scores(self) -> list[Score]:
         """ACC, BWT, FWT and forgetting, with intervals over items."""
         draws = [continual_scores(matrix[:, list(self.own)], self.chance) for matrix in self.matrix]
-        sign = f"task:{self.task}|stages:{','.join(self.models[1:])}|metric:{self.metric}"
+        sign = {"task": self.task, "stages": list(self.models[1:]), "metric": self.metric}
         found = []
         for each in fields(Continual):
             values = [getattr(draw, each.name) for draw in draws]

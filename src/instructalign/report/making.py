@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from instructalign.evaluation.score_table import signature_text
 from instructalign.report.collect import Run
 from instructalign.report.content import Block, Cell, Code, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.outcome import Facts
@@ -246,7 +247,7 @@ def again(facts: Facts) -> Section | None:
 def _signatures(facts: Facts) -> Table | None:
     """What each number of the main table measured; the rows by language have theirs in report.json."""
     found = {
-        (row.run, row.task, row.group): row.signature
+        (row.run, row.task, row.group): signature_text(row.signature)
         for row in facts.rows
         if row.signature and not row.language and row.metric == headline(facts.rows, row.task)
     }

@@ -113,7 +113,7 @@ def _holds_zero(found: Spread) -> bool:
 
 
 def _as_score(found: Spread) -> Score:
-    return Score("", "", "", "", "", found.value, found.low, found.high, 0, "")
+    return Score("", "", "", "", "", found.value, found.low, found.high)
 
 
 def _draws(
