@@ -398,7 +398,7 @@ def _strategy_problems(config: Config) -> Iterator[str]:
     """What in a configuration does not go with its strategies, or what its strategies lack in it."""
     chosen = {name: STRATEGIES.get(name)(**entry.options) for name, entry in config.training.strategy.items()}
     size = config.replay.size if config.replay else 0
-    wants = {name: strategy.past_data for name, strategy in chosen.items()}
+    wants = {name: strategy.replay_data for name, strategy in chosen.items()}
     for name, strategy in chosen.items():
         if name == "none" and len(chosen) > 1:
             others = ", ".join(other for other in chosen if other != "none")
@@ -406,7 +406,7 @@ def _strategy_problems(config: Config) -> Iterator[str]:
         if wants[name] == "needed" and not size:
             yield (
                 f"training.strategy.{name} needs past data, and the configuration has none: add a replay block "
-                f"with a source and a size above 0{strategy.instead and f', {strategy.instead}'}"
+                f"with a source and a size above 0{strategy.without_replay and f', {strategy.without_replay}'}"
             )
         yield from (f"training.strategy.{name}: {problem}" for problem in strategy.problems(config))
     if size and set(wants.values()) == {"unused"}:

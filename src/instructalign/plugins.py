@@ -133,7 +133,7 @@ STRATEGIES = Registry(
     "strategy",
     "instructalign.strategies",
     {
-        "none": "instructalign.training.strategies.experience_replay:Plain",
+        "none": "instructalign.training.strategies.experience_replay:NoStrategy",
         "replay": "instructalign.training.strategies.experience_replay:Replay",
         "freeze": "instructalign.training.strategies.freeze:Freeze",
         "ssu": "instructalign.training.strategies.ssu:SourceShielded",

@@ -32,7 +32,7 @@ EVERY: dict[str, dict[str, Any]] = {
 def run_settings(folder: Path, strategy: dict[str, Any], adapter: Any = None, **training: Any) -> dict[str, Any]:
     training = {"steps": 3, "checkpoint_every": 1, "keep_checkpoints": 8, "weight_decay": 0.1, **training}
     conflict = [*strategy] == ["agem"]
-    if conflict:  # past data that is not replayed, and that the new data works against
+    if conflict:  # replay data that is not in the stream, and that the new data works against
         training |= {"steps": 8, "learning_rate": 1e-2}
     data = settings(folder, strategy=strategy if conflict else {"replay": None, **strategy}, **training)
     data["model"]["adapter"] = adapter
@@ -142,7 +142,7 @@ def test_other_families_take_all_strategies(family: str, tmp_path: Path) -> None
     assert train(build_config(data, folder=tmp_path), tmp_path / "run").finished
 
 
-def test_no_past_data_is_needed_where_known_sentences_do(tmp_path: Path) -> None:
+def test_no_replay_data_is_needed_with_known_sentences(tmp_path: Path) -> None:
     strategy = {"ewc": {"on": "known", "examples": 4}, "ssu": {"on": "known", "examples": 4}, "distil": None}
     data = settings(tmp_path, steps=1, strategy=strategy)
     del data["replay"]

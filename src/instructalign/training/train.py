@@ -50,7 +50,7 @@ from instructalign.training.preflight import (
     refuse_parted,
     refuse_uneven,
 )
-from instructalign.training.strategies import Setting, StrategyGroup, make_strategies
+from instructalign.training.strategies import StrategyContext, StrategyGroup, make_strategies
 from instructalign.training.trainer import AlignTrainer
 
 MonitorFactory = Callable[[LoadedModel], Callable[[Any], Mapping[str, float]]]
@@ -198,20 +198,20 @@ def _batches(run: TrainingRun, arguments: TrainingArguments) -> StepBatches:
     )
 
 
-def setting(run: TrainingRun, trainer: AlignTrainer) -> Setting:
-    """What the strategies prepare themselves with."""
-    return Setting(
+def strategy_context(run: TrainingRun, trainer: AlignTrainer) -> StrategyContext:
+    """What the strategies prepare themselves with; see `StrategyContext`."""
+    return StrategyContext(
         config=run.config,
         loaded=run.loaded,
         model=trainer.model,
         data=run.data,
         batches=trainer.batches,
         folder=run.out,
-        origin=text_hash(asdict(run.origin)),
+        run_hash=text_hash(asdict(run.origin)),
         process=trainer.args.process_index,
         processes=trainer.args.world_size,
         sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
-        report=run.report,
+        progress=run.report,
     )
 
 
@@ -329,7 +329,7 @@ def train(
     trainer, stop = make_trainer(run)
     refuse_parted(config, run.loaded, trainer.layout)
     refuse_full_disk(out, _disk_bytes(config, trainer.model))
-    trainer.strategies.prepare(setting(run, trainer))
+    trainer.strategies.prepare(strategy_context(run, trainer))
     trainer.watch.measures += measurements(run, trainer, probe)
     if trainer.args.should_save:
         checkpoints.clear_partial(out / "checkpoints")

@@ -1,4 +1,4 @@
-"""The examples on which a strategy looks for what must be kept."""
+"""Calibration examples: data that a strategy measures importance on, from what the base model knew."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from typing import Literal
 from instructalign.data import Corpus
 from instructalign.errors import TrainingError
 from instructalign.randomness import Draws, digest_key, permuted
-from instructalign.training.strategies.strategy import Setting
+from instructalign.training.strategies.strategy import StrategyContext
 from instructalign.types import Instruction
 
-Source = Literal["replay", "known"]
-"""`replay`: past examples. `known`: sentences in the known languages, half of each asking for the other half."""
+CalibrationSource = Literal["replay", "known"]
+"""`replay`: replay examples. `known`: sentences in the known languages, the first half as prompt, the second as
+answer."""
 
-INSTEAD = "or set training.strategy.{name}.on to known, for sentences in the known languages of the corpora"
+WITHOUT_REPLAY = "or set training.strategy.{name}.on to known, for sentences in the known languages of the corpora"
 
 
-def source_examples(setting: Setting, on: Source, count: int) -> list[Instruction]:
-    """Examples of what the model knew, by the run's seed; fewer than `count` where there are no more.
+def calibration_examples(context: StrategyContext, on: CalibrationSource, count: int) -> list[Instruction]:
+    """Examples of what the base model knew, chosen by the run's seed; fewer than `count` if there are no more.
 
     Raises:
         TrainingError: the corpora have no sentence in a known language.
     """
-    seed = setting.config.seed
+    seed = context.config.seed
     if on == "replay":
-        past = setting.data.replay
-        picked = (permuted(i, len(past), seed, "probe") for i in range(min(count, len(past))))
-        return [past.examples[place] for place in picked]
-    examples = known_sentences(setting.data.corpus, setting.config.pivots, seed, count)
+        replay = context.data.replay
+        return [replay.examples[permuted(i, len(replay), seed, "probe")] for i in range(min(count, len(replay)))]
+    examples = known_sentences(context.data.corpus, context.config.pivots, seed, count)
     if not examples:
         raise TrainingError(
-            f"the corpora hold no sentence of two words in a known language ({', '.join(setting.config.pivots)}); "
-            "use on: replay with past data"
+            "the corpora contain no sentence of two or more words in a known language "
+            f"({', '.join(context.config.pivots)}); use `on: replay` with replay data"
         )
     return examples
 
 
 def known_sentences(rows: Corpus, languages: Sequence[str], seed: int, count: int) -> list[Instruction]:
-    """The first half of sentences in some languages as a prompt, the second as its answer.
+    """Sentences in some languages, the first half as the prompt and the second as the answer.
 
     Args:
-        rows: where they are taken from.
-        languages: codes; each row gives a sentence in one of them.
+        rows: where they are taken from; each row gives a sentence in one of the languages.
+        languages: codes.
         seed: decides which.
-        count: at most so many.
+        count: at most this many.
     """
     key = digest_key(seed, "probe", "language")
     examples: list[Instruction] = []
@@ -63,8 +63,8 @@ def known_sentences(rows: Corpus, languages: Sequence[str], seed: int, count: in
 
 
 def halves(text: str) -> tuple[str, str]:
-    """A text in two parts, cut at the space nearest its middle, or in its middle where it has none."""
+    """A text split at the space nearest its middle, or in the middle if it has none."""
     text = text.strip()
-    spaces = [place for place, sign in enumerate(text) if sign == " "]
-    cut = min(spaces, key=lambda place: abs(2 * place - len(text)), default=len(text) // 2)
-    return text[:cut].rstrip(), text[cut:].lstrip()
+    spaces = [place for place, character in enumerate(text) if character == " "]
+    middle = min(spaces, key=lambda place: abs(2 * place - len(text)), default=len(text) // 2)
+    return text[:middle].rstrip(), text[middle:].lstrip()

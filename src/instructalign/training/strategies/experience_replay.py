@@ -1,15 +1,15 @@
-"""The strategies `none` and `replay`, which leave loss and gradient as they are."""
+"""The strategies `none` and `replay`, which leave loss and gradient unchanged."""
 
 from __future__ import annotations
 
 from instructalign.training.strategies.strategy import Strategy
 
 
-class Plain(Strategy):
-    """Does nothing against forgetting; the configuration refuses past data beside it."""
+class NoStrategy(Strategy):
+    """Nothing against forgetting: plain fine-tuning. The configuration must then not ask for replay data."""
 
 
 class Replay(Strategy):
-    """Past examples stand among the new ones; the mixture has already done all of it (`instructalign.mixture`)."""
+    """Experience replay: replay examples among the new ones. `instructalign.mixture` does all of the work."""
 
-    past_data = "used"
+    replay_data = "used"

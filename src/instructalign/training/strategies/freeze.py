@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from instructalign.config import Config, Positive
 from instructalign.errors import TrainingError
-from instructalign.training.strategies.strategy import Setting, Strategy
+from instructalign.training.strategies.strategy import Strategy, StrategyContext
 
 if TYPE_CHECKING:
     import torch
 
 
 class Freeze(Strategy):
-    """Keeps the bottom layers as they are; they take no memory for gradients and optimizer either.
+    """Freezes the bottom layers; they need no memory for gradients and optimizer states either.
 
     Args:
-        layers: how many layers from the input on; in encoder-decoder models of the encoder and of the decoder.
-        embeddings: whether the input embeddings are kept too. Where the output layer has the same weights, it is
-            kept with them.
+        layers: how many layers, counted from the input; in encoder-decoder models of the encoder and the decoder
+            each.
+        embeddings: whether the input embeddings are frozen too. An output layer that is tied to them is then
+            frozen with them.
     """
 
     def __init__(self, *, layers: Positive, embeddings: bool = True) -> None:
@@ -37,30 +38,28 @@ class Freeze(Strategy):
                 "here, or train_embeddings to false there"
             )
 
-    def prepare(self, setting: Setting) -> None:
-        """Freezes the weights before the optimizer exists.
+    def prepare(self, context: StrategyContext) -> None:
+        """Freezes the parameters before the optimizer exists.
 
         Raises:
-            TrainingError: the model has no more layers than would be frozen.
+            TrainingError: no layer would be left to train.
         """
-        model = setting.model
-        kept = [layer for stack in layer_stacks(model) for layer in self._bottom(stack, setting.loaded.name)]
+        frozen: list[Any] = []
+        for stack in layer_stacks(context.model):
+            if self.layers >= len(stack):
+                raise TrainingError(
+                    f"training.strategy.freeze.layers is {self.layers}, but {context.loaded.name} has "
+                    f"{len(stack)} layers and at least one must be trained: set it to {len(stack) - 1} or less."
+                )
+            frozen += stack[: self.layers]
         if self.embeddings:
-            kept.append(setting.loaded.model.get_input_embeddings())
-        for weight in {id(weight): weight for module in kept for weight in module.parameters()}.values():
+            frozen.append(context.loaded.model.get_input_embeddings())
+        for weight in {id(weight): weight for module in frozen for weight in module.parameters()}.values():
             weight.requires_grad_(False)
             self._frozen += weight.numel()
 
-    def _bottom(self, stack: torch.nn.ModuleList, name: str) -> Iterable[torch.nn.Module]:
-        if self.layers >= len(stack):
-            raise TrainingError(
-                f"training.strategy.freeze.layers is {self.layers}, but {name} has {len(stack)} layers, and at "
-                f"least one must be trained: set it to {len(stack) - 1} or less."
-            )
-        return stack[: self.layers]
-
-    def record(self) -> dict[str, float]:
-        """How many weights are frozen."""
+    def costs(self) -> dict[str, float]:
+        """The number of frozen parameters."""
         return {"frozen": self._frozen}
 
 

@@ -11,121 +11,123 @@ from pydantic import Field
 
 from instructalign.config import Config, Positive
 from instructalign.errors import TrainingError
-from instructalign.training.strategies.calibration_examples import INSTEAD, Source, source_examples
+from instructalign.training.strategies.calibration_examples import (
+    WITHOUT_REPLAY,
+    CalibrationSource,
+    calibration_examples,
+)
 from instructalign.training.strategies.parameter_deltas import adapted_layers, adapter_problems, low_rank
-from instructalign.training.strategies.strategy import Setting, Strategy, sum_over_processes
+from instructalign.training.strategies.strategy import Strategy, StrategyContext, sum_over_processes
 
 if TYPE_CHECKING:
     import torch
 
 
 class SourceShielded(Strategy):
-    """Keeps those columns of each linear layer's weight that matter most for examples of the past.
+    """Freezes those columns of each linear layer's weight that matter most for calibration examples.
 
-    A column holds what one input feature adds to all outputs. Its importance is the length of the column of Wanda
-    scores (Sun et al. 2024, arXiv 2306.11695), |W[i, j]| times the length of feature j over all tokens of the
-    examples. The columns at the top get no gradient, and end bit for bit as they began: also with weight decay,
-    which the published code lets act on them. Embeddings, output layer, biases and norms are trained. Under LoRA
-    the same columns of the change are held at zero.
+    A column is what one input feature contributes to all outputs. Its importance is the norm of its column of
+    Wanda scores (Sun et al. 2024, arXiv 2306.11695), |W[i, j]| times the norm of feature j over all tokens of the
+    examples. The most important columns get no gradient and are bit for bit unchanged at the end, with weight
+    decay too, which the published code applies to them. Embeddings, output layer, biases and norms are trained.
+    Under LoRA the same columns of the delta are held at zero.
 
     Args:
-        share: part of the columns of each layer that is kept (0.5 in the paper).
-        on: what importance is measured on: `replay`, the past data, or `known`, sentences in the known languages.
-        examples: how many of them (500 in the paper).
+        share: the part of the columns of each layer that is frozen (0.5 in the paper).
+        on: what importance is measured on: `replay` data, or `known`, sentences in the known languages.
+        examples: the number of calibration examples (500 in the paper).
     """
 
-    whole = True
+    needs_full_weights = True
 
     def __init__(
         self,
         *,
         share: Annotated[float, Field(gt=0, lt=1)] = 0.5,
-        on: Source = "replay",
+        on: CalibrationSource = "replay",
         examples: Positive = 500,
     ) -> None:
         self.share = share
-        self.on: Source = on
+        self.on: CalibrationSource = on
         self.examples = examples
-        self.past_data = "needed" if on == "replay" else "unused"
-        self.instead = INSTEAD.format(name="ssu")
-        self._restore: list[Callable[[], None]] = []
-        self._record = {"frozen": 0.0, "memory": 0.0}
+        self.replay_data = "needed" if on == "replay" else "unused"
+        self.without_replay = WITHOUT_REPLAY.format(name="ssu")
+        self._undo_decay: list[Callable[[], object]] = []
+        self._costs = {"frozen": 0.0, "memory": 0.0}
 
     def problems(self, config: Config) -> Iterable[str]:
-        """Adapters whose change of the base is no product of two factors, or does not begin at zero."""
+        """Adapters whose delta is not a low-rank product, or does not start at zero."""
         return adapter_problems(config)
 
-    def prepare(self, setting: Setting) -> None:
-        """Measures importance and lets no gradient into the columns that are kept.
+    def prepare(self, context: StrategyContext) -> None:
+        """Measures importance and blocks the gradient of the most important columns.
 
         Raises:
             TrainingError: the model has no linear layer that is trained.
         """
-        layers = dict(shielded_layers(setting.model))
+        layers = dict(shielded_layers(context.model))
         if not layers:
             raise TrainingError(
-                f"training.strategy.ssu found no linear layer in {setting.loaded.name} whose columns it could keep"
+                f"training.strategy.ssu found no trainable linear layer in {context.loaded.name} to shield"
             )
-        lengths = setting.cached("ssu", [self.on, self.examples], lambda: self._lengths(setting, layers))
-        decayed = setting.config.training.weight_decay > 0
+        options = [self.on, self.examples]
+        norms = context.cached("ssu", options, lambda: self._feature_norms(context, layers))
+        decayed = context.config.training.weight_decay > 0
         for name, layer in layers.items():
-            kept = top_columns(layer, lengths[name], self.share)
-            self._shield(layer, kept, decayed)
+            self._shield(layer, top_columns(layer, norms[name], self.share), decayed)
 
-    def _lengths(self, setting: Setting, layers: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """By layer, the length of each input feature over all tokens of the examples, [input features]."""
+    def _feature_norms(self, context: StrategyContext, layers: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """By layer, the norm of each input feature over all tokens of the examples, [input features]."""
         import torch
 
         from instructalign.training.loss import target_logits
 
-        chosen = setting.mine(source_examples(setting, self.on, self.examples))
-        squares = {name: torch.zeros(_inputs(layer), dtype=torch.float64) for name, layer in layers.items()}
+        chosen = context.shard(calibration_examples(context, self.on, self.examples))
+        squares: dict[str, torch.Tensor] = {}
+        handles = []
+        for name, layer in layers.items():
+            base = _base(layer)
+            squares[name] = torch.zeros(base.weight.shape[_input_dimension(base)], dtype=torch.float64)
 
-        def add(name: str) -> Callable[..., None]:
-            def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-                squares[name] += inputs[0].detach().flatten(0, -2).double().square().sum(dim=0).cpu()
+            def add(_: Any, inputs: tuple[torch.Tensor, ...], total: torch.Tensor = squares[name]) -> None:
+                total += inputs[0].detach().flatten(0, -2).double().square().sum(dim=0).cpu()
 
-            return hook
-
-        handles = [_base(layer).register_forward_pre_hook(add(name)) for name, layer in layers.items()]
-        with torch.no_grad():  # one at a time, so that no padding counts
-            for done, batch in enumerate(setting.encoded(chosen, size=1)):
-                setting.report("importance of columns", done, len(chosen), "")
-                target_logits(setting.model, batch, setting.loaded.encoder_decoder)
+            handles.append(base.register_forward_pre_hook(add))
+        with torch.no_grad():
+            for done, batch in enumerate(context.encoded(chosen, size=1)):  # one each: padding must not count
+                context.progress("importance of columns", done, len(chosen), "")
+                target_logits(context.model, batch, context.loaded.encoder_decoder)
         for handle in handles:
             handle.remove()
         return {name: sum_over_processes(value).sqrt() for name, value in squares.items()}
 
-    def _shield(self, layer: Any, kept: torch.Tensor, decayed: bool) -> None:
-        import torch
-
-        if layer is not _base(layer):  # an adapter: the columns of A make those of the change
+    def _shield(self, layer: Any, columns: torch.Tensor, decayed: bool) -> None:
+        if layer is not _base(layer):  # an adapter: the columns of A are those of the delta
             weight = low_rank(layer)[0]
-            with torch.no_grad():
-                weight[:, kept] = 0
-            weight.register_hook(lambda gradient: gradient.index_fill(1, kept, 0))
-            self._record["frozen"] += len(kept) * layer.out_features
+            weight.data[:, columns] = 0
+            weight.register_hook(lambda gradient: gradient.index_fill(1, columns, 0))
+            self._costs["frozen"] += len(columns) * layer.out_features
             return
         weight, along = layer.weight, _input_dimension(layer)
-        weight.register_hook(lambda gradient: gradient.index_fill(along, kept, 0))
-        self._record["frozen"] += len(kept) * weight.numel() // weight.shape[along]
-        if decayed:  # without a gradient Adam leaves a weight alone, but weight decay does not
-            copy = weight.detach().index_select(along, kept)
-            self._record["memory"] += copy.nbytes
-            self._restore.append(lambda: weight.data.index_copy_(along, kept, copy))
+        weight.register_hook(lambda gradient: gradient.index_fill(along, columns, 0))
+        self._costs["frozen"] += len(columns) * weight.numel() // weight.shape[along]
+        if decayed:  # Adam leaves a weight without gradient unchanged, but weight decay does not
+            copy = weight.detach().index_select(along, columns)
+            self._costs["memory"] += copy.nbytes
+            self._undo_decay.append(lambda: weight.data.index_copy_(along, columns, copy))
 
     def after_update(self, model: torch.nn.Module, step: int) -> None:
-        """Puts back what weight decay took from the columns that are kept."""
-        for put_back in self._restore:
-            put_back()
+        """Restores the frozen columns after weight decay."""
+        for undo in self._undo_decay:
+            undo()
 
-    def record(self) -> dict[str, float]:
-        """How many weights are kept, and the memory of their copy where weight decay makes one needed."""
-        return self._record
+    def costs(self) -> dict[str, float]:
+        """The number of frozen parameters, and the memory of their copy, needed only with weight decay."""
+        return self._costs
 
 
 def shielded_layers(model: Any) -> Iterator[tuple[str, Any]]:
-    """The linear layers whose columns can be kept, by name: all that are trained, but for the output layer."""
+    """The linear layers whose columns can be frozen, by name: all that are trained, except the output layer."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -141,20 +143,18 @@ def shielded_layers(model: Any) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def top_columns(layer: Any, lengths: torch.Tensor, share: float) -> torch.Tensor:
-    """The columns of highest importance, [kept], by number.
+def top_columns(layer: Any, norms: torch.Tensor, share: float) -> torch.Tensor:
+    """The numbers of the most important columns, [kept].
 
     Args:
         layer: the layer.
-        lengths: of its input features, [input features].
+        norms: of its input features, [input features].
         share: part of the columns.
     """
     base = _base(layer)
-    weight = base.weight.detach().double()
-    columns = weight.norm(dim=1 - _input_dimension(base)).cpu()
-    kept = (columns * lengths.double()).topk(int(share * len(columns))).indices.sort().values
-    moved: torch.Tensor = kept.to(base.weight.device)
-    return moved
+    columns = base.weight.detach().double().norm(dim=1 - _input_dimension(base)).cpu()
+    top: torch.Tensor = (columns * norms.double()).topk(int(share * len(columns))).indices.sort().values
+    return top.to(base.weight.device)
 
 
 def _base(layer: Any) -> Any:
@@ -162,12 +162,7 @@ def _base(layer: Any) -> Any:
 
 
 def _input_dimension(layer: Any) -> int:
-    """Along which dimension of the weight the input features lie: the second, but for GPT-2's Conv1D."""
+    """The dimension of the weight that runs over input features: the second, except in GPT-2's Conv1D."""
     import torch
 
     return 1 if isinstance(layer, torch.nn.Linear) else 0
-
-
-def _inputs(layer: Any) -> int:
-    base = _base(layer)
-    return int(base.weight.shape[_input_dimension(base)])

@@ -1,7 +1,7 @@
-"""What a strategy can do to a training run.
+"""The base class of strategies, and what a run gives them.
 
-Checking a configuration imports this file and those of the strategies it names; so they import torch where they
-use it, which takes seconds.
+Validating a configuration imports this file and those of the configured strategies, so they import torch (which
+takes seconds) only where they use it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from instructalign.files import atomic, text_hash
 from instructalign.progress import Progress, silent
@@ -23,24 +25,26 @@ if TYPE_CHECKING:
     from instructalign.training.models import LoadedModel
     from instructalign.types import Instruction
 
+PenaltyWeight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What a run gives its strategies to prepare themselves with.
+class StrategyContext:
+    """What a run gives its strategies to prepare themselves.
 
     Attributes:
         config: the run's configuration.
         loaded: the base model with its tokenizer.
-        model: the model as it is trained: inside its adapter where there is one, on its device, in evaluation
-            mode, not yet wrapped for several processes. Its weights are the base's, in a resumed run too, and
-            no optimizer exists yet: what is frozen here is not trained.
-        data: the corpora, the past data and the training stream over both.
-        batches: the stream as encoded steps, of this process.
-        folder: the run's folder; what is worth keeping for a resumed run goes into `folder / "cache"`.
-        origin: a hash of everything that the run's weights depend on.
-        process, processes: this process's number, and how many there are.
-        sharded: whether each process holds but a part of the weights once training has begun.
-        report: called with what is going on, how far it is, of how much, and a remark.
+        model: the model as it is trained: inside its adapter if there is one, on its device, in evaluation mode,
+            not yet wrapped for distributed training. Its weights are the base's, in a resumed run too, and no
+            optimizer exists yet, so a parameter frozen now is never trained.
+        data: the corpora, the replay data and the training stream over both.
+        batches: the stream as tokenised steps of this process.
+        folder: the run's folder; what a resumed run can reuse goes into `folder / "cache"`.
+        run_hash: a hash of everything that the run's weights depend on.
+        process, processes: rank and world size.
+        sharded: whether each process holds only a part of the weights during training.
+        progress: called with what is being done, how much of it is done, the total, and a remark.
     """
 
     config: Config
@@ -49,18 +53,18 @@ class Setting:
     data: Data
     batches: StepBatches
     folder: Path
-    origin: str = ""
+    run_hash: str = ""
     process: int = 0
     processes: int = 1
     sharded: bool = False
-    report: Progress = silent
+    progress: Progress = silent
 
     def encoded(self, examples: Sequence[Instruction], size: int | None = None) -> Iterator[dict[str, Any]]:
-        """Examples as batches on the model's device, in their order, the loss on answers alone.
+        """Examples as batches on the model's device, in their order, with the loss on answers only.
 
         Args:
             examples: the examples.
-            size: how many a batch; as many as surely fit unless given.
+            size: the batch size; by default as many as are sure to fit.
         """
         from instructalign.training.batching import LossWeights, collate, to_device
 
@@ -71,39 +75,39 @@ class Setting:
             pairs = [encoder(example) for example in examples[first : first + size]]
             yield to_device(collate(pairs, encoder.codec, LossWeights()), device)
 
-    def mine(self, examples: Sequence[Any]) -> Sequence[Any]:
-        """This process's part of what all of them do together."""
+    def shard(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """This process's share of work that all processes do together."""
         return examples[self.process :: self.processes]
 
     def cached(
-        self, name: str, options: Any, make: Callable[[], dict[str, torch.Tensor]]
+        self, name: str, options: Any, compute: Callable[[], dict[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
-        """What `make` gives, made once and kept in the run's folder for when the run goes on.
+        """What `compute` returns, computed once and kept in the run's folder for resumed runs.
 
         Every process must call it, and gets the same tensors, on the CPU.
 
         Args:
             name: what it is, for the file's name.
-            options: what it depends on beside the run itself.
-            make: called in every process; it must give the same in all.
+            options: what it depends on besides the run itself.
+            compute: called in every process; must return the same in all.
         """
         from safetensors.torch import load_file, save
 
-        path = self.folder / "cache" / f"{name}-{text_hash([self.origin, options])[:12]}.safetensors"
-        if everywhere(path.exists()):
+        path = self.folder / "cache" / f"{name}-{text_hash([self.run_hash, options])[:12]}.safetensors"
+        if in_all_processes(path.exists()):
             return load_file(path)
-        made = {key: value.detach().cpu().contiguous() for key, value in make().items()}
+        computed = {key: value.detach().cpu().contiguous() for key, value in compute().items()}
         if self.process == 0:
             with atomic(path) as file:
-                file.write(save(made))
-        return made
+                file.write(save(computed))
+        return computed
 
 
-def everywhere(here: bool) -> bool:
-    """Whether something holds in all processes; every process must call it."""
+def in_all_processes(condition: bool) -> bool:
+    """Whether a condition holds in every process; every process must call it, which also makes it a barrier."""
     import torch
 
-    return not sum_over_processes(torch.tensor(float(not here))).item()
+    return not sum_over_processes(torch.tensor(float(not condition))).item()
 
 
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
@@ -118,46 +122,46 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class Strategy:
-    """A way to keep what the model knew. Every hook does nothing unless a strategy overrides it.
+    """A strategy against forgetting. Every hook does nothing unless a subclass overrides it.
 
     Constructors take keyword-only options; their annotations are the strategy's keys in the configuration.
-    Where several strategies take part, each hook is called in the order of `registry.STRATEGIES`.
+    The hooks of several strategies are called in the order of `plugins.STRATEGIES`.
 
-    With several processes every hook runs in every one of them, on the same weights and, but for `token_loss`,
+    In distributed training every hook runs in every process, on the same weights and, except for `token_loss`,
     on the same gradients; so it must do the same in all of them.
 
     Attributes:
-        past_data: what the strategy wants of the configured past data: `needed`, `used` where there is some,
-            or `unused`. Options may decide; then it is set in the constructor.
-        instead: what can be done where past data is needed and missing, beside giving some; for the error.
-        whole: whether it needs the whole weights or gradients in every process, so that it cannot work where
-            these are sharded (FSDP, DeepSpeed ZeRO).
+        replay_data: how the strategy uses the configured replay data: `needed`, `used` if there is some, or
+            `unused`. May depend on options; then the constructor sets it.
+        without_replay: what else can be done if replay data is needed and missing; ends the error message.
+        needs_full_weights: whether it needs all weights or gradients in every process, so that it does not work
+            with sharding (FSDP, DeepSpeed ZeRO).
     """
 
-    past_data: str = "unused"
-    instead: str = ""
-    whole: bool = False
+    replay_data: str = "unused"
+    without_replay: str = ""
+    needs_full_weights: bool = False
 
     def problems(self, config: Config) -> Iterable[str]:
-        """What of a configuration does not go with this strategy, a sentence each, before any work is done."""
+        """What in a configuration is incompatible with this strategy, one sentence each; checked by `validate`."""
         return ()
 
-    def prepare(self, setting: Setting) -> None:
+    def prepare(self, context: StrategyContext) -> None:
         """Called once before training, before the optimizer exists and before a checkpoint is loaded."""
 
     def token_loss(
         self, model: torch.nn.Module, batch: dict[str, Any], logits: torch.Tensor
     ) -> torch.Tensor | None:
-        """Added to the cross-entropy of each counted position, and weighed like it; or None.
+        """A term added to the cross-entropy of each counted position and weighted like it; None for nothing.
 
         Args:
             model: the model in training.
-            batch: the micro-batch, as `batch.collate` makes it.
+            batch: the micro-batch, as `batching.collate` makes it.
             logits: of the model at the counted positions, [counted, vocabulary], in the order of
                 `batch["positions"]`.
 
         Returns:
-            [counted], in nats; or None for nothing.
+            [counted], in nats; or None.
         """
         return None
 
@@ -170,11 +174,11 @@ class Strategy:
 
         Args:
             model: the model in training.
-            step: how many optimizer steps were done before this one.
+            step: the number of optimizer steps before this one.
         """
 
     def after_update(self, model: torch.nn.Module, step: int) -> None:
-        """Called when the optimizer has changed the weights; `step` as for `before_update`."""
+        """Called after the optimizer has changed the weights; `step` as for `before_update`."""
 
     def finish(self, model: torch.nn.Module) -> None:
         """Called once after the last step, before the model is saved (and an adapter merged)."""
@@ -184,8 +188,8 @@ class Strategy:
         return {}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes over what `state` gave when the checkpoint was written; called after `prepare`."""
+        """Restores what `state` returned when the checkpoint was written; called after `prepare`."""
 
-    def record(self) -> dict[str, float]:
-        """What run.json says of it: `memory` and `disk` that it took, in bytes a process, and its own counts."""
+    def costs(self) -> dict[str, float]:
+        """For run.json: `memory` and `disk` in bytes per process, and counts of the strategy's own."""
         return {}
