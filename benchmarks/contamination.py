@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from instructalign.data import ItemIndex, ItemText, check_texts
-from instructalign.evaluation.items import file_of, read_items
+from instructalign.evaluation.task_items import file_of, read_items
 from instructalign.evaluation.tasks import Task, load_task, task_names
 from instructalign.files import read_jsonl, read_lines
 from instructalign.plugins import FORMATS

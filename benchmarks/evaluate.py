@@ -327,7 +327,7 @@ METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 def read_questions(options: argparse.Namespace) -> tuple[Any, list[tuple[str, str, Any]]]:
     """The task; and language, prompt and item of every question."""
-    from instructalign.evaluation.items import read_items
+    from instructalign.evaluation.task_items import read_items
     from instructalign.evaluation.tasks import load_task
 
     task = load_task("nusax_senti")

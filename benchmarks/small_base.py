@@ -29,7 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from instructalign.data import ItemIndex, ItemText
 from instructalign.evaluation import Task, load_task
-from instructalign.evaluation.items import read_items
+from instructalign.evaluation.task_items import read_items
 from instructalign.files import read_lines, write_jsonl
 from instructalign.mixture.replay_sources import read_jsonl
 from instructalign.randomness import Draws, digest_key, permuted

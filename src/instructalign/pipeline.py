@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,8 +122,8 @@ def check_names(config: Config) -> None:
         ConfigError, UnknownNameError: there is no such set, task or prompt, or it is wrong, or lacks what it asks.
     """
     from instructalign.evaluation import Task, load_task
-    from instructalign.evaluation.task_selection import missing_past
-    from instructalign.evaluation.tasks import HeldOut
+    from instructalign.evaluation.task_selection import missing_replay
+    from instructalign.evaluation.tasks import HeldOutTask
     from instructalign.instructions import load_templates
 
     load_templates(config.instructions.templates, config.instructions.objectives)
@@ -131,7 +131,7 @@ def check_names(config: Config) -> None:
         task = load_task(name)
         if isinstance(task, Task):
             task.choose_prompts(config.evaluation.prompts)
-        if isinstance(task, HeldOut) and task.kind == "past" and (lacks := missing_past(config)):
+        if isinstance(task, HeldOutTask) and task.kind == "past" and (lacks := missing_replay(config)):
             raise ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
 
 
@@ -164,9 +164,6 @@ def run(
     if config.stages:
         return _run_stages(config, out, base_evaluation, progress)
 
-    def tell(what: str) -> Callable[[str, int, int], None]:
-        return lambda part, done, total: progress(f"evaluating {what}", done, total, part)
-
     base_folder = out / "evaluation" / "base"
     if config.evaluation.tasks:
         if base_evaluation is None and not base_folder.exists():
@@ -175,13 +172,13 @@ def run(
             check_start(config, guard(config) if config.contamination == "refuse" else None)
         if is_main_process() and base_evaluation is not None and not base_folder.exists():
             copy_folder(base_evaluation, base_folder)
-        evaluate(config.model.base, config, base_folder, run="base", progress=tell("the base"))
+        evaluate(config.model.base, config, base_folder, run="base", progress=progress)
     trained = train(config, out, progress)
     if not trained.finished:
         return RunResult(out, False, trained.step, None)
     if config.evaluation.tasks:
         adapted = out / "evaluation" / "adapted"
-        evaluate(str(trained.model), config, adapted, run=out.name, progress=tell("the adapted model"))
+        evaluate(str(trained.model), config, adapted, run=out.name, progress=progress)
     return RunResult(out, True, trained.step, write_report([out]) if is_main_process() else None)
 
 
@@ -323,7 +320,7 @@ def guard(config: Config) -> Guard:
     Raises:
         InstructAlignError: test items are to be dropped or refused, and cannot be read.
     """
-    from instructalign.evaluation.task_selection import item_texts
+    from instructalign.evaluation.task_selection import select_tasks
 
     action = config.contamination
     if action == "ignore":
@@ -331,7 +328,7 @@ def guard(config: Config) -> Guard:
     if not config.evaluation.tasks:
         return Guard(action, reason="no evaluation task is configured")
     try:
-        return Guard(action, ItemIndex(item_texts(config)), "")
+        return Guard(action, ItemIndex(list(select_tasks(config).item_texts())), "")
     except InstructAlignError as error:
         if action != "report":
             raise

@@ -12,8 +12,9 @@ import torch
 from instructalign.config_file import build_config
 from instructalign.errors import DataError
 from instructalign.evaluation import classification, compare, evaluate, load_task, perplexity
-from instructalign.evaluation.perplexity import plan_heldout, read_answers
+from instructalign.evaluation.perplexity import read_answers
 from instructalign.evaluation.predictions import read_predictions
+from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import read_rows
 from instructalign.pipeline import run
 from instructalign.training.batching import ExampleEncoder, LossWeights, collate
@@ -78,25 +79,25 @@ def test_is_the_loss_of_training(model_folder, loaded_model, config, tmp_path, f
     settings, loaded = config(model_folder(family)), loaded_model(family)
     scores = values_of(evaluate(model_folder(family), settings, tmp_path / "out", run="base"))
     for exam in plan_heldout(settings, load_task("heldout_instructions")):
-        if exam.answers:
+        if exam.labels:
             continue
         encoder = ExampleEncoder(loaded.codec, 512)
-        batch = collate([encoder(made) for _, _, made in exam.each()], loaded.codec, LossWeights())
+        batch = collate([encoder(made) for _, _, made in exam.questions()], loaded.codec, LossWeights())
         with torch.no_grad():
             loss = token_losses(loaded.model, batch, loaded.encoder_decoder).mean().item()
-        assert scores["base", exam.task, "token_probability", "jav"] == pytest.approx(math.exp(-loss), rel=1e-5)
+        assert scores["base", exam.name, "token_probability", "jav"] == pytest.approx(math.exp(-loss), rel=1e-5)
 
 
 def test_closed_questions_are_a_classification_task(model_folder, loaded_model, config, tmp_path):
     scores = values_of(evaluate(model_folder("llama"), config(model_folder("llama")), tmp_path, run="base"))
     predictions = read_predictions(tmp_path / "predictions" / "heldout_instructions-xss.jav.jsonl")
-    exam = next(e for e in plan_heldout(config("x"), load_task("heldout_instructions")) if e.answers)
+    exam = next(e for e in plan_heldout(config("x"), load_task("heldout_instructions")) if e.labels)
     loaded = loaded_model("llama")
     right = 0
-    for prediction, (_, number, made) in zip(predictions, exam.each(), strict=True):
+    for prediction, (_, number, made) in zip(predictions, exam.questions(), strict=True):
         assert prediction.item == str(number)
-        assert exam.answers[made.template][prediction.gold] == made.answer
-        for label, word in exam.answers[made.template].items():
+        assert exam.labels[made.template][prediction.gold] == made.answer
+        for label, word in exam.labels[made.template].items():
             prompt, answer = loaded.codec.pair(made.prompt, word)
             with torch.no_grad():
                 logs = loaded.model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
@@ -114,7 +115,7 @@ def test_only_sentences_held_out_are_asked_and_all_of_them(config):
     asked = {
         made.row
         for exam in plan_heldout(settings, load_task("heldout_instructions"))
-        for _, _, made in exam.each()
+        for _, _, made in exam.questions()
     }
     assert asked == {row.id for row in apart}
     assert asked.isdisjoint({row.id for row in rows})
@@ -124,8 +125,8 @@ def test_a_limit_takes_the_beginning(config):
     task = load_task("heldout_instructions")
     few, more = (plan_heldout(config("x", items=count), task) for count in (3, 5))
     for one, other in zip(few, more, strict=True):
-        assert len(one.asked["jav"]) == 3
-        assert one.asked["jav"] == other.asked["jav"][:3]
+        assert len(one.instructions["jav"]) == 3
+        assert one.instructions["jav"] == other.instructions["jav"][:3]
 
 
 @pytest.mark.parametrize("heldout_rows", [0, 1])

@@ -11,7 +11,8 @@ import torch
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import compare, evaluate, load_task
-from instructalign.evaluation.perplexity import Answered, plan_heldout, read_answers, sample_of_answers
+from instructalign.evaluation.perplexity import Answered, read_answers, sample_of_answers
+from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import build_data
 from instructalign.pipeline import check_names, run
 from instructalign.report import write_report
@@ -85,7 +86,7 @@ def test_scores_are_the_loss_of_transformers(model_folder, loaded_model, config,
     scores = values_of(evaluate(model_folder(family), settings, tmp_path / "out", run="base"))
     lines = {line["inputs"]: line for line in past()}
     sums = {}
-    for code, some in plan_heldout(settings, load_task(TASK))[0].asked.items():
+    for code, some in plan_heldout(settings, load_task(TASK))[0].instructions.items():
         answers = read_answers(tmp_path / "out" / "instructions" / f"{TASK}.{code}.jsonl")
         assert [each.prompt for each in answers] == [made.prompt for _, made in some]
         for each in answers:
@@ -118,16 +119,16 @@ def test_one_part_is_not_shown_twice(model_folder, config, tmp_path):
 
 
 def test_limits_take_the_beginning_and_languages_are_chosen(config):
-    whole = plan_heldout(config(), load_task(TASK))[0].asked
+    whole = plan_heldout(config(), load_task(TASK))[0].instructions
     assert sum(map(len, whole.values())) == 90
-    few = plan_heldout(config(evaluation={"items": 9, "languages": ["eng"]}), load_task(TASK))[0].asked
+    few = plan_heldout(config(evaluation={"items": 9, "languages": ["eng"]}), load_task(TASK))[0].instructions
     assert few == {"eng": whole["eng"][:9]}
     assert plan_heldout(config(evaluation={"languages": ["jav"]}), load_task(TASK)) == []
 
 
 def test_what_is_asked_is_never_replayed_and_the_same_whatever_is(config):
     exam = plan_heldout(config(), load_task(TASK))[0]
-    asked = {made.prompt for _, _, made in exam.each()}
+    asked = {made.prompt for _, _, made in exam.questions()}
     for size in (0, 5, 30):
         settings = config(size=size)
         assert plan_heldout(settings, load_task(TASK))[0] == exam
@@ -151,7 +152,7 @@ def test_without_past_examples_there_is_nothing_to_ask(config, heldout, have):
         settings = settings.model_copy(update={"replay": None})
     with pytest.raises(DataError, match=rf"{have}\. Set replay\.heldout to at least 2, better 300"):
         plan_heldout(settings, load_task(TASK))
-    with pytest.raises(ConfigError, match=rf"evaluation\.tasks: past_instructions asks .*{have}"):
+    with pytest.raises(ConfigError, match=rf"evaluation\.tasks: past_instructions .*{have}"):
         check_names(settings)
 
 

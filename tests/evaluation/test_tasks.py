@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from instructalign.errors import ConfigError, DataError, UnknownNameError
-from instructalign.evaluation.items import absent, homes, read_items, source_of
+from instructalign.evaluation.task_items import absent, homes, read_items, source_of
 from instructalign.evaluation.tasks import build_task, load_task, task_names
 
 REVIEWS = """\

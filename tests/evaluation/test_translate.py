@@ -13,10 +13,10 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import evaluate, load_task, mt_metrics, translation
 from instructalign.evaluation.bootstrap import Bootstrap
 from instructalign.evaluation.generation import generate
-from instructalign.evaluation.items import read_items
 from instructalign.evaluation.mt_metrics import measure, metrics_for, score_translations
 from instructalign.evaluation.predictions import Translated, read_translations
-from instructalign.evaluation.translation import plan_directions
+from instructalign.evaluation.task_items import read_items
+from instructalign.evaluation.task_selection import plan_directions
 
 TASK = """\
 name: tiny_translation
@@ -73,8 +73,8 @@ def test_every_language_is_translated_from_and_into_the_pivot(config):
     first = directions[0]
     assert first.texts[1] == f"e1 {TEXTS[1]}"
     assert first.references[1] == f"j1 {TEXTS[1]}"
-    assert first.word("p", "x {y}") == "x {y}\nIn Javanese, from English:"
-    assert directions[1].word("q", "x") == "x\nDalam bahasa Inggris:"
+    assert first.format_prompt("p", "x {y}") == "x {y}\nIn Javanese, from English:"
+    assert directions[1].format_prompt("q", "x") == "x\nDalam bahasa Inggris:"
 
 
 def test_a_limit_chooses_the_same_sentences_everywhere(config):
@@ -87,7 +87,7 @@ def test_missing_files(config, flores):
     (flores / "flores" / "madurese.txt").unlink()
     task = load_task(config().evaluation.tasks[0])
     assert {each.language for each in plan_directions(config(), task)} == {"jav"}
-    with pytest.raises(DataError, match=r"tiny_translation in mad, which evaluation\.languages asks for: .*exist"):
+    with pytest.raises(DataError, match=r"tiny_translation in mad, requested by evaluation\.languages: .*exist"):
         plan_directions(config(languages=["mad"]), task)
     (flores / "flores" / "javanese.txt").unlink()
     with pytest.raises(DataError, match="tiny_translation has no data for the languages of this configuration"):
@@ -244,7 +244,7 @@ def test_evaluates_and_goes_on(model_folder, config, tmp_path, monkeypatch):
     whole = {path.name: path.read_bytes() for path in (out / "translations").glob("*.jsonl")}
     made = []
     again = translation._translate
-    monkeypatch.setattr(translation, "_translate", lambda *given: made.append(given[1].file) or again(*given))
+    monkeypatch.setattr(translation, "_translate", lambda *given: made.append(given[1].name) or again(*given))
     (out / "translations" / files[2]).unlink()
     evaluate(model_folder("llama"), config(), out, run="base")
     assert made == [files[2]]

@@ -249,29 +249,30 @@ def test_a_language_without_files_is_left_out_and_said(model_folder, make_config
 
 def test_a_language_asked_for_must_have_files(make_config, sentiment):
     shutil.rmtree(sentiment / "nusax" / "sentiment" / "madurese")
-    with pytest.raises(DataError, match=r"nusax_senti in mad, which evaluation\.languages asks for: .*not exist"):
-        task_selection.plan_tasks(make_config(languages=["ind", "mad"]))
+    with pytest.raises(DataError, match=r"nusax_senti in mad, requested by evaluation\.languages: .*not exist"):
+        task_selection.select_tasks(make_config(languages=["ind", "mad"]))
     with pytest.raises(DataError, match=r"evaluation\.languages: deu is in none of the tasks: nusax_senti"):
-        task_selection.plan_tasks(make_config(languages=["deu"]))
+        task_selection.select_tasks(make_config(languages=["deu"]))
 
 
 def test_no_data_at_all(make_config, tmp_path):
     (tmp_path / "nusax" / "sentiment" / "english").mkdir(parents=True)
     (tmp_path / "nusax" / "sentiment" / "english" / "test.csv").write_text("id,text,label\n1,x,positive\n")
     with pytest.raises(
-        DataError, match=r"has no data for the languages of this config.*exist\. The set is at home at .*nusax\."
+        DataError,
+        match=r"has no data for the languages.*not exist\. The data set .* at .*nusax\.",
     ):
-        task_selection.plan_tasks(make_config(data=str(tmp_path)))
+        task_selection.select_tasks(make_config(data=str(tmp_path)))
 
 
 def test_no_task(make_config):
     with pytest.raises(ConfigError, match=r"evaluation\.tasks: names no task"):
-        task_selection.plan_tasks(make_config(tasks=[]))
+        task_selection.select_tasks(make_config(tasks=[]))
 
 
 def test_unknown_prompt(make_config):
     with pytest.raises(UnknownNameError, match=r"prompt of task nusax_senti 'en-4'\. Did you mean 'en-"):
-        task_selection.plan_tasks(make_config(prompts=["en-4"]))
+        task_selection.select_tasks(make_config(prompts=["en-4"]))
 
 
 # -- prompts too long, labels without tokens -------------------------------------------------------------

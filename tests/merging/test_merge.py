@@ -305,7 +305,7 @@ def test_an_interrupted_choice_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_validation_items_are_no_test_items(tmp_path: Path) -> None:
-    from instructalign.evaluation.items import read_items
+    from instructalign.evaluation.task_items import read_items
     from instructalign.evaluation.tasks import load_task, validation_task
 
     for name in ("toy_sentiment", "toy_topic"):

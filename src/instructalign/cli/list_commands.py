@@ -53,16 +53,16 @@ def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file
     Example: `instructalign tasks show nusax_senti`
     """
     from instructalign.evaluation import load_task
-    from instructalign.evaluation.items import homes
-    from instructalign.evaluation.tasks import HeldOut, Task
+    from instructalign.evaluation.task_items import homes
+    from instructalign.evaluation.tasks import HeldOutTask, Task
 
     task = load_task(name)
     languages = ", ".join(task.languages)
-    if isinstance(task, HeldOut):
+    if isinstance(task, HeldOutTask):
         languages = f"those that the configuration {'knows' if task.kind == 'past' else 'aligns'}"
     origin = f"{task.source or 'source not named'} ({task.licence or 'licence not named'})"
     console.out.print(f"{task.title or task.name}\n{origin}\nlanguages: {languages}", markup=False)
-    if not isinstance(task, HeldOut):
+    if not isinstance(task, HeldOutTask):
         console.out.print("\n".join(homes(task)), markup=False)
     if isinstance(task, Task):
         by_language = {prompt.language: task.words(name) for name, prompt in task.prompts.items()}

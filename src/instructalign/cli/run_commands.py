@@ -74,13 +74,7 @@ def evaluate(
     name = Path(model).name or model
     folder = out or Path("runs") / "evaluation" / name
     with console.progress() as progress:
-        scores = score(
-            model,
-            loaded,
-            folder,
-            run=name,
-            progress=lambda part, done, total: progress(f"evaluating {part}", done, total),
-        )
+        scores = score(model, loaded, folder, run=name, progress=progress)
     console.show_table(main_table(scores))
     console.out.print(f"scores and predictions are in {folder}")
 

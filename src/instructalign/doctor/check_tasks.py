@@ -8,10 +8,8 @@ from functools import partial
 from instructalign.config import Config
 from instructalign.data import ItemText
 from instructalign.doctor.findings import Findings, listed
-from instructalign.evaluation.perplexity import plan_heldout
-from instructalign.evaluation.task_selection import Plan, plan_tasks, texts_of_directions, texts_of_plan
-from instructalign.evaluation.tasks import HeldOut, Task, Translation, load_task
-from instructalign.evaluation.translation import Direction, plan_directions
+from instructalign.evaluation.task_selection import TaskSelection, plan_heldout, select_tasks
+from instructalign.evaluation.tasks import HeldOutTask, Task, Translation, load_task
 from instructalign.instructions import load_templates
 
 PURPOSE = {
@@ -74,7 +72,7 @@ def _read(config: Config, name: str) -> tuple[TaskPart, list[ItemText]]:
         InstructAlignError: the task, its data or a prompt is wrong.
     """
     task = load_task(name)
-    if isinstance(task, HeldOut):
+    if isinstance(task, HeldOutTask):
         return _heldout(config, task), []
     named = config.evaluation.languages
     languages = [code for code in named if code in task.languages] if named else None
@@ -85,37 +83,30 @@ def _read(config: Config, name: str) -> tuple[TaskPart, list[ItemText]]:
     )
     wanted = named or [code for codes in config.languages.groups.values() for code in codes]
     lacking = tuple(code for code in wanted if code not in task.languages)
-    plans, translations = plan_tasks(alone)
-    if translations:
-        return _translated(task, lacking, plan_directions(alone, translations[0]))
-    return _classified(plans[0], lacking)
+    return _selected(task, select_tasks(alone), lacking)
 
 
-def _heldout(config: Config, task: HeldOut) -> TaskPart:
+def _heldout(config: Config, task: HeldOutTask) -> TaskPart:
     items: dict[str, int] = {}
-    for exam in plan_heldout(config, task):
-        for code, some in exam.asked.items():
+    for plan in plan_heldout(config, task):
+        for code, some in plan.instructions.items():
             items[code] = items.get(code, 0) + len(some)
     wanted = config.evaluation.languages or [code for codes in config.languages.groups.values() for code in codes]
     return TaskPart(task.name, {}, items, tuple(code for code in wanted if code not in items), {})
 
 
-def _classified(plan: Plan, lacking: tuple[str, ...]) -> tuple[TaskPart, list[ItemText]]:
-    items = {language: len(some) for language, some in plan.items.items()}
-    part = TaskPart(plan.task.name, _spoken(plan.task, plan.prompts), items, lacking, dict(plan.left_out))
-    return part, list(texts_of_plan(plan))
-
-
-def _spoken(task: Task | Translation, prompts: list[str]) -> dict[str, str]:
-    return {id: task.prompts[id].language for id in prompts}
-
-
-def _translated(
-    task: Task | Translation, lacking: tuple[str, ...], directions: list[Direction]
+def _selected(
+    task: Task | Translation, selection: TaskSelection, lacking: tuple[str, ...]
 ) -> tuple[TaskPart, list[ItemText]]:
-    items = {direction.source: len(direction.items) for direction in directions}
-    part = TaskPart(task.name, _spoken(task, directions[0].prompts), items, lacking, {})
-    return part, list(texts_of_directions(directions))
+    if selection.classification:
+        plan = selection.classification[0]
+        prompts, left_out = plan.prompts, dict(plan.left_out)
+        items = {language: len(some) for language, some in plan.items.items()}
+    else:
+        prompts, left_out = selection.translation[0].prompts, {}
+        items = {direction.source: len(direction.items) for direction in selection.translation}
+    spoken = {id: task.prompts[id].language for id in prompts}
+    return TaskPart(task.name, spoken, items, lacking, left_out), list(selection.item_texts())
 
 
 def _judge(config: Config, parts: list[TaskPart], findings: Findings) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from instructalign.config import Config
 from instructalign.errors import ConfigError
 from instructalign.evaluation.classification import answers
-from instructalign.evaluation.task_selection import Plan, plan_task
+from instructalign.evaluation.task_selection import TaskPlan, plan_task
 from instructalign.evaluation.tasks import Task, load_task
 from instructalign.training.models import LoadedModel
 
@@ -61,7 +61,7 @@ def _validation(task: Task) -> Task:
     )
 
 
-def _measure(loaded: LoadedModel, plans: Sequence[Plan], config: Config) -> dict[str, float]:
+def _measure(loaded: LoadedModel, plans: Sequence[TaskPlan], config: Config) -> dict[str, float]:
     right: defaultdict[str, list[bool]] = defaultdict(list)
     for plan in plans:
         for answer in answers(loaded, plan, config):

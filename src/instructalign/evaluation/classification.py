@@ -15,7 +15,7 @@ from instructalign.evaluation.likelihood import CPU_TOKENS, Scores, plan_batches
 from instructalign.evaluation.predictions import Journal, prediction_file, write_predictions
 from instructalign.evaluation.processes import joined, processes
 from instructalign.evaluation.prompting import Query, make_queries
-from instructalign.evaluation.task_selection import Plan
+from instructalign.evaluation.task_selection import TaskPlan
 from instructalign.evaluation.tasks import Task
 from instructalign.files import text_hash
 from instructalign.training.models import LoadedModel, context_length
@@ -84,7 +84,7 @@ log = logging.getLogger(__name__)
 
 
 def classify(
-    loaded: LoadedModel, plan: Plan, config: Config, folder: Path, key: str, progress: Progress | None
+    loaded: LoadedModel, plan: TaskPlan, config: Config, folder: Path, key: str, progress: Progress | None
 ) -> dict[str, Any]:
     """Puts a task's questions to the model, writes the predictions, and gives the manifest's entry.
 
@@ -120,7 +120,7 @@ def classify(
     }
 
 
-def answers(loaded: LoadedModel, plan: Plan, config: Config) -> list[Prediction]:
+def answers(loaded: LoadedModel, plan: TaskPlan, config: Config) -> list[Prediction]:
     """A model's answers to a few questions, kept nowhere and not shared among processes.
 
     Args:
@@ -135,15 +135,17 @@ def answers(loaded: LoadedModel, plan: Plan, config: Config) -> list[Prediction]
     return _predictions(plan, queries, [scores[index] for index in range(len(queries))], config.evaluation.scoring)
 
 
-def _queries(loaded: LoadedModel, plan: Plan) -> list[Query]:
+def _queries(loaded: LoadedModel, plan: TaskPlan) -> list[Query]:
     """A plan's questions, and behind them its prompts with empty items, for calibration: one for all languages."""
     empty = Item("", dict.fromkeys(plan.task.texts, ""), "")
-    questions = [question[1:] for question in plan.asked()] + [(prompt, empty) for prompt in plan.prompts]
+    questions = [question[1:] for question in plan.questions()] + [(prompt, empty) for prompt in plan.prompts]
     return make_queries(loaded.codec, plan.task, questions, context_length(loaded))
 
 
-def _predictions(plan: Plan, queries: Sequence[Query], scores: Sequence[Scores], rule: Rule) -> list[Prediction]:
-    asked = plan.asked()
+def _predictions(
+    plan: TaskPlan, queries: Sequence[Query], scores: Sequence[Scores], rule: Rule
+) -> list[Prediction]:
+    asked = plan.questions()
     priors = dict(zip(plan.prompts, scores[len(asked) :], strict=True))
     return [
         _prediction(plan.task, *question, query, score, priors[question[1]], rule)
@@ -176,7 +178,7 @@ def _prediction(
     return replace(prediction, predicted=decide(prediction, rule))
 
 
-def _write(plan: Plan, predictions: Sequence[Prediction], folder: Path) -> None:
+def _write(plan: TaskPlan, predictions: Sequence[Prediction], folder: Path) -> None:
     for path in folder.glob(f"{plan.task.name}.*.jsonl"):
         path.unlink()  # answers to other questions, perhaps in languages that are not asked for now
     for language in plan.items:

@@ -12,11 +12,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from instructalign.config import CometConfig
 from instructalign.errors import ConfigError, DataError
-from instructalign.evaluation.predictions import Translated
 from instructalign.files import text_hash, write_json
+
+if TYPE_CHECKING:
+    from instructalign.evaluation.predictions import Translated
 
 LAST = 300  # characters of what the command says when it fails
 

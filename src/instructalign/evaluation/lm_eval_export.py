@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from instructalign.errors import DataError
-from instructalign.evaluation.items import absent, read_items
+from instructalign.evaluation.task_items import absent, read_items
 from instructalign.evaluation.tasks import Task
 from instructalign.files import write_jsonl, write_text
 

@@ -29,14 +29,8 @@ from instructalign.evaluation.predictions import (
 )
 from instructalign.evaluation.processes import from_first, processes
 from instructalign.evaluation.prompting import Query
-from instructalign.evaluation.task_selection import missing_past
-from instructalign.evaluation.tasks import HeldOut
+from instructalign.evaluation.task_selection import HeldOutInstructions
 from instructalign.files import read_jsonl, text_hash, write_json, write_jsonl
-from instructalign.instructions import InstructionStream, load_templates
-from instructalign.languages import canonical
-from instructalign.mixture import load_replay
-from instructalign.mixture.training_data import read_rows
-from instructalign.plugins import OBJECTIVES
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import LoadedModel, context_length
 from instructalign.training.tokenization import truncate_pair
@@ -125,108 +119,9 @@ def token_probability(sums: NDArray[np.float64]) -> Values:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class Exam:
-    """What is asked of a model about one objective, or about its past data.
-
-    Attributes:
-        task: what scores call it: the task's name and the objective's.
-        asked: by language, the number in the stream and the instruction.
-        answers: for a closed question, by template, the word of each label; empty for an open one.
-        in_parts: whether the questions of each template are scored alone as well.
-    """
-
-    task: str
-    asked: Mapping[str, Sequence[tuple[int, Instruction]]]
-    answers: Mapping[str, Mapping[str, str]]
-    in_parts: bool = False
-
-    def digest(self) -> str:
-        """A hash of the questions."""
-        asked = {code: [[number, asdict(made)] for number, made in some] for code, some in self.asked.items()}
-        return text_hash([self.task, asked, {name: dict(words) for name, words in self.answers.items()}])
-
-    def is_complete(self, folder: Path) -> bool:
-        """Whether the answers in all languages are in a folder."""
-        return all(prediction_file(folder, self.task, code).exists() for code in self.asked)
-
-    def each(self) -> list[tuple[str, int, Instruction]]:
-        """Language, number and instruction of every question, in the order of the files."""
-        return [(code, number, made) for code, some in self.asked.items() for number, made in some]
-
-
-def plan_heldout(config: Config, task: HeldOut) -> list[Exam]:
-    """The instructions to ask: past ones, or of each objective the first of its stream.
-
-    There are as many of an objective in every language. One counts for the language that is aligned with a pivot,
-    whichever way it goes.
-
-    Raises:
-        DataError: fewer than two sentences, or past examples, are held out, or their source cannot be read.
-    """
-    if task.kind == "past":
-        return _plan_past(config, task)
-    _, rows = read_rows(config)
-    if len(rows) < 2:
-        raise DataError(
-            f"{task.name} asks about sentences held out from training, and there are {len(rows)}. Set "
-            "instructions.heldout to at least 2, better 100."
-        )
-    settings = config.instructions
-    exams = []
-    for name, entry in settings.objectives.items():
-        alone = settings.model_copy(update={"objectives": {name: entry}, "schedule": None})
-        stream = InstructionStream(rows, alone, config.languages, config.pivots, config.seed)
-        templates = load_templates(settings.templates, [name])[name]
-        closed = OBJECTIVES.get(name).labels  # type: ignore[attr-defined]
-        answers = {each.id: {label: each.answers[label] for label in closed} for each in templates}
-        asked = _first(config, stream, min(task.items, config.evaluation.items or task.items))
-        exams.append(Exam(f"{task.name}-{name}", asked, answers if closed else {}))
-    return exams
-
-
-def _first(config: Config, stream: InstructionStream, count: int) -> dict[str, list[tuple[int, Instruction]]]:
-    wanted = config.evaluation.languages or config.targets
-    asked: dict[str, list[tuple[int, Instruction]]] = {code: [] for code in config.targets if code in wanted}
-    for number in range(stream.epoch):
-        if all(len(some) == count for some in asked.values()):
-            break
-        made = stream[number]
-        code = made.target if made.target in asked else made.source
-        if code in asked and len(asked[code]) < count:
-            asked[code].append((number, made))
-    return {code: some for code, some in asked.items() if some}
-
-
-def _plan_past(config: Config, task: HeldOut) -> list[Exam]:
-    """Past examples that are not replayed, each for its own language if that is known, else for the first one."""
-    replay, known = config.replay, config.languages.known
-    if replay is None or replay.heldout < 2:
-        raise DataError(f"{task.name} {missing_past(config)}.")
-    past = load_replay(replay.model_copy(update={"size": 0}), config.seed, config.model).heldout
-    asked: dict[str, list[tuple[int, Instruction]]] = {
-        code: [] for code in known if code in (config.evaluation.languages or known)
-    }
-    for number, example in enumerate(past):
-        some = asked.get(_language_of(example, known))
-        if some is not None and len(some) < min(task.items, config.evaluation.items or task.items):
-            some.append((number, example))
-    asked = {code: some for code, some in asked.items() if some}
-    return [Exam(task.name, asked, {}, in_parts=True)] if asked else []
-
-
-def _language_of(example: Instruction, known: Sequence[str]) -> str:
-    named = example.target or example.source
-    try:
-        code = named if named in known else canonical(named)
-    except DataError:
-        return known[0]
-    return code if code in known else known[0]
-
-
 def ask_heldout(
     load: Callable[[], LoadedModel],
-    exams: Sequence[Exam],
+    plans: Sequence[HeldOutInstructions],
     config: Config,
     out: Path,
     identity: Mapping[str, str],
@@ -236,7 +131,7 @@ def ask_heldout(
 
     Args:
         load: gives the model, where it is needed.
-        exams: what to ask.
+        plans: what to ask.
         config: says how large a batch may be.
         out: the evaluation's folder.
         identity: `name` and `hash` of the model.
@@ -247,38 +142,47 @@ def ask_heldout(
     """
     first = processes().is_main_process
     for folder, some in (
-        (out / "predictions", [exam for exam in exams if exam.answers]),
-        (out / "instructions", [exam for exam in exams if not exam.answers]),
+        (out / "predictions", [plan for plan in plans if plan.labels]),
+        (out / "instructions", [plan for plan in plans if not plan.labels]),
     ):
         if not some:
             continue
-        keys = {exam.task: text_hash([exam.digest(), identity["hash"], *asking(config)]) for exam in some}
+        keys = {plan.name: text_hash([plan.digest(), identity["hash"], *asking(config)]) for plan in some}
         manifest = open_folder(folder, identity) if first else {"tasks": {}}
-        there = [exam for exam in some if manifest["tasks"].get(exam.task, {}).get("key") == keys[exam.task]]
-        done = from_first([exam.task for exam in there if exam.is_complete(folder)])
-        for exam in some:
-            if exam.task in done:
+        there = [plan for plan in some if manifest["tasks"].get(plan.name, {}).get("key") == keys[plan.name]]
+        done = from_first([plan.name for plan in there if _is_complete(folder, plan)])
+        for plan in some:
+            if plan.name in done:
                 continue
             if first:
-                forget(folder, manifest, exam.task)
-            ask = _ask_closed if exam.answers else _ask_open
-            manifest["tasks"][exam.task] = ask(load(), exam, config, folder, keys[exam.task], progress)
+                forget(folder, manifest, plan.name)
+            ask = _ask_closed if plan.labels else _ask_open
+            manifest["tasks"][plan.name] = ask(load(), plan, config, folder, keys[plan.name], progress)
             if first:
                 write_json(folder / MANIFEST, manifest)
 
 
+def _is_complete(folder: Path, plan: HeldOutInstructions) -> bool:
+    return all((folder / file).exists() for file in plan.files)
+
+
 def _ask_open(
-    loaded: LoadedModel, exam: Exam, config: Config, folder: Path, key: str, progress: Progress | None
+    loaded: LoadedModel,
+    plan: HeldOutInstructions,
+    config: Config,
+    folder: Path,
+    key: str,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     encoder = ExampleEncoder(loaded.codec, context_length(loaded) or 1 << 30)
-    each = exam.each()
+    each = plan.questions()
     encoded = [encoder(made) for _, _, made in each]
     queries = [Query(tuple(ids.prompt), (tuple(ids.answer),)) for ids, _ in encoded]
-    scores, journal = score_queue(loaded, exam.task, queries, config, folder, key, progress)
+    scores, journal = score_queue(loaded, plan.name, queries, config, folder, key, progress)
     if processes().is_main_process:
         records = [
             Answered(
-                exam.task,
+                plan.name,
                 code,
                 str(number),
                 made.prompt,
@@ -286,34 +190,39 @@ def _ask_open(
                 round(score.labels[0], DIGITS),
                 len(query.labels[0]),
                 bool(cuts),
-                made.template if exam.in_parts else "",
+                made.template if plan.by_template else "",
             )
             for (code, number, made), query, score, (_, cuts) in zip(each, queries, scores, encoded, strict=True)
         ]
-        for code in exam.asked:
+        for code in plan.instructions:
             some = (record.line() for record in records if record.language == code)
-            write_jsonl(prediction_file(folder, exam.task, code), some)
+            write_jsonl(prediction_file(folder, plan.name, code), some)
         journal.close()
-    return _entry(loaded, exam, key, sum(bool(cuts) for _, cuts in encoded))
+    return _entry(loaded, plan, key, sum(bool(cuts) for _, cuts in encoded))
 
 
 def _ask_closed(
-    loaded: LoadedModel, exam: Exam, config: Config, folder: Path, key: str, progress: Progress | None
+    loaded: LoadedModel,
+    plan: HeldOutInstructions,
+    config: Config,
+    folder: Path,
+    key: str,
+    progress: Progress | None,
 ) -> dict[str, Any]:
-    each = exam.each()
-    words = [exam.answers[made.template] for _, _, made in each]
+    each = plan.questions()
+    words = [plan.labels[made.template] for _, _, made in each]
     queries = [_closed(loaded, made, word) for (_, _, made), word in zip(each, words, strict=True)]
-    scores, journal = score_queue(loaded, exam.task, queries, config, folder, key, progress)
+    scores, journal = score_queue(loaded, plan.name, queries, config, folder, key, progress)
     if processes().is_main_process:
         predictions = [
-            _prediction(exam.task, *question, word, query, score)
+            _prediction(plan.name, *question, word, query, score)
             for question, word, query, score in zip(each, words, queries, scores, strict=True)
         ]
-        for code in exam.asked:
+        for code in plan.instructions:
             some = [prediction for prediction in predictions if prediction.language == code]
-            write_predictions(prediction_file(folder, exam.task, code), some)
+            write_predictions(prediction_file(folder, plan.name, code), some)
         journal.close()
-    return {**_entry(loaded, exam, key, sum(query.cut > 0 for query in queries)), "scoring": "sum"}
+    return {**_entry(loaded, plan, key, sum(query.cut > 0 for query in queries)), "scoring": "sum"}
 
 
 def _closed(loaded: LoadedModel, made: Instruction, words: Mapping[str, str]) -> Query:
@@ -351,14 +260,14 @@ def _prediction(
     )
 
 
-def _entry(loaded: LoadedModel, exam: Exam, key: str, cut: int) -> dict[str, Any]:
+def _entry(loaded: LoadedModel, plan: HeldOutInstructions, key: str, cut: int) -> dict[str, Any]:
     return {
         "key": key,
         "split": "held-out",
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "questions": exam.digest(),
+        "questions": plan.digest(),
         "prompts": [PROMPT],
-        "items": {code: len(some) for code, some in exam.asked.items()},
+        "items": {code: len(some) for code, some in plan.instructions.items()},
         "left_out": {},
         "cut": cut,
         "version": version("instructalign"),

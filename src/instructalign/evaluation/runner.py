@@ -8,21 +8,28 @@ from functools import cache
 from pathlib import Path
 
 from instructalign.config import Config
-from instructalign.evaluation.classification import Progress, classify
-from instructalign.evaluation.perplexity import ask_heldout, plan_heldout
+from instructalign.evaluation.classification import classify
+from instructalign.evaluation.perplexity import ask_heldout
 from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder, prediction_file
 from instructalign.evaluation.processes import from_first, processes
 from instructalign.evaluation.scores import score_folder
-from instructalign.evaluation.task_selection import Plan, heldout_tasks, plan_tasks
-from instructalign.evaluation.translation import plan_directions, translate_all
+from instructalign.evaluation.task_selection import TaskPlan, TaskSelection, plan_heldout, select_tasks
+from instructalign.evaluation.translation import translate_all
 from instructalign.files import text_hash, write_json
+from instructalign.progress import Progress, silent
 from instructalign.training.cpu_kernels import warn_slow_half_precision
 from instructalign.training.models import LoadedModel, load_configured, model_hash
 from instructalign.types import Score
 
 
 def evaluate(
-    model: str | Path, config: Config, out: str | Path, *, run: str, progress: Progress | None = None
+    model: str | Path,
+    config: Config,
+    out: str | Path,
+    *,
+    run: str,
+    selection: TaskSelection | None = None,
+    progress: Progress = silent,
 ) -> list[Score]:
     """Evaluates a model on the tasks of a configuration.
 
@@ -36,7 +43,8 @@ def evaluate(
         config: says which tasks, languages, prompts and scoring.
         out: the folder to write to.
         run: what the scores call the model (`base`, `adapted`).
-        progress: told how far each task is.
+        selection: what `select_tasks` read for this configuration, `heldout` planned or not; read now if None.
+        progress: reports items done per task.
 
     Raises:
         ConfigError, UnknownNameError, DataError: a task, its data or a prompt is wrong.
@@ -44,19 +52,21 @@ def evaluate(
         RunFolderError: `out` holds the predictions of another model.
     """
     out = Path(out)
-    plans, translations = plan_tasks(config)
-    directions = [direction for task in translations for direction in plan_directions(config, task)]
+    selection = selection or select_tasks(config)
     base = str(model)
     revision = config.model.revision if base == config.model.base else None
     identity = {"name": base, "hash": model_hash(base, revision), "dtype": config.answering_model.dtype}
-    exams = [exam for task in heldout_tasks(config) for exam in plan_heldout(config, task)]
+    heldout = selection.heldout
+    if heldout is None:
+        heldout = [plan for task in selection.heldout_tasks for plan in plan_heldout(config, task)]
+    tell = lambda part, done, total: progress(f"evaluating {run}", done, total, part)  # noqa: E731
     load = cache(lambda: _load(config, base))
-    _classify_all(load, plans, config, out / "predictions", identity, progress)
-    ask_heldout(load, exams, config, out, identity, progress)
-    if directions:
+    _classify_all(load, selection.classification, config, out / "predictions", identity, tell)
+    ask_heldout(load, heldout, config, out, identity, tell)
+    if selection.translation:
         if config.evaluation.engine == "vllm":
             load.cache_clear()  # what the model holds of the GPU is vLLM's from here on
-        translate_all(load, directions, config, out / "translations", identity, progress)
+        translate_all(load, selection.translation, config, out / "translations", identity, tell)
     scores: list[Score] = []
     if processes().is_main_process:
         scores = score_folder(out, config, run=run)
@@ -66,11 +76,11 @@ def evaluate(
 
 def _classify_all(
     load: Callable[[], LoadedModel],
-    plans: Sequence[Plan],
+    plans: Sequence[TaskPlan],
     config: Config,
     folder: Path,
     identity: Mapping[str, str],
-    progress: Progress | None,
+    progress: Callable[[str, int, int], None],
 ) -> None:
     """Puts those tasks to the model that are not answered yet; the first process decides which, and writes."""
     first = processes().is_main_process
@@ -93,7 +103,7 @@ def _classify_all(
             write_json(folder / MANIFEST, manifest)
 
 
-def _complete(folder: Path, plan: Plan) -> bool:
+def _complete(folder: Path, plan: TaskPlan) -> bool:
     return all(prediction_file(folder, plan.task.name, language).exists() for language in plan.items)
 
 

@@ -1,29 +1,38 @@
-"""Which tasks are evaluated in which languages, and the test items of a configuration."""
+"""Which tasks a configuration evaluates, in which languages, on which items: read once, then handed on.
+
+`select_tasks` reads the test data. Evaluation of the base and of the adapted model, the contamination check and
+doctor all use its result. What held-out instructions ask depends on the training data's split, so that they are
+made apart, by `plan_heldout`.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from functools import partial
 
 from instructalign.config import Config
-from instructalign.data import ItemText
+from instructalign.data import Corpus, ItemText
 from instructalign.errors import ConfigError, DataError
-from instructalign.evaluation.items import absent, read_items
-from instructalign.evaluation.tasks import HeldOut, Task, Translation, load_task
+from instructalign.evaluation.comet import find_command
+from instructalign.evaluation.task_items import absent, choose_items, read_items
+from instructalign.evaluation.task_sources import place, read_aligned
+from instructalign.evaluation.tasks import HeldOutTask, Task, Translation, load_task
 from instructalign.files import text_hash
-from instructalign.types import Item
-
-if TYPE_CHECKING:
-    from instructalign.evaluation.translation import Direction
+from instructalign.instructions import InstructionStream, load_templates
+from instructalign.languages import canonical, name_in
+from instructalign.mixture import load_replay
+from instructalign.mixture.training_data import read_rows
+from instructalign.plugins import OBJECTIVES
+from instructalign.types import Instruction, Item
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is asked of a model on one task.
+class TaskPlan:
+    """The questions of one classification task.
 
     Attributes:
         task: the task.
@@ -37,7 +46,17 @@ class Plan:
     items: Mapping[str, list[Item]]
     left_out: Mapping[str, str]
 
-    def asked(self) -> list[tuple[str, str, Item]]:
+    @property
+    def name(self) -> str:
+        """What manifests, files and scores call it."""
+        return self.task.name
+
+    @property
+    def files(self) -> list[str]:
+        """The files of its predictions, one per language."""
+        return [f"{self.name}.{language}.jsonl" for language in self.items]
+
+    def questions(self) -> list[tuple[str, str, Item]]:
         """Language, prompt and item of every question, in the order of the files."""
         return [
             (language, prompt, item)
@@ -51,17 +70,146 @@ class Plan:
         items = {language: [asdict(item) for item in some] for language, some in self.items.items()}
         return text_hash([self.task.digest(), self.prompts, items])
 
+    def item_texts(self) -> Iterator[ItemText]:
+        """The texts of all items, for the contamination check."""
+        for language, items in self.items.items():
+            for item in items:
+                for text in item.fields.values():
+                    yield ItemText(self.name, item.id, language, text)
 
-def plan_tasks(config: Config) -> tuple[list[Plan], list[Translation]]:
-    """Reads the tasks that a configuration names: classification tasks with their items, and translations.
 
-    A task is read in those of its languages that stand in `languages`, or that `evaluation.languages` names.
-    A language without data is left out and said so, unless it was named.
+@dataclass(frozen=True, slots=True)
+class TranslationDirection:
+    """Sentences to translate from one language into another.
+
+    Attributes:
+        task: the task.
+        prompts: ids of the prompts.
+        source, target: codes of the languages.
+        items: ids of the sentences, the numbers of their lines.
+        texts: the sentences in the source language.
+        references: the same sentences in the target language.
+        names: names of languages by code, from the configuration.
+    """
+
+    task: Translation
+    prompts: list[str]
+    source: str
+    target: str
+    items: list[str]
+    texts: list[str]
+    references: list[str]
+    names: Mapping[str, str]
+
+    @property
+    def language(self) -> str:
+        """The language that is not the pivot."""
+        return self.source if self.target == self.task.pivot else self.target
+
+    @property
+    def title(self) -> str:
+        """What scores call the task in this direction."""
+        into = self.target == self.task.pivot
+        return f"{self.task.name}/{'into' if into else 'from'}-{self.task.pivot}"
+
+    @property
+    def name(self) -> str:
+        """What the manifest calls it: the file of its translations."""
+        return f"{self.task.name}.{self.source}-{self.target}.jsonl"
+
+    @property
+    def files(self) -> list[str]:
+        """The file of its translations."""
+        return [self.name]
+
+    def digest(self) -> str:
+        """A hash of the questions."""
+        return text_hash([self.task.digest(), self.prompts, self.source, self.items, self.texts, dict(self.names)])
+
+    def format_prompt(self, prompt: str, text: str) -> str:
+        """The prompt for a sentence."""
+        wording = self.task.prompts[prompt]
+        names = {
+            slot: self.names.get(code) or name_in(code, wording.language)
+            for slot, code in (("source", self.source), ("target", self.target))
+        }
+        return wording.prompt.format(text=text, **names)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutInstructions:
+    """Instructions kept out of training: of one objective, or of the replay data.
+
+    Attributes:
+        name: what scores call them: the task's name and the objective's.
+        instructions: by language, the number in the stream and the instruction.
+        labels: for a closed question, by template, the word of each label; empty for an open one.
+        by_template: whether the instructions of each template are scored alone as well.
+    """
+
+    name: str
+    instructions: Mapping[str, Sequence[tuple[int, Instruction]]]
+    labels: Mapping[str, Mapping[str, str]]
+    by_template: bool = False
+
+    @property
+    def files(self) -> list[str]:
+        """The files of its answers, one per language."""
+        return [f"{self.name}.{language}.jsonl" for language in self.instructions]
+
+    def digest(self) -> str:
+        """A hash of the questions."""
+        by_language = {
+            code: [[number, asdict(made)] for number, made in some] for code, some in self.instructions.items()
+        }
+        return text_hash([self.name, by_language, {name: dict(words) for name, words in self.labels.items()}])
+
+    def questions(self) -> list[tuple[str, int, Instruction]]:
+        """Language, number and instruction of every question, in the order of the files."""
+        return [(code, number, made) for code, some in self.instructions.items() for number, made in some]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSelection:
+    """All that a configuration evaluates.
+
+    Attributes:
+        classification: the classification tasks with their items.
+        translation: the directions of the translation tasks.
+        heldout_tasks: the tasks on instructions that are kept out of training.
+        heldout: the instructions of `heldout_tasks`; None until they are planned (`plan_heldout`).
+    """
+
+    classification: list[TaskPlan]
+    translation: list[TranslationDirection] = field(default_factory=list)
+    heldout_tasks: list[HeldOutTask] = field(default_factory=list)
+    heldout: list[HeldOutInstructions] | None = None
+
+    def item_texts(self) -> Iterator[ItemText]:
+        """Every text of every test item, for the contamination check.
+
+        A sentence of a translation task is there once per language: each language is translated from.
+        """
+        for plan in self.classification:
+            yield from plan.item_texts()
+        seen = set()
+        for direction in self.translation:
+            if (direction.task.name, direction.source) not in seen:
+                seen.add((direction.task.name, direction.source))
+                for id, text in zip(direction.items, direction.texts, strict=True):
+                    yield ItemText(direction.task.name, id, direction.source, text)
+
+
+def select_tasks(config: Config) -> TaskSelection:
+    """Reads the tasks that a configuration names, with their test data.
+
+    A task is read in those of its languages that `languages` lists, or that `evaluation.languages` names.
+    A language without data is left out with a warning, unless it was named.
 
     Raises:
-        ConfigError: no task is named.
+        ConfigError: no task is named, or COMET is configured and its command is missing.
         UnknownNameError: there is no such task or prompt.
-        DataError: data that was asked for is missing or wrong.
+        DataError: test data are missing or wrong.
     """
     settings = config.evaluation
     if not settings.tasks:
@@ -73,48 +221,35 @@ def plan_tasks(config: Config) -> tuple[list[Plan], list[Translation]]:
                 f"evaluation.languages: {language} is in none of the tasks: "
                 f"{', '.join(task.name for task in tasks)}."
             )
-    return (
+    return TaskSelection(
         [plan_task(config, task) for task in tasks if isinstance(task, Task)],
-        [task for task in tasks if isinstance(task, Translation)],
+        [each for task in tasks if isinstance(task, Translation) for each in plan_directions(config, task)],
+        [task for task in tasks if isinstance(task, HeldOutTask)],
     )
 
 
-def _may_have(config: Config, task: Task | Translation | HeldOut, language: str) -> bool:
-    """Whether a task can have items in a language, as far as can be said before its data are read."""
-    if isinstance(task, HeldOut):
+def _may_have(config: Config, task: Task | Translation | HeldOutTask, language: str) -> bool:
+    """Whether a task can have items in a language, as far as is known before its data are read."""
+    if isinstance(task, HeldOutTask):
         return task.kind == "instructions" or language in config.languages.known
     return language in task.languages
 
 
-def missing_past(config: Config) -> str:
-    """What a task of past instructions lacks in a configuration; empty if nothing."""
-    heldout = config.replay.heldout if config.replay else 0
-    if heldout >= 2:
-        return ""
-    have = f"replay.heldout is {heldout}" if config.replay else "there is no replay block"
-    return (
-        f"asks past examples that are not replayed, and {have}. Set replay.heldout to at least 2, better 300, "
-        "beside a replay.source"
-    )
+def _languages(config: Config) -> list[str]:
+    """The languages to evaluate: those named, else all of the configuration."""
+    return config.evaluation.languages or [code for codes in config.languages.groups.values() for code in codes]
 
 
-def heldout_tasks(config: Config) -> list[HeldOut]:
-    """The tasks of a configuration that ask instructions which it keeps out of training."""
-    tasks = map(load_task, config.evaluation.tasks)
-    return [task for task in tasks if isinstance(task, HeldOut)]
-
-
-def plan_task(config: Config, task: Task) -> Plan:
-    """What a configuration asks on one classification task; see `plan_tasks`."""
+def plan_task(config: Config, task: Task) -> TaskPlan:
+    """The questions of one classification task under a configuration; see `select_tasks`."""
     settings = config.evaluation
-    wanted = settings.languages or [code for codes in config.languages.groups.values() for code in codes]
     items, left_out = {}, {}
-    for language in wanted:
+    for language in _languages(config):
         if language not in task.languages:
             continue
         reason = absent(task, settings.data, language)
         if reason and settings.languages:
-            raise DataError(f"{task.name} in {language}, which evaluation.languages asks for: {reason}.")
+            raise DataError(f"{task.name} in {language}, requested by evaluation.languages: {reason}.")
         if reason:
             left_out[language] = reason
             log.warning("%s leaves out %s: %s", task.name, language, reason)
@@ -122,40 +257,139 @@ def plan_task(config: Config, task: Task) -> Plan:
             items[language] = read_items(task, language, settings.data, settings.items)
     if not items:
         reasons = "; ".join(left_out.values()) or f"the task has only {', '.join(task.languages)}"
-        home = f" The set is at home at {task.source}." if left_out and task.source else ""
+        home = f" The data set is published at {task.source}." if left_out and task.source else ""
         raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.{home}")
-    return Plan(task, task.choose_prompts(settings.prompts), items, left_out)
+    return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out)
 
 
-def item_texts(config: Config) -> list[ItemText]:
-    """Every text of every item that a configuration evaluates on.
+def plan_directions(config: Config, task: Translation) -> list[TranslationDirection]:
+    """The directions of a translation task under a configuration.
+
+    Every language of the configuration that the task has is translated from and into the pivot. One without
+    a file is left out with a warning, unless `evaluation.languages` names it.
 
     Raises:
-        InstructAlignError: a task or its data cannot be read.
+        DataError: a language that `evaluation.languages` names has no file, or no language has.
+        ConfigError: COMET is configured and its command is missing, which is better known before translating.
     """
-    plans, translations = plan_tasks(config)
-    texts = [text for plan in plans for text in texts_of_plan(plan)]
-    if translations:
-        from instructalign.evaluation.translation import plan_directions
+    settings = config.evaluation
+    if settings.comet is not None:
+        find_command(settings.comet)
+    directions: list[TranslationDirection] = []
+    make = partial(TranslationDirection, task, task.choose_prompts(settings.prompts))
+    pivot_file = place(settings.data, task.path, task.languages[task.pivot])
+    for language in _languages(config):
+        if language not in task.languages or language == task.pivot:
+            continue
+        file = place(settings.data, task.path, task.languages[language])
+        if not file.is_file() and settings.languages:
+            raise DataError(
+                f"{task.name} in {language}, requested by evaluation.languages: {file} does not exist."
+            )
+        if not file.is_file():
+            log.warning("%s leaves out %s: %s does not exist", task.name, language, file)
+            continue
+        pivots, others = read_aligned(pivot_file, file)
+        kept = choose_items([str(number) for number in range(1, len(pivots) + 1)], settings.items)
+        lines = [index for index in range(len(pivots)) if str(index + 1) in kept]
+        ids = [str(index + 1) for index in lines]
+        here, there = [pivots[index] for index in lines], [others[index] for index in lines]
+        directions += [
+            make(task.pivot, language, ids, here, there, config.languages.names),
+            make(language, task.pivot, ids, there, here, config.languages.names),
+        ]
+    if not directions:
+        raise DataError(f"{task.name} has no data for the languages of this configuration under {settings.data}.")
+    return directions
 
-        for task in translations:
-            texts += texts_of_directions(plan_directions(config, task))
-    return texts
+
+def missing_replay(config: Config) -> str:
+    """What a configuration lacks for a task on held-out replay examples; empty if nothing."""
+    heldout = config.replay.heldout if config.replay else 0
+    if heldout >= 2:
+        return ""
+    have = f"replay.heldout is {heldout}" if config.replay else "there is no replay block"
+    return (
+        f"evaluates replay examples that are held out from training, and {have}. Set replay.heldout to at "
+        "least 2, better 300, beside a replay.source"
+    )
 
 
-def texts_of_plan(plan: Plan) -> Iterator[ItemText]:
-    """The texts of a classification task."""
-    for language, items in plan.items.items():
-        for item in items:
-            for text in item.fields.values():
-                yield ItemText(plan.task.name, item.id, language, text)
+def plan_heldout(
+    config: Config,
+    task: HeldOutTask,
+    *,
+    rows: Corpus | None = None,
+    replay: Sequence[Instruction] | None = None,
+) -> list[HeldOutInstructions]:
+    """The held-out instructions of a task: replay examples, or of each objective the first of its stream.
+
+    There are as many of an objective in every language. An instruction counts for the language that is aligned
+    with a pivot, whichever way it goes.
+
+    Args:
+        config: the configuration.
+        task: the task.
+        rows: the held-out sentences; read from the corpora if None.
+        replay: the held-out replay examples; read from their source if None.
+
+    Raises:
+        DataError: fewer than two sentences, or replay examples, are held out, or their source cannot be read.
+    """
+    settings, limit = config.instructions, min(task.items, config.evaluation.items or task.items)
+    if task.kind == "past":
+        return _plan_replay(config, task, limit, replay)
+    rows = read_rows(config)[1] if rows is None else rows
+    if len(rows) < 2:
+        raise DataError(
+            f"{task.name} evaluates sentences that are held out from training, and there are {len(rows)}. Set "
+            "instructions.heldout to at least 2, better 100."
+        )
+    codes = [code for code in config.targets if code in (config.evaluation.languages or config.targets)]
+    plans = []
+    for name, entry in settings.objectives.items():
+        alone = settings.model_copy(update={"objectives": {name: entry}, "schedule": None})
+        stream = InstructionStream(rows, alone, config.languages, config.pivots, config.seed)
+        chosen: dict[str, list[tuple[int, Instruction]]] = {code: [] for code in codes}
+        for number in range(stream.epoch):
+            if all(len(some) == limit for some in chosen.values()):
+                break
+            made = stream[number]
+            some = chosen.get(made.target, chosen.get(made.source))
+            if some is not None and len(some) < limit:
+                some.append((number, made))
+        closed = OBJECTIVES.get(name).labels  # type: ignore[attr-defined]
+        templates = load_templates(settings.templates, [name])[name] if closed else []
+        labels = {each.id: {label: each.answers[label] for label in closed} for each in templates}
+        found = {code: some for code, some in chosen.items() if some}
+        plans.append(HeldOutInstructions(f"{task.name}-{name}", found, labels))
+    return plans
 
 
-def texts_of_directions(directions: Sequence[Direction]) -> Iterator[ItemText]:
-    """The texts of a translation task, each language once: every one is translated from."""
-    seen = set()
-    for direction in directions:
-        if direction.source not in seen:
-            seen.add(direction.source)
-            for id, text in zip(direction.items, direction.texts, strict=True):
-                yield ItemText(direction.task.name, id, direction.source, text)
+def _plan_replay(
+    config: Config, task: HeldOutTask, limit: int, examples: Sequence[Instruction] | None
+) -> list[HeldOutInstructions]:
+    """Held-out replay examples, each under its own language if that is known, else under the first one."""
+    settings, known = config.replay, config.languages.known
+    if settings is None or settings.heldout < 2:
+        raise DataError(f"{task.name} {missing_replay(config)}.")
+    if examples is None:
+        examples = load_replay(settings.model_copy(update={"size": 0}), config.seed, config.model).heldout
+    chosen: dict[str, list[tuple[int, Instruction]]] = {
+        code: [] for code in known if code in (config.evaluation.languages or known)
+    }
+    for number, example in enumerate(examples):
+        some = chosen.get(_known_language(example, known))
+        if some is not None and len(some) < limit:
+            some.append((number, example))
+    found = {code: some for code, some in chosen.items() if some}
+    return [HeldOutInstructions(task.name, found, {}, by_template=True)] if found else []
+
+
+def _known_language(example: Instruction, known: Sequence[str]) -> str:
+    named = example.target or example.source
+    try:
+        code = named if named in known else canonical(named)
+    except DataError:
+        return known[0]
+    return code if code in known else known[0]

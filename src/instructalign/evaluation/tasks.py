@@ -195,7 +195,7 @@ class Translation(Strict):
         return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "path"}))
 
 
-class HeldOut(Strict):
+class HeldOutTask(Strict):
     """Instructions that a configuration keeps out of training.
 
     Attributes:
@@ -311,7 +311,7 @@ def task_names() -> list[str]:
     return sorted(entry.name[: -len(".yaml")] for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_task(name_or_path: str) -> Task | Translation | HeldOut:
+def load_task(name_or_path: str) -> Task | Translation | HeldOutTask:
     """Reads a task: a shipped one by its name, or a user's from a YAML file.
 
     Raises:
@@ -334,7 +334,7 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOut:
     if kind == "translation":
         return _checked(Translation, data, where, [])
     if kind in ("instructions", "past"):
-        return _checked(HeldOut, data, where, [])
+        return _checked(HeldOutTask, data, where, [])
     return build_task(data, where)
 
 

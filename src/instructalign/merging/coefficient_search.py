@@ -118,13 +118,7 @@ def _by_tasks(config: Config, files: list[Path], report: Progress) -> Callable[[
     changed = config.model_copy(update={"evaluation": settings})
 
     def measure(model: str, folder: Path) -> Worth:
-        scores = evaluate(
-            model,
-            changed,
-            folder,
-            run="merged",
-            progress=lambda part, done, of: report("evaluating", done, of, part),
-        )
+        scores = evaluate(model, changed, folder, run="merged", progress=report)
         values = [score for score in scores if score.metric == "f1_weighted" and not score.language]
 
         def mean(group: str) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.errors import InstructAlignError, RunFolderError
-from instructalign.evaluation.items import read_items, source_of
+from instructalign.evaluation.task_items import read_items, source_of
 from instructalign.evaluation.tasks import Task, load_task
 from instructalign.languages import english_name
 from instructalign.report import costs, gains, leaks, making, outcome
