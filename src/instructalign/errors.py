@@ -74,3 +74,8 @@ def suggest(name: str, available: Sequence[str]) -> str:
 def nearest(name: str, available: Sequence[str]) -> str:
     """The name that a wrong one was most likely meant to be; empty where none is near."""
     return next(iter(difflib.get_close_matches(name, available, n=1)), "")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, or the name of its class where it has no text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
