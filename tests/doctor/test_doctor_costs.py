@@ -276,7 +276,7 @@ def test_a_step_that_fails_or_has_no_loss(
     def fails(*_: object) -> torch.Tensor:
         raise RuntimeError("shapes do not fit\nmore lines")
 
-    monkeypatch.setattr("instructalign.doctor.speed_estimate.piecewise_loss", fails)
+    monkeypatch.setattr("instructalign.doctor.speed_estimate.ChunkedLoss.__call__", fails)
     _, findings = examine_costs(config, codec, mixture, TAKEN, tmp_path)
     level, found, advice = only(findings, "a training step of")
     assert (level, found.endswith("fails: shapes do not fit")) == ("problem", True)

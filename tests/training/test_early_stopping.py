@@ -184,16 +184,18 @@ def test_the_best_checkpoint_outlives_newer_ones(tmp_path: Path, monkeypatch: py
 def test_a_run_that_diverges_says_so_and_keeps_what_was_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from instructalign.training import trainer as trainers
+    from instructalign.training.loss import ChunkedLoss
 
-    real = trainers.piecewise_loss
+    real = ChunkedLoss.__call__
 
-    def rising(model: Any, batch: dict[str, Any], *more: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        loss, losses = real(model, batch, *more)
+    def rising(
+        self: ChunkedLoss, model: Any, batch: dict[str, Any], shares: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, losses = real(self, model, batch, shares)
         scale = 1 if batch["numbers"][0] < 3 * 8 else 10  # from the fourth step of 8 examples on
         return scale * loss, scale * losses
 
-    monkeypatch.setattr(trainers, "piecewise_loss", rising)
+    monkeypatch.setattr(ChunkedLoss, "__call__", rising)
     config = configure(tmp_path, steps=12, checkpoint_every=1, divergence={"patience": 3})
     with pytest.raises(TrainingError, match=r"diverged: the loss is .*checkpoint-3, from before that, is kept"):
         train(config, tmp_path / "run")

@@ -12,7 +12,7 @@ from torch import nn
 
 from instructalign.training import loss as module
 from instructalign.training.batching import ExampleEncoder, LossWeights, collate
-from instructalign.training.loss import Head, at_positions, head_of, piecewise_loss, token_losses
+from instructalign.training.loss import ChunkedLoss, at_positions, token_losses
 from instructalign.training.tokenization import Codec
 from instructalign.types import Instruction
 from tiny import ENCODER_DECODER, FAMILIES, tiny_model, tiny_tokenizer
@@ -48,7 +48,7 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], t
 @pytest.fixture(params=[1, 1 << 30], ids=["in pieces", "at once"])
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HEAD_STEP", 3)
-    monkeypatch.setitem(module.PIECE, "cpu", request.param)
+    monkeypatch.setitem(module.CHUNK_LOGITS, "cpu", request.param)
 
 
 @pytest.mark.usefixtures("_pieces")
@@ -57,13 +57,13 @@ def test_loss_and_gradient_are_those_of_plain_torch(family: str) -> None:
     model, two = tiny_model(family), family in ENCODER_DECODER
     batch = batch_of(two)
     shares = at_positions(batch, "weights") / batch["weights"].sum()
-    head = head_of(model, two)
-    assert head.plain
+    chunked_loss = ChunkedLoss(model, two)
+    assert chunked_loss.chunked
     losses = token_losses(model, batch, two)
     expected = (losses * shares).sum()
     expected.backward()
     known = gradients(model)
-    got, parts = piecewise_loss(model, batch, shares, two, head)
+    got, parts = chunked_loss(model, batch, shares)
     (2 * got).backward()  # as a scale of the loss would
     ours = gradients(model)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
@@ -74,9 +74,11 @@ def test_loss_and_gradient_are_those_of_plain_torch(family: str) -> None:
 def test_a_cap_on_logits_is_found_and_put_back() -> None:
     model = tiny_model("gemma2")
     cap = model.config.final_logit_softcapping
-    assert head_of(model, False) == Head(plain=True, cap=cap)
+    found = ChunkedLoss(model, False)
+    assert (found.chunked, found.cap) == (True, cap)
     assert model.config.final_logit_softcapping == cap == 30.0
-    assert head_of(tiny_model("llama"), False) == Head(plain=True, cap=None)
+    found = ChunkedLoss(tiny_model("llama"), False)
+    assert (found.chunked, found.cap) == (True, None)
 
 
 def test_a_model_that_changes_its_logits_computes_them_itself() -> None:
@@ -89,11 +91,11 @@ def test_a_model_that_changes_its_logits_computes_them_itself() -> None:
         return output
 
     model.forward = scaled
-    head = head_of(model, False)
-    assert not head.plain
+    chunked_loss = ChunkedLoss(model, False)
+    assert not chunked_loss.chunked
     batch = batch_of(False)
     shares = at_positions(batch, "weights")
-    got, losses = piecewise_loss(model, batch, shares, False, head)
+    got, losses = chunked_loss(model, batch, shares)
     logits = model(**batch["inputs"]).logits.flatten(0, 1)[batch["positions"]]
     expected = F.cross_entropy(logits, at_positions(batch, "targets"), reduction="none")
     torch.testing.assert_close(losses, expected.detach(), rtol=0, atol=1e-6)
@@ -111,7 +113,7 @@ def test_an_output_layer_with_a_bias_and_one_that_is_frozen() -> None:
         layer.bias.requires_grad_(not frozen)
         (token_losses(model, batch, False) * shares).sum().backward()
         known = gradients(model)
-        piecewise_loss(model, batch, shares, False, head_of(model, False))[0].backward()
+        ChunkedLoss(model, False)(model, batch, shares)[0].backward()
         ours = gradients(model)
         assert ("lm_head.bias" in ours) is not frozen
         assert_close(ours, known, 1e-5)
@@ -119,13 +121,13 @@ def test_an_output_layer_with_a_bias_and_one_that_is_frozen() -> None:
 
 def test_without_gradients_and_without_any_position() -> None:
     model = tiny_model("llama")
-    head, batch = head_of(model, False), batch_of(False)
+    chunked_loss, batch = ChunkedLoss(model, False), batch_of(False)
     with torch.no_grad():
-        got, losses = piecewise_loss(model, batch, at_positions(batch, "weights"), False, head)
+        got, losses = chunked_loss(model, batch, at_positions(batch, "weights"))
         torch.testing.assert_close(losses, token_losses(model, batch, False), rtol=0, atol=2e-6)
     assert not got.requires_grad
     empty = {**batch, "positions": torch.zeros(0, dtype=torch.long)}
-    got, losses = piecewise_loss(model, empty, torch.zeros(0), False, head)
+    got, losses = chunked_loss(model, empty, torch.zeros(0))
     got.backward()
     assert got.item() == 0.0
     assert len(losses) == 0
@@ -141,7 +143,7 @@ def test_autocast_to_bfloat16_is_as_close_as_plain_torch_is() -> None:
     off = {}
     for name, function in {
         "plain": lambda: (token_losses(model, batch, False) * shares).sum(),
-        "ours": lambda: piecewise_loss(model, batch, shares, False, head_of(model, False))[0],
+        "ours": lambda: ChunkedLoss(model, False)(model, batch, shares)[0],
     }.items():
         with torch.autocast("cpu", torch.bfloat16):
             value = function()
@@ -164,10 +166,10 @@ def test_inside_an_adapter_and_with_checkpointing(wrap: str) -> None:
     model.train()
     batch = batch_of(False)
     shares = at_positions(batch, "weights")
-    head = head_of(model, False)
-    assert head.plain
+    chunked_loss = ChunkedLoss(model, False)
+    assert chunked_loss.chunked
     with contextlib.nullcontext():
         (token_losses(model, batch, False) * shares).sum().backward()
     known = gradients(model)
-    piecewise_loss(model, batch, shares, False, head)[0].backward()
+    chunked_loss(model, batch, shares)[0].backward()
     assert_close(gradients(model), known, 1e-5)

@@ -18,7 +18,7 @@ from instructalign.config_file import build_config
 from instructalign.errors import ModelError
 from instructalign.training.adapters import add_adapter
 from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, collate
-from instructalign.training.loss import at_positions, head_of, piecewise_loss
+from instructalign.training.loss import ChunkedLoss, at_positions
 from instructalign.training.models import LoadedModel, checkpoint_activations
 from instructalign.training.packing import _distances, enable_packing, example_numbers, packed_row_limits
 from instructalign.training.tokenization import Codec
@@ -79,7 +79,7 @@ def test_loss_and_gradient_are_those_of_single_rows(family: str, checkpointing: 
                 checkpoint_activations(model)
         batch = batch_of(PAIRS, rows)
         shares = at_positions(batch, "weights") / batch["weights"].sum()
-        loss, _ = piecewise_loss(model, batch, shares, False, head_of(model, False))
+        loss, _ = ChunkedLoss(model, False)(model, batch, shares)
         loss.backward()
         found.append((loss.detach(), gradients(model)))
     for loss, ours in found[1:]:
@@ -133,7 +133,7 @@ def test_bloom_in_an_adapter_is_packed_as_well(by: str, monkeypatch: pytest.Monk
             checkpoint_activations(base.model)
         batch = batch_of(PAIRS, rows)
         shares = at_positions(batch, "weights") / batch["weights"].sum()
-        loss, _ = piecewise_loss(model, batch, shares, False, head_of(model, False))
+        loss, _ = ChunkedLoss(model, False)(model, batch, shares)
         loss.backward()
         found.append((loss.detach(), gradients(model)))
     torch.testing.assert_close(found[1][0], found[0][0], rtol=0, atol=1e-6)

@@ -27,7 +27,7 @@ from instructalign.config import Config
 from instructalign.doctor.check_lengths import Sampled, percentile
 from instructalign.training.disk_space import optimizer_bytes
 from instructalign.training.example_lengths import lengths
-from instructalign.training.loss import PIECE
+from instructalign.training.loss import CHUNK_LOGITS
 from instructalign.training.train import micro_batch_limits
 
 _AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
@@ -122,7 +122,7 @@ def estimate_memory(
     values = shape.activations(first, second, config.training.gradient_checkpointing)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = min(config.training.batch_size, micro_batch_limits(config.training, device).rows_of(first + second))
-    logits = 3 * 4 * min(rows * counted * shape.vocabulary, PIECE[device])
+    logits = 3 * 4 * min(rows * counted * shape.vocabulary, CHUNK_LOGITS[device])
     return {
         "weights": total * (width + cast),
         "gradients": trained * width,

@@ -16,7 +16,7 @@ from instructalign.mixture import Mixture
 from instructalign.training.adapters import add_adapter
 from instructalign.training.batching import ExampleEncoder, StepBatches, to_device
 from instructalign.training.cpu_kernels import speed_up_training
-from instructalign.training.loss import Head, at_positions, head_of, piecewise_loss
+from instructalign.training.loss import ChunkedLoss, at_positions
 from instructalign.training.models import checkpoint_activations, load_configured
 from instructalign.training.tokenization import Codec
 from instructalign.training.train import loss_weights, micro_batch_limits
@@ -42,7 +42,7 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
         checkpoint_activations(loaded.model)
     model: Any = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    head = head_of(model.to(device), codec.encoder_decoder)
+    chunked_loss = ChunkedLoss(model.to(device), codec.encoder_decoder)
     model.train()
     batches = StepBatches(
         mixture,
@@ -59,7 +59,7 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
         step = [to_device(batch, torch.device(device)) for batch in batches[number]]
         began = time.perf_counter()
         try:
-            loss = _run(model, head, step, optimizer, config.training.precision, codec.encoder_decoder)
+            loss = _run(model, chunked_loss, step, optimizer, config.training.precision)
         except RuntimeError as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ModelError(f"a training step of {config.model.base} fails: {reason}") from None
@@ -80,7 +80,7 @@ def _rows(config: Config, parameters: int, device: str) -> int:
 
 
 def _run(
-    model: Any, head: Head, step: list[dict[str, Any]], optimizer: Any, precision: str, encoder_decoder: bool
+    model: Any, chunked_loss: ChunkedLoss, step: list[dict[str, Any]], optimizer: Any, precision: str
 ) -> float:
     """One step; returns the mean loss in nats per token, 0 where no token counts."""
     device = step[0]["targets"].device.type
@@ -91,7 +91,7 @@ def _run(
     for batch in step:
         with cast:
             shares = at_positions(batch, "weights") / max(batch["step_mass"], 1e-9)
-            loss, _ = piecewise_loss(model, batch, shares, encoder_decoder, head)
+            loss, _ = chunked_loss(model, batch, shares)
         loss.backward()  # type: ignore[no-untyped-call]
         mean += float(loss.detach())  # also waits for a graphics card
     optimizer.step()

@@ -1,16 +1,15 @@
-"""The loss of a micro-batch: logits only where a label is, and never more of them in memory than a piece.
+"""The loss of a micro-batch: logits only at positions that carry loss, and only a chunk of them in memory.
 
-Of a model with 250 880 tokens the logits and their gradients take more memory than all else in a step, and with
-answers of a quarter of the tokens most of them are computed for nothing. `piecewise_loss` runs the output layer
-where a position counts, a few rows at a time, and computes the gradients of a piece while its logits are at hand
-(the way of Liger-Kernel: Hsu et al. 2024, arXiv 2410.10989, section 3.2), so that nothing is computed twice.
+With a vocabulary of 250 880 tokens, logits and their gradients take more memory than everything else in a step,
+and where answers are a quarter of the tokens, most of them are computed for nothing. `ChunkedLoss` runs the output
+layer at the positions that carry loss, some rows at a time, and computes a chunk's gradients while its logits are
+still in memory (as Liger-Kernel does: Hsu et al. 2024, arXiv 2410.10989, section 3.2): nothing is computed twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,122 +19,128 @@ from torch import Tensor, nn
 from instructalign.training.cpu_kernels import HEAD_STEP, fast_outer_sum, fast_product
 from instructalign.training.models import logits_at, unwrapped
 
-PIECE = {"cpu": 1 << 22, "cuda": 1 << 26}
-"""Logits computed at a time, by device: 16 MB that a processor's cache holds in part; 256 MB on a GPU."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What becomes of a model's last hidden states.
-
-    Attributes:
-        plain: whether logits are its linear output layer, and at most the cap; if not, the model computes them.
-        cap: c of logits c*tanh(z/c), as Gemma 2 has it; None for logits z.
-    """
-
-    plain: bool
-    cap: float | None = None
+CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 26}
+"""Logits computed at a time, by device: 16 MB, part of which stays in a CPU's cache; 256 MB on a GPU."""
 
 
 def target_logits(model: nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> Tensor:
-    """The model's logits at every position that counts; its output layer runs at those alone.
+    """The model's logits at the positions that carry loss; the output layer runs at those alone.
 
     Returns:
-        [positions that count, vocabulary], in the order of `batch["positions"]`.
+        [counted, vocabulary], in the order of `batch["positions"]`.
     """
     with logits_at(model, batch["positions"]):
-        return _run(model, batch, encoder_decoder)
-
-
-def cross_entropy(logits: Tensor, batch: dict[str, Any]) -> Tensor:
-    """Cross-entropy at every position that counts, in nats, [positions that count]."""
-    return F.cross_entropy(logits.float(), at_positions(batch, "targets"), reduction="none")
+        logits: Tensor = model(**_model_inputs(model, batch, encoder_decoder)).logits
+    return logits
 
 
 def token_losses(model: nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> Tensor:
-    """Cross-entropy at every position that counts, in nats, without reduction.
-
-    Returns:
-        Losses in the order of `batch["positions"]`, shape [positions that count].
-    """
+    """Cross-entropy in nats at the positions that carry loss, in the order of `batch["positions"]`, [counted]."""
     return cross_entropy(target_logits(model, batch, encoder_decoder), batch)
 
 
-def piecewise_loss(
-    model: nn.Module, batch: dict[str, Any], shares: Tensor, encoder_decoder: bool, head: Head
-) -> tuple[Tensor, Tensor]:
-    """The sum of shares times `token_losses`, ready for the backward pass, without all logits at once.
-
-    Args:
-        model: the model, possibly wrapped for peft or for distribution.
-        batch: as `batch.collate` makes it.
-        shares: what each counted position counts in the loss, float32 [counted].
-        encoder_decoder: what kind of model it is.
-        head: as `head_of` found it.
-
-    Returns:
-        The sum, a scalar; and the losses, float32 [counted], without gradient.
-    """
-    if not head.plain or _half_autocast(shares.device.type):
-        losses = token_losses(model, batch, encoder_decoder)
-        return (losses * shares).sum(), losses.detach()
-    layer = unwrapped(model).get_output_embeddings()
-    targets = at_positions(batch, "targets")
-    found = []
-
-    def sum_up(hidden: Tensor) -> Tensor:
-        chosen = hidden.flatten(0, -2).index_select(0, batch["positions"])
-        total, losses = _PiecewiseLoss.apply(  # type: ignore[no-untyped-call]
-            chosen, layer.weight, layer.bias, targets, shares, head.cap
-        )
-        found.append(losses)
-        summed: Tensor = total.reshape(1, 1)
-        return summed
-
-    # The sum leaves the model in the place of logits, so that wrappers see what gradients will come from.
-    with _instead_of_logits(unwrapped(model), layer, sum_up):
-        total = _run(model, batch, encoder_decoder).sum()
-    return total, found[0]
-
-
-def head_of(model: nn.Module, encoder_decoder: bool) -> Head:
-    """Finds out what a model does with its last hidden states by trying it on two tokens.
-
-    Args:
-        model: a `PreTrainedModel`, possibly inside peft's wrapper, on one device.
-        encoder_decoder: what kind of model it is.
-    """
-    inner = unwrapped(model)
-    layer = inner.get_output_embeddings()
-    if type(layer) is not nn.Linear or any(weight.is_meta for weight in inner.parameters()):
-        return Head(plain=False)
-    cap = getattr(inner.config.get_text_config(), "final_logit_softcapping", None)
-    probe = torch.linspace(-60.0, 60.0, 7, device=layer.weight.device)
-    tokens = torch.zeros(1, 2, dtype=torch.long, device=layer.weight.device)
-    inputs = {"input_ids": tokens, **({"decoder_input_ids": tokens} if encoder_decoder else {})}
-
-    def given(hidden: Tensor) -> Tensor:
-        return probe.to(hidden.dtype).expand(*hidden.shape[:-1], -1)
-
-    def comes_out(capped: bool) -> Tensor:
-        with torch.no_grad(), _instead_of_logits(inner, layer, given, capped):
-            logits: Tensor = inner(**inputs, use_cache=False).logits
-        return logits[0, -1].float()
-
-    as_given = probe.to(layer.weight.dtype).float()
-    expected = as_given if cap is None else cap * torch.tanh(as_given / cap)
-    plain = bool(torch.equal(comes_out(False), as_given) and torch.allclose(comes_out(True), expected, rtol=1e-2))
-    return Head(plain, cap if plain else None)
+def cross_entropy(logits: Tensor, batch: dict[str, Any]) -> Tensor:
+    """Cross-entropy in nats, [counted], of logits [counted, vocabulary]."""
+    return F.cross_entropy(logits.float(), at_positions(batch, "targets"), reduction="none")
 
 
 def at_positions(batch: dict[str, Any], name: str) -> Tensor:
-    """The `targets` or `weights` of a batch at the positions that count, [counted]."""
+    """The `targets` or `weights` of a batch at the positions that carry loss, [counted]."""
     values: Tensor = batch[name]
     return values.flatten().index_select(0, batch["positions"])
 
 
-class _PiecewiseLoss(torch.autograd.Function):
-    """Cross-entropy behind a linear layer, [n, width] to the weighted sum and [n] losses."""
+def _model_inputs(model: nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> dict[str, Any]:
+    inputs = {**batch["inputs"], "use_cache": False}
+    if encoder_decoder:
+        shifted = unwrapped(model).prepare_decoder_input_ids_from_labels(labels=batch["targets"])
+        inputs["decoder_input_ids"] = shifted
+    return inputs
+
+
+class ChunkedLoss:
+    """The weighted sum of `token_losses`, with its gradient, never holding all logits.
+
+    Whether a model's logits are its linear output layer's (and at most capped) is found by running it once on two
+    tokens; where they are not, the model computes all of them itself.
+
+    Args:
+        model: a `PreTrainedModel`, possibly inside peft's wrapper, on one device.
+        encoder_decoder: whether it has an encoder and a decoder.
+
+    Attributes:
+        chunked: whether the output layer is run in chunks.
+        cap: c of logits c·tanh(z/c), as Gemma 2 has it; None for logits z.
+    """
+
+    def __init__(self, model: nn.Module, encoder_decoder: bool) -> None:
+        self.encoder_decoder = encoder_decoder
+        self.chunked, self.cap = False, None
+        inner = unwrapped(model)
+        layer = inner.get_output_embeddings()
+        if type(layer) is not nn.Linear or any(weight.is_meta for weight in inner.parameters()):
+            return
+        # Known numbers take the place of the output layer's result: do they come out as they went in?
+        device = layer.weight.device
+        known = torch.linspace(-60.0, 60.0, 7, device=device)
+        tokens = torch.zeros(1, 2, dtype=torch.long, device=device)
+        inputs = {"input_ids": tokens, **({"decoder_input_ids": tokens} if encoder_decoder else {})}
+
+        def known_logits(hidden: Tensor) -> Tensor:
+            return known.to(hidden.dtype).expand(*hidden.shape[:-1], -1)
+
+        def result(capped: bool) -> Tensor:
+            with torch.no_grad(), _output_layer_replaced(inner, known_logits, capped):
+                logits: Tensor = inner(**inputs, use_cache=False).logits
+            return logits[0, -1].float()
+
+        cap = getattr(inner.config.get_text_config(), "final_logit_softcapping", None)
+        expected = known.to(layer.weight.dtype).float()
+        capped = expected if cap is None else cap * torch.tanh(expected / cap)
+        if torch.equal(result(False), expected) and torch.allclose(result(True), capped, rtol=1e-2):
+            self.chunked, self.cap = True, cap
+
+    def __call__(self, model: nn.Module, batch: dict[str, Any], shares: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of shares times token losses, ready for the backward pass.
+
+        Args:
+            model: the model, possibly wrapped for peft or for distribution.
+            batch: as `batching.collate` makes it.
+            shares: weight of each counted position in the loss, float32 [counted].
+
+        Returns:
+            The sum, a scalar; and the token losses, float32 [counted], without gradient.
+        """
+        device = shares.device.type
+        # Gradients in float16 need the loss scale, which only the backward pass knows: no chunks then.
+        if not self.chunked or (
+            torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+        ):
+            losses = token_losses(model, batch, self.encoder_decoder)
+            return (losses * shares).sum(), losses.detach()
+        inner = unwrapped(model)
+        layer = inner.get_output_embeddings()
+        targets = at_positions(batch, "targets")
+        found = []
+
+        def summed_loss(hidden: Tensor) -> Tensor:
+            chosen = hidden.flatten(0, -2).index_select(0, batch["positions"])
+            total, losses = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+                chosen, layer.weight, layer.bias, targets, shares, self.cap
+            )
+            found.append(losses)
+            loss: Tensor = total.reshape(1, 1)
+            return loss
+
+        # The sum leaves the model in the place of logits: wrappers for distribution look at a model's outputs to
+        # find what gradients will come from.
+        with _output_layer_replaced(inner, summed_loss):
+            total: Tensor = model(**_model_inputs(model, batch, self.encoder_decoder)).logits.sum()
+        return total, found[0]
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Linear layer and cross-entropy in one: hidden states [n, width] to the weighted sum and the losses [n]."""
 
     @staticmethod
     def forward(
@@ -147,83 +152,61 @@ class _PiecewiseLoss(torch.autograd.Function):
         shares: Tensor,
         cap: float | None,
     ) -> tuple[Tensor, Tensor]:
-        """Goes through the rows piece by piece; with gradients where they are wanted."""
+        """Computes losses chunk by chunk, and at once the gradients that are needed, summed in float32."""
+        given, needed = (hidden, weight, bias), ctx.needs_input_grad[:3]
         device = hidden.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        wanted = ctx.needs_input_grad[:3]
-        with torch.autocast(device, enabled=False):
-            losses, gradients = _go_through(hidden.to(low), weight.to(low), bias, targets, shares, cap, wanted)
-        given = (hidden, weight, bias)
+        hidden, weight = hidden.to(low), weight.to(low)
+        losses = torch.empty_like(shares)
+        into_hidden, into_weight, into_bias = gradients = [
+            torch.zeros(each.shape, dtype=torch.float32, device=each.device) if need and each is not None else None
+            for each, need in zip(given, needed, strict=True)
+        ]
+        rows = max(1, CHUNK_LOGITS.get(device, CHUNK_LOGITS["cuda"]) // weight.shape[0] // HEAD_STEP) * HEAD_STEP
+        for begin in range(0, hidden.shape[0], rows):
+            chunk = slice(begin, begin + rows)
+            with torch.autocast(device, enabled=False):
+                logits = fast_product(hidden[chunk], weight).float()
+                if bias is not None:
+                    logits += bias.float()
+                if cap is not None:
+                    logits = cap * torch.tanh(logits / cap)
+                target = targets[chunk, None]
+                norm = logits.logsumexp(1, keepdim=True)
+                losses[chunk] = (norm - logits.gather(1, target))[:, 0]
+                if not any(needed):
+                    continue
+                slope = (1 - (logits / cap).square()) if cap is not None else None  # of the cap, by z
+                # d loss / d logits = softmax - one-hot, in the memory of the logits, which are done with.
+                above = logits.sub_(norm).exp_().scatter_add_(1, target, torch.full_like(norm, -1.0))
+                above.mul_(shares[chunk, None])
+                if slope is not None:
+                    above.mul_(slope)
+                above_low = above.to(low)
+                if into_hidden is not None:
+                    into_hidden[chunk] = fast_product(above_low, weight.t())
+                if into_weight is not None:
+                    into_weight += fast_outer_sum(above_low, hidden[chunk])
+                if into_bias is not None:
+                    into_bias += above.sum(0)
         ctx.gradients = [None if g is None else g.to(x.dtype) for g, x in zip(gradients, given, strict=True)]  # type: ignore[union-attr]
         ctx.mark_non_differentiable(losses)
         return (losses * shares).sum(), losses
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
-        """Scales the gradients that were computed forward, in place: they are needed once."""
+        """Scales the gradients computed in the forward pass, in place: they are needed only once."""
         return (*(None if each is None else each.mul_(above[0]) for each in ctx.gradients), None, None, None)
 
 
-def _go_through(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
-    shares: Tensor,
-    cap: float | None,
-    wanted: tuple[bool, bool, bool],
-) -> tuple[Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
-    """The losses of all rows; and the gradients of hidden states, weight and bias, in float32, where wanted."""
-    losses = torch.empty_like(shares)
-    into_hidden, into_weight, into_bias = (
-        torch.zeros(each.shape, dtype=torch.float32, device=hidden.device) if want and each is not None else None
-        for each, want in zip((hidden, weight, bias), wanted, strict=True)
-    )
-    rows = max(1, PIECE.get(hidden.device.type, PIECE["cuda"]) // weight.shape[0] // HEAD_STEP) * HEAD_STEP
-    for begin in range(0, hidden.shape[0], rows):
-        piece = slice(begin, begin + rows)
-        logits = fast_product(hidden[piece], weight).float()
-        if bias is not None:
-            logits += bias.float()
-        if cap is not None:
-            logits = cap * torch.tanh(logits / cap)
-        target = targets[piece, None]
-        norm = logits.logsumexp(1, keepdim=True)
-        losses[piece] = (norm - logits.gather(1, target))[:, 0]
-        if not any(wanted):
-            continue
-        slope = (1 - (logits / cap).square()) if cap is not None else None
-        above = logits.sub_(norm).exp_().scatter_add_(1, target, torch.full_like(norm, -1.0))
-        above.mul_(shares[piece, None])
-        if slope is not None:
-            above.mul_(slope)
-        low = above.to(hidden.dtype)
-        if into_hidden is not None:
-            into_hidden[piece] = fast_product(low, weight.t())
-        if into_weight is not None:
-            into_weight += fast_outer_sum(low, hidden[piece])
-        if into_bias is not None:
-            into_bias += above.sum(0)
-    return losses, (into_hidden, into_weight, into_bias)
-
-
-def _run(model: nn.Module, batch: dict[str, Any], encoder_decoder: bool) -> Tensor:
-    inputs = batch["inputs"]
-    if encoder_decoder:
-        decoder = unwrapped(model).prepare_decoder_input_ids_from_labels(labels=batch["targets"])
-        inputs = {**inputs, "decoder_input_ids": decoder}
-    logits: Tensor = model(**inputs, use_cache=False).logits
-    return logits
-
-
 @contextmanager
-def _instead_of_logits(
-    model: Any, layer: Any, function: Callable[[Tensor], Tensor], capped: bool = False
+def _output_layer_replaced(
+    model: Any, function: Callable[[Tensor], Tensor], capped: bool = False
 ) -> Iterator[None]:
-    """Inside, a model's output layer computes something else, and nothing is capped behind it unless asked for."""
-    config = model.config.get_text_config()
+    """Inside, a function takes the place of the output layer, and its result is not capped unless asked for."""
+    config, layer = model.config.get_text_config(), model.get_output_embeddings()
     cap = getattr(config, "final_logit_softcapping", None)
-    before = layer.__dict__.get("forward")
+    before = layer.__dict__.get("forward")  # `speed_up_training` may have set one
     layer.forward = function
     if cap is not None and not capped:
         config.final_logit_softcapping = None
@@ -236,8 +219,3 @@ def _instead_of_logits(
             layer.forward = before
         else:
             del layer.forward
-
-
-def _half_autocast(device: str) -> bool:
-    """Whether float16 is in use: its gradients need the scale that only the backward pass knows."""
-    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16

@@ -20,7 +20,7 @@ from instructalign.training import checkpoints
 from instructalign.training.batching import RemainingSteps, StepBatches
 from instructalign.training.disk_space import writing
 from instructalign.training.early_stopping import WATCH, StoppingRules
-from instructalign.training.loss import at_positions, cross_entropy, head_of, piecewise_loss, target_logits
+from instructalign.training.loss import ChunkedLoss, at_positions, cross_entropy, target_logits
 from instructalign.training.metrics_log import TALLY, TrainingCounters
 from instructalign.training.models import quiet_loading
 from instructalign.training.strategies.strategy_group import StrategyGroup
@@ -70,7 +70,7 @@ class AlignTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.batches = batches
         self.encoder_decoder = encoder_decoder
-        self.head = head_of(model, encoder_decoder)
+        self.chunked_loss = ChunkedLoss(model, encoder_decoder)
         self.strategies = strategies
         self.checkpoints = checkpoints
         self.keep = keep
@@ -138,7 +138,7 @@ class AlignTrainer(Trainer):
             added = self.strategies.token_loss(model, inputs, logits, shares)
             loss = loss if added is None else loss + added
         else:
-            loss, losses = piecewise_loss(model, inputs, shares, self.encoder_decoder, self.head)
+            loss, losses = self.chunked_loss(model, inputs, shares)
         self.tally.add(inputs, losses.detach())
         if self.accelerator.sync_gradients:  # the step's last micro-batch: once a step, in every process
             penalty = self.strategies.penalty(model)
