@@ -3,7 +3,7 @@
 With a vocabulary of 250 880 tokens, logits and their gradients take more memory than everything else in a step,
 and where answers are a quarter of the tokens, most of them are computed for nothing. `ChunkedLoss` runs the output
 layer at the positions that carry loss, some rows at a time, and computes a chunk's gradients while its logits are
-still in memory (as Liger-Kernel does: Hsu et al. 2024, arXiv 2410.10989, section 3.2): nothing is computed twice.
+still in memory (as Liger-Kernel does: Hsu et al. 2024, arXiv 2410.10989, section 3.2): nothing is done twice.
 """
 
 from __future__ import annotations
