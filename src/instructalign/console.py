@@ -18,7 +18,7 @@ from instructalign.progress import is_main_process
 
 if TYPE_CHECKING:
     from instructalign.doctor import Diagnosis
-    from instructalign.report.content import Table as ReportTable
+    from instructalign.report.rendering import ReportTable
     from instructalign.training.preview import PreviewExample
 
 EVERY = 10.0  # seconds between two plain progress lines

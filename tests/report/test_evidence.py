@@ -21,7 +21,8 @@ from instructalign.report.chance import Chance
 from instructalign.report.collect import collect
 from instructalign.report.evidence import continual_table
 from instructalign.report.levels import group_seeds
-from instructalign.report.tables import gains_table, heat_map, p_text
+from instructalign.report.number_format import p_text
+from instructalign.report.tables import gains_table, heat_map
 from instructalign.types import Score
 
 SKILLS: Mapping[str, Mapping[str, float]] = {"replay": REPLAY, "no-replay": PLAIN}
@@ -264,7 +265,7 @@ def test_continual_terms_by_hand() -> None:
 def test_what_is_gained_is_drawn_against_what_is_forgotten(demo_report: Report, tmp_path: Path) -> None:
     text = demo_report.markdown.read_text("utf-8")
     assert "## What is gained for what is forgotten" in text
-    assert "Beaten by no other on both: " in text
+    assert "Pareto front: " in text
     alone = write_report([write_run(tmp_path, "alone")]).markdown.read_text("utf-8")
     assert "What is gained for what is forgotten" not in alone
 

@@ -17,13 +17,32 @@ from sklearn.metrics import confusion_matrix
 
 from instructalign.report import Report, main_table, write_report
 from instructalign.report.cells import brief
-from instructalign.report.content import Cell, Column, Table
 from instructalign.report.items import confusion, gold_probability, most_changed
-from instructalign.report.markdown import escape, table_markdown
-from instructalign.report.markup import raw, tag
-from instructalign.report.plots import Change, dumbbells, shorten, signed, spread
+from instructalign.report.number_format import shorten, signed
+from instructalign.report.plots import (
+    LanguageChange,
+    PlotLine,
+    PlotPoint,
+    dumbbells,
+    line_plot,
+    pareto_front,
+    scatter,
+    spread_labels,
+)
+from instructalign.report.rendering import (
+    Code,
+    Fold,
+    Panels,
+    Paragraph,
+    ReportTable,
+    Section,
+    TableCell,
+    TableColumn,
+    escape_markdown,
+    render,
+    text_column,
+)
 from instructalign.report.words import verdicts
-from instructalign.report.xy import Point, Series, lines, pareto_front, scatter
 from instructalign.types import Prediction, Score
 
 MOOD = predictions("mood", REPLAY, 1)
@@ -121,7 +140,7 @@ def _pushed(prediction: Prediction, by: float) -> Prediction:
 
 @given(st.lists(st.floats(-5, 5), max_size=12), st.floats(0.01, 1))
 def test_labels_are_spread_without_changing_their_order(values: list[float], gap: float) -> None:
-    places = spread(values, gap)
+    places = spread_labels(values, gap)
     order = sorted(range(len(values)), key=lambda i: values[i])
     steps = [places[b] - places[a] for a, b in pairwise(order)]
     assert all(step >= gap - 1e-9 for step in steps)
@@ -138,7 +157,7 @@ def test_shorten() -> None:
 
 
 def test_plots_have_no_colour_of_their_own_and_say_what_they_show() -> None:
-    changes = [Change("English", "L1", 90, 89, 85, 93), Change("ꦧꦱꦗꦮ", "L2", 50, 70)]
+    changes = [LanguageChange("English", "L1", 90, 89, 85, 93), LanguageChange("ꦧꦱꦗꦮ", "L2", 50, 70)]
     figure = dumbbells("replay", changes, (40, 100))
     assert not re.search(r"#[0-9a-f]{6}[;\"]", figure.svg)
     assert "var(--l1)" in figure.svg
@@ -149,11 +168,11 @@ def test_plots_have_no_colour_of_their_own_and_say_what_they_show() -> None:
 
 def test_a_colour_as_a_name_stays_a_name() -> None:
     name = "#010105; font-family: x; 1.23456"
-    assert "#010105; font-fa…" in dumbbells("r", [Change(name, "L1", 1, 2)], (0, 9)).svg
+    assert "#010105; font-fa…" in dumbbells("r", [LanguageChange(name, "L1", 1, 2)], (0, 9)).svg
 
 
 def test_points_of_the_scatter_have_their_names() -> None:
-    points = [Point("left", 0.0, 0.0), Point("right", 9.0, 4.0), Point("the same as right", 9.0, 4.0)]
+    points = [PlotPoint("left", 0.0, 0.0), PlotPoint("right", 9.0, 4.0), PlotPoint("the same as right", 9.0, 4.0)]
     svg = scatter("t", points, x="along", y="up").svg
     found = dict(re.findall(r'<text style="[^"]*" x="[\d.]+" y="([\d.]+)">([a-z][a-z ]+)</text>', svg))
     places = {name: float(y) for y, name in found.items()}
@@ -162,7 +181,7 @@ def test_points_of_the_scatter_have_their_names() -> None:
 
 
 def test_points_on_one_another_do_not_make_an_axis_of_hundredths() -> None:
-    svg = scatter("t", [Point("one", 0.0, 0.0), Point("other", 0.0, 0.0)], x="along", y="up").svg
+    svg = scatter("t", [PlotPoint("one", 0.0, 0.0), PlotPoint("other", 0.0, 0.0)], x="along", y="up").svg
     ticks = {text.replace("\u2212", "-") for text in re.findall(r">([\u2212\d.]+)</text>", svg)}
     assert {"0.0", "1.0", "-1.0"} <= ticks
     assert all(len(tick.split(".")[-1]) == 1 for tick in ticks)
@@ -183,16 +202,16 @@ def test_the_front_is_what_no_other_point_beats(points: list[tuple[int, int]]) -
 
 
 def test_the_front_is_drawn_and_named() -> None:
-    points = [Point("cheap", 1, 5), Point("dear", 4, 9), Point("bad", 3, 2)]
+    points = [PlotPoint("cheap", 1, 5), PlotPoint("dear", 4, 9), PlotPoint("bad", 3, 2)]
     with_front = scatter("t", points, x="lost", y="gained", best=("low", "high"))
-    assert with_front.description.endswith("Beaten by no other on both: cheap, dear.")
+    assert with_front.description.endswith("Pareto front: cheap, dear.")
     assert with_front.svg.count("stroke-dasharray") == 1
     assert "stroke-dasharray" not in scatter("t", points, x="lost", y="gained").svg
 
 
 def test_lines_over_named_places_have_marks_bands_and_words() -> None:
-    line = Series("L2", (0, 1, 2), (30, 50, 40), (25, 45, 35), (35, 55, 45), "L2", strong=True)
-    figure = lines("replay.size", [line], x="replay.size", limits=(0, 60), ticks=("0", "1000", "10000"))
+    line = PlotLine("L2", (0, 1, 2), (30, 50, 40), (25, 45, 35), (35, 55, 45), "L2", strong=True)
+    figure = line_plot("replay.size", [line], x="replay.size", limits=(0, 60), ticks=("0", "1000", "10000"))
     assert figure.description == "replay.size: L2 30.0 at 0, 50.0 at 1000, 40.0 at 10000."
     assert all(f">{tick}<" in figure.svg for tick in ("0", "1000", "10000"))
     assert "opacity: 0.16" in figure.svg  # the band
@@ -200,28 +219,38 @@ def test_lines_over_named_places_have_marks_bands_and_words() -> None:
 
 
 def test_text_of_a_plot_is_escaped() -> None:
-    line = Series("</svg><b>$x$", (1, 2), (0.5, 0.25))
-    figure = lines(UNSAFE, [line], x="step", limits=(0, 1))
+    line = PlotLine("</svg><b>$x$", (1, 2), (0.5, 0.25))
+    figure = line_plot(UNSAFE, [line], x="step", limits=(0, 1))
     assert "&lt;/svg&gt;" in figure.svg
     assert figure.svg.count("</svg>") == 1
 
 
-def test_markup_escapes_all_but_markup() -> None:
-    made = tag("p", "<b>", tag("i", "x"), raw("<hr>"), None, 3, class_='a"b', hidden=True, lang=None)
-    assert made == '<p class="a&quot;b" hidden>&lt;b&gt;<i>x</i><hr>3</p>'
-
-
-def test_markdown_shows_text_as_it_is() -> None:
-    assert escape("a|b *c* <d>\n# e [f](g)") == r"a\|b \*c\* \<d\> \# e \[f\](g)"
-    assert escape("بهسا") == "\u2068بهسا\u2069"
-    table = Table(
-        "c", (Column("Run", numeric=False), Column("L1", "known")), ((Cell("a|b"), Cell("1", "0–2", True)),)
+def test_html_shows_text_as_text_and_markdown_as_it_is() -> None:
+    cells = (TableCell('<a href="x">', "0–2\n<i>", True, 0.5, foreign=True), TableCell("a|b", shade=-1.0))
+    table = ReportTable("10 % & more", (text_column("<Run>"), TableColumn("L1", "known")), (cells, cells[::-1]))
+    blocks = (Paragraph("*p*", lead=True, name="<n>"), Code("</code>\n```\n"), Fold("f", (table,), open=True))
+    page, text = render("<t>", "s", [Section("S & T", "s-t", blocks), Section("U", "u", [Panels((table,))])])
+    assert "<title>&lt;t&gt;</title>" in page
+    assert '<p class="lead"><strong><bdi dir="auto">&lt;n&gt;</bdi></strong> *p*</p>' in page
+    assert "<code>&lt;/code&gt;\n```\n</code>" in page
+    assert '<details open=""><summary>' in page
+    assert (
+        '<strong><bdi dir="auto">&lt;a href=&#34;x&#34;&gt;</bdi></strong><small>0–2</small><small>&lt;i&gt;'
+        in page
     )
-    assert table_markdown(table).splitlines()[2:] == [
-        "| Run | L1 (known) |",
-        "| --- | ---: |",
-        r"| a\|b | **1** (0–2) |",
-    ]
+    assert '<td class="number worse" style="--shade: 1.00">a|b</td>' in page
+    assert "10\u00a0% &amp; more</bdi></caption>" in page
+    assert "a|b</th>" in page
+    assert page.count('<div class="panels tables">') == 1
+    assert r"**\<n\>** \*p\*" in text
+    assert "\n````\n</code>\n```\n````\n" in text
+    assert text.count("\n10 % \\& more\n\n| \\<Run\\> | L1 (known) |\n| --- | ---: |\n") == 2
+    assert '\n| **\\<a href="x"\\>** (0–2, \\<i\\>) | a\\|b |\n' in text
+
+
+def test_right_to_left_text_is_isolated_in_markdown() -> None:
+    assert escape_markdown("a|b *c* <d>\n# e [f](g)") == r"a\|b \*c\* \<d\> \# e \[f\](g)"
+    assert escape_markdown("بهسا") == "\u2068بهسا\u2069"
 
 
 def test_every_markdown_row_has_as_many_cells_as_its_head(run_folder: Path) -> None:

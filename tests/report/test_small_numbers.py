@@ -9,7 +9,8 @@ from made_up_runs import write_run
 
 from instructalign.report import Report, evidence, main_table, outcome, write_report
 from instructalign.report.collect import Evaluated, Run
-from instructalign.report.plots import Change, decimals, dumbbells
+from instructalign.report.number_format import decimals
+from instructalign.report.plots import LanguageChange, dumbbells
 from instructalign.report.tables import gains_table, heat_map
 from instructalign.report.words import verdicts
 from instructalign.types import Score
@@ -73,7 +74,7 @@ def test_sentences_plots_and_other_tables_follow() -> None:
     told = dict(zip(("past", "mood"), (text for _, text in verdicts(ROWS)), strict=True))
     assert "L1\u00a00.21\u00a0→\u00a00.24" in told["past"]
     assert "L1\u00a050.0\u00a0→\u00a050.3" in told["mood"]
-    figure = dumbbells("new", [Change("English", "L1", 0.212, 0.245)], (0, 1))
+    figure = dumbbells("new", [LanguageChange("English", "L1", 0.212, 0.245)], (0, 1))
     assert "English 0.21 to 0.24" in figure.description
     assert ">+0.03<" in figure.svg
     rows = [
@@ -112,7 +113,7 @@ def test_panels_share_an_axis_by_metric(monkeypatch: pytest.MonkeyPatch) -> None
     rows = [row for each in (base, *models) for row in each.scores]
     found: dict[str, tuple[float, float]] = {}
 
-    def noted(title: str, changes: list[Change], limits: tuple[float, float]) -> object:
+    def noted(title: str, changes: list[LanguageChange], limits: tuple[float, float]) -> object:
         found[title] = limits
         return dumbbells(title, changes, limits)
 

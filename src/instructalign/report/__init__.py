@@ -8,7 +8,7 @@ from pathlib import Path
 
 from instructalign.errors import RunFolderError
 from instructalign.files import write_json, write_text
-from instructalign.report.content import Table
+from instructalign.report.rendering import ReportTable
 from instructalign.report.tables import main_table
 from instructalign.types import Score
 
@@ -33,7 +33,7 @@ class Report:
     json: Path
     rows: tuple[Score, ...]
     sentences: tuple[str, ...]
-    table: Table
+    table: ReportTable
 
 
 def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -> Report:

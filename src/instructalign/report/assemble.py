@@ -18,11 +18,9 @@ from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance, chance_of
 from instructalign.report.collect import BASE, Run, collect, evaluated
 from instructalign.report.compare import compare
-from instructalign.report.content import Section, Table
 from instructalign.report.lifelong import courses
-from instructalign.report.markdown import render_markdown
-from instructalign.report.page import render_page
-from instructalign.report.plots import signed
+from instructalign.report.number_format import signed
+from instructalign.report.rendering import ReportTable, Section, render
 from instructalign.report.tables import FORGETTING, headline, main_table
 from instructalign.report.translations import translations
 from instructalign.types import Score
@@ -57,7 +55,7 @@ class Assembled:
     markdown: str
     rows: list[Score]
     sentences: list[str]
-    table: Table
+    table: ReportTable
     about: dict[str, Any]
 
 
@@ -94,9 +92,10 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     found = [section for make in SECTIONS if (section := make(facts)) is not None]
     title = runs[0].name if len(runs) == 1 else f"Comparison of {len(runs)} runs"
     subtitle = _subtitle(runs[0], facts.label)
+    page, markdown = render(title, subtitle, found)
     return Assembled(
-        page=render_page(title, subtitle, found),
-        markdown=render_markdown(title, subtitle, found),
+        page=page,
+        markdown=markdown,
         rows=[*rows, *compared.over_seeds, *chance.rows],
         sentences=[
             *(f"{run} {text}" for run, text in facts.said()),

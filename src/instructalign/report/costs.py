@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instructalign.report.content import Cell, Column, Section, Table
 from instructalign.report.outcome import Facts
+from instructalign.report.rendering import ReportTable, Section, TableCell, TableColumn, text_column
 
 COUNTS = {
     "frozen": "{:,.0f} weights kept as they were",
@@ -14,12 +14,12 @@ COUNTS = {
     "examples": "{:,.0f} predictions of the base cached",
 }
 COLUMNS = (
-    Column("Run", numeric=False),
-    Column("Strategy", numeric=False),
-    Column("Time", "share of training"),
-    Column("Memory", "a process"),
-    Column("Disk"),
-    Column("What it did", numeric=False),
+    text_column("Run"),
+    text_column("Strategy"),
+    TableColumn("Time", "share of training"),
+    TableColumn("Memory", "a process"),
+    TableColumn("Disk"),
+    text_column("What it did"),
 )
 
 
@@ -38,19 +38,19 @@ def strategies(facts: Facts) -> Section | None:
         "What each strategy took: time before and beside the steps themselves, without its share of the backward "
         "pass; what it held in memory; what it wrote."
     )
-    return Section("What keeping took", "costs", (Table(text, COLUMNS, tuple(rows)),))
+    return Section("What keeping took", "costs", (ReportTable(text, COLUMNS, tuple(rows)),))
 
 
-def _row(run: str, name: str, cost: Mapping[str, Any], whole: float) -> tuple[Cell, ...]:
+def _row(run: str, name: str, cost: Mapping[str, Any], whole: float) -> tuple[TableCell, ...]:
     seconds = _number(cost, "seconds")
     did = [text.format(_number(cost, key)) for key, text in COUNTS.items() if key in cost]
     return (
-        Cell(run, foreign=True),
-        Cell(name),
-        Cell(f"{seconds:,.1f} s", f"{100 * seconds / whole:.0f} %" if whole else ""),
-        Cell(size(_number(cost, "memory"))),
-        Cell(size(_number(cost, "disk"))),
-        Cell("; ".join(did)),
+        TableCell(run, foreign=True),
+        TableCell(name),
+        TableCell(f"{seconds:,.1f} s", f"{100 * seconds / whole:.0f} %" if whole else ""),
+        TableCell(size(_number(cost, "memory"))),
+        TableCell(size(_number(cost, "disk"))),
+        TableCell("; ".join(did)),
     )
 
 

@@ -6,23 +6,19 @@ from collections.abc import Callable, Collection, Sequence
 
 from instructalign.evaluation.continual_metrics import continual_scores
 from instructalign.report.chance import Chance
-from instructalign.report.content import Cell, Column, Table
 from instructalign.report.levels import OVER_PROMPTS, PROMPT_SD, SEED_SD
-from instructalign.report.plots import UNBROKEN, signed
+from instructalign.report.number_format import NBSP, as_points, is_small, p_text, precision, signed
+from instructalign.report.rendering import ReportTable, TableCell, TableColumn, text_column
 from instructalign.report.tables import (
     FORGETTING,
     GAIN,
     GROUPS,
-    as_points,
     by_group,
     headline,
     interval,
-    is_small,
     name_of,
     names_of,
-    p_text,
     points,
-    precision,
     unique,
 )
 from instructalign.types import Score
@@ -41,7 +37,7 @@ class Rows:
 
 def seeds_table(
     rows: Sequence[Score], bases: Sequence[Score], best: Collection[tuple[str, str, str]], count: int
-) -> Table | None:
+) -> ReportTable | None:
     """Runs over their seeds: the mean, its interval over seeds and items, and the deviation between seeds.
 
     Args:
@@ -54,9 +50,12 @@ def seeds_table(
         return None
     found = Rows([*bases, *rows])
     tasks = unique(row.task for row in rows)
-    columns = [Column("Run", numeric=False), *([Column("Task", numeric=False)] if len(tasks) > 1 else [])]
-    columns += [Column(group, word, group=group) for group, word in GROUPS.items()] + [
-        Column("Forgetting", "L1 lost")
+    columns = [
+        text_column("Run"),
+        *([text_column("Task")] if len(tasks) > 1 else []),
+    ]
+    columns += [TableColumn(group, word, group=group) for group, word in GROUPS.items()] + [
+        TableColumn("Forgetting", "L1 lost")
     ]
     lines = []
     for task in tasks:
@@ -71,7 +70,7 @@ def seeds_table(
                 _over_seeds(found, run, task, metric, group, (run, task, column) in best, small[column])
                 for metric, group, column in places
             ]
-            lines.append((Cell(run, foreign=True), *([Cell(task)] if len(tasks) > 1 else []), *cells))
+            lines.append((TableCell(run, foreign=True), *([TableCell(task)] if len(tasks) > 1 else []), *cells))
     few = " Two seeds say little about their spread, and the intervals are as wide as that." if count == 2 else ""
     caption = (
         f"{names_of({task: headline(rows, task) for task in tasks})} × 100 over seeds: the mean; below it, its "
@@ -83,19 +82,21 @@ def seeds_table(
             " Bold: better than every other row of the task, with such an interval that excludes 0, and above "
             "guessing."
         )
-    return Table(caption, tuple(columns), tuple(lines))
+    return ReportTable(caption, tuple(columns), tuple(lines))
 
 
-def _over_seeds(found: Rows, run: str, task: str, metric: str, group: str, best: bool, small: bool) -> Cell:
+def _over_seeds(found: Rows, run: str, task: str, metric: str, group: str, best: bool, small: bool) -> TableCell:
     row, deviation = found.get(run, task, metric, group), found.get(run, task, metric + SEED_SD, group)
     if row is None:
-        return Cell("–")
+        return TableCell("–")
     digits = precision(row, small)
-    spread = f"SD{UNBROKEN}{as_points(deviation.value, digits)}" if deviation else ""
-    return Cell(points(row, digits), "\n".join(filter(None, (interval(row, digits), spread))), best=best)
+    spread = f"SD{NBSP}{as_points(deviation.value, digits)}" if deviation else ""
+    return TableCell(points(row, digits), "\n".join(filter(None, (interval(row, digits), spread))), best=best)
 
 
-def prompts_table(rows: Sequence[Score], task: str, runs: Sequence[str], gains: Sequence[str]) -> Table | None:
+def prompts_table(
+    rows: Sequence[Score], task: str, runs: Sequence[str], gains: Sequence[str]
+) -> ReportTable | None:
     """What other prompts would do, by run and group: to the score, and to the gain over the base.
 
     Args:
@@ -118,33 +119,36 @@ def prompts_table(rows: Sequence[Score], task: str, runs: Sequence[str], gains: 
     for run, what in places:
         cells = [_over_prompts(found, run, task, what, group, (what, group) not in large) for group in GROUPS]
         if any(cell.text != "–" for cell in cells):
-            lines.append((Cell(run, "change" if what == GAIN else "score", foreign=True), *cells))
+            lines.append((TableCell(run, "change" if what == GAIN else "score", foreign=True), *cells))
     if not lines:
         return None
-    columns = (Column("Run", numeric=False), *(Column(group, word, group=group) for group, word in GROUPS.items()))
+    columns = (
+        text_column("Run"),
+        *(TableColumn(group, word, group=group) for group, word in GROUPS.items()),
+    )
     caption = (
         f"{name_of(metric)} × 100 on {task}, and its change against the base: below it, the 95 % interval over "
         "prompts and items, and the standard deviation (SD) of the prompts at hand."
     )
-    return Table(caption, columns, tuple(lines))
+    return ReportTable(caption, columns, tuple(lines))
 
 
-def _over_prompts(found: Rows, run: str, task: str, metric: str, group: str, small: bool) -> Cell:
+def _over_prompts(found: Rows, run: str, task: str, metric: str, group: str, small: bool) -> TableCell:
     row, deviation = (
         found.get(run, task, metric + OVER_PROMPTS, group),
         found.get(run, task, metric + PROMPT_SD, group),
     )
     if row is None:
-        return Cell("–")
+        return TableCell("–")
     digits = precision(row, small)
-    spread = f"SD{UNBROKEN}{as_points(deviation.value, digits)}" if deviation else ""
+    spread = f"SD{NBSP}{as_points(deviation.value, digits)}" if deviation else ""
     text = signed(100 * row.value, digits) if metric == GAIN else points(row, digits)
-    return Cell(text, "\n".join(filter(None, (interval(row, digits), spread))))
+    return TableCell(text, "\n".join(filter(None, (interval(row, digits), spread))))
 
 
 def tests_table(
     rows: Sequence[Score], task: str, runs: Sequence[str], label: Callable[[str], str]
-) -> Table | None:
+) -> ReportTable | None:
     """Languages down, runs across: the change against the base with its interval and its p-values."""
     found = Rows(rows)
     languages = by_group(
@@ -166,21 +170,21 @@ def tests_table(
                 found.get(run, task, metric, group, language) for metric in (GAIN, "gain_p", "gain_p_holm")
             )
             if gain is None or p is None or corrected is None:
-                cells.append(Cell("–"))
+                cells.append(TableCell("–"))
             else:
                 digits = precision(gain, small[run])
                 tests = f"{p_text(p)}\nHolm {p_text(corrected)[2:]}"
-                cells.append(Cell(signed(100 * gain.value, digits), f"{interval(gain, digits)}\n{tests}"))
-        lines.append((Cell(label(language), GROUPS.get(group, ""), foreign=True), *cells))
-    columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
+                cells.append(TableCell(signed(100 * gain.value, digits), f"{interval(gain, digits)}\n{tests}"))
+        lines.append((TableCell(label(language), GROUPS.get(group, ""), foreign=True), *cells))
+    columns = (text_column("Language"), *(TableColumn(run) for run in runs))
     caption = (
         f"Change against the base on {task}, in points: the paired 95 % interval, p (two-sided, approximate "
         f"randomisation over items), and p corrected for {len(languages)} languages (Holm)."
     )
-    return Table(caption, columns, tuple(lines), tuple(languages.values()))
+    return ReportTable(caption, columns, tuple(lines), tuple(languages.values()))
 
 
-def continual_table(rows: Sequence[Score], chance: Chance, bases: Sequence[tuple[str, str]]) -> Table | None:
+def continual_table(rows: Sequence[Score], chance: Chance, bases: Sequence[tuple[str, str]]) -> ReportTable | None:
     """The result in the terms of continual learning: L1 is the first thing learned, L2 the second.
 
     Args:
@@ -202,23 +206,23 @@ def continual_table(rows: Sequence[Score], chance: Chance, bases: Sequence[tuple
             told = continual_scores(matrix, guess)
             numbers = (told.average, told.backward, told.forward, told.forgetting)
             cells = [
-                Cell(as_points(number) if place in (0, 3) else signed(100 * number))
+                TableCell(as_points(number) if place in (0, 3) else signed(100 * number))
                 for place, number in enumerate(numbers)
                 if number is not None
             ]
-            lines.append((Cell(run, task, foreign=True), *cells))
+            lines.append((TableCell(run, task, foreign=True), *cells))
     if not lines:
         return None
     columns = (
-        Column("Run", numeric=False),
-        Column("Average", "accuracy, ACC"),
-        Column("Backward", "transfer, BWT"),
-        Column("Forward", "transfer, FWT"),
-        Column("Forgetting"),
+        text_column("Run"),
+        TableColumn("Average", "accuracy, ACC"),
+        TableColumn("Backward", "transfer, BWT"),
+        TableColumn("Forward", "transfer, FWT"),
+        TableColumn("Forgetting"),
     )
     caption = (
         "In points, with L1 as the first task and L2 as the second. ACC: mean of both in the end. BWT: change of "
         "L1 by learning L2. FWT: the base on L2, above chance (Lopez-Paz and Ranzato 2017). Forgetting: best of "
         "L1 less its end (Chaudhry et al. 2018)."
     )
-    return Table(caption, columns, tuple(lines))
+    return ReportTable(caption, columns, tuple(lines))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from instructalign.report.collect import evaluated
-from instructalign.report.content import Block, Panels, Paragraph, Section
 from instructalign.report.evidence import Rows, prompts_table
 from instructalign.report.outcome import Facts
+from instructalign.report.plots import PlotPoint, scatter
+from instructalign.report.rendering import Block, Panels, Paragraph, Section
 from instructalign.report.tables import FORGETTING, GAIN
-from instructalign.report.xy import Point, scatter
 
 FEWEST_POINTS = 3  # below this a correlation says nothing
 NAMED = 12  # points up to which each has its name beside it
@@ -23,7 +23,7 @@ def trade_off(facts: Facts) -> Section | None:
             for run, _ in facts.bases
         ]
         points = [
-            Point(run, 100 * loss.value, 100 * gain.value, "L2") for run, loss, gain in pairs if loss and gain
+            PlotPoint(run, 100 * loss.value, 100 * gain.value, "L2") for run, loss, gain in pairs if loss and gain
         ]
         if len(points) > 1:
             title, x, y = f"Gain and forgetting, {task}", "forgetting on L1, points", "gain on L2, points"
@@ -49,7 +49,7 @@ def carried_over(facts: Facts) -> Section | None:
         for run, task, group in gains
         if group == "L2" and (run, task, "L3") in gains
     ]
-    points = [Point(*pair, mark=None if len(pairs) <= NAMED else "") for pair in pairs]
+    points = [PlotPoint(*pair, mark=None if len(pairs) <= NAMED else "") for pair in pairs]
     if len(points) < FEWEST_POINTS:
         return None
     said = [Paragraph(facts.correlation)] if facts.correlation else []

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from instructalign.report.content import Cell, Column, Table
+from instructalign.report.rendering import ReportTable, TableCell, TableColumn, text_column
 from instructalign.report.tables import unique
 from instructalign.types import Prediction
 
@@ -32,7 +32,7 @@ class Shift:
     predicted_after: str
 
 
-def confusion(title: str, predictions: Sequence[Prediction]) -> Table | None:
+def confusion(title: str, predictions: Sequence[Prediction]) -> ReportTable | None:
     """Right labels down, predicted ones across, in percent of a row; None without predictions."""
     if not predictions:
         return None
@@ -45,12 +45,12 @@ def confusion(title: str, predictions: Sequence[Prediction]) -> Table | None:
             continue
         shares = [counts[gold, predicted] / total for predicted in labels]
         cells = (
-            Cell(f"{100 * share:.0f}", shade=share if predicted == gold else -share)
+            TableCell(f"{100 * share:.0f}", shade=share if predicted == gold else -share)
             for predicted, share in zip(labels, shares, strict=True)
         )
-        lines.append((Cell(gold, foreign=True), *cells))
-    columns = (Column("Right", numeric=False), *(Column(label) for label in labels))
-    return Table(title, columns, tuple(lines))
+        lines.append((TableCell(gold, foreign=True), *cells))
+    columns = (text_column("Right"), *(TableColumn(label) for label in labels))
+    return ReportTable(title, columns, tuple(lines))
 
 
 def _labels(predictions: Iterable[Prediction]) -> list[str]:

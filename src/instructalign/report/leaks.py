@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from instructalign.data.contamination import HOWS, MUCH
 from instructalign.report.collect import Run
-from instructalign.report.content import Block, Cell, Column, Fold, Paragraph, Section, Table
-from instructalign.report.plots import shorten
+from instructalign.report.number_format import shorten
+from instructalign.report.rendering import (
+    Block,
+    Fold,
+    Paragraph,
+    ReportTable,
+    Section,
+    TableCell,
+    TableColumn,
+    text_column,
+)
 
 if TYPE_CHECKING:
     from instructalign.report.outcome import Facts
@@ -45,15 +54,17 @@ def contamination(facts: Facts) -> Section | None:
     blocks: list[Block] = [Paragraph(sentence) for run in facts.runs for sentence in _in_words(run)]
     if not blocks:
         return None
-    rows = [(Cell(run.name, foreign=True), *cells) for run in facts.runs for cells in _rows(facts, _found(run))]
+    rows = [
+        (TableCell(run.name, foreign=True), *cells) for run in facts.runs for cells in _rows(facts, _found(run))
+    ]
     if rows:
         columns = [*("Run", "In", "Task", "Language"), *("Items", "Found", "Exact", "Near", "Id")]
-        headings = tuple(Column(title, numeric=place > 3) for place, title in enumerate(columns))
+        headings = tuple(TableColumn(title, numeric=place > 3) for place, title in enumerate(columns))
         caption = (
             "Items found in the training data: with all their words, with eight tenths of them (runs of five "
             "characters), or by their id alone."
         )
-        blocks.append(Table(caption, headings, tuple(rows)))
+        blocks.append(ReportTable(caption, headings, tuple(rows)))
         blocks.append(Fold("Examples of test items in the training data", (_examples(facts),)))
     return Section("Test items in the training data", "contamination", blocks)
 
@@ -74,14 +85,14 @@ def _in_words(run: Run) -> Iterator[str]:
     yield f"{looked}found in {len(found['leaked'])} test sets; {done}."
 
 
-def _rows(facts: Facts, found: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
+def _rows(facts: Facts, found: Mapping[str, Any]) -> Iterator[tuple[TableCell, ...]]:
     for each in found.get("leaked", ()):
         numbers = (each["size"], each["items"], *(each[how] for how in HOWS))
         names = (each["where"], each["task"], facts.label(each["language"]))
-        yield (*map(Cell, names), *(Cell(f"{number:,}") for number in numbers))
+        yield (*map(TableCell, names), *(TableCell(f"{number:,}") for number in numbers))
 
 
-def _examples(facts: Facts) -> Table:
+def _examples(facts: Facts) -> ReportTable:
     rows = dict.fromkeys(
         (each["task"], facts.label(each["language"]), one["item"], one["how"], one["row"], one["text"])
         for run in facts.runs
@@ -89,14 +100,14 @@ def _examples(facts: Facts) -> Table:
         for one in each["examples"]
     )
     columns = tuple(
-        Column(title, numeric=False, wide=title == "Text")
+        text_column(title, wide=title == "Text")
         for title in ("Task", "Language", "Item", "How", "Training row", "Text")
     )
     lines = tuple(
-        tuple(Cell(shorten(str(cell), _LONGEST), foreign=place > 1) for place, cell in enumerate(row))
+        tuple(TableCell(shorten(str(cell), _LONGEST), foreign=place > 1) for place, cell in enumerate(row))
         for row in rows
     )
-    return Table("The first items of each test set, and the training rows that have them.", columns, lines)
+    return ReportTable("The first items of each test set, and the training rows that have them.", columns, lines)
 
 
 def _found(run: Run) -> Mapping[str, Any]:

@@ -15,9 +15,17 @@ from instructalign.evaluation.continual_metrics import Continual, continual_scor
 from instructalign.files import read_object
 from instructalign.report.collect import Evaluated, Run, read_evaluated
 from instructalign.report.compare import outcomes_of
-from instructalign.report.content import Block, Cell, Column, Paragraph, Section, Table
-from instructalign.report.plots import signed
-from instructalign.report.tables import FULL_SHADE, GROUPS, as_points, headline, unique
+from instructalign.report.number_format import as_points, signed
+from instructalign.report.rendering import (
+    Block,
+    Paragraph,
+    ReportTable,
+    Section,
+    TableCell,
+    TableColumn,
+    text_column,
+)
+from instructalign.report.tables import FULL_SHADE, GROUPS, headline, unique
 from instructalign.report.tables import interval as bounds
 from instructalign.types import Score
 
@@ -156,24 +164,25 @@ def section(found: Sequence[Course]) -> Section | None:
     return Section("Stage by stage", "stages", blocks)
 
 
-def _matrix(course: Course) -> Table:
+def _matrix(course: Course) -> ReportTable:
     rows = []
     for number, name in enumerate(course.models):
-        cells = [Cell(name)]
+        cells = [TableCell(name)]
         for place in range(len(course.places)):
             draws = 100 * course.matrix[:, number, place]
             change = draws[0] - 100 * course.matrix[0, 0, place]
             low, high = interval(draws)
             note = "" if low is None or high is None else f"{low:.1f}–{high:.1f}"
             just = number > 0 and course.own[number - 1] == place
-            cells.append(Cell(f"{draws[0]:.1f}", note, best=just, shade=_shade(change)))
+            cells.append(TableCell(f"{draws[0]:.1f}", note, best=just, shade=_shade(change)))
         rows.append(tuple(cells))
     heads = [
-        Column(name, GROUPS.get(name, "taught"), group=name if name in GROUPS else "L2") for name in course.places
+        TableColumn(name, GROUPS.get(name, "taught"), group=name if name in GROUPS else "L2")
+        for name in course.places
     ]
-    return Table(
+    return ReportTable(
         f"{course.run}, {course.task}: score × 100, with its 95 % interval over items.",
-        (Column("Model", numeric=False), *heads),
+        (text_column("Model"), *heads),
         tuple(rows),
     )
 
@@ -182,22 +191,22 @@ def _shade(change: float) -> float:
     return float(max(-1.0, min(1.0, change / FULL_SHADE)))
 
 
-def _summary(course: Course) -> Table:
+def _summary(course: Course) -> ReportTable:
     scores = course.scores()
     heads = tuple(column_of(row.metric) for row in scores)
     caption = (
         f"{course.run}, {course.task}, in points, with the 95 % interval over items (Lopez-Paz and Ranzato 2017; "
         "forgetting: Chaudhry et al. 2018)."
     )
-    return Table(caption, (Column("", numeric=False), *heads), ((Cell("stages"), *map(cell_of, scores)),))
+    return ReportTable(caption, (text_column(""), *heads), ((TableCell("stages"), *map(cell_of, scores)),))
 
 
-def column_of(metric: str) -> Column:
+def column_of(metric: str) -> TableColumn:
     """The head over a score of the whole course."""
-    return Column(*WORDS[metric.removeprefix(PREFIX)])
+    return TableColumn(*WORDS[metric.removeprefix(PREFIX)])
 
 
-def cell_of(score: Score) -> Cell:
+def cell_of(score: Score) -> TableCell:
     """Such a score with its interval: ACC is a level, the others are changes and have a sign."""
     level = score.metric == f"{PREFIX}average"
-    return Cell(as_points(score.value) if level else signed(100 * score.value), bounds(score))
+    return TableCell(as_points(score.value) if level else signed(100 * score.value), bounds(score))

@@ -9,11 +9,21 @@ from typing import Any
 
 from instructalign.evaluation.score_table import signature_text
 from instructalign.report.collect import Run
-from instructalign.report.content import Block, Cell, Code, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.outcome import Facts
-from instructalign.report.plots import shares
+from instructalign.report.plots import PlotLine, line_plot, stacked_shares
+from instructalign.report.rendering import (
+    Block,
+    Code,
+    Fold,
+    Panels,
+    Paragraph,
+    ReportTable,
+    Section,
+    TableCell,
+    TableColumn,
+    text_column,
+)
 from instructalign.report.tables import headline, unique
-from instructalign.report.xy import Series, lines
 
 UNITS = {"rows": "rows", "tokens": "tokens", "loss_tokens": "loss tokens"}
 DROPS = ("corpus", "replay", "encoding")  # blocks of run.json that count what was read and dropped
@@ -30,7 +40,7 @@ def training(facts: Facts) -> Section | None:
         "Loss in nats per counted token: all of training strong, single objectives and held-out instructions thin."
     )
     panels = tuple(
-        lines(name, curves, x="step", limits=limits, note=f"Training curves, {name}") for name, curves in drawn
+        line_plot(name, curves, x="step", limits=limits, note=f"Training curves, {name}") for name, curves in drawn
     )
     early = [
         Paragraph(f"training ended early: {reason}.", name=run.name)
@@ -54,7 +64,7 @@ def _drift(facts: Facts) -> Panels | None:
     limits = (0.0, _ceiling([value for _, curve in drawn for value in curve.y]))
     text = "KL divergence of the base from the model on held-out text in known languages, in nats per token."
     panels = (
-        lines(name, [curve], x="step", limits=limits, note=f"KL to the base, {name}") for name, curve in drawn
+        line_plot(name, [curve], x="step", limits=limits, note=f"KL to the base, {name}") for name, curve in drawn
     )
     return Panels(tuple(panels), text)
 
@@ -70,13 +80,13 @@ def _probes(facts: Facts) -> Panels | None:
         return None
     text = "Zero-shot accuracy on a few items while it trained, percent: known languages (L1) and new ones (L2)."
     panels = (
-        lines(name, curves, x="step", limits=(0.0, 100.0), note=f"Zero-shot probe, {name}")
+        line_plot(name, curves, x="step", limits=(0.0, 100.0), note=f"Zero-shot probe, {name}")
         for name, curves in drawn
     )
     return Panels(tuple(panels), text)
 
 
-def _curves(run: Run) -> list[Series]:
+def _curves(run: Run) -> list[PlotLine]:
     names = [
         name
         for name in unique(key for line in run.log for key in line)
@@ -89,14 +99,14 @@ def _curves(run: Run) -> list[Series]:
     return [series for series in found if series is not None]
 
 
-def _series(run: Run, name: str, label: str, factor: float = 1.0, *, strong: bool = False) -> Series | None:
+def _series(run: Run, name: str, label: str, factor: float = 1.0, *, strong: bool = False) -> PlotLine | None:
     """One number of a run's log over its steps; None where it stands in fewer than two lines."""
     points = [(line["step"], factor * line[name]) for line in run.log if _finite(line, name)]
     if len(points) < 2:
         return None
     steps, values = zip(*points, strict=True)
     group = "L2" if strong else label if label in ("L1", "L2") else ""
-    return Series(label, steps, values, group=group, strong=strong)
+    return PlotLine(label, steps, values, group=group, strong=strong)
 
 
 def _finite(line: Mapping[str, Any], name: str) -> bool:
@@ -123,18 +133,25 @@ def mixture(facts: Facts) -> Section | None:
         bars, planned = _shares(run)
         if not bars:
             continue
-        panels.append(shares(run.name, bars, planned))
+        panels.append(stacked_shares(run.name, bars, planned))
         realised = [_against(bar.get("replay", 0.0), planned.get(unit)) for unit, bar in bars.items()]
-        rows.append((Cell(run.name, foreign=True), _asked(run), *realised, _repeats(run)))
-        units = tuple(Column(unit) for unit in bars)
+        rows.append((TableCell(run.name, foreign=True), _asked(run), *realised, _repeats(run)))
+        units = tuple(TableColumn(unit) for unit in bars)
     if not panels:
         return None
-    columns = (Column("Run", numeric=False), Column("Asked for", numeric=False), *units, Column("Times shown"))
+    columns = (
+        text_column("Run"),
+        text_column("Asked for"),
+        *units,
+        TableColumn("Times shown"),
+    )
     text = (
         "Share of replay: as asked for, and, in percent of each unit, as realised (as planned before training); "
         "and how often each past example is shown."
     )
-    return Section("What it was trained on", "mixture", (Panels(tuple(panels)), Table(text, columns, tuple(rows))))
+    return Section(
+        "What it was trained on", "mixture", (Panels(tuple(panels)), ReportTable(text, columns, tuple(rows)))
+    )
 
 
 def _shares(run: Run) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
@@ -151,25 +168,25 @@ def _shares(run: Run) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     return bars, wishes
 
 
-def _against(realised: float, planned: float | None) -> Cell:
+def _against(realised: float, planned: float | None) -> TableCell:
     """A realised share in percent, with the planned one as its note."""
-    return Cell(f"{100 * realised:.1f}", "" if planned is None else f"{100 * planned:.1f}")
+    return TableCell(f"{100 * realised:.1f}", "" if planned is None else f"{100 * planned:.1f}")
 
 
-def _asked(run: Run) -> Cell:
+def _asked(run: Run) -> TableCell:
     """The share of replay that the configuration asks for, in its unit."""
     planned = _block(_block(run.record, "mixture"), "planned")
     share = planned.get("replay")
     if not isinstance(share, (int, float)):
-        return Cell("–")
+        return TableCell("–")
     course = [planned[key] for key in ("begins", "ends") if isinstance(planned.get(key), (int, float))]
     note = f"from {100 * course[0]:.1f} to {100 * course[1]:.1f}" if len(course) == 2 else ""
-    return Cell(f"{100 * share:.1f} % of {UNITS.get(str(planned.get('unit')), 'rows')}", note)
+    return TableCell(f"{100 * share:.1f} % of {UNITS.get(str(planned.get('unit')), 'rows')}", note)
 
 
-def _repeats(run: Run) -> Cell:
+def _repeats(run: Run) -> TableCell:
     repeats = _block(_block(run.record, "mixture"), "planned").get("repeats")
-    return Cell(f"{repeats:.1f}" if isinstance(repeats, (int, float)) else "–")
+    return TableCell(f"{repeats:.1f}" if isinstance(repeats, (int, float)) else "–")
 
 
 def dropped(facts: Facts) -> Section | None:
@@ -181,11 +198,14 @@ def dropped(facts: Facts) -> Section | None:
     if not names and not blocks:
         return None
     rows = tuple(
-        (Cell(name, foreign=True), *(Cell(f"{found[name]:,}" if name in found else "–") for found in counts))
+        (
+            TableCell(name, foreign=True),
+            *(TableCell(f"{found[name]:,}" if name in found else "–") for found in counts),
+        )
         for name in names
     )
-    columns = (Column("Counted", numeric=False), *(Column(run.name) for run in facts.runs))
-    table = Table("Records read, kept, dropped and cut, by stage and reason.", columns, rows)
+    columns = (text_column("Counted"), *(TableColumn(run.name) for run in facts.runs))
+    table = ReportTable("Records read, kept, dropped and cut, by stage and reason.", columns, rows)
     if names:
         blocks.insert(0, table)
     blocks += _removed(facts)
@@ -222,9 +242,9 @@ def _removed(facts: Facts) -> Iterator[Block]:
         for text in removed.get("examples", ())
     )
     if rows:
-        columns = tuple(Column(title, numeric=False) for title in ("Filter", "Row", "Language", "Text"))
-        lines = tuple(tuple(Cell(cell, foreign=place > 0) for place, cell in enumerate(row)) for row in rows)
-        table = Table("The first texts that each filter took out.", columns, lines)
+        columns = tuple(text_column(title) for title in ("Filter", "Row", "Language", "Text"))
+        lines = tuple(tuple(TableCell(cell, foreign=place > 0) for place, cell in enumerate(row)) for row in rows)
+        table = ReportTable("The first texts that each filter took out.", columns, lines)
         yield Fold("Examples of what the filters took out", (table,))
 
 
@@ -244,7 +264,7 @@ def again(facts: Facts) -> Section | None:
     return Section("How to get these numbers again", "reproduce", blocks) if blocks else None
 
 
-def _signatures(facts: Facts) -> Table | None:
+def _signatures(facts: Facts) -> ReportTable | None:
     """What each number of the main table measured; the rows by language have theirs in report.json."""
     found = {
         (row.run, row.task, row.group): signature_text(row.signature)
@@ -252,12 +272,12 @@ def _signatures(facts: Facts) -> Table | None:
         if row.signature and not row.language and row.metric == headline(facts.rows, row.task)
     }
     rows = tuple(
-        (Cell(f"{run}, {group}", task, foreign=True), Cell(signature))
+        (TableCell(f"{run}, {group}", task, foreign=True), TableCell(signature))
         for (run, task, group), signature in found.items()
     )
-    columns = (Column("Number", numeric=False), Column("Signature", numeric=False, wide=True))
+    columns = (text_column("Number"), text_column("Signature", wide=True))
     caption = "Numbers are comparable where all but the model is the same. Every row's signature: report.json."
-    return Table(caption, columns, rows) if rows else None
+    return ReportTable(caption, columns, rows) if rows else None
 
 
 def _recipe(run: Run) -> Iterator[Block]:
@@ -273,10 +293,12 @@ def _recipe(run: Run) -> Iterator[Block]:
         *(_block(run.record, "versions").items()),
         *((f"time: {stage.replace('_', ' ')}", t) for stage, t in _block(run.record, "timings").items()),
     ]
-    rows = tuple((Cell(str(name)), Cell(_plain(value))) for name, value in facts if value is not None)
+    rows = tuple((TableCell(str(name)), TableCell(_plain(value))) for name, value in facts if value is not None)
     if rows:
-        yield Table(
-            "Seed, model, versions; times in seconds.", (Column("What", numeric=False), Column("Value")), rows
+        yield ReportTable(
+            "Seed, model, versions; times in seconds.",
+            (text_column("What"), TableColumn("Value")),
+            rows,
         )
     if run.config_text:
         yield Paragraph("Configuration:")

@@ -9,13 +9,24 @@ from itertools import chain
 from instructalign.report.asked import asked_differently
 from instructalign.report.chance import Chance
 from instructalign.report.collect import Evaluated, Run, evaluated
-from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.evidence import continual_table, seeds_table, tests_table
 from instructalign.report.items import Shift, confusion, most_changed
 from instructalign.report.leaks import spoilt
 from instructalign.report.levels import SeedGroup
 from instructalign.report.lifelong import Course, section
-from instructalign.report.plots import Change, dumbbells, shorten
+from instructalign.report.number_format import shorten
+from instructalign.report.plots import LanguageChange, dumbbells
+from instructalign.report.rendering import (
+    Block,
+    Fold,
+    Panels,
+    Paragraph,
+    ReportTable,
+    Section,
+    TableCell,
+    TableColumn,
+    text_column,
+)
 from instructalign.report.tables import GROUPS, by_group, gains_table, headline, heat_map, main_table, unique
 from instructalign.report.words import verdicts
 from instructalign.types import Prediction, Score
@@ -102,7 +113,7 @@ def stages(facts: Facts) -> Section | None:
     return section(facts.courses)
 
 
-def _seeds(facts: Facts) -> Table | None:
+def _seeds(facts: Facts) -> ReportTable | None:
     """The table over seeds, with the models that the runs started from."""
     starts = {base for _, base in facts.bases}
     bases = [row for row in facts.rows if row.run in starts]
@@ -111,7 +122,7 @@ def _seeds(facts: Facts) -> Table | None:
 
 def by_language(facts: Facts) -> Section | None:
     """Before and after by language: a panel for each run and task."""
-    found: list[tuple[str, str, list[Change]]] = []
+    found: list[tuple[str, str, list[LanguageChange]]] = []
     for task in facts.tasks:
         for run in facts.runs:
             changes = _changes(facts, run, task)
@@ -129,14 +140,14 @@ def by_language(facts: Facts) -> Section | None:
     return Section("Before and after, by language", "languages", (panels,))
 
 
-def _limits(changes: Sequence[Change]) -> tuple[float, float]:
+def _limits(changes: Sequence[LanguageChange]) -> tuple[float, float]:
     """The axis of panels that show one metric."""
     edges = [edge for c in changes for edge in (c.before, c.after, c.low, c.high) if edge is not None]
     pad = 0.06 * (max(edges) - min(edges) or 10)
     return min(edges) - pad, max(edges) + pad
 
 
-def _changes(facts: Facts, run: Run, task: str) -> list[Change]:
+def _changes(facts: Facts, run: Run, task: str) -> list[LanguageChange]:
     if run.base is None or run.adapted is None:
         return []
     metric = headline(facts.rows, task)
@@ -144,7 +155,7 @@ def _changes(facts: Facts, run: Run, task: str) -> list[Change]:
     after = {s.language: s for s in run.adapted.scores if s.task == task and s.metric == metric and s.language}
     both = by_group((code, after[code].group) for code in before if code in after)
     return [
-        Change(
+        LanguageChange(
             facts.label(code),
             group,
             100 * before[code].value,
@@ -227,23 +238,23 @@ def _all(model: Evaluated) -> list[Prediction]:
     return list(chain.from_iterable(model.predictions.values()))
 
 
-def _shift_table(facts: Facts, title: str, shifts: Sequence[Shift]) -> Table:
+def _shift_table(facts: Facts, title: str, shifts: Sequence[Shift]) -> ReportTable:
     columns = (
-        Column("Item", numeric=False, wide=True),
-        Column("Right", numeric=False),
-        Column("Chosen", "before → after", numeric=False),
-        Column("P(right)", "%, before → after"),
+        text_column("Item", wide=True),
+        text_column("Right"),
+        text_column("Chosen", "before → after"),
+        TableColumn("P(right)", "%, before → after"),
     )
     rows = tuple(
         (
-            Cell(shorten(_item_text(facts, s) or s.item, LONGEST), _item_note(facts, s), foreign=True),
-            Cell(s.gold, foreign=True),
-            Cell(f"{s.predicted_before} → {s.predicted_after}", foreign=True),
-            Cell(f"{100 * s.before:.0f} → {100 * s.after:.0f}"),
+            TableCell(shorten(_item_text(facts, s) or s.item, LONGEST), _item_note(facts, s), foreign=True),
+            TableCell(s.gold, foreign=True),
+            TableCell(f"{s.predicted_before} → {s.predicted_after}", foreign=True),
+            TableCell(f"{100 * s.before:.0f} → {100 * s.after:.0f}"),
         )
         for s in shifts
     )
-    return Table(title, columns, rows)
+    return ReportTable(title, columns, rows)
 
 
 def _item_text(facts: Facts, shift: Shift) -> str:

@@ -10,14 +10,23 @@ from instructalign.report import sweep_parts as parts
 from instructalign.report.assemble import Assembled
 from instructalign.report.cells import find, read_sweep, summary
 from instructalign.report.chance import Chance
-from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
-from instructalign.report.markdown import render_markdown
-from instructalign.report.page import render_page
-from instructalign.report.plots import decimals, signed
+from instructalign.report.number_format import decimals, signed
+from instructalign.report.plots import PlotPoint, scatter
+from instructalign.report.rendering import (
+    Block,
+    Fold,
+    Panels,
+    Paragraph,
+    ReportTable,
+    Section,
+    TableCell,
+    TableColumn,
+    render,
+    text_column,
+)
 from instructalign.report.sweep_best import against_best, differences, how_sure
 from instructalign.report.sweep_facts import Facts
 from instructalign.report.tables import gains_table, headline, is_base, is_baseline, main_table, unique
-from instructalign.report.xy import Point, scatter
 from instructalign.types import Score
 
 _NONE_BETTER = " No cell gains more than it forgets: by that the base, left as it is, is best."
@@ -39,9 +48,10 @@ def assemble_sweep(folder: Path) -> Assembled:
     subtitle = " · ".join([*(f"{axis.name}: {len(axis.labels)} values" for axis in sweep.axes), several])
     runs = [{"name": run.cell, "seed": run.seed, "folder": run.folder, "at": dict(run.at)} for run in sweep.runs]
     failed = [{key: cell[key] for key in ("name", "seed", "folder", "error")} for cell in sweep.failed]
+    page, markdown = render(title, subtitle, sections)
     return Assembled(
-        page=render_page(title, subtitle, sections),
-        markdown=render_markdown(title, subtitle, sections),
+        page=page,
+        markdown=markdown,
         about={"runs": runs, "failed": failed},
         rows=list(facts.rows),
         sentences=_sentences(facts),
@@ -104,12 +114,12 @@ def _sorted(facts: Facts) -> list[Score]:
     return [*bases, *ranked, *(row for row in facts.rows if is_baseline(row.run))]
 
 
-def _scores(facts: Facts) -> Table:
+def _scores(facts: Facts) -> ReportTable:
     table = main_table(_sorted(facts))
     fronts = {task: set(facts.front(task)) for task in facts.tasks}
     several = len(facts.tasks) > 1
 
-    def marked(line: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    def marked(line: tuple[TableCell, ...]) -> tuple[TableCell, ...]:
         task = line[1].text if several else facts.tasks[0]
         front = line[0].text in fronts.get(task, ())
         return (replace(line[0], note="on the Pareto front" if front else "", best=front), *line[1:])
@@ -137,15 +147,19 @@ def _trade(facts: Facts) -> Section | None:
         front = facts.front(task)
         marks = {cell: str(number) for number, cell in enumerate(front, start=1)}
         places = [
-            Point(cell, *points[cell], group="L2" if cell in marks else "", mark=marks.get(cell, ""))
+            PlotPoint(cell, *points[cell], group="L2" if cell in marks else "", mark=marks.get(cell, ""))
             for cell in points
         ]
         rows = tuple(
-            (Cell(f"{marks[cell]}  {cell}", foreign=True), Cell(signed(gain)), Cell(signed(loss)))
+            (TableCell(f"{marks[cell]}  {cell}", foreign=True), TableCell(signed(gain)), TableCell(signed(loss)))
             for cell in front
             for loss, gain in [points[cell]]
         )
-        heads = (Column("On the Pareto front", numeric=False), Column("Gain", "L2"), Column("Forgetting", "L1"))
+        heads = (
+            text_column("On the Pareto front"),
+            TableColumn("Gain", "L2"),
+            TableColumn("Forgetting", "L1"),
+        )
         plot = scatter(
             f"Gain and forgetting, {task}",
             places,
@@ -153,7 +167,7 @@ def _trade(facts: Facts) -> Section | None:
             y="gain on L2, points",
             best=("low", "high"),
         )
-        blocks.append(Panels((plot, Table(task, heads, rows))))
+        blocks.append(Panels((plot, ReportTable(task, heads, rows))))
     if not blocks:
         return None
     text = (

@@ -9,8 +9,8 @@ import numpy as np
 from instructalign.evaluation.bootstrap import Bootstrap
 from instructalign.evaluation.variance import Draws, Spread, over_levels
 from instructalign.report.cells import CELLS
-from instructalign.report.content import Block, Cell, Column, Fold, Section, Table
-from instructalign.report.plots import signed
+from instructalign.report.number_format import signed
+from instructalign.report.rendering import Block, Fold, ReportTable, Section, TableCell, TableColumn, text_column
 from instructalign.report.seeds import Outcomes, bootstrap_of, outcomes_in
 from instructalign.report.sweep_facts import Against, Facts
 from instructalign.report.tables import GROUPS, groups_of, headline, interval
@@ -84,14 +84,17 @@ def how_sure(facts: Facts, task: str) -> str:
     return f"; {count} be told from it on L2 or L1 by seeds and items{left}"
 
 
-def _table(task: str, against: Against) -> Table:
+def _table(task: str, against: Against) -> ReportTable:
     groups = [group for group in GROUPS if any(group in some for some in against.others.values())]
     lines = tuple(
-        (Cell(other, foreign=True), *(_cell(some.get(group)) for group in groups))
+        (TableCell(other, foreign=True), *(_cell(some.get(group)) for group in groups))
         for other, some in against.others.items()
     )
-    heads = (Column("Cell", numeric=False), *(Column(group, GROUPS[group], group=group) for group in groups))
-    return Table(CAPTION.format(best=against.best, task=task), heads, lines)
+    heads = (
+        text_column("Cell"),
+        *(TableColumn(group, GROUPS[group], group=group) for group in groups),
+    )
+    return ReportTable(CAPTION.format(best=against.best, task=task), heads, lines)
 
 
 def _minus(best: Mapping[str, tuple[Draws, int]], other: Mapping[str, tuple[Draws, int]]) -> dict[str, Spread]:
@@ -102,10 +105,10 @@ def _minus(best: Mapping[str, tuple[Draws, int]], other: Mapping[str, tuple[Draw
     }
 
 
-def _cell(found: Spread | None) -> Cell:
+def _cell(found: Spread | None) -> TableCell:
     if found is None:
-        return Cell("–")
-    return Cell(signed(100 * found.value), interval(_as_score(found)), best=not _holds_zero(found))
+        return TableCell("–")
+    return TableCell(signed(100 * found.value), interval(_as_score(found)), best=not _holds_zero(found))
 
 
 def _holds_zero(found: Spread) -> bool:

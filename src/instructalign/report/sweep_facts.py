@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from instructalign.evaluation.variance import Spread
 from instructalign.report.cells import Sweep, find
+from instructalign.report.plots import pareto_front
 from instructalign.report.tables import FORGETTING, GAIN, GROUPS, unique
-from instructalign.report.xy import pareto_front
 from instructalign.types import Score
 
 

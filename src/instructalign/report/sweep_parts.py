@@ -9,13 +9,23 @@ from typing import Any
 
 from instructalign.evaluation.continual_metrics import correlate_gains
 from instructalign.report.cells import Axis, brief, find
-from instructalign.report.content import Block, Cell, Column, Fold, Panels, Paragraph, Section, Table
 from instructalign.report.lifelong import GROUP as STAGED
 from instructalign.report.lifelong import cell_of, column_of
-from instructalign.report.plots import signed
+from instructalign.report.number_format import signed
+from instructalign.report.plots import PlotLine, PlotPoint, line_plot, scatter
+from instructalign.report.rendering import (
+    Block,
+    Fold,
+    Panels,
+    Paragraph,
+    ReportTable,
+    Section,
+    TableCell,
+    TableColumn,
+    text_column,
+)
 from instructalign.report.sweep_facts import Facts
 from instructalign.report.tables import FORGETTING, FULL_SHADE, GAIN, GROUPS, headline, interval, unique
-from instructalign.report.xy import Point, Series, lines, scatter
 from instructalign.types import Score
 
 SHOWN = 3  # strategies' costs of a cell at most
@@ -41,7 +51,7 @@ def curves(facts: Facts) -> Section | None:
         pad = 0.05 * (high - low or 10)
         ticks = [tick(number) for number in sorted(axis.numbers)]
         panels = tuple(
-            lines(title, series, x=axis.name, limits=(low - pad, high + pad), ticks=ticks)
+            line_plot(title, series, x=axis.name, limits=(low - pad, high + pad), ticks=ticks)
             for title, series in found
         )
         blocks.append(Panels(panels, f"Score by the value of {axis.name}; band: the interval, as in the table."))
@@ -56,7 +66,7 @@ def tick(number: float) -> str:
     return f"{number:g}"
 
 
-def _series(facts: Facts, axis: Axis, task: str) -> list[tuple[str, list[Series]]]:
+def _series(facts: Facts, axis: Axis, task: str) -> list[tuple[str, list[PlotLine]]]:
     """For each place on the other axes: its name, and a line for each group."""
     others = [other for other in facts.sweep.axes if other is not axis]
     values = [label for _, label in sorted(zip(axis.numbers or (), axis.labels, strict=True))]
@@ -76,11 +86,11 @@ def _series(facts: Facts, axis: Axis, task: str) -> list[tuple[str, list[Series]
     return found
 
 
-def _line(label: str, group: str, points: Sequence[tuple[int, Score]]) -> Series:
+def _line(label: str, group: str, points: Sequence[tuple[int, Score]]) -> PlotLine:
     rows = [row for _, row in points]
     bounds = [(100 * row.low, 100 * row.high) for row in rows if row.low is not None and row.high is not None]
     low, high = zip(*bounds, strict=True) if len(bounds) == len(rows) else ((), ())
-    return Series(
+    return PlotLine(
         label, [x for x, _ in points], [100 * row.value for row in rows], low, high, group=group, strong=True
     )
 
@@ -100,7 +110,7 @@ def matrices(facts: Facts) -> Section | None:
         ):
             lines = tuple(
                 (
-                    Cell(label, foreign=True),
+                    TableCell(label, foreign=True),
                     *(
                         _place(facts, task, metric, group, sign, {rows.name: label, columns.name: c})
                         for c in columns.labels
@@ -108,18 +118,18 @@ def matrices(facts: Facts) -> Section | None:
                 )
                 for label in rows.labels
             )
-            heads = (Column(rows.name, numeric=False), *(Column(label) for label in columns.labels))
-            blocks.append(Table(f"{words} in points, {task}.", heads, lines))
+            heads = (text_column(rows.name), *(TableColumn(label) for label in columns.labels))
+            blocks.append(ReportTable(f"{words} in points, {task}.", heads, lines))
     return Section("One axis against the other", "grid", blocks) if blocks else None
 
 
-def _place(facts: Facts, task: str, metric: str, group: str, sign: int, at: dict[str, str]) -> Cell:
+def _place(facts: Facts, task: str, metric: str, group: str, sign: int, at: dict[str, str]) -> TableCell:
     cell = facts.sweep.cell_at(at)
     row = find(facts.rows, cell, task, metric, group) if cell else None
     if row is None:
-        return Cell("–")
+        return TableCell("–")
     shade = max(-1.0, min(1.0, sign * 100 * row.value / FULL_SHADE))
-    return Cell(signed(100 * row.value), interval(row), shade=shade)
+    return TableCell(signed(100 * row.value), interval(row), shade=shade)
 
 
 def carried_over(facts: Facts) -> Section | None:
@@ -135,7 +145,7 @@ def carried_over(facts: Facts) -> Section | None:
     ]
     named = len(pairs) <= NAMED
     points = [
-        Point(row.run, 100 * row.value, 100 * other.value, mark=brief(row.run) if named else "")
+        PlotPoint(row.run, 100 * row.value, 100 * other.value, mark=brief(row.run) if named else "")
         for row, other in pairs
     ]
     parts = [
@@ -172,21 +182,21 @@ def languages(facts: Facts) -> Section | None:
         lines = []
         for cell in facts.ranked(task):
             cells = [_language(found.get((cell, metric, code)), found.get((cell, GAIN, code))) for code in codes]
-            lines.append((Cell(cell, foreign=True), *cells))
-        heads = (Column("Cell", numeric=False), *(Column(code, group=groups[code]) for code in codes))
+            lines.append((TableCell(cell, foreign=True), *cells))
+        heads = (text_column("Cell"), *(TableColumn(code, group=groups[code]) for code in codes))
         text = f"Score × 100 on {task} by language; with it, and as colour, the change against the base."
         if codes:
-            blocks.append(Table(text, heads, tuple(lines)))
+            blocks.append(ReportTable(text, heads, tuple(lines)))
     return Section("Languages", "languages", blocks) if blocks else None
 
 
-def _language(score: Score | None, gain: Score | None) -> Cell:
+def _language(score: Score | None, gain: Score | None) -> TableCell:
     if score is None:
-        return Cell("–")
+        return TableCell("–")
     text = f"{100 * score.value:.1f}"
     if gain is None:
-        return Cell(text)
-    return Cell(text, signed(100 * gain.value), shade=max(-1.0, min(1.0, 100 * gain.value / FULL_SHADE)))
+        return TableCell(text)
+    return TableCell(text, signed(100 * gain.value), shade=max(-1.0, min(1.0, 100 * gain.value / FULL_SHADE)))
 
 
 def stages(facts: Facts) -> Section | None:
@@ -203,10 +213,12 @@ def stages(facts: Facts) -> Section | None:
                 next((r for r in facts.rows if (r.run, r.metric, r.task) == (cell, name, task)), None)
                 for name in names
             ]
-            lines.append((Cell(cell, foreign=True), *(cell_of(row) if row else Cell("–") for row in rows)))
+            lines.append(
+                (TableCell(cell, foreign=True), *(cell_of(row) if row else TableCell("–") for row in rows))
+            )
         heads = map(column_of, names)
         blocks.append(
-            Table(f"Over the stages, {task}, in points.", (Column("Cell", numeric=False), *heads), tuple(lines))
+            ReportTable(f"Over the stages, {task}, in points.", (text_column("Cell"), *heads), tuple(lines))
         )
     return Section("Stage by stage", "stages", blocks)
 
@@ -222,23 +234,25 @@ def costs(facts: Facts) -> Section | None:
         whole = fmean(run.seconds for run in runs)
         lines.append(
             (
-                Cell(cell, foreign=True),
-                Cell(f"{fmean(known):.0f}" if known else "–"),
-                Cell(f"{whole:.0f}"),
-                Cell("; ".join(parts[:SHOWN])),
+                TableCell(cell, foreign=True),
+                TableCell(f"{fmean(known):.0f}" if known else "–"),
+                TableCell(f"{whole:.0f}"),
+                TableCell("; ".join(parts[:SHOWN])),
             )
         )
     heads = (
-        Column("Cell", numeric=False),
-        Column("Training", "seconds"),
-        Column("All of it", "seconds"),
-        Column("Strategies", "memory beside the model", numeric=False, wide=True),
+        text_column("Cell"),
+        TableColumn("Training", "seconds"),
+        TableColumn("All of it", "seconds"),
+        text_column("Strategies", "memory beside the model", wide=True),
     )
     text = (
         "Means over seeds, on a machine that did whatever else it did. A run that was stopped counts its last "
         "stretch of training; one that shares a model counts that model's."
     )
-    return Section("What it took", "costs", (Fold("Seconds and memory", (Table(text, heads, tuple(lines)),)),))
+    return Section(
+        "What it took", "costs", (Fold("Seconds and memory", (ReportTable(text, heads, tuple(lines)),)),)
+    )
 
 
 def _extra(strategies: Mapping[str, Any]) -> Iterator[str]:
@@ -251,6 +265,8 @@ def failed(facts: Facts) -> Section | None:
     """The runs that failed, with their errors."""
     if not facts.sweep.failed:
         return None
-    rows = tuple((Cell(c["folder"], foreign=True), Cell(c["error"], foreign=True)) for c in facts.sweep.failed)
-    heads = (Column("Run", numeric=False, wide=True), Column("Error", numeric=False, wide=True))
-    return Section("Failed", "failed", (Table("The same command tries them again.", heads, rows),))
+    rows = tuple(
+        (TableCell(c["folder"], foreign=True), TableCell(c["error"], foreign=True)) for c in facts.sweep.failed
+    )
+    heads = (text_column("Run", wide=True), text_column("Error", wide=True))
+    return Section("Failed", "failed", (ReportTable("The same command tries them again.", heads, rows),))

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from instructalign.report.content import Cell, Column, Table
-from instructalign.report.plots import decimals, signed
+from instructalign.report.number_format import (
+    as_points,
+    decimals,
+    interval_text,
+    is_small,
+    p_text,
+    precision,
+    signed,
+)
+from instructalign.report.rendering import ReportTable, TableCell, TableColumn, text_column
 from instructalign.types import Score
 
 GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
@@ -37,7 +45,7 @@ FULL_SHADE = 30.0  # points of change at which a cell of the heat map has its fu
 T = TypeVar("T")
 
 
-def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = ()) -> Table:
+def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = ()) -> ReportTable:
     """The table that answers the question: a row a run, the groups and forgetting across.
 
     Args:
@@ -54,30 +62,30 @@ def main_table(rows: Sequence[Score], best: Collection[tuple[str, str, str]] = (
     rows = [row for row in rows if row.task in metrics and _column(row, metrics[row.task])]
     cells = {(row.run, row.task, _column(row, metrics[row.task])): row for row in rows}
     shown = [name for name in (*GROUPS, FORGETTING) if any(key[2] == name for key in cells)]
-    columns = [Column("Run", numeric=False)]
+    columns = [text_column("Run")]
     if len(tasks) > 1:
-        columns.append(Column("Task", numeric=False))
-    columns += [Column(name, GROUPS[name], group=name) for name in shown if name in GROUPS]
-    columns += [Column("Forgetting", "L1 lost")] if FORGETTING in shown else []
+        columns.append(text_column("Task"))
+    columns += [TableColumn(name, GROUPS[name], group=name) for name in shown if name in GROUPS]
+    columns += [TableColumn("Forgetting", "L1 lost")] if FORGETTING in shown else []
     small = {key[1:] for key in cells} - {key[1:] for key, row in cells.items() if not is_small(row)}
     lines, kinds = [], []
     for task in tasks:
         for run in unique(row.run for row in rows if row.task == task):
-            line = [Cell(run, foreign=True), *([Cell(task)] if len(tasks) > 1 else [])]
+            line = [TableCell(run, foreign=True), *([TableCell(task)] if len(tasks) > 1 else [])]
             for name in shown:
                 line.append(
                     _number(cells.get((run, task, name)), (run, task, name) in best, (task, name) in small)
                 )
             lines.append(tuple(line))
             kinds.append("quiet" if is_baseline(run) else "")
-    return Table(_caption(rows, metrics, bool(best)), tuple(columns), tuple(lines), tuple(kinds))
+    return ReportTable(_caption(rows, metrics, bool(best)), tuple(columns), tuple(lines), tuple(kinds))
 
 
 def _span(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def gains_table(rows: Sequence[Score]) -> Table | None:
+def gains_table(rows: Sequence[Score]) -> ReportTable | None:
     """What training changed, a row a run, with the paired intervals; None where nothing was compared."""
     found = {
         (row.run, row.task, row.group): row
@@ -94,25 +102,20 @@ def gains_table(rows: Sequence[Score]) -> Table | None:
     for run, task in unique((run, task) for run, task, _ in found):
         keys = [(run, task, group) for group in groups]
         cells = [_change(found.get(key), tests.get(key), key[1:] in small) for key in keys]
-        lines.append((Cell(run, foreign=True), *([Cell(task)] if several else []), *cells))
-    columns = [Column("Change", numeric=False), *([Column("Task", numeric=False)] if several else [])]
-    columns += [Column(group, GROUPS[group], group=group) for group in groups]
+        lines.append((TableCell(run, foreign=True), *([TableCell(task)] if several else []), *cells))
+    columns = [text_column("Change"), *([text_column("Task")] if several else [])]
+    columns += [TableColumn(group, GROUPS[group], group=group) for group in groups]
     caption = "After training minus base, in points, with the 95 % interval of the paired bootstrap over items"
     caption += " and p by approximate randomisation, corrected for the groups (Holm)." if tests else "."
-    return Table(caption, tuple(columns), tuple(lines))
+    return ReportTable(caption, tuple(columns), tuple(lines))
 
 
-def _change(row: Score | None, test: Score | None, small: bool) -> Cell:
+def _change(row: Score | None, test: Score | None, small: bool) -> TableCell:
     if row is None:
-        return Cell("–")
+        return TableCell("–")
     digits = precision(row, small)
     notes = (interval(row, digits), p_text(test) if test else "")
-    return Cell(signed(100 * row.value, digits), "\n".join(filter(None, notes)))
-
-
-def p_text(row: Score) -> str:
-    """A p-value: `p 0.03`; at its smallest, that of so many random swaps, `p 0.001`."""
-    return f"p {row.value:.3f}" if row.value < 0.1 else f"p {row.value:.2f}"
+    return TableCell(signed(100 * row.value, digits), "\n".join(filter(None, notes)))
 
 
 def name_of(metric: str) -> str:
@@ -136,11 +139,11 @@ def _column(row: Score, metric: str) -> str:
     return row.group if row.metric == metric and row.group in GROUPS else ""
 
 
-def _number(row: Score | None, best: bool, small: bool) -> Cell:
+def _number(row: Score | None, best: bool, small: bool) -> TableCell:
     if row is None:
-        return Cell("–")
+        return TableCell("–")
     digits = precision(row, small)
-    return Cell(points(row, digits), interval(row, digits), best=best)
+    return TableCell(points(row, digits), interval(row, digits), best=best)
 
 
 def _caption(rows: Sequence[Score], metrics: Mapping[str, str], bold: bool) -> str:
@@ -162,7 +165,7 @@ def _caption(rows: Sequence[Score], metrics: Mapping[str, str], bold: bool) -> s
     return f"{'; '.join(parts)}."
 
 
-def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> Table | None:
+def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> ReportTable | None:
     """Languages down, runs across; a run's cell is coloured by its change against the base.
 
     Args:
@@ -191,27 +194,27 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> T
         base = next(
             (by_place[language, run] for run in runs if (language, run) in by_place and is_base(run)), None
         )
-        line = [Cell(label(language), GROUPS.get(languages[language], ""), foreign=True)]
+        line = [TableCell(label(language), GROUPS.get(languages[language], ""), foreign=True)]
         line += [
             _heat(by_place.get((language, run)), None if is_base(run) else base, (language, run) in sure, digits)
             for run in runs
         ]
         lines.append(tuple(line))
-    columns = (Column("Language", numeric=False), *(Column(run) for run in runs))
+    columns = (text_column("Language"), *(TableColumn(run) for run in runs))
     name = METRIC_WORDS.get(metric, metric)
     words = f"{name} × 100 on {task} by language; with it, and as colour, the change against base."
     if sure:
         words += f" A star: p < {SURE} after correction for the number of languages (Holm)."
-    return Table(words, columns, tuple(lines), tuple(languages.values()))
+    return ReportTable(words, columns, tuple(lines), tuple(languages.values()))
 
 
-def _heat(row: Score | None, base: Score | None, sure: bool, digits: int) -> Cell:
+def _heat(row: Score | None, base: Score | None, sure: bool, digits: int) -> TableCell:
     if row is None:
-        return Cell("–")
+        return TableCell("–")
     if base is None:
-        return Cell(points(row, digits))
+        return TableCell(points(row, digits))
     change = 100 * (row.value - base.value)
-    return Cell(
+    return TableCell(
         points(row, digits), signed(change, digits) + "*" * sure, shade=max(-1.0, min(1.0, change / FULL_SHADE))
     )
 
@@ -244,33 +247,14 @@ def is_baseline(run: str) -> bool:
     return run in BASELINES or run.startswith(tuple(f"{name} of " for name in BASELINES))
 
 
-def is_small(row: Score) -> bool:
-    """Whether a number is below a point; a column of such numbers is shown with more decimals."""
-    return abs(row.value) < 0.01
-
-
-def precision(row: Score, small: bool) -> int:
-    """The decimals of a number and its interval, in a column where all are small or not."""
-    known = (value for value in (row.value, row.low, row.high) if value is not None)
-    return decimals(100 * value for value in known) if small else 1
-
-
 def points(row: Score, digits: int = 1) -> str:
     """A score in points: 0.834 → "83.4"."""
     return as_points(row.value, digits)
 
 
-def as_points(value: float, digits: int = 1) -> str:
-    """A number in points, without a plus: 0.834 → "83.4"."""
-    return signed(100 * value, digits).removeprefix("+")
-
-
 def interval(row: Score, digits: int = 1) -> str:
     """A score's interval in points, or nothing."""
-    if row.low is None or row.high is None:
-        return ""
-    low, high = (as_points(bound, digits) for bound in (row.low, row.high))
-    return f"{low} to {high}" if "−" in low + high else f"{low}–{high}"
+    return interval_text(row.low, row.high, digits)
 
 
 def unique(values: Iterable[T]) -> list[T]:

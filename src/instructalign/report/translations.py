@@ -8,9 +8,18 @@ from itertools import chain, zip_longest
 from instructalign.evaluation.mt_metrics import refusal
 from instructalign.evaluation.predictions import Translated
 from instructalign.report.collect import Evaluated, evaluated
-from instructalign.report.content import Block, Cell, Column, Fold, Paragraph, Section, Table
+from instructalign.report.number_format import shorten
 from instructalign.report.outcome import LONGEST, SHOWN, Facts
-from instructalign.report.plots import shorten
+from instructalign.report.rendering import (
+    Block,
+    Fold,
+    Paragraph,
+    ReportTable,
+    Section,
+    TableCell,
+    TableColumn,
+    text_column,
+)
 from instructalign.report.tables import by_group, interval, name_of, points, unique
 from instructalign.types import Score
 
@@ -44,15 +53,21 @@ def _scores(facts: Facts, model: Evaluated) -> Iterator[Block]:
             found = {(row.language, row.metric): row for row in rows}
             groups = by_group((row.language, row.group) for row in rows)
             lines = tuple(
-                (Cell(facts.label(code), foreign=True), *(_cell(found.get((code, metric))) for metric in having))
+                (
+                    TableCell(facts.label(code), foreign=True),
+                    *(_cell(found.get((code, metric))) for metric in having),
+                )
                 for code in groups
             )
-            columns = (Column("Language", numeric=False), *(Column(name_of(metric)) for metric in having))
-            yield Table(caption, columns, lines, tuple(groups.values()))
+            columns = (
+                text_column("Language"),
+                *(TableColumn(name_of(metric)) for metric in having),
+            )
+            yield ReportTable(caption, columns, lines, tuple(groups.values()))
 
 
-def _cell(row: Score | None) -> Cell:
-    return Cell("–") if row is None else Cell(points(row), interval(row))
+def _cell(row: Score | None) -> TableCell:
+    return TableCell("–") if row is None else TableCell(points(row), interval(row))
 
 
 def _silences(facts: Facts) -> list[str]:
@@ -78,7 +93,7 @@ def _silences(facts: Facts) -> list[str]:
     ]
 
 
-def _samples(facts: Facts, model: Evaluated) -> Table:
+def _samples(facts: Facts, model: Evaluated) -> ReportTable:
     """The first translations of every direction in turn."""
     directions = [
         [record for record in records if record.prompt == records[0].prompt]
@@ -88,16 +103,16 @@ def _samples(facts: Facts, model: Evaluated) -> Table:
     turns: list[Translated] = [
         record for record in chain.from_iterable(zip_longest(*directions)) if record is not None
     ]
-    columns = tuple(Column(title, numeric=False, wide=True) for title in ("Source", "Translation", "Reference"))
+    columns = tuple(text_column(title, wide=True) for title in ("Source", "Translation", "Reference"))
     rows = tuple(
         (
-            Cell(shorten(record.text, LONGEST), _direction(facts, record), foreign=True),
-            Cell(shorten(record.translation, LONGEST), foreign=True),
-            Cell(shorten(record.reference, LONGEST), foreign=True),
+            TableCell(shorten(record.text, LONGEST), _direction(facts, record), foreign=True),
+            TableCell(shorten(record.translation, LONGEST), foreign=True),
+            TableCell(shorten(record.reference, LONGEST), foreign=True),
         )
         for record in turns[: max(SHOWN, len(directions))]
     )
-    return Table("The first translations of every direction in turn.", columns, rows)
+    return ReportTable("The first translations of every direction in turn.", columns, rows)
 
 
 def _direction(facts: Facts, record: Translated) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from instructalign.report.chance import Chance
-from instructalign.report.plots import UNBROKEN, decimals, signed
-from instructalign.report.tables import GAIN, as_points, headline, points, unique
+from instructalign.report.number_format import NBSP, as_points, decimals, signed
+from instructalign.report.tables import GAIN, headline, points, unique
 from instructalign.types import Score
 
 _VERDICTS = {
@@ -82,10 +82,10 @@ def _clauses(rows: Sequence[Score], run: str, task: str, chance: Chance, base: s
             start = after.value - gain.value
             digits = decimals((100 * start, 100 * after.value))
             numbers = f"{as_points(start, digits)} → {points(after, digits)}"
-        numbers = f"{group} {numbers}".replace(" ", UNBROKEN)
+        numbers = f"{group} {numbers}".replace(" ", NBSP)
         if after is not None and (words := _against_guessing(group, gain, before, after, chance)):
             guess = chance.guess(after) or 0.0
-            clauses.append(f"{words} ({numbers}; guessing{UNBROKEN}{as_points(guess)})")
+            clauses.append(f"{words} ({numbers}; guessing{NBSP}{as_points(guess)})")
         else:
             clauses.append(f"{_verdict(group, gain)} ({numbers})")
     return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}" if clauses else ""
