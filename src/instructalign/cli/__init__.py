@@ -36,6 +36,7 @@ for command in (
     run_commands.run,
     run_commands.sweep,
     run_commands.merge,
+    list_commands.languages,
 ):
     app.command()(command)
 app.add_typer(list_commands.templates, name="templates")

@@ -107,3 +107,19 @@ def export_task(
     console.out.print(
         f"lm_eval --model hf --model_args pretrained=MODEL --include_path {out} --tasks {task.name}", markup=False
     )
+
+
+def languages(
+    text: Annotated[str, typer.Argument(help="A code or part of a name; all languages without it.")] = "",
+) -> None:
+    """Looks up language codes and names (ISO 639-3).
+
+    Example: `instructalign languages helong`
+    """
+    from instructalign.languages import find_languages
+
+    found = find_languages(text)
+    if not found:
+        raise InstructAlignError(f"no language has {text!r} in its code or English name.")
+    rows = [[each.code, each.alpha2, "; ".join(each.names), each.script] for each in found]
+    console.print_table("", ["code", "ISO 639-1", "name", "script"], rows)
