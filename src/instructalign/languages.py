@@ -29,8 +29,16 @@ from langcodes.tag_parser import LanguageTagError
 
 from instructalign.errors import DataError
 
-_WITHDRAWN = {"in": "ind", "iw": "heb", "ji": "yid", "jw": "jav", "mo": "ron"}  # replaced by other two-letter codes
-_ALPHA3 = {code: str(alpha3) for code, alpha3 in LANGUAGE_ALPHA3.items() if len(code) == 2}  # without fa-AF for prs
+_WITHDRAWN = {
+    "in": "ind",
+    "iw": "heb",
+    "ji": "yid",
+    "jw": "jav",
+    "mo": "ron",
+}  # replaced by other two-letter codes
+_ALPHA3 = {
+    code: str(alpha3) for code, alpha3 in LANGUAGE_ALPHA3.items() if len(code) == 2
+}  # without fa-AF for prs
 _ALPHA3 |= {"sh": "hbs", **_WITHDRAWN}
 _ALPHA2 = {alpha3: alpha2 for alpha2, alpha3 in _ALPHA3.items() if alpha2 not in _WITHDRAWN}
 _TERMINOLOGICAL = {code: LANGUAGE_ALPHA3[alpha2] for alpha2, code in LANGUAGE_ALPHA3_BIBLIOGRAPHIC.items()}
@@ -177,7 +185,7 @@ def _of_name(text: str) -> str:
 
 
 def find_languages(text: str = "") -> list[LanguageEntry]:
-    """The languages whose code or one of whose English names contains a text; exact matches first; all without one."""
+    """The languages with a text in their code or an English name, exact matches first; all of them without a text."""
     wanted = _folded(text)
     found = []
     for entry in _registry():
