@@ -1,7 +1,7 @@
 """Language codes and names.
 
-Inside instructalign a language has one code: its ISO 639-3 code (`eng`), followed by the script only if that is not
-the script the language is usually written in (`ace_Arab`, `zho_Hant`). Two-letter codes, BCP 47 tags, FLORES and
+Inside instructalign a language has one code: its ISO 639-3 code (`eng`), followed by the script only if it is not
+the one the language is usually written in (`ace_Arab`, `zho_Hant`). Two-letter codes, BCP 47 tags, FLORES and
 gettext codes and English names are accepted (`en`, `eng_Latn`, `zh-TW`, `sr@latin`, `Javanese`). Languages without
 a code take one of ISO's private codes, `qaa` to `qtz`, and a name from the configuration (`languages.names`).
 
@@ -35,10 +35,8 @@ _WITHDRAWN = {
     "ji": "yid",
     "jw": "jav",
     "mo": "ron",
-}  # replaced by other two-letter codes
-_ALPHA3 = {
-    code: str(alpha3) for code, alpha3 in LANGUAGE_ALPHA3.items() if len(code) == 2
-}  # without fa-AF for prs
+}  # now he, id, …
+_ALPHA3 = {code: str(alpha3) for code, alpha3 in LANGUAGE_ALPHA3.items() if len(code) == 2}  # not fa-AF
 _ALPHA3 |= {"sh": "hbs", **_WITHDRAWN}
 _ALPHA2 = {alpha3: alpha2 for alpha2, alpha3 in _ALPHA3.items() if alpha2 not in _WITHDRAWN}
 _TERMINOLOGICAL = {code: LANGUAGE_ALPHA3[alpha2] for alpha2, code in LANGUAGE_ALPHA3_BIBLIOGRAPHIC.items()}
@@ -100,7 +98,7 @@ def _of_tag(text: str, head: str, subtags: str, modifier: str | None) -> str | N
         return _WIKIPEDIA[plain]
     if plain == "nds-nl":
         raise DataError(
-            f"{text!r}: the Low Saxon of the Netherlands has codes by dialect (gos, drt, twd, sdz, stl, act, vel). "
+            f"{text!r}: the Low Saxon of the Netherlands has codes by dialect (gos, drt, twd, sdz, stl, act). "
             "Use one of them, or a private code from 'qaa' to 'qtz' with a name in languages.names."
         )
     alpha3 = _alpha3(head)
@@ -117,8 +115,8 @@ def _of_tag(text: str, head: str, subtags: str, modifier: str | None) -> str | N
         kept_apart.append(modifier)
     if kept_apart:
         raise DataError(
-            f"{text!r}: the variant {kept_apart[0]!r} of {english_name(alpha3)} has no code of its own. To keep it "
-            f"apart, use a private code from 'qaa' to 'qtz' with a name in languages.names; to treat it as "
+            f"{text!r}: the variant {kept_apart[0]!r} of {english_name(alpha3)} has no code of its own. To keep "
+            f"it apart, use a private code from 'qaa' to 'qtz' with a name in languages.names; to treat it as "
             f"{english_name(alpha3)}, write {alpha3!r}."
         )
     script = tag.script or _MODIFIERS.get((modifier or "").lower())
@@ -185,7 +183,7 @@ def _of_name(text: str) -> str:
 
 
 def find_languages(text: str = "") -> list[LanguageEntry]:
-    """The languages with a text in their code or an English name, exact matches first; all of them without a text."""
+    """The languages with a text in their code or an English name, exact matches first; all without a text."""
     wanted = _folded(text)
     found = []
     for entry in _registry():
