@@ -98,7 +98,11 @@ def test_all_problems_are_reported_at_once() -> None:
         ),
         (
             {"replay": {"source": {"format": "toy"}, "share_of": "examples"}},
-            "replay.share_of: input should be 'rows', 'tokens' or 'loss_tokens', found 'examples'",
+            "replay.share_of: input should be 'rows', found 'examples'",
+        ),
+        (
+            {"replay": {"source": {"format": "toy"}, "share_of": "loss_tokens"}},
+            "replay.share_of: a share of loss_tokens is no longer planned. Leave share_of out",
         ),
         (
             {"replay": {"source": {"format": "toy"}, "preset": "paper", "share": 0.3, "repeat": False}},
@@ -194,7 +198,7 @@ def test_resolved_copy_reads_back_as_the_same(tmp_path: Path) -> None:
             {"format": "toy"},
         ],
         "select": {"by": "length", "order": "longest"},
-        "share_of": "loss_tokens",
+        "share_of": "rows",
         "schedule": {"shape": "staged", "stages": [{"at": 1, "share": 0.0}]},
     }
     config = build_config(data, folder=tmp_path)

@@ -334,10 +334,10 @@ class ReplayConfig(Strict):
     """Past instruction data, mixed in so that the model keeps what it knew.
 
     `size` samples are chosen once, by the seed, from one source or from several by their weights. They make up
-    `share` of the training: of its examples (`rows`), of their `tokens`, or of the tokens that the loss counts
-    (`loss_tokens`). The same samples come back as often as that needs, unless `repeat` is false: then a run
-    that needs more than there are is refused. `heldout` samples are never replayed, whatever `size` is: the task
-    `past_instructions` asks them, to say what was forgotten.
+    `share` of the training examples; the report has the realised share of tokens too. The same samples come back
+    as often as that needs, unless `repeat` is false: then a run that needs more than there are is refused.
+    `heldout` samples are never replayed, whatever `size` is: the task `past_instructions` asks them, to say what
+    was forgotten.
     """
 
     source: Entry | Annotated[list[Entry], Field(min_length=1)]
@@ -346,7 +346,7 @@ class ReplayConfig(Strict):
     preset: Literal["paper"] | None = None
     select: SelectConfig = SelectConfig()
     share: ShareOfAll = 0.5
-    share_of: Literal["rows", "tokens", "loss_tokens"] = "rows"
+    share_of: Literal["rows"] = "rows"
     schedule: ShareScheduleConfig | None = None
     repeat: bool = True
 
@@ -354,6 +354,16 @@ class ReplayConfig(Strict):
     def sources(self) -> list[Entry]:
         """The sources, be it one or several."""
         return self.source if isinstance(self.source, list) else [self.source]
+
+    @field_validator("share_of", mode="before")
+    @classmethod
+    def _of_rows(cls, value: Any) -> Any:
+        if value in ("tokens", "loss_tokens"):
+            raise ValueError(
+                f"a share of {value} is no longer planned. Leave share_of out (or write rows) and set share as "
+                "one of examples; the realised shares of tokens and loss tokens are in run.json and in the report"
+            )
+        return value
 
     @model_validator(mode="after")
     def _both_or_none(self) -> ReplayConfig:
@@ -380,7 +390,6 @@ class ReplayConfig(Strict):
             return self
         fixed = {
             "share": 0.5,
-            "share_of": "rows",
             "schedule": None,
             "repeat": True,
             "select": SelectConfig(),

@@ -16,7 +16,6 @@ from instructalign.doctor.check_lengths import Sampled, enough_for, examine_leng
 from instructalign.doctor.check_replay import examine_mixture
 from instructalign.mixture.training_data import Data, build_data
 from instructalign.training.batching import ExampleEncoder, MicroBatchLimits, StepBatches
-from instructalign.training.example_lengths import Measured
 from instructalign.training.models import load_codec
 from instructalign.training.train import loss_weights
 from tiny import save_tiny
@@ -135,7 +134,7 @@ def test_epochs_and_repeats(configure: Configure) -> None:
 
 
 def found(config: Config, taken: list[Sampled] | None = None) -> list[tuple[str, str, str]]:
-    data = build_data(config, measure=Measured(config))
+    data = build_data(config)
     _, findings = examine_mixture(
         config, data.mixture, len(data.corpus), data.instructions.epoch, taken or [], False
     )
@@ -170,13 +169,6 @@ def test_replay_that_may_not_come_again(configure: Configure) -> None:
     assert any(
         level == "problem" and "replay.repeat is false, but the run replays" in each for level, each, _ in said
     )
-
-
-def test_a_share_of_tokens_that_crowds_new_examples_out(configure: Configure) -> None:
-    taken = [example("mt", 10, 98), *[example("replay", 10, 2)] * 9]
-    said = found(configure("replay.share_of=loss_tokens", "replay.share=0.3"), taken)
-    assert "To have its share of the loss tokens, replay takes 90 % of the examples" in said[0][1]
-    assert "replay.select.order: longest" in said[0][2]
 
 
 def test_replay_that_hardly_counts(configure: Configure) -> None:

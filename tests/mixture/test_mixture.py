@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 
 from instructalign.config import Entry, ReplayConfig, SelectConfig, ShareScheduleConfig
 from instructalign.config_file import build_config
 from instructalign.errors import DataError
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay, training_data
+from instructalign.mixture.mixture import ReplaySchedule
 from instructalign.mixture.replay import choose
-from instructalign.mixture.replay_share import planned
 from instructalign.mixture.replay_sources import read_hub, read_jsonl
 from instructalign.types import Counts, Instruction
 
@@ -29,6 +33,18 @@ class Counting:
 
 def past(count: int) -> list[Instruction]:
     return [Instruction(f"past {i}", "x", "replay") for i in range(count)]
+
+
+SHARES = st.integers(0, 99).map(lambda percent: percent / 100)
+
+
+def configured(share: float = 0.5, **schedule: object) -> ReplayConfig:
+    data = {"source": Entry(name="toy"), "share": share, "schedule": schedule or None}
+    return ReplayConfig.model_validate(data)
+
+
+def scheduled(config: ReplayConfig, steps: int, batch_size: int) -> ReplaySchedule:
+    return ReplaySchedule(config.share, config.schedule, steps=steps, batch_size=batch_size)
 
 
 def test_half_share_alternates_strictly() -> None:
@@ -60,14 +76,14 @@ def test_replay_goes_through_all_before_repeating_and_reorders() -> None:
 
 def test_the_papers_preset_is_strict_alternation() -> None:
     config = ReplayConfig(source=Entry(name="toy"), size=3, preset="paper")
-    mixture = Mixture(Counting(), ReplayBuffer(past(3)), planned(config, steps=100, batch_size=8), seed=1)
+    mixture = Mixture(Counting(), ReplayBuffer(past(3)), scheduled(config, 100, 8), seed=1)
     assert [mixture[i].objective for i in range(800)] == ["mt", "replay"] * 400
 
 
 def test_a_share_that_grows_from_nothing() -> None:
     schedule = ShareScheduleConfig(shape="linear", to=0.5)
     config = ReplayConfig(source=Entry(name="toy"), share=0.0, schedule=schedule)
-    mixture = Mixture(Counting(), ReplayBuffer(past(7)), planned(config, steps=100, batch_size=8), seed=1)
+    mixture = Mixture(Counting(), ReplayBuffer(past(7)), scheduled(config, 100, 8), seed=1)
     kinds = [mixture[i].objective == "replay" for i in range(800)]
     assert [sum(kinds[i : i + 200]) for i in range(0, 800, 200)] == [12, 38, 62, 88]  # 12.5, 37.5, 62.5, 87.5
     new = [mixture[i].prompt for i in range(800) if mixture[i].objective == "mt"]
@@ -77,7 +93,82 @@ def test_a_share_that_grows_from_nothing() -> None:
 def test_no_replay_leaves_only_new() -> None:
     mixture = Mixture(Counting(), ReplayBuffer(), 0.5, seed=2)
     assert {mixture[i].objective for i in range(20)} == {"mt"}
-    assert mixture.share.mean(20) == 0
+    assert mixture.schedule.mean(20) == 0
+
+
+@given(share=SHARES, count=st.integers(0, 10**7))
+def test_a_share_that_holds_is_exact(share: float, count: int) -> None:
+    assert ReplaySchedule(share).due(count) == Fraction(round(100 * share), 100) * count
+    assert ReplaySchedule(share).replayed(count) == round(100 * share) * count // 100
+
+
+@given(start=SHARES.filter(bool), end=SHARES, steps=st.integers(1, 400), batch=st.integers(1, 64), data=st.data())
+def test_a_linear_share_sums_to_the_area_of_a_trapezium(
+    start: float, end: float, steps: int, batch: int, data: st.DataObject
+) -> None:
+    share, total = scheduled(configured(start, shape="linear", to=end), steps, batch), steps * batch
+    count = data.draw(st.integers(0, 2 * total))
+    inside = min(count, total)
+    there = start + (end - start) * inside / total
+    expected = inside * (start + there) / 2 + (count - inside) * end
+    assert float(share.due(count)) == pytest.approx(expected, abs=1e-6)
+
+
+@settings(max_examples=30)
+@given(start=SHARES.filter(bool), end=SHARES, data=st.data())
+def test_a_cosine_share_sums_to_its_integral(start: float, end: float, data: st.DataObject) -> None:
+    total = 32 * data.draw(st.integers(10, 2000))
+    share = scheduled(configured(start, shape="cosine", to=end), total // 32, 32)
+    count = data.draw(st.integers(0, total))
+    expected, _ = quad(lambda x: end + (start - end) * (1 + cos(pi * x / total)) / 2, 0, count)
+    assert float(share.due(count)) == pytest.approx(expected, abs=1e-5)
+    assert float(share.due(total)) == pytest.approx(total * (start + end) / 2)
+
+
+def test_a_staged_share_holds_each_stage() -> None:
+    stages = [{"at": 10, "share": 0.2}, {"at": 30, "share": 0.0}]
+    share = scheduled(configured(0.5, shape="staged", stages=stages), 50, 8)
+    assert [share.at(i) for i in (0, 79, 80, 239, 240, 10_000)] == [0.5, 0.5, 0.2, 0.2, 0.0, 0.0]
+    assert share.due(400) == 80 * Fraction(1, 2) + 160 * Fraction(1, 5)
+
+
+@settings(max_examples=30)
+@given(
+    start=SHARES.filter(bool),
+    end=SHARES,
+    shape=st.sampled_from(["linear", "cosine"]),
+    steps=st.integers(1, 40),
+    batch=st.integers(1, 8),
+)
+def test_rows_never_jump_and_the_shares_of_examples_add_up(
+    start: float, end: float, shape: str, steps: int, batch: int
+) -> None:
+    share = scheduled(configured(start, shape=shape, to=end), steps, batch)
+    total = steps * batch + 20
+    rows = np.array([share.replayed(n) for n in range(total + 1)])
+    assert set(np.diff(rows)) <= {0, 1}
+    assert np.cumsum([share.at(i) for i in range(total)]) == pytest.approx(
+        [float(share.due(n)) for n in range(1, total + 1)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ({"shape": "linear"}, "shape linear needs to"),
+        ({"shape": "staged"}, "shape staged needs stages"),
+        ({"shape": "cosine", "to": 0.1, "stages": [{"at": 3, "share": 0.1}]}, "shape cosine takes to, not stages"),
+        ({"shape": "staged", "to": 0.1, "stages": [{"at": 3, "share": 0.1}]}, "shape staged takes stages, not to"),
+        (
+            {"shape": "staged", "stages": [{"at": 3, "share": 0.1}, {"at": 3, "share": 0.2}]},
+            "each stage must begin later",
+        ),
+        ({"shape": "linear", "to": 1.0}, "less than 1"),
+    ],
+)
+def test_schedules_that_do_not_fit(schedule: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        configured(0.5, **schedule)
 
 
 def select(examples: list[Instruction], size: int, seed: int, **how: Any) -> tuple[list[Instruction], Counts]:

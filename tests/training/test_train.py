@@ -20,7 +20,9 @@ from safetensors.torch import load_file
 from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError, TrainingError
-from instructalign.training.models import compile_layers
+from instructalign.mixture.training_data import build_data
+from instructalign.training.batching import ExampleEncoder
+from instructalign.training.models import compile_layers, load_codec
 from instructalign.training.train import train
 from tiny import FAMILIES, NEWER, save_tiny, tiny_model
 
@@ -354,45 +356,37 @@ def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 
 
 
 @pytest.mark.parametrize("family", ["llama", "mt5"])
-@pytest.mark.parametrize("unit", ["rows", "tokens", "loss_tokens"])
-def test_planned_shares_are_realised_in_every_unit(family: str, unit: str, tmp_path: Path) -> None:
+def test_the_planned_share_is_realised_and_token_shares_are_counted(family: str, tmp_path: Path) -> None:
     data = settings(tmp_path, family, steps=40, batch_size=16, checkpoint_every=40, learning_rate=1e-4)
-    data["replay"] |= {"share_of": unit, "share": 0.3}
-    train(build_config(data, folder=tmp_path), tmp_path / "run")
-    mixture = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["mixture"]
-    planned, realised = mixture["planned"]["shares"], mixture["realised"]["replay_share"]
-    assert (mixture["planned"]["replay"], mixture["planned"]["unit"], planned[unit]) == (0.3, unit, 0.3)
-    assert realised[unit] == pytest.approx(0.3, rel=0.01)
-    assert mixture["planned"]["rows"] == mixture["realised"]["rows"]["replay"]
-    assert mixture["planned"]["repeats"] == mixture["planned"]["rows"] / 4
-    # The others follow from the lengths of examples: here all new ones that the run takes, and all past ones.
-    assert realised == pytest.approx(planned, rel=0.01)
-
-
-def test_a_share_of_tokens_survives_a_stop(tmp_path: Path) -> None:
-    data = settings(tmp_path, keep_checkpoints=10)
-    data["replay"] |= {"share_of": "loss_tokens", "schedule": {"shape": "linear", "to": 0.6}}
+    data["replay"] |= {"share": 0.3}
     config = build_config(data, folder=tmp_path)
-    whole = train(config, tmp_path / "whole")
-    for name, change in (("kept", []), ("lost", ["mixture.json"])):
-        stopped = tmp_path / name
-        shutil.copytree(tmp_path / "whole", stopped)
-        shutil.rmtree(stopped / "model")
-        for step in (4, 6):
-            shutil.rmtree(stopped / "checkpoints" / f"checkpoint-{step}")
-        for file in change:
-            (stopped / file).unlink()
-        assert_same_weights(whole.model, train(config, stopped).model)
-    plan = (tmp_path / "whole" / "mixture.json").read_text(encoding="utf-8")
-    assert (tmp_path / "lost" / "mixture.json").read_text(encoding="utf-8") == plan
+    train(config, tmp_path / "run")
+    mixture = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["mixture"]
+    planned, realised = mixture["planned"], mixture["realised"]
+    assert (planned["replay"], planned["shares"]) == (0.3, {"rows": 0.3})
+    assert planned["rows"] == realised["rows"]["replay"] == 192
+    assert planned["repeats"] == 192 / 4
+    stream, encoder = (
+        build_data(config).mixture,
+        ExampleEncoder(load_codec(config.model), config.training.max_length),
+    )
+    lengths = {"replay": [0, 0], "new": [0, 0]}
+    for made in (stream[i] for i in range(640)):
+        encoded = encoder(made)[0]
+        of_kind = lengths["replay" if made.objective == "replay" else "new"]
+        of_kind[0] += len(encoded.prompt) + len(encoded.answer)
+        of_kind[1] += len(encoded.answer)  # every prompt has at least one token, so no answer token is the first
+    for place, unit in enumerate(("tokens", "loss_tokens")):
+        share = lengths["replay"][place] / (lengths["replay"][place] + lengths["new"][place])
+        assert realised["replay_share"][unit] == pytest.approx(share)
 
 
 def test_more_past_examples_than_may_be_shown_are_refused_before_training(tmp_path: Path) -> None:
     data = settings(tmp_path)
     data["replay"] |= {"repeat": False}
     message = (
-        r"replay\.repeat is false, but the run replays 12 of its 48 examples and 4 are there to replay: each "
-        r"would be shown 3\.0 times\. Raise replay\.size to 12"
+        r"replay\.repeat is false, but the run replays 12 of its 48 examples and the replay buffer holds 4.*: "
+        r"each would be shown 3\.0 times\. Raise replay\.size to 12"
     )
     with pytest.raises(ConfigError, match=message):
         train(build_config(data, folder=tmp_path), tmp_path / "run")

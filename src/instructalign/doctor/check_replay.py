@@ -10,8 +10,8 @@ from instructalign.config import Config, ReplayConfig
 from instructalign.doctor.check_lengths import Sampled
 from instructalign.doctor.findings import Findings, percent
 from instructalign.mixture import Mixture
-from instructalign.mixture.plan import refuse_repeats
-from instructalign.training.example_lengths import lengths
+from instructalign.mixture.training_data import refuse_repeats
+from instructalign.training.tokenization import loss_tokens
 
 OFTEN = 10
 """Repeats of a replayed example above which a warning is due.
@@ -19,7 +19,6 @@ OFTEN = 10
 A small model learned by heart what it was shown 19 times, and forgot what that stands for; twice was enough
 (docs/results/nusantara-longer.md). The paper's r = 1 000 makes 800, at a learning rate a hundred times lower.
 """
-CROWDED = 0.8  # of the examples that replay may take for a share of tokens without a warning
 THIN = 0.1  # of the share in rows that replay should have in loss tokens at least
 
 
@@ -73,7 +72,7 @@ def examine_mixture(
         encoder_decoder: what kind of model it is.
     """
     total = config.training.steps * config.training.batch_size
-    past = _replayed(mixture, total, len(taken))
+    past = mixture.replayed(total)
     size = len(mixture.replay)
     first_look = config.replay is not None and any(source.name == "self" for source in config.replay.sources)
     if size and first_look and config.replay:
@@ -93,22 +92,13 @@ def examine_mixture(
     return part, findings
 
 
-def _replayed(mixture: Mixture, total: int, looked: int) -> int:
-    """Past examples in the whole run; a share of tokens is followed as far as was looked, and no further."""
-    if mixture.unit == "rows" or total <= looked:
-        return mixture.replayed(total)
-    due = mixture.share.due
-    return round(mixture.replayed(looked) * due(total) / due(looked)) if due(looked) else 0
-
-
 def _shares(taken: Sequence[Sampled], on_prompt: bool, encoder_decoder: bool) -> tuple[Share, ...]:
     counts: dict[str, list[int]] = {}
     for each in taken:
         of_kind = counts.setdefault(each.kind, [0, 0, 0])
         of_kind[0] += 1
-        measured = lengths(each.kept_prompt, each.kept_answer, on_prompt, encoder_decoder)
-        of_kind[1] += measured.tokens
-        of_kind[2] += measured.loss_tokens
+        of_kind[1] += each.kept_prompt + each.kept_answer
+        of_kind[2] += loss_tokens(each.kept_prompt, each.kept_answer, on_prompt, encoder_decoder)
     totals = [max(1, sum(column)) for column in zip(*counts.values(), strict=True)]
     kinds = sorted(counts, key=lambda kind: (kind == "replay", kind))
     return tuple(
@@ -159,17 +149,9 @@ def _judge_shares(replay: ReplayConfig | None, part: MixturePart, findings: Find
     share = next((each for each in part.shares if each.kind == "replay"), None)
     if share is None or replay is None:
         return
-    if share.rows > max(CROWDED, replay.share):
-        findings.warn(
-            f"To have its share of the {replay.share_of.replace('_', ' ')}, replay takes {percent(share.rows)} of "
-            "the examples: past examples are much shorter than new ones.",
-            "Lower replay.share, take it as one of rows (replay.share_of), or replay examples with longer answers "
-            "(replay.select.order: longest).",
-        )
     if share.loss_tokens < THIN * share.rows:
         findings.warn(
             f"Replay has {percent(share.rows)} of the examples but {percent(share.loss_tokens)} of the tokens "
             "that the loss counts.",
-            "Take the share as one of loss tokens (replay.share_of: loss_tokens), raise replay.share, or replay "
-            "examples with longer answers (replay.select.order: longest).",
+            "Raise replay.share, or replay examples with longer answers (replay.select.order: longest).",
         )

@@ -22,7 +22,6 @@ from instructalign.instructions import InstructionStream
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay
 from instructalign.mixture.training_data import build_instructions, lay
 from instructalign.progress import Progress, silent
-from instructalign.training.example_lengths import Measured
 from instructalign.training.models import load_codec
 from instructalign.training.tokenization import Codec
 
@@ -187,9 +186,7 @@ def _lay(
     )
     if stream is None or replay is None or codec is None:
         return stream, None
-    measure = Measured(config, codec)
-    advice = "Change replay or training.max_length as it says."
-    return stream, findings.attempt(advice, lambda: lay(config, stream, replay, measure))
+    return stream, lay(config, stream, replay)
 
 
 def _take(

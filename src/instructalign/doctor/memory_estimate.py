@@ -26,8 +26,8 @@ import torch
 from instructalign.config import Config
 from instructalign.doctor.check_lengths import Sampled, percentile
 from instructalign.training.disk_space import optimizer_bytes
-from instructalign.training.example_lengths import lengths
 from instructalign.training.loss import CHUNK_LOGITS
+from instructalign.training.tokenization import loss_tokens
 from instructalign.training.train import micro_batch_limits
 
 _AUTOCAST = {"float32": 0, "bfloat16": 2, "float16": 2}
@@ -116,7 +116,7 @@ def estimate_memory(
 
     cast = _AUTOCAST[config.training.precision] if width == 4 else 0
     on_prompt = config.training.loss_on == "all"
-    counted = most(lambda e: lengths(e.kept_prompt, e.kept_answer, on_prompt, encoder_decoder).loss_tokens)
+    counted = most(lambda e: loss_tokens(e.kept_prompt, e.kept_answer, on_prompt, encoder_decoder))
     first = most(lambda each: each.kept_prompt + (0 if encoder_decoder else each.kept_answer))
     second = most(lambda each: each.kept_answer) if encoder_decoder else 0
     values = shape.activations(first, second, config.training.gradient_checkpointing)

@@ -16,7 +16,6 @@ from instructalign.mixture.training_data import Data, build_data
 from instructalign.pipeline import guard
 from instructalign.progress import Progress, silent
 from instructalign.training.batching import ExampleEncoder
-from instructalign.training.example_lengths import Measured
 from instructalign.training.models import LoadedModel, load_configured
 from instructalign.training.monitors import answer_loss, validation_loss
 from instructalign.training.strategies.calibration_examples import known_sentences
@@ -133,7 +132,7 @@ def _by_tasks(config: Config, files: list[Path], report: Progress) -> Callable[[
 
 
 def _by_loss(config: Config, report: Progress) -> Yardstick:
-    data = build_data(config, guard(config), Measured(config), report)
+    data = build_data(config, guard(config), report)
     if len(data.heldout) < 2:
         raise ConfigError(
             [

@@ -11,13 +11,11 @@ from typing import Any
 from instructalign.config import Config
 from instructalign.data import Corpus, Guard, read_corpora
 from instructalign.data.contamination import MUCH, Contamination, guard_corpus, leaked, record
-from instructalign.errors import DataError
+from instructalign.errors import ConfigError, DataError
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
-from instructalign.mixture.mixture import Mixture
+from instructalign.mixture.mixture import Mixture, ReplaySchedule
 from instructalign.mixture.replay import ReplayBuffer, guard_replay, load_replay
-from instructalign.mixture.replay_share import planned
-from instructalign.mixture.token_shares import Measure
 from instructalign.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -45,15 +43,12 @@ class Data:
     contamination: Mapping[str, Any] = field(default_factory=dict)
 
 
-def build_data(
-    config: Config, guard: Guard | None = None, measure: Measure | None = None, progress: Progress = silent
-) -> Data:
+def build_data(config: Config, guard: Guard | None = None, progress: Progress = silent) -> Data:
     """Reads the corpora and the replay sources of a configuration and lays the training stream over them.
 
     Args:
         config: the run's configuration.
         guard: the test items to look for; without, nothing is looked for.
-        measure: gives the lengths of examples; needed where the share of replay is one of tokens.
         progress: told how far the looking for test items is, and the writing of past data.
 
     Raises:
@@ -66,7 +61,7 @@ def build_data(
     past = load_replay(config.replay, config.seed, config.model, report=progress)
     replay, in_replay = guard_replay(past, guard)
     warn_of("replay", in_replay, guard)
-    mixture = lay(config, instructions, replay, measure)
+    mixture = lay(config, instructions, replay)
     found = record(guard, {"corpora": in_corpora, "replay": in_replay})
     return Data(corpus, heldout, instructions, replay, mixture, found)
 
@@ -116,17 +111,51 @@ def warn_of(where: str, found: Contamination, guard: Guard) -> None:
     )
 
 
-def lay(config: Config, instructions: InstructionStream, replay: ReplayBuffer, measure: Measure | None) -> Mixture:
-    """The training stream of a configuration: its instructions with its replay among them.
-
-    Raises:
-        DataError: the share is one of tokens, and no past example has any.
-    """
-    training = config.training
+def lay(config: Config, instructions: InstructionStream, replay: ReplayBuffer) -> Mixture:
+    """The training stream of a configuration: its instructions with its replay among them."""
     if config.replay is None or not config.mixes_replay:
         return Mixture(instructions, replay, 0.0, config.seed)
-    share = planned(config.replay, training.steps, training.batch_size)
-    return Mixture(instructions, replay, share, config.seed, unit=config.replay.share_of, measure=measure)
+    steps, batch_size = config.training.steps, config.training.batch_size
+    share = ReplaySchedule(config.replay.share, config.replay.schedule, steps=steps, batch_size=batch_size)
+    return Mixture(instructions, replay, share, config.seed)
+
+
+def refuse_repeats(config: Config, mixture: Mixture) -> None:
+    """Refuses a run that would show a replayed example again where that is not allowed.
+
+    Raises:
+        ConfigError: replay.repeat is false, and the run needs more replay examples than there are.
+    """
+    if config.replay is None or config.replay.repeat or not len(mixture.replay):
+        return
+    total = config.training.steps * config.training.batch_size
+    needed, there = mixture.replayed(total), len(mixture.replay)
+    if needed > there:
+        short = f" (replay.size asks for {config.replay.size:,})" if there < config.replay.size else ""
+        raise ConfigError(
+            [
+                f"replay.repeat is false, but the run replays {needed:,} of its {total:,} examples and the "
+                f"replay buffer holds {there:,}{short}: each would be shown {needed / there:.1f} times. Raise "
+                f"replay.size to {needed:,} with a source that holds as many, lower replay.share or training.steps, "
+                "or allow repeats"
+            ]
+        )
+
+
+def describe_mixture(config: Config, mixture: Mixture) -> dict[str, Any]:
+    """The planned mixture as run.json holds it: the share of replay in rows, and how often each is repeated."""
+    total = config.training.steps * config.training.batch_size
+    replayed, size = mixture.replayed(total), len(mixture.replay)
+    described: dict[str, Any] = {
+        "replay": round(mixture.schedule.mean(total), 6),
+        "shares": {"rows": round(mixture.schedule.mean(total), 6)},
+        "size": config.replay.size if config.replay else 0,
+        "rows": replayed,
+        "repeats": round(replayed / size, 3) if size else 0.0,
+    }
+    if config.replay and config.replay.schedule and size:
+        described["begins"], described["ends"] = mixture.schedule.at(0), mixture.schedule.at(total - 1)
+    return described
 
 
 def read_rows(config: Config) -> tuple[Corpus, Corpus]:

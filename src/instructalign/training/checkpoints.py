@@ -19,11 +19,8 @@ from safetensors import SafetensorError, safe_open
 from instructalign.config import AdapterConfig, Config
 from instructalign.errors import RunFolderError
 from instructalign.files import text_hash
-from instructalign.mixture import Mixture
-from instructalign.mixture.plan import refuse_repeats, settle
 from instructalign.mixture.training_data import Data
-from instructalign.progress import Progress
-from instructalign.run_folder import FREE, training_hash
+from instructalign.run_folder import FREE
 from instructalign.training.early_stopping import WATCH
 from instructalign.training.metrics_log import TALLY
 from instructalign.training.models import LoadedModel, model_hash, quiet_loading
@@ -110,7 +107,6 @@ def _sync(path: Path) -> None:
 
 
 IDENTITY = "origin.json"
-PLAN = "mixture.json"  # in the run's folder
 STATE = "trainer_state.json"  # the Trainer's own, written last
 NEEDED = (IDENTITY, STATE, TALLY, WATCH)
 WHOLE = ("*.safetensors", "optimizer.pt", "scheduler.pt")  # where no process holds a part alone
@@ -173,19 +169,6 @@ def check_checkpoint(checkpoint: Path, origin: CheckpointIdentity) -> None:
             f"{checkpoint} cannot be gone on from: {'; '.join(reasons)}. Put back what it was made from, or start "
             "anew in another folder with --out."
         )
-
-
-def settle_mixture(
-    config: Config, mixture: Mixture, out: Path, origin: CheckpointIdentity, report: Progress
-) -> None:
-    """Plans the mixture to the end of the run, in a file of the run's folder where it takes long to plan.
-
-    Raises:
-        ConfigError: the run needs more past examples than it may show.
-    """
-    key = text_hash([training_hash(config), *asdict(origin).values()])
-    settle(mixture, config.training.steps * config.training.batch_size, out / PLAN, key, report)
-    refuse_repeats(config, mixture)
 
 
 def check_layout(checkpoint: Path, layout: str) -> None:

@@ -13,10 +13,8 @@ from typing import Any
 import torch
 
 from instructalign.config import Config
-from instructalign.mixture.plan import describe_plan
-from instructalign.mixture.training_data import Data
+from instructalign.mixture.training_data import Data, describe_mixture
 from instructalign.run_folder import training_hash, versions
-from instructalign.training.example_lengths import Measured
 from instructalign.training.models import LoadedModel
 
 TALLY = "tally.json"  # in a checkpoint
@@ -155,7 +153,7 @@ def at_beginning(config: Config, data: Data, loaded: LoadedModel, hash: str) -> 
             },
         },
         "mixture": {
-            "planned": describe_plan(config, data.mixture, Measured(config, loaded.codec)),
+            "planned": describe_mixture(config, data.mixture),
             "selection": dict(data.replay.strata),
         },
         "contamination": dict(data.contamination),

@@ -14,7 +14,7 @@ from instructalign.data import Guard
 from instructalign.errors import ModelError, TrainingError
 from instructalign.instructions import load_templates
 from instructalign.mixture.replay import check_sources
-from instructalign.mixture.training_data import Data, build_instructions, read_guarded, read_rows
+from instructalign.mixture.training_data import Data, build_instructions, read_guarded, read_rows, refuse_repeats
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import LoadedModel, load_codec, load_model_config
 from instructalign.training.tokenization import Codec
@@ -50,8 +50,9 @@ def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: ExampleE
     """All checks that need the data or the model.
 
     Raises:
-        TrainingError, ModelError: as the checks below say.
+        ConfigError, TrainingError, ModelError: as the checks below say.
     """
+    refuse_repeats(config, data.mixture)
     refuse_unknown_tokens(loaded)
     refuse_unreadable_length(config, loaded.model.config)
     refuse_short_length(config, loaded.codec)

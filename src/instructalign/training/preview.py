@@ -8,7 +8,6 @@ from instructalign.config import Config
 from instructalign.data import Guard
 from instructalign.mixture.training_data import build_data
 from instructalign.training.batching import ExampleEncoder
-from instructalign.training.example_lengths import Measured
 from instructalign.training.models import load_codec
 from instructalign.types import Instruction
 
@@ -51,7 +50,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
     """
     codec = load_codec(config.model)
     encoder = ExampleEncoder(codec, config.training.max_length)
-    stream = build_data(config, guard, Measured(config, codec)).mixture
+    stream = build_data(config, guard).mixture
     first = step * config.training.batch_size
     shown = []
     for index in range(first, first + count):

@@ -155,3 +155,16 @@ def truncate_pair(
         begins = begins[:1]
     left -= len(begins)
     return begins + (prompt[-left:] if left else []), kept
+
+
+def loss_tokens(prompt: int, answer: int, on_prompt: bool, encoder_decoder: bool) -> int:
+    """How many tokens of an example the loss counts; the first token of a sequence is never predicted.
+
+    Args:
+        prompt, answer: how many tokens they have.
+        on_prompt: whether the prompt's count too (`training.loss_on: all`).
+        encoder_decoder: what kind of model it is; one that is counts the answer alone.
+    """
+    if encoder_decoder:
+        return answer
+    return max(0, prompt + answer - (1 if on_prompt else max(1, prompt)))

@@ -32,12 +32,10 @@ from instructalign.training.checkpoints import (
     check_layout,
     identity_of,
     save_model,
-    settle_mixture,
 )
 from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.disk_space import disk_bytes, refuse_full_disk, trained_embeddings, writing
 from instructalign.training.early_stopping import WATCH, Monitor, StoppingRules
-from instructalign.training.example_lengths import Measured
 from instructalign.training.metrics_log import TALLY, TrainingCounters, at_beginning, at_end
 from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_configured
 from instructalign.training.monitors import kl_monitor, validation_loss
@@ -103,7 +101,7 @@ class TrainingRun:
 def prepare(config: Config, out: Path, report: Progress, guard: Guard | None) -> TrainingRun:
     """Reads the data and the base, and refuses what would fail later."""
     report("reading data", 0, 0, "")
-    data = build_data(config, guard, Measured(config), report)
+    data = build_data(config, guard, report)
     report("loading model", 0, 0, config.model.base)
     adapter = config.model.adapter
     loaded = load_configured(config.model, quantised=adapter is not None and adapter.quantised)
@@ -322,7 +320,6 @@ def train(
     last = next(iter(checkpoints.complete(out / "checkpoints")[::-1]), None)
     if last is not None:
         check_checkpoint(last, run.origin)
-    settle_mixture(config, run.data.mixture, out, run.origin, report)
     update_record(out, **at_beginning(config, run.data, run.loaded, run.origin.model))
     if run.rows:
         update_record(out, model={"trained_rows": len(run.rows)})
