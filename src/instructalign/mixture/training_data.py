@@ -136,8 +136,8 @@ def refuse_repeats(config: Config, mixture: Mixture) -> None:
             [
                 f"replay.repeat is false, but the run replays {needed:,} of its {total:,} examples and the "
                 f"replay buffer holds {there:,}{short}: each would be shown {needed / there:.1f} times. Raise "
-                f"replay.size to {needed:,} with a source that holds as many, lower replay.share or training.steps, "
-                "or allow repeats"
+                f"replay.size to {needed:,} with a source that holds as many, lower replay.share or "
+                "training.steps, or allow repeats"
             ]
         )
 
