@@ -12,12 +12,43 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from instructalign import merging
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError
-from instructalign.merging import merge
-from instructalign.merging.coefficient_search import Worth, pick, shortfalls
+from instructalign.merging import merge, weight_merging
+from instructalign.merging.coefficient_search import HeldOutScore, choose_alpha, shortfalls
+from instructalign.merging.weight_merging import merge_weight
 from tiny import ENCODER_DECODER, save_tiny
+
+BASE = torch.tensor([1.0, 2.0, 3.0, 4.0])
+ONE = torch.tensor([2.0, 2.0, 1.0, 4.5])  # deltas 1, 0, -2, 0.5
+OTHER = torch.tensor([0.0, 6.0, 0.0, 5.0])  # deltas -1, 4, -3, 1
+
+
+def test_interpolation_by_hand_and_its_ends() -> None:
+    assert merge_weight(BASE, [ONE], [1.0], 0.25, torch.float32).tolist() == [1.25, 2.0, 2.5, 4.125]
+    odd = torch.tensor([0.1, 0.7, -1e-7, 123456.7])
+    for alpha, expected in ((0.0, BASE), (1.0, odd)):
+        assert torch.equal(merge_weight(BASE, [odd], [1.0], alpha, torch.float32), expected)
+
+
+def test_task_arithmetic_by_hand() -> None:
+    both = [ONE, OTHER]
+    assert merge_weight(BASE, both, [0.5, 0.5], 1.0, torch.float32).tolist() == [1.0, 4.0, 0.5, 4.75]
+    assert merge_weight(BASE, both, [1.0, 2.0], 0.5, torch.float32).tolist() == [0.5, 6.0, -1.0, 5.25]
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    base, one, other = (torch.randn(7, 11, generator=generator) for _ in range(3))
+    whole = merge_weight(base, [one, other], [0.4, 0.6], 0.7, torch.float32)
+    monkeypatch.setattr(weight_merging, "_BLOCK", 5)
+    assert torch.equal(whole, merge_weight(base, [one, other], [0.4, 0.6], 0.7, torch.float32))
+
+
+def test_half_precision_is_computed_in_full() -> None:
+    base, one = torch.tensor([1.0], dtype=torch.bfloat16), torch.tensor([1.0078125], dtype=torch.bfloat16)
+    assert merge_weight(base, [one], [1.0], 0.5, torch.float32).tolist() == [1.00390625]
+    assert merge_weight(base, [one], [1.0], 1.0, torch.bfloat16).tolist() == [1.0078125]
 
 
 def pair(folder: Path, family: str = "llama") -> tuple[Path, Path]:
@@ -54,8 +85,6 @@ def test_several_adaptations_are_added_up(tmp_path: Path) -> None:
 
 
 def test_files_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from instructalign.merging import merged_model
-
     base, adapted = pair(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(adapted)
     (adapted / "model.safetensors").unlink()
@@ -63,13 +92,13 @@ def test_files_are_written_one_by_one(tmp_path: Path, monkeypatch: pytest.Monkey
     names = {path.name for path in adapted.glob("*.safetensors")}
     assert len(names) > 3
     held = []
-    save = merged_model.save_file
+    save = weight_merging.save_file
 
     def watched(tensors: dict[str, torch.Tensor], *rest: Any, **more: Any) -> None:
         held.append(sum(tensor.nbytes for tensor in tensors.values()))
         save(tensors, *rest, **more)
 
-    monkeypatch.setattr(merged_model, "save_file", watched)
+    monkeypatch.setattr(weight_merging, "save_file", watched)
     merge(base, [adapted], tmp_path / "out", alphas=[0.5])
     assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} == names
     assert max(held) <= max(path.stat().st_size for path in adapted.glob("*.safetensors"))
@@ -111,18 +140,18 @@ def rewrite(folder: Path, change: Any) -> None:
 def test_other_kinds_tying_and_vocabularies_are_refused(tmp_path: Path) -> None:
     base, adapted = pair(tmp_path)
     bloom = save_tiny(tmp_path / "bloom", "bloom")
-    with pytest.raises(ModelError, match=r"is of the kind llama, .* of bloom; only models that came from"):
+    with pytest.raises(ModelError, match=r"llama .*bloom"):
         merge(bloom, [adapted], tmp_path / "out")
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     (base / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"base ties its output layer .* does not \(tie_word_embeddings\)"):
+    with pytest.raises(ModelError, match=r"base ties .*tie_word_embeddings"):
         merge(base, [adapted], tmp_path / "out")
     (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
     words = json.loads((adapted / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = words["model"]["vocab"]
     vocabulary["Ġx"], vocabulary["Ġthe"] = vocabulary["Ġthe"], len(vocabulary)
     (adapted / "tokenizer.json").write_text(json.dumps(words), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"differ in 2 tokens, such as 'Ġthe'; .* Merge models of one vocabulary"):
+    with pytest.raises(ModelError, match=r"2 tokens, .*'Ġthe'"):
         merge(base, [adapted], tmp_path / "out")
 
 
@@ -131,11 +160,11 @@ def test_shapes_types_and_missing_weights_are_refused(tmp_path: Path) -> None:
     whole = (base / "model.safetensors").read_bytes()
     name = "model.embed_tokens.weight"
     rewrite(base, lambda weights: weights.update({name: weights[name][:-1].clone()}))
-    with pytest.raises(ModelError, match=rf"{name} has the shape \[\d+, 32\] .* A vocabulary that has grown"):
+    with pytest.raises(ModelError, match=rf"{name} .*\[\d+, 32\] .*vocabulary"):
         merge(base, [adapted], tmp_path / "out")
     (base / "model.safetensors").write_bytes(whole)
     rewrite(base, lambda weights: weights.update({name: weights[name].to(torch.int8)}))
-    with pytest.raises(ModelError, match=rf"{name} is saved as F32 .* as I8 .* Save both without quantisation"):
+    with pytest.raises(ModelError, match=rf"{name} .*F32 .*I8"):
         merge(base, [adapted], tmp_path / "out")
     (base / "model.safetensors").write_bytes(whole)
     rewrite(base, lambda weights: weights.pop("model.norm.weight"))
@@ -153,55 +182,51 @@ def test_shapes_types_and_missing_weights_are_refused(tmp_path: Path) -> None:
 def test_folders_that_hold_no_whole_model_are_refused(tmp_path: Path) -> None:
     base, adapted = pair(tmp_path)
     (adapted / "model.safetensors").rename(adapted / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"has no model\.safetensors .* save_pretrained, which writes"):
+    with pytest.raises(ModelError, match=r"model\.safetensors \(found: .*pytorch_model\.bin"):
         merge(base, [adapted], tmp_path / "out")
     (adapted / "adapter_config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"holds an adapter without its base .* model\.adapter\.merge: true"):
+    with pytest.raises(ModelError, match=r"adapter_config\.json.* model\.adapter\.merge: true"):
         merge(base, [adapted], tmp_path / "out")
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "cat.jpg").write_bytes(b"")
-    with pytest.raises(RunFolderError, match=r"holds no merged model \(found: cat\.jpg\)"):
+    with pytest.raises(RunFolderError, match=r"photos .*\(found: cat\.jpg\)"):
         merge(base, [base], photos)
     assert (photos / "cat.jpg").exists()
 
 
 def test_wrong_arguments_are_refused_together_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        merge("nowhere", ["x", "y"], tmp_path / "out", alphas=[0.5, 1.5, -0.1], weights=[1.0], density=0, keep=-1)
-    assert caught.value.problems == (
-        "--alpha: must lie between 0 (the base) and 1 (the adapted model), found 1.5",
-        "--alpha: must lie between 0 (the base) and 1 (the adapted model), found -0.1",
-        "--weights: one for each adapted model is needed: 2, found 1",
-        "--density: must lie above 0 and not above 1, found 0",
-        "--keep: must not be below 0, found -1",
-        "--alpha: several need something to choose by; give --config, or one alpha",
-    )
+        merge("nowhere", ["x", "y"], tmp_path / "out", alphas=[0.5, 1.5, -0.1], weights=[1.0], keep=-1)
+    found = [(problem.partition(":")[0], problem.rpartition(" ")[2]) for problem in caught.value.problems]
+    assert found[:4] == [("--alpha", "1.5"), ("--alpha", "-0.1"), ("--weights", "1"), ("--keep", "-1")]
+    assert found[4][0] == "--alpha"
+    assert len(found) == 5
 
 
 # Which alpha
 
 
 def test_rule_takes_the_most_on_new_languages_that_keeps_the_known_ones() -> None:
-    worths = {0.3: Worth(0.80, 0.50), 0.5: Worth(0.79, 0.60), 0.7: Worth(0.70, 0.70)}
-    assert pick(worths, Worth(0.80, 0.4), keep=0.01) == 0.5
-    assert pick(worths, Worth(0.80, 0.4), keep=0.0) == 0.3
-    assert pick(worths, Worth(0.80, 0.4), keep=0.2) == 0.7
-    assert pick(worths, Worth(0.95, 0.4), keep=0.01) == 0.3
-    assert pick({0.5: Worth(1, 0.5), 0.3: Worth(1, 0.5)}, Worth(1, 0), keep=0) == 0.3
+    scores = {0.3: HeldOutScore(0.80, 0.50), 0.5: HeldOutScore(0.79, 0.60), 0.7: HeldOutScore(0.70, 0.70)}
+    assert choose_alpha(scores, HeldOutScore(0.80, 0.4), keep=0.01) == 0.5
+    assert choose_alpha(scores, HeldOutScore(0.80, 0.4), keep=0.0) == 0.3
+    assert choose_alpha(scores, HeldOutScore(0.80, 0.4), keep=0.2) == 0.7
+    assert choose_alpha(scores, HeldOutScore(0.95, 0.4), keep=0.01) == 0.3
+    assert choose_alpha({0.5: HeldOutScore(1, 0.5), 0.3: HeldOutScore(1, 0.5)}, HeldOutScore(1, 0), keep=0) == 0.3
 
 
-def test_says_what_the_chosen_alpha_falls_short_of() -> None:
-    worths = {0.3: Worth(0.7845, 0.5), 0.5: Worth(0.7, 0.6)}
-    assert shortfalls(worths, Worth(0.79, 0.4), keep=0.01) == []
-    assert shortfalls(worths, Worth(0.80, 0.4), keep=0.01) == [
-        "no alpha kept L1 within 0.01; 0.3 lost least (0.0155)"
-    ]
-    assert shortfalls(worths, Worth(0.79, 0.6), keep=0.01) == ["no alpha is better than the base on L2"]
-    assert shortfalls(worths, Worth(0.79, 0.5), keep=0.01) == [
-        "alpha 0.3 is no better than the base on L2; those that are lost more of L1"
-    ]
-    assert len(shortfalls(worths, Worth(0.9, 0.9), keep=0.01)) == 2
+def test_says_where_the_chosen_alpha_falls_short() -> None:
+    scores = {0.3: HeldOutScore(0.7845, 0.5), 0.5: HeldOutScore(0.7, 0.6)}
+    assert shortfalls(scores, HeldOutScore(0.79, 0.4), keep=0.01) == []
+    [lost] = shortfalls(scores, HeldOutScore(0.80, 0.4), keep=0.01)
+    assert all(word in lost for word in ("L1", "0.01", "0.3 ", "0.0155"))
+    [nothing_gained] = shortfalls(scores, HeldOutScore(0.79, 0.6), keep=0.01)
+    assert "no alpha" in nothing_gained
+    assert "L2" in nothing_gained
+    [chosen_gains_nothing] = shortfalls(scores, HeldOutScore(0.79, 0.5), keep=0.01)
+    assert chosen_gains_nothing.startswith("alpha 0.3")
+    assert len(shortfalls(scores, HeldOutScore(0.9, 0.9), keep=0.01)) == 2
 
 
 def test_another_merge_is_not_overwritten(tmp_path: Path) -> None:
@@ -210,8 +235,8 @@ def test_another_merge_is_not_overwritten(tmp_path: Path) -> None:
     written = (tmp_path / "out" / "merge.json").stat().st_mtime_ns
     assert merge(base, [adapted], tmp_path / "out", alphas=[0.5]).alpha == 0.5
     assert (tmp_path / "out" / "merge.json").stat().st_mtime_ns == written
-    for others in ({"alphas": [0.3]}, {"alphas": [0.5], "weights": [0.9]}, {"alphas": [0.5], "method": "ties"}):
-        with pytest.raises(RunFolderError, match=r"merged otherwise; different: .* or remove this one"):
+    for others in ({"alphas": [0.3]}, {"alphas": [0.5], "weights": [0.9]}):
+        with pytest.raises(RunFolderError, match=r"out .*different: "):
             merge(base, [adapted], tmp_path / "out", **others)
     with pytest.raises(RunFolderError, match=r"different: alpha \(0\.5 there, .*alphas .*config .*keep "):
         merge(base, [adapted], tmp_path / "out", alphas=[0.5], config=choosing(tmp_path, []))
@@ -254,53 +279,53 @@ def test_best_alpha_is_chosen_on_held_out_data(tasks: list[str], tmp_path: Path)
     adapted = other_toy(tmp_path / "noisy")
     config = choosing(tmp_path, tasks)
     result = merge("toy", [adapted], tmp_path / "out", alphas=[0.05, 1.0], config=config)
-    assert result.worths.keys() == {0.05, 1.0}
+    assert result.scores.keys() == {0.05, 1.0}
     assert result.base is not None
-    assert result.worths[1.0].known < result.base.known - 0.01
+    assert result.scores[1.0].known < result.base.known - 0.01
     record = json.loads((result.folder / "merge.json").read_text(encoding="utf-8"))
     assert record["alpha"] == result.alpha == 0.05
-    assert record["scores"]["1.0"] == {"known": result.worths[1.0].known, "new": result.worths[1.0].new}
-    wanted = "validation data of toy_sentiment" if tasks else "past examples that were not replayed"
+    assert record["scores"]["1.0"] == {"known": result.scores[1.0].known, "new": result.scores[1.0].new}
+    wanted = "validation data of toy_sentiment" if tasks else "unselected replay examples"
     assert wanted in record["by"]
     assert not list(tmp_path.glob(".*"))
 
 
-def test_loss_without_past_data_is_that_of_known_sentences(tmp_path: Path) -> None:
+def test_loss_without_replay_data_is_that_of_known_sentences(tmp_path: Path) -> None:
     adapted = other_toy(tmp_path / "noisy")
     config = choosing(tmp_path, [], replay=None, training={"steps": 1, "strategy": "none"})
     result = merge("toy", [adapted], tmp_path / "out", alphas=[0.5], config=config)
-    assert "held-out sentences in the known languages" in result.by
+    assert "held-out sentences in the known languages" in result.criterion
     config = choosing(tmp_path, [], instructions={"heldout": 0, "templates": ["toy"]})
-    with pytest.raises(ConfigError, match=r"instructions\.heldout: no sentences are held out .* hold out two"):
+    with pytest.raises(ConfigError, match=r"instructions\.heldout: "):
         merge("toy", [adapted], tmp_path / "other", alphas=[0.5], config=config)
 
 
-def test_an_interrupted_choice_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_choice_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapted, config = other_toy(tmp_path / "noisy"), choosing(tmp_path, [])
     from instructalign.merging import coefficient_search
 
     measured: list[str] = []
 
     def stick(*_: Any) -> Any:
-        def measure(model: str, folder: Path) -> Worth:
+        def measure(model: str, folder: Path) -> HeldOutScore:
             measured.append(folder.name)
             if folder.name == "0.7" and measured.count("0.7") == 1:
                 raise KeyboardInterrupt
-            return Worth(1.0, len(measured))
+            return HeldOutScore(1.0, len(measured))
 
-        return coefficient_search.Yardstick("a test", measure)
+        return coefficient_search.Criterion("a test", measure)
 
-    monkeypatch.setattr(coefficient_search, "yardstick", stick)
+    monkeypatch.setattr(coefficient_search, "criterion_of", stick)
     with pytest.raises(KeyboardInterrupt):
         merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config)
     assert not (tmp_path / "out").exists()
     assert merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config).alpha == 0.7
     assert measured == ["base", "0.3", "0.7", "0.7"]
     again = merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config)
-    assert (again.alpha, again.base) == (0.7, Worth(1.0, 1))
-    assert again.worths == {0.3: Worth(1.0, 2), 0.7: Worth(1.0, 4)}
+    assert (again.alpha, again.base) == (0.7, HeldOutScore(1.0, 1))
+    assert again.scores == {0.3: HeldOutScore(1.0, 2), 0.7: HeldOutScore(1.0, 4)}
     assert measured == ["base", "0.3", "0.7", "0.7"]
-    with pytest.raises(RunFolderError, match=r"merged otherwise; different: keep \(0\.01 there, 0\.5 here\)\."):
+    with pytest.raises(RunFolderError, match=r"different: keep \(0\.01 there, 0\.5 here\)\."):
         merge("toy", [adapted], tmp_path / "out", alphas=[0.3, 0.7], config=config, keep=0.5)
 
 
@@ -328,13 +353,8 @@ def test_command_prints_every_alpha(tmp_path: Path, capsys: pytest.CaptureFixtur
     arguments = ["merge", "toy", str(adapted), "--alpha", "0.1,0.9", "--config", str(tmp_path / "config.yaml")]
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert "the model at alpha 0.1 is in" in done.output.replace("\n", " ")
+    assert "alpha 0.1" in done.output
     assert (tmp_path / "out" / "config.json").is_file()
-    with pytest.raises(ConfigError, match=r"--alpha: expected numbers with commas .* found '0\.3;0\.5'"):
-        CliRunner().invoke(app, ["merge", "toy", "x", "--alpha", "0.3;0.5", "--out", "y"], catch_exceptions=False)
-
-
-def test_public_name() -> None:
-    import instructalign
-
-    assert instructalign.merge is merging.merge
+    for option, value, found in (("--alpha", "0.3;0.5", r"0\.3;0\.5"), ("--method", "ties", r"chat-vector\.md")):
+        with pytest.raises(ConfigError, match=rf"{option}: .*{found}"):
+            CliRunner().invoke(app, ["merge", "toy", "x", option, value, "--out", "y"], catch_exceptions=False)

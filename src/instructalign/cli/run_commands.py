@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from instructalign.cli.options import (
     say_unfinished,
     show_report,
 )
+from instructalign.errors import ConfigError
 from instructalign.types import Rule
 
 
@@ -184,30 +185,35 @@ def sweep(
 
 
 def merge(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="The model that was adapted.")],
-    adapted: Annotated[list[str], typer.Argument(metavar="ADAPTED...", help="What it was adapted to.")],
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The base model.")],
+    adapted: Annotated[list[str], typer.Argument(metavar="ADAPTED...", help="Models adapted from it.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for the merged model.")],
     alpha: Annotated[
-        str, typer.Option(metavar="A,B,C", help="How far to go from the base, 0 to 1; several need --config.")
+        str, typer.Option(metavar="A,B,C", help="Coefficient, 0 (base) to 1; several values need --config.")
     ] = "1",
     weights: Annotated[
-        str | None, typer.Option(metavar="A,B", help="By adapted model; equal shares unless given.")
+        str | None, typer.Option(metavar="A,B", help="One per adapted model (default: equal, with the sum 1).")
     ] = None,
-    method: Annotated[
-        Literal["linear", "ties", "dare"], typer.Option(help="How changes are added up.")
-    ] = "linear",
-    density: Annotated[float, typer.Option(help="Part of the changes that ties and dare keep.")] = 0.2,
+    method: Annotated[str, typer.Option(hidden=True)] = "linear",
     config: Annotated[
-        Path | None, typer.Option(metavar="CONFIG", help="Says what to choose the best alpha by.")
+        Path | None, typer.Option(metavar="CONFIG", help="Its validation data chooses the best alpha.")
     ] = None,
-    keep: Annotated[float, typer.Option(help="How much of L1 the choice may cost: F1, or nats a token.")] = 0.01,
+    keep: Annotated[float, typer.Option(help="Maximum allowed drop on L1: F1, or nats per token.")] = 0.01,
     settings: Settings = None,
 ) -> None:
-    """Goes a part of the way from a base to its adaptation, or adds several up; picks the best on held-out data.
+    """Interpolates a base model with one or more adapted models; chooses the coefficient on validation data.
 
     Example: `instructalign merge bigscience/bloomz-560m runs/javanese/model --alpha 0.3,0.5,0.7 --config
     my-language.yaml --out runs/javanese/merged`
     """
+    if method != "linear":
+        raise ConfigError(
+            [
+                f"--method: only linear merging is built in, found {method!r}; docs/guides/chat-vector.md shows "
+                "how to merge with TIES, DARE and others in mergekit"
+            ],
+            "the arguments of merge",
+        )
     loaded = load_checked(config, settings) if config else None
     from instructalign.merging import merge as merge_models
 
@@ -218,17 +224,15 @@ def merge(
             out,
             alphas=decimals(alpha, "--alpha") or [],
             weights=decimals(weights, "--weights"),
-            method=method,
-            density=density,
             config=loaded,
             keep=keep,
-            report=progress,
+            progress=progress,
         )
     if merged.base:
-        worths = {"base": merged.base, **{f"{value:g}": worth for value, worth in merged.worths.items()}}
-        rows = [[name, f"{worth.known:.4f}", f"{worth.new:.4f}"] for name, worth in worths.items()]
+        scores = {"base": merged.base, **{f"{value:g}": score for value, score in merged.scores.items()}}
+        rows = [[name, f"{score.known:.4f}", f"{score.new:.4f}"] for name, score in scores.items()]
         console.print_table("", ["alpha", "L1", "L2"], rows)
-        console.out.print(f"measured: {merged.by}", markup=False)
+        console.out.print(f"criterion: {merged.criterion}", markup=False)
     for shortfall in merged.shortfalls:
         console.out.print(shortfall, markup=False)
-    console.out.print(f"the model at alpha {merged.alpha:g} is in {merged.folder}", markup=False)
+    console.out.print(f"merged model (alpha {merged.alpha:g}): {merged.folder}", markup=False)

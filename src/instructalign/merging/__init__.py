@@ -1,4 +1,4 @@
-"""Arithmetic on saved models: interpolation with the base, and the sum of several adaptations."""
+"""Merging saved models: interpolation with the base model, and task arithmetic with several adapted models."""
 
 from __future__ import annotations
 
@@ -12,41 +12,39 @@ from typing import TYPE_CHECKING, Any
 
 from instructalign.errors import ConfigError, RunFolderError
 from instructalign.files import read_object, text_hash, write_json
-from instructalign.merging.arithmetic import Method, Recipe
-from instructalign.merging.checkpoint_files import fitting, open_stored
-from instructalign.merging.merged_model import RECORD, write_merged
+from instructalign.merging.checkpoint_files import match_names, open_weights
+from instructalign.merging.weight_merging import MERGE_RECORD, write_merged
 from instructalign.progress import Progress, silent
 from instructalign.run_folder import differences
 from instructalign.training.models import model_hash
 
 if TYPE_CHECKING:
     from instructalign.config import Config
-    from instructalign.merging.coefficient_search import Worth
+    from instructalign.merging.coefficient_search import HeldOutScore
 
-__all__ = ["Merged", "merge"]
+__all__ = ["MergeResult", "merge"]
 
-WORTHS = "worths.json"  # what was measured so far, for a call that was interrupted
-CAME = ("by", "rule", "scores")  # of a record, what came of a merge; the rest is what was asked for
+_MEASURED = "scores.json"  # in the working folder: what was measured before an interruption
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
-    """What came of merging.
+class MergeResult:
+    """The outcome of a merge.
 
     Attributes:
         folder: the merged model, an ordinary Hugging Face folder with a merge.json.
-        alpha: how far it is from the base.
-        worths: by alpha, what it is worth on held-out data; empty where one alpha was given and nothing measured.
-        base: what the base is worth; None where nothing was measured.
-        by: what was measured.
-        shortfalls: where none of the alphas is what was asked for, in words; see `choose.shortfalls`.
+        alpha: its coefficient, 0 (the base) to 1.
+        scores: by alpha, the score on held-out data; empty without a configuration to measure by.
+        base: the base's score; None if nothing was measured.
+        criterion: what was measured.
+        shortfalls: in words, if no alpha meets the criterion; see `coefficient_search.shortfalls`.
     """
 
     folder: Path
     alpha: float
-    worths: Mapping[float, Worth]
-    base: Worth | None
-    by: str
+    scores: Mapping[float, HeldOutScore]
+    base: HeldOutScore | None
+    criterion: str
     shortfalls: Sequence[str] = ()
 
 
@@ -57,179 +55,154 @@ def merge(
     *,
     alphas: Sequence[float] = (1.0,),
     weights: Sequence[float] | None = None,
-    method: Method = "linear",
-    density: float = 0.2,
     config: Config | None = None,
     keep: float = 0.01,
-    report: Progress = silent,
-) -> Merged:
+    progress: Progress = silent,
+) -> MergeResult:
     """Writes base + alpha · Σ weight · (adapted - base), with the alpha that is best on held-out data.
 
-    Each alpha is measured on data that is neither trained nor tested on (`choose.yardstick`), and so is the base.
-    The most on L2 wins among those that lose at most `keep` of the base on L1. An interrupted call goes on where
-    it was; the same call again does nothing.
+    With one adapted model this is linear interpolation (Wortsman et al. 2022, arXiv 2109.01903), with several task
+    arithmetic (Ilharco et al. 2023, arXiv 2212.04089). The base and each alpha are measured on data that is
+    neither trained nor tested on (`coefficient_search.criterion_of`). The highest score on L2 wins among the
+    alphas that lose at most `keep` of the base's score on L1. An interrupted call can be resumed by repeating it;
+    repeating a finished one does nothing.
 
     Args:
         base: the model that was adapted.
-        adapted: what it was adapted to; several are added up.
+        adapted: one or more models adapted from it.
         out: the folder for the merged model.
-        alphas: how far to go from the base; several need a configuration to choose by.
-        weights: by adapted model; equal shares unless given.
-        method, density: see `arithmetic.Recipe`.
-        config: says what to choose by; with one alpha, what to measure.
-        keep: how much of L1 may be lost: of weighted F1, or nats a token.
-        report: told what is under way.
+        alphas: coefficients, 0 to 1; several need a configuration to choose by.
+        weights: by adapted model; by default the same for all, with the sum 1.
+        config: what to choose by; with one alpha, what to measure.
+        keep: the maximum loss on L1: of weighted F1, or in nats per token.
+        progress: called with each step's progress.
 
     Raises:
-        ConfigError: an argument is wrong, or there is nothing to choose by.
-        ModelError: a model cannot be read, or they do not fit together.
+        ConfigError: an argument is wrong, or there is no held-out data to choose by.
+        ModelError: a model cannot be read, or the models do not match.
         RunFolderError: `out` holds something else, or another merge.
     """
     out = Path(out)
     shares = list(weights) if weights is not None else [1 / max(len(adapted), 1)] * len(adapted)
-    _check(len(adapted), alphas, shares, density, keep, config)
-    _check_folder(out)
-    origin, others = open_stored(str(base)), [open_stored(str(each)) for each in adapted]
-    names = fitting(origin, others)
-    seed = config.seed if config else 0
-
-    def write(alpha: float, folder: Path, record: Mapping[str, Any] | None = None) -> None:
-        recipe = Recipe(alpha, tuple(shares), method, density, seed)
-        write_merged(origin, others, names, recipe, folder, record, report)
-
-    made: dict[str, Any] = {
-        "base": {"name": origin.name, "hash": model_hash(str(origin.folder))},
+    _check_arguments(len(adapted), alphas, shares, keep, config)
+    if out.is_file():
+        raise RunFolderError(f"{out} is a file; a model needs a folder. Choose another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MERGE_RECORD).is_file():
+        found = ", ".join(sorted(path.name for path in out.iterdir())[:8])
+        raise RunFolderError(
+            f"{out} is not empty and is not a merged model (found: {found}). Choose an empty or new --out."
+        )
+    models = [open_weights(str(each)) for each in (base, *adapted)]
+    names = match_names(models)
+    hashes = [model_hash(str(each.folder)) for each in models]
+    asked: dict[str, Any] = {
+        "base": {"name": models[0].name, "hash": hashes[0]},
         "adapted": [
-            {"name": each.name, "hash": model_hash(str(each.folder)), "weight": share}
-            for each, share in zip(others, shares, strict=True)
+            {"name": each.name, "hash": hash_, "weight": share}
+            for each, hash_, share in zip(models[1:], hashes[1:], shares, strict=True)
         ],
-        "method": method,
-        **({} if method == "linear" else {"density": density}),
-        **({"seed": seed} if method == "dare" else {}),
     }
     if config is None:
-        asked: dict[str, Any] = {**made, "alpha": alphas[0]}
+        asked["alpha"] = alphas[0]
     else:
-        asked = {**made, "alphas": sorted(set(alphas)), "keep": keep, "config": text_hash(config.to_yaml())[:12]}
-    if (there := _there(out, asked)) is not None:
-        return _told(out, there)
-    if config is not None:
-        return _choose(config, out, asked, write, report)
-    write(alphas[0], out, asked)
-    return _told(out, asked)
+        asked |= {"alphas": sorted(set(alphas)), "keep": keep, "config": text_hash(config.to_yaml())[:12]}
+    record = _finished(out, asked)
+    if record is None:
+
+        def write(alpha: float, folder: Path, record: Mapping[str, Any] | None = None) -> None:
+            write_merged(models, names, shares, alpha, folder, record, progress)
+
+        work = out.with_name(f".{out.name}.merging")
+        record = {**asked, **_choose(config, asked, work, write, progress)} if config else asked
+        write(record["alpha"], out, record)
+        shutil.rmtree(work, ignore_errors=True)
+    if "scores" not in record:
+        return MergeResult(out, record["alpha"], {}, None, "")
+    from instructalign.merging.coefficient_search import shortfalls
+
+    scores, base_score = _scores_of(record["scores"], record["alphas"])
+    problems = shortfalls(scores, base_score, record["keep"])
+    return MergeResult(out, record["alpha"], scores, base_score, record["by"], problems)
 
 
 def _choose(
-    config: Config,
-    out: Path,
-    asked: Mapping[str, Any],
-    write: Callable[..., None],
-    report: Progress,
-) -> Merged:
-    """Measures the base and each alpha, and writes the model of the best."""
-    from instructalign.merging.coefficient_search import Worth, pick, yardstick
+    config: Config, asked: Mapping[str, Any], work: Path, write: Callable[[float, Path], None], progress: Progress
+) -> dict[str, Any]:
+    """Measures the base and each alpha; returns the alpha chosen and why, for merge.json."""
+    from instructalign.merging.coefficient_search import choose_alpha, criterion_of
 
-    alphas, keep = asked["alphas"], asked["keep"]
-    work = out.with_name(f".{out.name}.merging")
     key = text_hash({name: value for name, value in asked.items() if name not in ("alphas", "keep")})
-    known = json.loads((work / WORTHS).read_text(encoding="utf-8")) if (work / WORTHS).is_file() else {}
+    known = read_object(work / _MEASURED, json.loads)
     if known.get("key") != key:
         shutil.rmtree(work, ignore_errors=True)
         known = {"key": key}
-    by = yardstick(config, work, report)
-    for name in ("base", *map(str, alphas)):
-        if name in known:
-            continue
-        model = asked["base"]["name"] if name == "base" else str(work / "model")
-        if name != "base":
-            write(float(name), work / "model")
-        known[name] = asdict(by.measure(model, work / name))
-        write_json(work / WORTHS, known)
-    base = Worth(**known["base"])
-    worths = {alpha: Worth(**known[str(alpha)]) for alpha in alphas}
-    record = {
-        **asked,
-        "alpha": pick(worths, base, keep),
-        "by": by.what,
-        "rule": f"most on L2 among those that lose at most {keep:g} of the base on L1; else least lost on L1",
-        "scores": {name: known[name] for name in ("base", *map(str, alphas))},
+    criterion = criterion_of(config, work, progress)
+    names = ["base", *map(str, asked["alphas"])]
+    for name in names:
+        if name not in known:
+            model = asked["base"]["name"]
+            if name != "base":
+                model = str(work / "model")
+                write(float(name), work / "model")
+            known[name] = asdict(criterion.measure(model, work / name))
+            write_json(work / _MEASURED, known)
+    scores, base = _scores_of(known, asked["alphas"])
+    keep = asked["keep"]
+    return {
+        "alpha": choose_alpha(scores, base, keep),
+        "by": criterion.description,
+        "rule": f"best on L2 among those that lose at most {keep:g} of the base on L1; else least lost on L1",
+        "scores": {name: known[name] for name in names},
     }
-    write(record["alpha"], out, record)
-    shutil.rmtree(work)
-    return _told(out, record)
 
 
-def _told(out: Path, record: Mapping[str, Any]) -> Merged:
-    """What came of a merge, by its record."""
-    if "scores" not in record:
-        return Merged(out, record["alpha"], {}, None, "")
-    from instructalign.merging.coefficient_search import Worth, shortfalls
+def _scores_of(
+    known: Mapping[str, Any], alphas: Sequence[float]
+) -> tuple[dict[float, HeldOutScore], HeldOutScore]:
+    from instructalign.merging.coefficient_search import HeldOutScore
 
-    worths = {name: Worth(**score) for name, score in record["scores"].items()}
-    base = worths.pop("base")
-    by_alpha = {float(name): worth for name, worth in worths.items()}
-    said = shortfalls(by_alpha, base, record["keep"])
-    return Merged(out, record["alpha"], by_alpha, base, record["by"], said)
+    return {alpha: HeldOutScore(**known[str(alpha)]) for alpha in alphas}, HeldOutScore(**known["base"])
 
 
-def _there(out: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of this same merge where it is done already.
+def _finished(out: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of this same merge if it is done already.
 
     Raises:
-        RunFolderError: another merge was written there.
+        RunFolderError: the folder holds another merge.
     """
-    if not (out / RECORD).is_file():
+    if not (out / MERGE_RECORD).is_file():
         return None
-    record = read_object(out / RECORD, json.loads)
-    came = (*CAME, "alpha") if "scores" in record else CAME
-    changed = differences({name: value for name, value in record.items() if name not in came}, dict(asked))
+    record = read_object(out / MERGE_RECORD, json.loads)
+    outcome = {"by", "rule", "scores", *(["alpha"] if "scores" in record else [])}
+    changed = differences({name: value for name, value in record.items() if name not in outcome}, dict(asked))
     if changed:
         raise RunFolderError(
-            f"{out} holds a model that was merged otherwise; different: {', '.join(changed)}. Give another folder "
-            "with --out, or remove this one."
+            f"{out} holds another merged model; different: {', '.join(changed)}. Choose another --out, or remove "
+            "this folder."
         )
     return record
 
 
-def _check(
-    models: int,
-    alphas: Sequence[float],
-    weights: Sequence[float],
-    density: float,
-    keep: float,
-    config: Config | None,
+def _check_arguments(
+    models: int, alphas: Sequence[float], weights: Sequence[float], keep: float, config: Config | None
 ) -> None:
     """Refuses wrong arguments, all at once."""
     problems = []
     if models == 0:
-        problems.append("name the adapted model, or several, behind the base")
+        problems.append("name one or more adapted models after the base")
     if not alphas:
         problems.append("--alpha: give at least one number from 0 to 1")
     problems += [
-        f"--alpha: must lie between 0 (the base) and 1 (the adapted model), found {alpha:g}"
+        f"--alpha: must be between 0 (the base) and 1 (the adapted model), found {alpha:g}"
         for alpha in alphas
         if not 0 <= alpha <= 1
     ]
     if len(weights) != models:
-        problems.append(f"--weights: one for each adapted model is needed: {models}, found {len(weights)}")
+        problems.append(f"--weights: one per adapted model is needed: {models}, found {len(weights)}")
     problems += [f"--weights: must be numbers, found {weight}" for weight in weights if not math.isfinite(weight)]
-    if not 0 < density <= 1:
-        problems.append(f"--density: must lie above 0 and not above 1, found {density:g}")
     if keep < 0:
-        problems.append(f"--keep: must not be below 0, found {keep:g}")
+        problems.append(f"--keep: must not be negative, found {keep:g}")
     if len(set(alphas)) > 1 and config is None:
-        problems.append("--alpha: several need something to choose by; give --config, or one alpha")
+        problems.append("--alpha: several values need held-out data to choose by; give --config, or one alpha")
     if problems:
         raise ConfigError(problems, "the arguments of merge")
-
-
-def _check_folder(out: Path) -> None:
-    """Refuses a folder that would be overwritten and is no merged model."""
-    if out.is_file():
-        raise RunFolderError(f"{out} is a file; a model needs a folder. Give another name with --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
-        found = ", ".join(sorted(path.name for path in out.iterdir())[:8])
-        raise RunFolderError(
-            f"{out} is not empty and holds no merged model (found: {found}). Give an empty or new "
-            "folder with --out."
-        )

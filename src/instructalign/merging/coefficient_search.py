@@ -1,4 +1,4 @@
-"""How far to go from the base: each alpha is measured on what is held out, and one picked by a rule."""
+"""Choosing the interpolation coefficient alpha on held-out data."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from instructalign.mixture.training_data import Data, build_data
 from instructalign.pipeline import guard
 from instructalign.progress import Progress, silent
 from instructalign.training.batching import ExampleEncoder
-from instructalign.training.models import LoadedModel, load_configured
+from instructalign.training.models import load_configured
 from instructalign.training.monitors import answer_loss, validation_loss
 from instructalign.training.strategies.calibration_examples import known_sentences
 from instructalign.types import Instruction
 
-PAST = 256
-"""How many past examples, or sentences in the known languages, the loss on L1 is measured on."""
+_MAX_EXAMPLES = 256  # replay examples or sentences that the loss on L1 is measured on
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
-    """What a model is worth on held-out data; more is better.
+class HeldOutScore:
+    """A model's score on held-out data; higher is better.
 
     Attributes:
         known: on the known languages (L1).
@@ -39,60 +38,60 @@ class Worth:
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
-    """What alphas are measured by.
+class Criterion:
+    """What the coefficient is chosen by.
 
     Attributes:
-        what: in words, for people and for the record.
-        measure: from a model's folder or name, and a folder for what comes up on the way, to its worth.
+        description: in words, for users and for merge.json.
+        measure: from a model's folder or name, and a folder for intermediate files, to its score.
     """
 
-    what: str
-    measure: Callable[[str, Path], Worth]
+    description: str
+    measure: Callable[[str, Path], HeldOutScore]
 
 
-def pick(worths: Mapping[float, Worth], base: Worth, keep: float) -> float:
-    """The alpha with the most on L2 among those that lose at most `keep` of the base on L1.
+def choose_alpha(scores: Mapping[float, HeldOutScore], base: HeldOutScore, keep: float) -> float:
+    """The alpha with the highest score on L2 among those that lose at most `keep` of the base on L1.
 
-    Where all lose more, the one that loses least. Of equals, the one nearest to the base.
+    If all lose more, the one that loses least; among equals, the one nearest to the base.
 
     Args:
-        worths: by alpha.
-        base: what the base itself is worth.
-        keep: how much of L1 may be lost.
+        scores: by alpha.
+        base: the base's score.
+        keep: the maximum loss on L1.
     """
-    keeping = [alpha for alpha in sorted(worths) if worths[alpha].known >= base.known - keep]
+    keeping = [alpha for alpha in sorted(scores) if scores[alpha].known >= base.known - keep]
     if keeping:
-        return max(keeping, key=lambda alpha: worths[alpha].new)
-    return max(sorted(worths), key=lambda alpha: worths[alpha].known)
+        return max(keeping, key=lambda alpha: scores[alpha].new)
+    return max(sorted(scores), key=lambda alpha: scores[alpha].known)
 
 
-def shortfalls(worths: Mapping[float, Worth], base: Worth, keep: float) -> list[str]:
-    """What the alpha that `pick` gives falls short of, a sentence each; none where it keeps L1 and gains on L2."""
-    alpha = pick(worths, base, keep)
-    chosen, said = worths[alpha], []
+def shortfalls(scores: Mapping[float, HeldOutScore], base: HeldOutScore, keep: float) -> list[str]:
+    """Where the chosen alpha falls short, one sentence each; none if it keeps L1 and gains on L2."""
+    alpha = choose_alpha(scores, base, keep)
+    chosen, problems = scores[alpha], []
     if chosen.known < base.known - keep:
         lost = base.known - chosen.known
-        said.append(f"no alpha kept L1 within {keep:g}; {alpha:g} lost least ({lost:.4f})")
-    if all(worth.new <= base.new for worth in worths.values()):
-        said.append("no alpha is better than the base on L2")
+        problems.append(f"no alpha kept L1 within {keep:g}; {alpha:g} lost least ({lost:.4f})")
+    if all(score.new <= base.new for score in scores.values()):
+        problems.append("no alpha is better than the base on L2")
     elif chosen.new <= base.new:
-        said.append(f"alpha {alpha:g} is no better than the base on L2; those that are lost more of L1")
-    return said
+        problems.append(f"alpha {alpha:g} is no better than the base on L2; those that are lost more of L1")
+    return problems
 
 
-def yardstick(config: Config, work: Path, report: Progress = silent) -> Yardstick:
-    """The measure that a configuration allows: never the test items.
+def criterion_of(config: Config, work: Path, progress: Progress = silent) -> Criterion:
+    """The criterion that a configuration allows: never the test items.
 
-    Where every classification task of the configuration has validation data, that is used: the mean weighted F1
-    over tasks, by group of languages. Otherwise the loss on what training did not see (with its sign turned, in
-    nats a token): on instructions made of held-out sentences for L2; for L1 on past examples that were not chosen
-    for replay, or, where there are none, on held-out sentences in the known languages.
+    If every classification task of the configuration has validation data: the mean weighted F1 over tasks, by
+    group of languages. Otherwise the negative loss, in nats per token, on what training did not see: on
+    instructions from held-out sentences for L2; for L1 on replay examples that were not selected for training or,
+    without replay data, on held-out sentences in the known languages.
 
     Args:
-        config: says which tasks, or which corpora and past data.
+        config: names the tasks, or the corpora and replay data.
         work: a folder to write to.
-        report: told what is under way.
+        progress: called with each step's progress.
 
     Raises:
         ConfigError: nothing is held out.
@@ -100,78 +99,75 @@ def yardstick(config: Config, work: Path, report: Progress = silent) -> Yardstic
     tasks = [load_task(name) for name in config.evaluation.tasks]
     files = [validation_task(name, work / "tasks") for name in config.evaluation.tasks]
     usable = [path for path in files if path is not None]
-    if usable and len(usable) == sum(isinstance(task, Task) for task in tasks):
-        names = ", ".join(task.name for task in tasks if isinstance(task, Task))
-        return Yardstick(f"weighted F1 on the validation data of {names}", _by_tasks(config, usable, report))
-    return _by_loss(config, report)
-
-
-def _by_tasks(config: Config, files: list[Path], report: Progress) -> Callable[[str, Path], Worth]:
+    named = [task.name for task in tasks if isinstance(task, Task)]
+    if not usable or len(usable) < len(named):
+        return _loss_criterion(config, progress)
     groups = [*config.languages.known, *config.languages.new]
     languages = [code for code in config.evaluation.languages or groups if config.languages.group_of(code) != "L3"]
-    # Languages that were named must be in the tasks; so they are named only where the user did.
-    asked = languages if config.evaluation.languages else None
+    # Languages that are named must be in the tasks; so they are named only if the user did.
     settings = config.evaluation.model_copy(
-        update={"tasks": [str(path) for path in files], "languages": asked, "bootstrap": 0}
+        update={
+            "tasks": [str(path) for path in usable],
+            "languages": languages if config.evaluation.languages else None,
+            "bootstrap": 0,
+        }
     )
     changed = config.model_copy(update={"evaluation": settings})
 
-    def measure(model: str, folder: Path) -> Worth:
-        scores = evaluate(model, changed, folder, run="merged", progress=report)
-        values = [score for score in scores if score.metric == "f1_weighted" and not score.language]
+    def measure(model: str, folder: Path) -> HeldOutScore:
+        scores = evaluate(model, changed, folder, run="merged", progress=progress)
+        means = []
+        for group in ("L1", "L2"):
+            values = [
+                score.value
+                for score in scores
+                if (score.metric, score.language, score.group, score.run) == ("f1_weighted", "", group, "merged")
+            ]
+            if not values:
+                raise ConfigError([f"evaluation.tasks: no validation items in a language of {group} to choose by"])
+            means.append(fmean(values))
+        return HeldOutScore(*means)
 
-        def mean(group: str) -> float:
-            found = [score.value for score in values if score.group == group and score.run == "merged"]
-            if not found:
-                raise ConfigError([f"evaluation.tasks: no validation item in a language of {group} to choose by"])
-            return fmean(found)
-
-        return Worth(mean("L1"), mean("L2"))
-
-    return measure
+    return Criterion(f"weighted F1 on the validation data of {', '.join(named)}", measure)
 
 
-def _by_loss(config: Config, report: Progress) -> Yardstick:
-    data = build_data(config, guard(config), report)
+def _loss_criterion(config: Config, progress: Progress) -> Criterion:
+    data = build_data(config, guard(config), progress)
     if len(data.heldout) < 2:
         raise ConfigError(
             [
-                "instructions.heldout: no sentences are held out to choose an alpha by; hold out two at least, or "
-                "name tasks that have validation data under evaluation.tasks"
+                "instructions.heldout: no held-out sentences to choose alpha by; hold out at least two, or name "
+                "tasks with validation data in evaluation.tasks"
             ]
         )
-    past, what = _unseen(config, data)
+    known, description = _unseen_examples(config, data)
 
-    def measure(model: str, folder: Path) -> Worth:
+    def measure(model: str, folder: Path) -> HeldOutScore:
         loaded = load_configured(config.model, None if model == config.model.base else model)
         encoder = ExampleEncoder(loaded.codec, config.training.max_length)
+        known_loss = answer_loss(known, encoder, loaded.encoder_decoder)(loaded.model)
         new = validation_loss(config, data, encoder, loaded)
-        return Worth(-_loss(past, encoder, loaded), -(new(loaded.model) if new else 0.0))
+        return HeldOutScore(-known_loss, -(new(loaded.model) if new else 0.0))
 
-    return Yardstick(f"loss on held-out instructions (L2) and on {what} (L1), sign turned", measure)
-
-
-def _loss(examples: list[Instruction], encoder: ExampleEncoder, loaded: LoadedModel) -> float:
-    return answer_loss(examples, encoder, loaded.encoder_decoder)(loaded.model)
+    return Criterion(f"negative loss on held-out instructions (L2) and on {description} (L1)", measure)
 
 
-def _unseen(config: Config, data: Data) -> tuple[list[Instruction], str]:
-    """What the model knew and training did not see, and what to call it."""
+def _unseen_examples(config: Config, data: Data) -> tuple[list[Instruction], str]:
+    """What the base model knew and training did not see, and what to call it."""
     if config.replay and config.replay.size:
         size = config.replay.size
-        more = load_replay(
-            config.replay.model_copy(update={"size": size + PAST}), config.seed, config.model, made=size
-        )
+        larger = config.replay.model_copy(update={"size": size + _MAX_EXAMPLES})
+        candidates = load_replay(larger, config.seed, config.model, made=size).examples
         seen = {(example.prompt, example.answer) for example in data.replay.examples}
-        unseen = [example for example in more.examples if (example.prompt, example.answer) not in seen]
+        unseen = [example for example in candidates if (example.prompt, example.answer) not in seen]
         if unseen:
-            return unseen[:PAST], "past examples that were not replayed"
-    sentences = known_sentences(data.heldout, config.languages.known, config.seed, PAST)
+            return unseen[:_MAX_EXAMPLES], "unselected replay examples"
+    sentences = known_sentences(data.heldout, config.languages.known, config.seed, _MAX_EXAMPLES)
     if not sentences:
         raise ConfigError(
             [
-                "instructions.heldout: no held-out sentence is in a known language, and no past examples are left "
-                "beyond those replayed; lower replay.size, or hold out more"
+                "instructions.heldout: no held-out sentence is in a known language, and no replay examples are "
+                "left beyond those selected; lower replay.size, or hold out more sentences"
             ]
         )
     return sentences, "held-out sentences in the known languages"
