@@ -7,70 +7,95 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from instructalign.errors import DataError, suggest
 from instructalign.languages import canonical, is_private
+from instructalign.plugins import (
+    OBJECTIVES,
+    STRATEGIES,
+    CorpusEntry,
+    EntriesByName,
+    ObjectiveEntries,
+    ReplayEntries,
+    StrategyEntries,
+)
+from instructalign.plugins import Entry as Entry
 from instructalign.types import Rule
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+ReplayShare = Annotated[float, Field(ge=0, lt=1)]
+RelativeWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
 ContaminationAction = Literal["report", "drop", "refuse", "ignore"]
-"""What is done about training data that gives test items away."""
+"""What is done about training data that overlaps with test items."""
+
+
+def _code(value: str) -> str:
+    try:
+        return canonical(value)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+LanguageCode = Annotated[str, AfterValidator(_code)]
+"""Any code of a language (`jv`, `jav`, `jav_Latn`), made canonical."""
 
 
 class Strict(BaseModel):
-    """A block of keys; a key that is not listed is an error."""
+    """A block of keys; unknown keys are errors. The text below a field describes it in the JSON schema."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Entry(Strict):
-    """One entry of an open list: its name, and the options its own signature declares.
-
-    A corpus can also have a label: it stands before the ids of its rows. Corpora of one label
-    share their ids: a sentence of one that has the id of a sentence of another is the same sentence.
-    """
-
-    name: str
-    label: str | None = None
-    options: dict[str, Any] = {}
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-
-
-DType = Literal["auto", "float32", "bfloat16", "float16"]
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
 
 class AdapterConfig(Strict):
-    """Low-rank adaptation through peft (Hu et al. 2021; DoRA: Liu et al. 2024).
-
-    `rslora` scales by the root of the rank (Kalajdzievski 2023). `init`: `pissa` begins with the base's largest
-    singular values (Meng et al. 2024), `olora` with its QR decomposition (Büyükakyüz 2024). `layers`: their
-    numbers, from the end where negative, or `last n`. `quantised` keeps the base in 4 bits (QLoRA, Dettmers et al.
-    2023). `train_embeddings`: all of them, or with `new` those of tokens that only the new languages use.
-    """
+    """Low-rank adaptation through peft (LoRA: Hu et al. 2021; DoRA: Liu et al. 2024)."""
 
     type: Literal["lora", "dora"] = "lora"
+    """LoRA, or its decomposition into magnitude and direction."""
     r: Positive = 16
+    """Rank of the update."""
     alpha: Annotated[float, Field(gt=0)] = 32
+    """Scale of the update: it is multiplied by alpha / r."""
     dropout: Probability = 0.0
+    """Dropout before the low-rank matrices."""
     rslora: bool = False
+    """Scale by alpha / sqrt(r) instead (Kalajdzievski 2023)."""
     init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default"
+    """Initialisation. `pissa`: the largest singular values of the base (Meng et al. 2024); `olora`: its QR
+    decomposition (Büyükakyüz 2024)."""
     targets: list[str] | Literal["all-linear"] = "all-linear"
+    """Names of the modules that get an adapter."""
     layers: list[int] | str | None = None
+    """Layers that get an adapter: their numbers (from the end where negative), or `last n`. Default: all."""
     quantised: bool = False
+    """Keep the base in 4 bits (QLoRA, Dettmers et al. 2023)."""
     train_embeddings: bool | Literal["new"] = False
+    """Train the embeddings too: all of them, or with `new` those of tokens that only the new languages use."""
     merge: bool = True
+    """Write the adapted model with the adapter merged into the base's weights."""
 
     @model_validator(mode="after")
     def _possible(self) -> AdapterConfig:
         if self.quantised and self.init in ("pissa", "olora"):
             raise ValueError(f"init: {self.init} changes the base's weights, which quantised keeps in 4 bits")
-        few = isinstance(self.layers, str) and re.fullmatch(r"last [1-9]\d*", self.layers)
-        if self.layers is not None and not few and (isinstance(self.layers, str) or not self.layers):
+        last = isinstance(self.layers, str) and re.fullmatch(r"last [1-9]\d*", self.layers)
+        if self.layers is not None and not last and (isinstance(self.layers, str) or not self.layers):
             raise ValueError(
-                f"layers: expected numbers, such as [0, 1] or [-1], or the last few, such as last 4; "
+                f"layers: expected layer numbers, such as [0, 1] or [-1], or `last n`, such as last 4; "
                 f"found {self.layers!r}"
             )
         return self
@@ -80,31 +105,32 @@ class ModelConfig(Strict):
     """The model to adapt."""
 
     base: str
+    """A folder in Hugging Face format, a name on the Hub, or `toy` for the shipped toy model."""
     revision: str | None = None
+    """Branch, tag or commit on the Hub."""
     dtype: DType = "float32"
+    """Data type of the weights; `auto` is the one they were saved in."""
     adapter: AdapterConfig | None = None
+    """Train a low-rank adapter instead of all weights."""
     trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
     system_prompt: str | None = None
+    """System message for models with a chat template."""
     chat: Literal["auto", "never"] = "auto"
+    """Use the tokenizer's chat template if it has one (`auto`), or never."""
 
 
 class LanguagesConfig(Strict):
-    """Which languages the model knows (L1), which it is taught (L2), which it never sees (L3)."""
+    """Languages that the model knows (L1), is taught (L2), and is evaluated on without training (L3)."""
 
-    known: Annotated[list[str], Field(min_length=1)]
-    new: Annotated[list[str], Field(min_length=1)]
-    related: list[str] = []
+    known: Annotated[list[LanguageCode], Field(min_length=1)]
+    """L1: languages that the base model knows; they must not be forgotten."""
+    new: Annotated[list[LanguageCode], Field(min_length=1)]
+    """L2: languages to learn."""
+    related: list[LanguageCode] = []
+    """L3: related languages, never trained on, to measure transfer."""
     names: dict[str, str] = {}
-
-    @field_validator("known", "new", "related", mode="before")
-    @classmethod
-    def _codes(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        try:
-            return [canonical(entry) if isinstance(entry, str) else entry for entry in value]
-        except DataError as error:
-            raise ValueError(str(error)) from None
+    """Names of languages with private codes (`qaa` to `qtz`)."""
 
     @model_validator(mode="after")
     def _disjoint(self) -> LanguagesConfig:
@@ -112,7 +138,7 @@ class LanguagesConfig(Strict):
         for group, codes in (("known", self.known), ("new", self.new), ("related", self.related)):
             for code in codes:
                 if code in seen:
-                    raise ValueError(f"{code!r} stands in both {seen[code]!r} and {group!r}; keep it in one")
+                    raise ValueError(f"{code!r} is listed under both {seen[code]!r} and {group!r}; keep one")
                 seen[code] = group
         unnamed = [code for code in seen if is_private(code) and code not in self.names]
         if unnamed:
@@ -133,7 +159,9 @@ class Bounds(Strict):
     """The scores that a filter accepts."""
 
     min: Annotated[float, Field(ge=0)] = 0
+    """Lowest score kept."""
     max: Annotated[float, Field(ge=0)] = float("inf")
+    """Highest score kept."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Bounds:
@@ -143,52 +171,57 @@ class Bounds(Strict):
 
 
 class LanguageBounds(Strict):
-    """Identification of the language by a fastText model of the user's."""
+    """Language identification by a fastText model that you provide."""
 
     model: Path
+    """The fastText model file."""
     min: Probability = 0.5
+    """Lowest probability of the expected language."""
 
 
 class FilterConfig(Strict):
-    """Which rows of the corpora are kept.
-
-    The presets are in corpora/presets.yaml. A filter given here takes the place of the preset's; those named
-    under `without` are left out. What is taken out is written to the file `rejects`, if one is named.
-    """
+    """Which rows of the corpora are kept. A filter given here replaces the preset's."""
 
     preset: Literal["none", "basic", "standard", "strict"] = "basic"
+    """A set of filters (data/presets.yaml): `standard` is for web text, `strict` for large and noisy corpora."""
     without: list[
         Literal[
             "normalise", "control", "length", "alphabetic", "script", "identical", "length_ratio", "duplicates"
         ]
     ] = []
+    """Filters of the preset to leave out."""
     normalise: Literal["nfc"] | None = None
+    """Unicode normalisation form."""
     control: Bounds | None = None
+    """Number of control characters in a text."""
     length: Bounds | None = None
+    """Characters in a text."""
     alphabetic: Bounds | None = None
+    """Fraction of a text's characters that are letters."""
     script: Bounds | None = None
+    """Fraction of a text's letters that are in the language's script."""
     language: LanguageBounds | None = None
+    """Probability of the expected language."""
     identical: Bounds | None = None
+    """Similarity of the two texts of a pair; 1 for a copy."""
     length_ratio: Bounds | None = None
+    """Length of the longer text divided by that of the shorter one."""
     duplicates: Literal["exact", "near"] | None = None
+    """Remove duplicate rows: exact ones, or near-duplicates too."""
     rejects: Path | None = None
-
-
-MIXTURE = {"tlm": 1.0, "mt": 1.0}
-"""The objectives of a run that names none, with their weights (docs/guides/which-recipe.md)."""
+    """File (JSON lines) for what was removed, and by which filter."""
 
 
 class NoiseConfig(Strict):
-    """Noise for the denoising objectives (paper, section 3.1 and the published scripts).
-
-    `mixture` gives the weight of each chain of operations, applied in the order written: `infill` (a word
-    becomes the mask), `delete`, `permute` (all words shuffled), `span` (runs of words become one mask each).
-    """
+    """Noise for the denoising objectives (paper, section 3.1 and the published scripts)."""
 
     probability: Probability = 0.2
+    """Fraction of the words that an operation changes."""
     mask: Annotated[str, Field(min_length=1)] = "___"
+    """Text that replaces a masked word."""
     span_length: Annotated[float, Field(ge=1)] = 3.0
-    mixture: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {
+    """Mean number of words in a masked span."""
+    mixture: dict[str, RelativeWeight] = {
         "infill": 0.24,
         "delete": 0.24,
         "permute": 0.24,
@@ -197,6 +230,8 @@ class NoiseConfig(Strict):
         "delete+permute": 0.08,
         "infill+delete+permute": 0.04,
     }
+    """Weight of each chain of operations, applied in the order written: `infill` (a word becomes the mask),
+    `delete`, `permute` (all words shuffled), `span` (runs of words become one mask each)."""
 
     @field_validator("mixture")
     @classmethod
@@ -212,10 +247,12 @@ class NoiseConfig(Strict):
 
 
 class StageConfig(Strict):
-    """From alignment example `at` on, objectives are drawn with these weights; those not named are not."""
+    """One stage of a schedule of objectives."""
 
     at: Natural
-    weights: Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
+    """First alignment example of the stage, counted without replay."""
+    weights: Annotated[dict[str, RelativeWeight], Field(min_length=1)]
+    """Sampling weights of the objectives; those not named are not used."""
 
     @model_validator(mode="after")
     def _some(self) -> StageConfig:
@@ -225,14 +262,12 @@ class StageConfig(Strict):
 
 
 class ScheduleConfig(Strict):
-    """Weights of the objectives that change in the course of training.
-
-    `staged`: the weights of a stage hold until the next one begins. `linear`: between two stages they go over
-    from one to the other evenly. Examples are counted without replay.
-    """
+    """Weights of the objectives that change in the course of training."""
 
     shape: Literal["staged", "linear"] = "staged"
+    """`staged`: the weights of a stage hold until the next one. `linear`: interpolate between stages."""
     stages: Annotated[list[StageConfig], Field(min_length=1)]
+    """The stages in order; the first begins at 0."""
 
     @model_validator(mode="after")
     def _in_order(self) -> ScheduleConfig:
@@ -245,20 +280,27 @@ class ScheduleConfig(Strict):
 
 
 class InstructionsConfig(Strict):
-    """How parallel rows become alignment instructions.
+    """How parallel rows become alignment instructions."""
 
-    `sentences` is how many sentences of the corpora are trained on, all of them by default; a smaller number is
-    part of every larger one. `heldout` is how many are kept out of training before that.
-    """
-
-    objectives: dict[str, Entry] = {name: Entry(name=name, weight=weight) for name, weight in MIXTURE.items()}
-    pivots: list[str] | None = None
-    targets: list[str] | None = None
+    objectives: ObjectiveEntries = Field(
+        default_factory=lambda: EntriesByName(OBJECTIVES).read({"tlm": 1.0, "mt": 1.0}),
+        json_schema_extra={"default": {"tlm": 1.0, "mt": 1.0}},
+    )
+    """Objectives with their sampling weights and options (docs/guides/which-recipe.md)."""
+    pivots: list[LanguageCode] | None = None
+    """Known languages to align the new ones with. Default: every known language that has text."""
+    targets: list[LanguageCode] | None = None
+    """Languages to align with the pivots. Default: languages.new."""
     heldout: Natural = 100
+    """Sentences held out of training for evaluation, by id."""
     sentences: Positive | None = None
+    """Sentences to train on, besides those held out; fewer are a subset of more. Default: all."""
     templates: Annotated[list[str], Field(min_length=1)] = ["eng"]
+    """Prompt templates: languages of shipped sets, or your own YAML files."""
     noise: NoiseConfig = NoiseConfig()
+    """Noise of the denoising objectives."""
     schedule: ScheduleConfig | None = None
+    """Change the weights of the objectives during training."""
 
     @model_validator(mode="after")
     def _known_objectives(self) -> InstructionsConfig:
@@ -266,59 +308,49 @@ class InstructionsConfig(Strict):
             for name in stage.weights:
                 if name not in self.objectives:
                     raise ValueError(
-                        f"the schedule weighs {name!r}, which is not among objectives. "
+                        f"the schedule has a weight for {name!r}, which is not among objectives. "
                         f"{suggest(name, sorted(self.objectives))}"
                     )
         return self
 
-    @field_validator("pivots", "targets", mode="before")
-    @classmethod
-    def _codes(cls, value: Any) -> Any:
-        return LanguagesConfig._codes(value)
-
-
-ShareOfAll = Annotated[float, Field(ge=0, lt=1)]
-
 
 class SelectConfig(Strict):
-    """Which past examples are chosen, of those that a source holds.
-
-    `by` divides them into strata by the task or the language they name, or by length (characters of prompt and
-    answer, by powers of two); `counts` says how many each stratum gives: as many as the others (`equal`; where
-    one runs out the others take over), or as it has of the whole (`proportional`). `order` says which come
-    first, of a stratum or of all.
-    """
+    """Which replay examples are chosen, of those that a source holds."""
 
     by: Literal["task", "language", "length"] | None = None
+    """Stratify by task, by language, or by length (characters of prompt and answer, in powers of two)."""
     counts: Literal["equal", "proportional"] = "equal"
+    """Examples of each stratum: equally many (where one runs out, others fill up), or in proportion."""
     order: Literal["random", "longest", "shortest"] = "random"
+    """Which are taken first, within a stratum or overall."""
 
 
 class ShareStageConfig(Strict):
-    """From optimizer step `at` on, replay has this share."""
+    """One stage of a schedule of the replay share."""
 
     at: Positive
-    share: ShareOfAll
+    """First optimizer step of the stage."""
+    share: ReplayShare
+    """Fraction of the examples that are replay."""
 
 
 class ShareScheduleConfig(Strict):
-    """A share of replay that changes in the course of training; it begins at `replay.share`.
-
-    `linear` and `cosine` go to the share `to` over the whole training; `staged` holds each stage's share until
-    the next one begins.
-    """
+    """A share of replay that changes in the course of training, beginning at `replay.share`."""
 
     shape: Literal["linear", "cosine", "staged"]
-    to: ShareOfAll | None = None
+    """`linear` and `cosine` reach `to` at the end; `staged` keeps the share of a stage until the next one."""
+    to: ReplayShare | None = None
+    """Share at the end of training, for `linear` and `cosine`."""
     stages: list[ShareStageConfig] | None = None
+    """The stages in order, for `staged`."""
 
     @model_validator(mode="after")
     def _fits_its_shape(self) -> ShareScheduleConfig:
-        wanted, other = ("stages", "to") if self.shape == "staged" else ("to", "stages")
-        if not (self.stages if wanted == "stages" else self.to is not None):
-            raise ValueError(f"shape {self.shape} needs {wanted}")
+        needed, other = ("stages", "to") if self.shape == "staged" else ("to", "stages")
+        if not (self.stages if needed == "stages" else self.to is not None):
+            raise ValueError(f"shape {self.shape} needs {needed}")
         if getattr(self, other) is not None:
-            raise ValueError(f"shape {self.shape} takes {wanted}, not {other}")
+            raise ValueError(f"shape {self.shape} takes {needed}, not {other}")
         starts = [stage.at for stage in self.stages or ()]
         if starts != sorted(set(starts)):
             raise ValueError(f"each stage must begin later than the one before, found {starts}")
@@ -326,120 +358,102 @@ class ShareScheduleConfig(Strict):
 
     @property
     def shares(self) -> list[float]:
-        """The shares that it goes to."""
+        """The shares after the first one."""
         return [stage.share for stage in self.stages or ()] + ([] if self.to is None else [self.to])
 
 
 class ReplayConfig(Strict):
-    """Past instruction data, mixed in so that the model keeps what it knew.
+    """Replay data: instruction data of the languages and tasks that the model must keep, mixed into training."""
 
-    `size` samples are chosen once, by the seed, from one source or from several by their weights. They make up
-    `share` of the training examples; the report has the realised share of tokens too. The same samples come back
-    as often as that needs, unless `repeat` is false: then a run that needs more than there are is refused.
-    `heldout` samples are never replayed, whatever `size` is: the task `past_instructions` asks them, to say what
-    was forgotten.
-    """
-
-    source: Entry | Annotated[list[Entry], Field(min_length=1)]
+    source: ReplayEntries
+    """Where replay data comes from: one source, or several with weights."""
     size: Natural = 10_000
+    """Examples in the replay buffer, chosen once by the seed."""
     heldout: Natural = 0
+    """Examples that are never replayed, whatever `size` is, for the task `past_instructions` (forgetting)."""
     preset: Literal["paper"] | None = None
+    """`paper`: new and replay examples alternate, the buffer chosen at random, as in the published scripts."""
     select: SelectConfig = SelectConfig()
-    share: ShareOfAll = 0.5
+    """How the buffer is chosen."""
+    share: ReplayShare = 0.5
+    """Fraction of the training examples that are replay."""
     share_of: Literal["rows"] = "rows"
+    """What the share is of: examples. The realised shares of tokens are in run.json and in the report."""
     schedule: ShareScheduleConfig | None = None
+    """Change the share during training."""
     repeat: bool = True
+    """Repeat the buffer as often as needed; with `false`, a run that needs more examples is refused."""
 
     @property
     def sources(self) -> list[Entry]:
         """The sources, be it one or several."""
         return self.source if isinstance(self.source, list) else [self.source]
 
-    @field_validator("share_of", mode="before")
-    @classmethod
-    def _of_rows(cls, value: Any) -> Any:
-        if value in ("tokens", "loss_tokens"):
-            raise ValueError(
-                f"a share of {value} is no longer planned. Leave share_of out (or write rows) and set share as "
-                "one of examples; the realised shares of tokens and loss tokens are in run.json and in the report"
-            )
-        return value
-
     @model_validator(mode="after")
-    def _both_or_none(self) -> ReplayConfig:
+    def _consistent(self) -> ReplayConfig:
         if self.size > 0 and not any([self.share, *(self.schedule.shares if self.schedule else ())]):
             raise ValueError(
-                f"share is 0 but size is {self.size}: no sample would ever be drawn. Set share above 0 "
+                f"share is 0 but size is {self.size}: no replay example would ever be used. Set share above 0 "
                 "(the paper: 0.5), or size to 0 for no replay"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _has_what_to_hold_out(self) -> ReplayConfig:
         if self.heldout and any(source.name == "self" for source in self.sources):
             raise ValueError(
-                f"heldout is {self.heldout}, but a source has format: self, and what a model writes itself says "
-                "nothing of what it forgot. Set heldout to 0, or give a source of past data (format: jsonl, hub)"
+                f"heldout is {self.heldout}, but a source has format: self, and text that a model generates "
+                "itself shows nothing of what it forgot. Set heldout to 0, or give a source of data (jsonl, hub)"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _as_the_preset_says(self) -> ReplayConfig:
-        """The paper's replay: new and past examples take turns, whatever r is (the published scripts)."""
-        if self.preset is None:
-            return self
-        fixed = {
-            "share": 0.5,
-            "schedule": None,
-            "repeat": True,
-            "select": SelectConfig(),
-        }
-        other = [key for key, value in fixed.items() if getattr(self, key) != value]
-        if other:
-            raise ValueError(
-                f"preset paper means that new and past examples take turns, r chosen at random: it sets "
-                f"{', '.join(other)} itself. Leave {'it' if len(other) == 1 else 'them'} out, or the preset"
-            )
+        if self.preset == "paper":
+            fixed = {
+                "share": 0.5,
+                "schedule": None,
+                "repeat": True,
+                "select": SelectConfig(),
+            }
+            other = [key for key, value in fixed.items() if getattr(self, key) != value]
+            if other:
+                raise ValueError(
+                    f"preset paper alternates new and replay examples from a random buffer, which fixes "
+                    f"{', '.join(other)}. Leave {'it' if len(other) == 1 else 'them'} out, or the preset"
+                )
         return self
 
 
-class GaugeConfig(Strict):
-    """Every so many steps, how far the model has gone from its base: the KL divergence on held-out known text.
-
-    `positions` is how many predictions are compared; the base's are kept in memory, a number for each token of the
-    vocabulary.
-    """
+class KLMonitorConfig(Strict):
+    """KL divergence of the model from its base on held-out text in the known languages, while it trains."""
 
     every: Positive = 100
+    """Optimizer steps between measurements."""
     positions: Positive = 256
+    """Token positions compared; the base's distributions are kept in memory (positions × vocabulary size)."""
 
 
-class ProbeConfig(Strict):
-    """Every so many steps, zero-shot accuracy on a few items of known and new languages.
+class AccuracyMonitorConfig(Strict):
+    """Zero-shot accuracy on a few items of known and new languages, while it trains.
 
-    The tasks are those of `evaluation`, on their validation items where they have some; `items` for each language.
+    The tasks are those of `evaluation`, on their validation items where they have some.
     """
 
     every: Positive = 500
+    """Optimizer steps between measurements."""
     items: Positive = 20
+    """Items of each task and language."""
 
 
 class EarlyStoppingConfig(Strict):
-    """Ends training when a measurement says so.
-
-    `patience`: after so many measurements in a row without one that is better by more than `min_change`.
-    `threshold`: as soon as the value passes it (above it for `heldout` and `kl`, below it for `probe`). `keep`:
-    the model of the best measurement, or of the last step.
-    """
+    """Ends training when a measurement stops improving or passes a threshold."""
 
     on: Literal["heldout", "kl", "probe"]
+    """What is monitored: the held-out loss, the KL divergence from the base, or the accuracy on a few items."""
     patience: Positive | None = None
+    """Stop after this many measurements in a row without improvement."""
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    min_change: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Stop as soon as the value passes it: above it for `heldout` and `kl`, below it for `probe`."""
+    min_change: RelativeWeight = 0.0
+    """Smallest change that counts as improvement."""
     keep: Literal["best", "last"] = "best"
+    """The model that is saved: the one with the best measurement, or that of the last step."""
 
     @model_validator(mode="after")
-    def _says_when(self) -> EarlyStoppingConfig:
+    def _has_a_criterion(self) -> EarlyStoppingConfig:
         if self.patience is None and self.threshold is None:
             raise ValueError("needs patience, threshold or both; without them training would never end early")
         if self.on == "kl" and self.patience is not None:
@@ -448,54 +462,75 @@ class EarlyStoppingConfig(Strict):
 
 
 class DivergenceConfig(Strict):
-    """When a loss counts as diverged: `patience` lines of the log in a row above its running level.
-
-    A loss is above it that is more than `factor` times as large, and more than 2 nats larger.
-    """
+    """When a loss counts as diverged: far above its running mean in several log lines in a row."""
 
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 5.0
+    """A loss is too high if it is this many times the running mean, and more than 2 nats above it."""
     patience: Positive = 5
-
-
-STRATEGY = "replay"
+    """Log lines in a row with too high a loss before training stops."""
 
 
 class TrainingConfig(Strict):
-    """Optimisation. The defaults are the paper's, except for `loss_on` (see docs/decisions).
-
-    `micro_batch_size` and `micro_batch_tokens` bound the examples, and the tokens with padding, that go through
-    the model at once; by default what suits the device. `packing` puts several examples into a row. `compile`
-    lets PyTorch compile the model's layers. None of these changes which examples a step has, nor its gradient.
-    """
+    """Optimisation. The defaults are the paper's, except for `loss_on` (see docs/decisions)."""
 
     steps: Positive
+    """Optimizer steps."""
     batch_size: Positive = 32
+    """Examples for each optimizer step, over all processes."""
     micro_batch_size: Positive | None = None
+    """At most this many examples in one forward pass; does not change the gradient. Default: chosen by device."""
     micro_batch_tokens: Positive | None = None
+    """At most this many tokens, with padding, in one forward pass. Default: chosen by device."""
     packing: bool = False
+    """Pack several examples into a row; does not change the gradient."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
+    """Peak learning rate."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """Learning-rate schedule after warmup."""
     warmup: Natural = 0
+    """Optimizer steps of linear warmup."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = "adamw"
+    """Optimizer; the 8-bit ones and adafactor need less memory."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Clip the gradient to this norm."""
     max_length: Annotated[int, Field(ge=8)] = 128
+    """Tokens of prompt and answer together (encoder-decoder: of each); longer examples are truncated."""
     loss_on: Literal["answer", "all"] = "answer"
+    """Tokens that carry the loss: those of the answer, or of prompt and answer (as in the paper's code)."""
     prompt_weight: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Weight of the prompt's tokens with `loss_on: all`."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the forward and backward pass."""
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
     compile: bool = False
-    strategy: dict[str, Entry] = {STRATEGY: Entry(name=STRATEGY)}
+    """Compile the model's layers with PyTorch."""
+    strategy: StrategyEntries = Field(
+        default_factory=lambda: EntriesByName(STRATEGIES).read("replay"), json_schema_extra={"default": "replay"}
+    )
+    """Continual-learning strategies against forgetting, with their options."""
     checkpoint_every: Positive = 1000
+    """Optimizer steps between checkpoints."""
     keep_checkpoints: Positive = 1
+    """Checkpoints kept."""
     evaluate_every: Positive | None = None
-    kl: GaugeConfig | None = None
-    probe: ProbeConfig | None = None
+    """Optimizer steps between measurements of the loss on held-out sentences."""
+    kl: KLMonitorConfig | None = None
+    """Monitor the KL divergence from the base model on held-out L1 text."""
+    probe: AccuracyMonitorConfig | None = None
+    """Monitor the zero-shot accuracy on a few items."""
     early_stopping: EarlyStoppingConfig | None = None
+    """End training early by one of the monitors."""
     divergence: DivergenceConfig | None = DivergenceConfig()
+    """Stop a run whose loss diverges."""
     log_every: Positive = 10
+    """Optimizer steps between log lines."""
     workers: Natural = 0
+    """Processes that prepare batches; 0 for none besides the main process."""
     report_to: list[str] = ["tensorboard"]
+    """Experiment trackers, as in `transformers.TrainingArguments`."""
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingConfig:
@@ -511,62 +546,59 @@ class TrainingConfig(Strict):
 
 
 class CometConfig(Strict):
-    """COMET scores of translations, by `comet-score` from an environment of its own.
-
-    `command` is where it lies; without, it is looked for as other commands are. `languages` are those that the
-    model's encoder was trained on, where that is not XLM-R.
-    """
+    """COMET scores of translations, by `comet-score` from an environment of its own."""
 
     model: str = "Unbabel/wmt22-comet-da"
+    """COMET model."""
     command: Path | None = None
-    languages: list[str] | None = None
+    """The `comet-score` executable. Default: the one on PATH."""
+    languages: list[LanguageCode] | None = None
+    """Languages that the model's encoder was trained on. Default: those of XLM-R."""
     batch_size: Positive = 16
+    """Segments at a time."""
     gpus: Natural = 0
-
-    @field_validator("languages", mode="before")
-    @classmethod
-    def _codes(cls, value: Any) -> Any:
-        return LanguagesConfig._codes(value)
+    """GPUs to use."""
 
 
 class EvaluationConfig(Strict):
-    """Zero-shot evaluation by label likelihood, and of translations.
-
-    `dtype` is what the model is loaded in, where that is not `model.dtype`. `engine` writes the translations.
-    `language_id` is a fastText model of the user's that finds translations in the wrong language.
-    """
+    """Zero-shot evaluation: label likelihood, translation, and perplexity of held-out instructions."""
 
     tasks: list[str] = []
+    """Names of shipped tasks (`instructalign tasks ls`), or your own YAML files."""
     data: Path = Path()
+    """Folder with the tasks' data."""
     prompts: list[str] | None = None
-    languages: list[str] | None = None
+    """Ids of the prompts to use. Default: all prompts of a task."""
+    languages: list[LanguageCode] | None = None
+    """Languages to evaluate. Default: all languages of the run that a task has."""
     items: Positive | None = None
+    """At most this many items of each task and language. Default: all."""
     scoring: Rule = "sum"
+    """How label likelihoods are compared."""
     dtype: DType | None = None
+    """Data type that the model is loaded in. Default: model.dtype."""
     batch_tokens: Positive = 8192
-    bootstrap: Annotated[int, Field(ge=0)] = 1000
+    """Tokens, with padding, in one forward pass."""
+    bootstrap: Natural = 1000
+    """Bootstrap resamples for confidence intervals; 0 for none."""
     engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates translations."""
     language_id: Path | None = None
+    """fastText model that detects translations in the wrong language."""
     comet: CometConfig | None = None
-
-    @field_validator("languages", mode="before")
-    @classmethod
-    def _codes(cls, value: Any) -> Any:
-        return LanguagesConfig._codes(value)
+    """Score translations with COMET."""
 
 
 class MemoryConfig(Strict):
-    """What the folder of the adapted model carries for whoever teaches it more: a replay buffer.
-
-    `per_stage` of the instructions that were trained on join the past examples that were replayed. When there
-    are more than `budget`, some of all of them make room, chosen by the seed.
-    """
+    """Replay memory that the adapted model's folder carries to the next stage."""
 
     per_stage: Natural = 500
+    """Instructions of this stage that join the memory."""
     budget: Positive = 2000
+    """Examples in the memory; where there are more, a random subset by the seed is kept."""
 
 
-Settings = dict[str, Any]
+KeySettings = dict[str, Any]
 """Keys of the configuration, as paths with dots, and their values."""
 
 
@@ -574,19 +606,20 @@ class CellConfig(Strict):
     """One named cell of a sweep, which may set several keys at once."""
 
     name: Annotated[str, Field(min_length=1)]
-    set: Settings = {}
+    """Its name in the report."""
+    set: KeySettings = {}
+    """Keys, as paths with dots, and their values."""
 
 
 class SweepConfig(Strict):
-    """Several runs of one recipe: every point of the grid and every cell of the list, with every seed.
+    """Several runs of one recipe: every point of the grid and every cell of the list, with every seed."""
 
-    An entry of the grid is a key with the values that it takes, or a name of one's own with the values' names
-    and what each of them sets (several keys, where they belong together).
-    """
-
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] | None = None
-    grid: dict[str, list[Any] | dict[str, Settings]] = {}
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
+    """Seeds of each cell. Default: the configuration's seed."""
+    grid: dict[str, list[Any] | dict[str, KeySettings]] = {}
+    """Axes: a key with its values, or a name of yours with named values and the keys that each of them sets."""
     cells: list[CellConfig] = []
+    """Single cells beside the grid."""
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -598,7 +631,7 @@ class SweepConfig(Strict):
             named = isinstance(axis, dict) and all(isinstance(settings, dict) for settings in axis.values())
             if not axis or not (isinstance(axis, list) or named):
                 raise ValueError(
-                    f"{key}: expected a list of values, or names with what each of them sets "
+                    f"{key}: expected a list of values, or names with the keys that each of them sets "
                     f"(small: {{training.steps: 100}}), found {axis!r}"
                 )
             # Names are text, also where YAML reads them as numbers.
@@ -612,78 +645,41 @@ class SweepConfig(Strict):
             key for axis in self.grid.values() if isinstance(axis, dict) for set in axis.values() for key in set
         }
         if "seed" in keys:
-            raise ValueError("seed is no key to vary: list the seeds under sweep.seeds, or give --seeds 1,2,3")
+            raise ValueError("seed cannot be an axis: list the seeds under sweep.seeds, or give --seeds 1,2,3")
         names = [cell.name for cell in self.cells]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"cells: {', '.join(twice)} stands there twice; give each cell a name of its own")
+            raise ValueError(f"cells: duplicate name {', '.join(twice)}; give each cell its own name")
         return self
 
 
-__all__ = [
-    "MIXTURE",
-    "STRATEGY",
-    "AdapterConfig",
-    "Bounds",
-    "CellConfig",
-    "CometConfig",
-    "Config",
-    "ContaminationAction",
-    "DivergenceConfig",
-    "EarlyStoppingConfig",
-    "Entry",
-    "EvaluationConfig",
-    "FilterConfig",
-    "GaugeConfig",
-    "InstructionsConfig",
-    "LanguageBounds",
-    "LanguagesConfig",
-    "MemoryConfig",
-    "ModelConfig",
-    "Natural",
-    "NoiseConfig",
-    "Positive",
-    "Probability",
-    "ProbeConfig",
-    "ReplayConfig",
-    "ScheduleConfig",
-    "SelectConfig",
-    "ShareScheduleConfig",
-    "ShareStageConfig",
-    "StageConfig",
-    "Strict",
-    "SweepConfig",
-    "TrainingConfig",
-]
-
-
 class Config(Strict):
-    """A whole run.
+    """A whole run."""
 
-    `contamination` says what is done about test items of the evaluation tasks that stand in the corpora or the
-    replay: they are reported, the rows dropped, the run refused, or nothing is looked for.
-
-    `stages` teaches the new languages one after another, or in groups, each stage to the model of the one before;
-    `memory` is what a model's folder carries to the next stage.
-    """
-
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    seed: Seed = 42
+    """Seed of the data and of training."""
     contamination: ContaminationAction = "report"
+    """Training rows that overlap with test items: report them, drop them, refuse to run, or ignore them."""
     model: ModelConfig
+    """The model to adapt."""
     languages: LanguagesConfig
-    corpora: Annotated[list[Entry], Field(min_length=1)]
+    """Known, new and related languages."""
+    corpora: Annotated[list[CorpusEntry], Field(min_length=1)]
+    """Parallel text; several entries are concatenated."""
     filter: FilterConfig = FilterConfig()
-    instructions: InstructionsConfig = InstructionsConfig()
+    """Cleaning of the corpora."""
+    instructions: InstructionsConfig = Field(default_factory=InstructionsConfig)
+    """How parallel rows become alignment instructions."""
     replay: ReplayConfig | None = None
+    """Replay data against forgetting."""
     training: TrainingConfig
+    """Optimisation."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    stages: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=2)] | None = None
+    """Evaluation before and after."""
+    stages: Annotated[list[Annotated[list[LanguageCode], Field(min_length=1)]], Field(min_length=2)] | None = None
+    """Teach the new languages one after another, or in groups: each stage adapts the model of the one before."""
     memory: MemoryConfig | None = None
-
-    @field_validator("stages", mode="before")
-    @classmethod
-    def _codes(cls, value: Any) -> Any:
-        return [LanguagesConfig._codes(each) for each in value] if isinstance(value, list) else value
+    """Replay memory that a model's folder carries to the next stage."""
 
     @model_validator(mode="after")
     def _stages_teach_the_new(self) -> Config:
@@ -694,23 +690,23 @@ class Config(Strict):
         taught = [code for stage in self.stages for code in stage]
         wrong = {
             "are not among languages.new": [code for code in taught if code not in self.languages.new],
-            "stand in two places": sorted({code for code in taught if taught.count(code) > 1}),
+            "are listed twice": sorted({code for code in taught if taught.count(code) > 1}),
             "of languages.new are missing": [code for code in self.languages.new if code not in taught],
         }
-        found = [f"{', '.join(codes)} {words}" for words, codes in wrong.items() if codes]
-        if found:
-            raise ValueError(f"stages: {'; '.join(found)}. Each new language is taught in one stage")
+        problems = [f"{', '.join(codes)} {words}" for words, codes in wrong.items() if codes]
+        if problems:
+            raise ValueError(f"stages: {'; '.join(problems)}. Each new language is taught in one stage")
         if self.replay and self.replay.share == 0 and not self.replay.schedule:
-            raise ValueError("stages: what is carried would never be replayed; set replay.share above 0")
+            raise ValueError("stages: the replay memory would never be used; set replay.share above 0")
         if self.replay and self.replay.heldout:
             raise ValueError(
-                f"stages: later stages replay what is carried, and know nothing of the {self.replay.heldout} "
-                "examples of replay.heldout; set it to 0, or teach all languages in one run"
+                f"stages: later stages replay the memory, from which the {self.replay.heldout} examples of "
+                "replay.heldout are not excluded; set it to 0, or teach all languages in one run"
             )
         if self.memory and self.replay is None:
             raise ValueError(
-                "memory: later stages replay what is carried only with a replay block; add one (its size may be "
-                "0), or leave memory out"
+                "memory: later stages use the memory only with a replay block; add one (its size may be 0), "
+                "or leave memory out"
             )
         return self
 
@@ -730,6 +726,16 @@ class Config(Strict):
                 )
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema of a configuration file, which may have a `sweep` block beside the keys of a run."""
+        found = handler(schema)
+        sweep = handler(SweepConfig.__pydantic_core_schema__) | {
+            "description": "Run it as a sweep of several runs."
+        }
+        handler.resolve_ref_schema(found)["properties"]["sweep"] = sweep
+        return found
+
     @property
     def pivots(self) -> list[str]:
         """The known languages to align new ones with: those named, or all (of which not each needs text)."""
@@ -745,13 +751,13 @@ class Config(Strict):
 
     @property
     def answering_model(self) -> ModelConfig:
-        """The model as it is loaded to be evaluated."""
+        """The model as it is loaded for evaluation."""
         dtype = self.evaluation.dtype
         return self.model if dtype is None else self.model.model_copy(update={"dtype": dtype})
 
     @property
     def mixes_replay(self) -> bool:
-        """Whether past examples are mixed in: that takes some, and the strategy of that name."""
+        """Whether replay data is mixed in: that takes some, and the strategy of that name."""
         return self.replay is not None and self.replay.size > 0 and "replay" in self.training.strategy
 
     def to_yaml(self) -> str:

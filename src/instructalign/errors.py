@@ -79,3 +79,11 @@ def nearest(name: str, available: Sequence[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of another library's error, or the name of its class where it has no text."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def found(value: object) -> str:
+    """How an error message shows a value of the user's: as Python writes it, at most 80 characters."""
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

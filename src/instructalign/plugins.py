@@ -1,23 +1,69 @@
 """The open lists: corpus formats, objectives, replay sources, strategies and task sources.
 
-An entry is a function or class. The keyword-only arguments of its signature are its options in the
-configuration, checked with the types they are annotated with; so a new entry is one file and one line below.
-A package of others adds entries through the entry-point group named with each list.
+An entry is a function or class. The keyword-only arguments of its signature are its options in the configuration,
+checked with the types they are annotated with and described by the `Args:` of its docstring; so a new entry is one
+file and one line below. Another package adds entries through the entry-point group named with each list.
+
+In the configuration's pydantic models a list is a field of type `CorpusEntry`, `ReplayEntries`, … (at the end of
+this file). Only the modules of the names that a configuration uses are imported to check it; the JSON schema
+covers every registered name, with plug-ins.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import InitErrorDetails, SchemaValidator, core_schema
 
-from instructalign.errors import UnknownNameError
+from instructalign.errors import UnknownNameError, found
+
+ENTRY_MODELS: dict[str, type[BaseModel]] = {}
+"""The model that checks an entry, by the tag which it has in the location of a pydantic error."""
+
+
+class Entry(BaseModel):
+    """One entry of an open list, with its options checked.
+
+    Attributes:
+        name: what it is registered as.
+        label: what the user calls it: a prefix of the ids of a corpus's rows, for example.
+        options: the arguments of the registered function or class.
+        weight: relative to the other entries of the list.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    label: str | None = None
+    options: dict[str, Any] = {}
+    weight: float = 1.0
+
+
+Label = Annotated[
+    Annotated[str, Field(min_length=1)] | None,
+    Field(description="A name for it, before the ids of its rows; corpora with the same label share their ids."),
+]
+Weight = Annotated[
+    float,
+    Field(ge=0, strict=True, allow_inf_nan=False, description="Relative to the other entries; 0 leaves it out."),
+]
 
 
 class Registry:
@@ -27,12 +73,20 @@ class Registry:
         kind: what an entry is, for error messages ("corpus format").
         group: the entry-point group through which other packages add entries.
         builtin: name → "module:attribute".
+        shared: keys that every entry has besides its own options, with type and default.
     """
 
-    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        builtin: Mapping[str, str],
+        shared: Mapping[str, tuple[Any, Any]] | None = None,
+    ) -> None:
         self.kind = kind
         self.group = group
         self._builtin = dict(builtin)
+        self._shared = dict(shared or {})
         self._options: dict[str, type[BaseModel]] = {}
 
     @cached_property
@@ -44,7 +98,7 @@ class Registry:
         return sorted(self._places)
 
     def in_order(self, chosen: Iterable[str]) -> list[str]:
-        """Some of the names in the order in which they stand in the list; those of other packages come last."""
+        """Some of the names in the order of the list; those of other packages come last."""
         order = {name: place for place, name in enumerate(self._builtin)}
         return sorted(chosen, key=lambda name: order.get(name, len(order)))
 
@@ -64,15 +118,23 @@ class Registry:
         return entry
 
     def options(self, name: str) -> type[BaseModel]:
-        """A strict model of an entry's options, read off its keyword-only arguments."""
+        """A strict model of an entry's options, read off its keyword-only arguments.
+
+        Raises:
+            UnknownNameError: there is no such name.
+        """
         if name not in self._options:
             entry = self.get(name)
             target = entry.__init__ if inspect.isclass(entry) else entry
             hints = get_type_hints(target, include_extras=True)
+            docs = _argument_docs(entry)
             fields: dict[str, Any] = {
                 parameter.name: (
                     hints.get(parameter.name, Any),
-                    ... if parameter.default is inspect.Parameter.empty else parameter.default,
+                    Field(
+                        ... if parameter.default is inspect.Parameter.empty else parameter.default,
+                        description=docs.get(parameter.name),
+                    ),
                 )
                 for parameter in inspect.signature(target).parameters.values()
                 if parameter.kind is inspect.Parameter.KEYWORD_ONLY
@@ -80,6 +142,166 @@ class Registry:
             config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
             self._options[name] = create_model(f"{name}_options", __config__=config, **fields)
         return self._options[name]
+
+    def entry_model(self, name: str, *, with_format: bool) -> type[BaseModel]:
+        """A strict model of an entry as the configuration has it: its options and the keys that all entries share.
+
+        Raises:
+            UnknownNameError: there is no such name.
+        """
+        tag = f"{self.kind}={name}"
+        if tag not in ENTRY_MODELS:
+            keys: dict[str, Any] = dict(self._shared)
+            if with_format:
+                keys["format"] = (Literal[name], Field(description=f"The {self.kind}."))
+            summary = inspect.cleandoc(self.get(name).__doc__ or "").partition("\n\n")[0]
+            model = create_model(f"{self.kind} {name}", __base__=self.options(name), __doc__=summary, **keys)
+            ENTRY_MODELS[tag] = model
+        return ENTRY_MODELS[tag]
+
+    def check(self, name: str, given: Mapping[str, Any], *, with_format: bool) -> Entry:
+        """The entry that a part of the configuration describes.
+
+        Raises:
+            UnknownNameError: there is no such name.
+            ValidationError: options are wrong; each location begins with the tag of the entry's model.
+        """
+        model, tag = self.entry_model(name, with_format=with_format), f"{self.kind}={name}"
+        adapter = TypeAdapter[dict[str, Any]](dict[str, model])  # type: ignore[valid-type]
+        made = adapter.validate_python({tag: dict(given)})[tag]
+        shared = {key: getattr(made, key) for key in self._shared}
+        return Entry(
+            name=name, options={key: getattr(made, key) for key in self.options(name).model_fields}, **shared
+        )
+
+
+class OneEntry:
+    """Annotates a field that holds one entry, with its name under `format`: `{format: tsv, path: corpus.tsv}`.
+
+    Args:
+        registry: the list.
+        default: the format where none is given.
+    """
+
+    def __init__(self, registry: Registry, default: str | None = None) -> None:
+        self.registry = registry
+        self.default = default
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        models = [self.registry.entry_model(name, with_format=True) for name in self.registry.names()]
+        choices = [handler(model.__pydantic_core_schema__) for model in models]
+        return {"oneOf": choices, "type": "object", "discriminator": {"propertyName": "format"}}
+
+    def read(self, value: Any) -> Any:
+        """The entry; one that was checked before stays as it is."""
+        if isinstance(value, Entry):
+            return value
+        name = value.get("format", self.default) if isinstance(value, Mapping) else None
+        if name is None:
+            raise ValueError(f"needs a format. Available: {', '.join(self.registry.names())}.")
+        try:
+            return self.registry.check(str(name), {**value, "format": name}, with_format=True)
+        except UnknownNameError as error:
+            cause = {"error": ValueError(str(error))}
+            details = InitErrorDetails(type="value_error", loc=("format",), input=name, ctx=cause)
+            raise ValidationError.from_exception_data(self.registry.kind, [details]) from None
+
+
+class OneOrMoreEntries(OneEntry):
+    """Annotates a field that holds one entry with its `format`, or a list of them with weights."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        one = super().__get_pydantic_json_schema__(schema, handler)
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+    def read(self, value: Any) -> Any:
+        """The entry, or those of the list whose weight is above 0."""
+        if not isinstance(value, list):
+            entry = super().read(value)
+            _require_weight([entry])
+            return entry
+        one = core_schema.no_info_plain_validator_function(super().read)
+        entries = SchemaValidator(core_schema.list_schema(one, min_length=1)).validate_python(value)
+        _require_weight(entries)
+        return [entry for entry in entries if entry.weight > 0]
+
+
+class EntriesByName:
+    """Annotates a field that holds entries by name: `{tlm: 1, xss: {weight: 2, negatives: hard}}`.
+
+    One name, or a list of names, will do where no options are set.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        names, properties = self.registry.names(), dict[str, Any]()
+        for name in names:
+            model = self.registry.entry_model(name, with_format=False)
+            short = [{"type": "number", "minimum": 0}] if "weight" in model.model_fields else []
+            properties[name] = {"anyOf": [handler(model.__pydantic_core_schema__), *short, {"type": "null"}]}
+        by_name = {"type": "object", "properties": properties, "additionalProperties": False, "minProperties": 1}
+        alone = {"type": "string", "enum": names}
+        return {"anyOf": [by_name, alone, {"type": "array", "items": alone, "minItems": 1}]}
+
+    def read(self, value: Any) -> dict[str, Entry]:
+        """The entries whose weight is above 0."""
+        if isinstance(value, str):
+            value = {value: None}
+        elif isinstance(value, list) and all(isinstance(name, str) for name in value):
+            value = dict.fromkeys(value)
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError(f"expected at least one of {', '.join(self.registry.names())}, found {found(value)}")
+        # A typed dictionary of these names, so that pydantic collects the errors of all of them.
+        fields = {
+            str(name): core_schema.typed_dict_field(
+                core_schema.no_info_plain_validator_function(partial(self._read_one, str(name)))
+            )
+            for name in value
+        }
+        validator = SchemaValidator(core_schema.typed_dict_schema(fields))
+        entries: dict[str, Entry] = validator.validate_python({str(name): each for name, each in value.items()})
+        _require_weight(entries.values())
+        return {name: entry for name, entry in entries.items() if entry.weight > 0}
+
+    def _read_one(self, name: str, given: Any) -> Entry:
+        if isinstance(given, Entry):
+            return given
+        # `tlm: 2` is short for `tlm: {weight: 2}`.
+        options = given if isinstance(given, Mapping) else {} if given is None else {"weight": given}
+        try:
+            return self.registry.check(name, options, with_format=False)
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from None
+
+
+def _require_weight(entries: Iterable[Entry]) -> None:
+    if not any(entry.weight > 0 for entry in entries):
+        raise ValueError("at least one weight must be above 0")
+
+
+def _argument_docs(entry: Callable[..., Any]) -> dict[str, str]:
+    """What the `Args:` of a docstring say about each argument."""
+    _, _, section = inspect.cleandoc(entry.__doc__ or "").partition("\nArgs:\n")
+    docs: dict[str, str] = {}
+    for names, text in re.findall(
+        r"^    (\w[\w, ]*): (.*(?:\n {6,}.*)*)", section.partition("\n\n")[0], re.MULTILINE
+    ):
+        docs |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return docs
 
 
 FORMATS = Registry(
@@ -99,6 +321,7 @@ FORMATS = Registry(
         "flores_plus": "instructalign.data.formats.hub:read_by_language",
         "toy": "instructalign.toy.datasets:read_corpus",
     },
+    shared={"label": (Label, None)},
 )
 
 OBJECTIVES = Registry(
@@ -115,6 +338,7 @@ OBJECTIVES = Registry(
         "codeswitch": "instructalign.instructions.objectives.codeswitch:CodeSwitch",
         "cloze": "instructalign.instructions.objectives.cloze:Cloze",
     },
+    shared={"weight": (Weight, 1.0)},
 )
 
 REPLAY_SOURCES = Registry(
@@ -127,6 +351,7 @@ REPLAY_SOURCES = Registry(
         "toy": "instructalign.toy.datasets:read_replay",
         "carried": "instructalign.mixture.replay_memory:read_carried",
     },
+    shared={"label": (Label, None), "weight": (Weight, 1.0)},
 )
 
 STRATEGIES = Registry(
@@ -158,6 +383,13 @@ TASK_SOURCES = Registry(
         "toy": "instructalign.toy.datasets:read_task",
     },
 )
+
+CorpusEntry = Annotated[Entry, OneEntry(FORMATS)]
+TaskSourceEntry = Annotated[Entry, OneEntry(TASK_SOURCES)]
+HubSourceEntry = Annotated[Entry, OneEntry(TASK_SOURCES, default="hub")]
+ReplayEntries = Annotated[Entry | list[Entry], OneOrMoreEntries(REPLAY_SOURCES)]
+ObjectiveEntries = Annotated[dict[str, Entry], EntriesByName(OBJECTIVES)]
+StrategyEntries = Annotated[dict[str, Entry], EntriesByName(STRATEGIES)]
 
 
 def toy_base() -> Path:

@@ -218,7 +218,7 @@ def test_a_task_of_instructions_has_few_keys(tmp_path):
 def test_label_given_twice(tmp_path):
     path = tmp_path / "twice.yaml"
     path.write_text(REVIEWS.replace("bad: jelek", "good: jelek"), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"twice\.yaml:\n.*the key 'good' is given twice"):
+    with pytest.raises(ConfigError, match=r"twice\.yaml:\n.*duplicate key 'good'"):
         load_task(str(path))
 
 

@@ -168,10 +168,13 @@ def test_lexicons_in_a_configuration(tmp_path: Path) -> None:
     [
         (None, "instructions.objectives.dictionary.lexicons"),
         ([], "instructions.objectives.dictionary.lexicons"),
-        ([{"path": "a"}], "unknown corpus format ''"),
+        ([{"path": "a"}], "lexicons.0: needs a format"),
         ([{"format": "csw", "path": "a"}], "Did you mean 'csv'?"),
-        ([{"format": "csv"}], "path: Field required"),
-        ([{"format": "csv", "path": "a", "collumns": {}}], "collumns: Extra inputs"),
+        ([{"format": "csv"}], "dictionary.lexicons.0.path: missing"),
+        (
+            [{"format": "csv", "path": "a", "collumns": {}}],
+            "lexicons.0.collumns: unknown key. ",
+        ),
         (["a.csv"], "instructions.objectives.dictionary.lexicons.0"),
     ],
 )

@@ -73,7 +73,7 @@ def test_sets_add_up() -> None:
         ("licence:", "license:", "license: unknown key. Did you mean 'licence'?"),
         ("templates:", "- templates", "not YAML"),
         ("  xss:", "  xs:", "templates.xs: unknown objective. Did you mean 'xss'?"),
-        ("  xss:", "  mt:", "the key 'mt' is given twice"),
+        ("  xss:", "  mt:", "duplicate key 'mt'"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -13,10 +13,8 @@ STAGES = [{"at": 0, "weights": {"mlm": 2}}, {"at": 100, "weights": {"tlm": 1, "m
 
 
 def config(**schedule: object) -> InstructionsConfig:
-    objectives = {name: {"name": name} for name in ("mlm", "tlm", "mt")}
-    return InstructionsConfig.model_validate(
-        {"objectives": objectives, **({"schedule": schedule} if schedule else {})}
-    )
+    objectives = ["mlm", "tlm", "mt"]
+    return InstructionsConfig.model_validate({"objectives": objectives, "schedule": schedule or None})
 
 
 def shares(weights: Weights, k: int) -> Mapping[str, float]:
@@ -59,7 +57,7 @@ def test_draws_follow_the_schedule() -> None:
         ([{"at": 5, "weights": {"mt": 1}}], "the first stage must be at: 0, found 5"),
         ([STAGES[0], STAGES[0]], "each stage must begin later"),
         ([{"at": 0, "weights": {"mt": 0}}], "at least one weight must be above 0"),
-        ([{"at": 0, "weights": {"mmt": 1}}], "weighs 'mmt', which is not among objectives. Did you mean 'mt'?"),
+        ([{"at": 0, "weights": {"mmt": 1}}], "'mmt', which is not among objectives. Did you mean 'mt'?"),
     ],
 )
 def test_wrong_schedules_are_refused(stages: object, message: str) -> None:

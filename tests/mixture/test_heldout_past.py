@@ -157,11 +157,11 @@ def config(**changes: Any) -> Any:
         ({"replay": {"heldout": -1}}, "replay.heldout: input should be greater than or equal to 0"),
         (
             {"replay": {"heldout": 5, "source": {"format": "self", "seeds": "toy"}}},
-            "heldout is 5, but a source has format: self, and what a model writes itself",
+            "heldout is 5, but a source has format: self",
         ),
         (
             {"replay": {"heldout": 5}, "stages": [["jav"], ["sun"]]},
-            "know nothing of the 5 examples of replay.heldout; set it to 0",
+            "the 5 examples of replay.heldout",
         ),
     ],
 )

@@ -150,13 +150,10 @@ def test_problems_of_many_cells_are_said_once(recipe: Path) -> None:
     ("block", "message"),
     [
         ({"gird": {}}, "sweep.gird: unknown key. Did you mean 'grid'?"),
-        (
-            {"grid": {"replay.size": 5}},
-            "replay.size: expected a list of values, or names with what each of them sets",
-        ),
-        ({"grid": {"replay.size": []}}, "replay.size: expected a list of values"),
-        ({"grid": {"seed": [1, 2]}}, "seed is no key to vary: list the seeds under sweep.seeds"),
-        ({"cells": [{"name": "a"}, {"name": "a"}]}, "cells: a stands there twice"),
+        ({"grid": {"replay.size": 5}}, "sweep.grid: replay.size: expected a list of values, or names"),
+        ({"grid": {"replay.size": []}}, "sweep.grid: replay.size: expected a list of values"),
+        ({"grid": {"seed": [1, 2]}}, "list the seeds under sweep.seeds"),
+        ({"cells": [{"name": "a"}, {"name": "a"}]}, "sweep: cells: duplicate name a"),
         ({"cells": [{"set": {}}]}, "sweep.cells.0.name: missing"),
         ({"seeds": [-1]}, "sweep.seeds.0: input should be greater than or equal to 0, found -1"),
     ],

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, overload
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from instructalign.config import Entry, FilterConfig
 from instructalign.config_file import explain_all
@@ -22,7 +22,7 @@ from instructalign.data.deduplication import Marks, find_exact, find_near
 from instructalign.data.filters import Cleaner, Removed, cleaning
 from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
-from instructalign.plugins import FORMATS
+from instructalign.plugins import FORMATS, CorpusEntry
 from instructalign.randomness import digest_key
 from instructalign.types import Counts, ParallelRow
 
@@ -359,26 +359,12 @@ def check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
     """Entries with checked options; those of a configuration are so already, and stay as they are.
 
     Raises:
-        ConfigError: an option is wrong.
+        ConfigError: an entry is wrong; all problems are listed.
     """
-    checked: list[Entry] = []
-    problems: list[str] = []
-    for place, entry in enumerate(entries):
-        if not isinstance(entry, Entry):
-            options = dict(entry)
-            name, label = str(options.pop("format", "")), options.pop("label", None)
-            entry = Entry(name=name, label=label, options=options)
-        model = FORMATS.options(entry.name)
-        try:
-            found = model.model_validate(entry.options)
-        except ValidationError as error:
-            problems.extend(explain_all(error.errors(), f"corpora.{place}", model))
-        else:
-            values = {key: getattr(found, key) for key in model.model_fields}
-            checked.append(entry.model_copy(update={"options": values}))
-    if problems:
-        raise ConfigError(problems)
-    return checked
+    try:
+        return TypeAdapter(list[CorpusEntry]).validate_python(list(entries))
+    except ValidationError as error:
+        raise ConfigError(explain_all(error.errors(), "corpora")) from None
 
 
 def _rows(

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from instructalign.config import Entry, Strict
+from instructalign.config import Strict
 from instructalign.config_file import Several, UniqueKeys, explain_all, not_yaml
 from instructalign.errors import ConfigError, DataError, UnknownNameError, nearest, suggest
 from instructalign.files import text_hash, write_text
 from instructalign.languages import canonical
-from instructalign.plugins import TASK_SOURCES
+from instructalign.plugins import HubSourceEntry, TaskSourceEntry
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 HERE = files("instructalign.evaluation")
@@ -95,9 +95,9 @@ class Task(Strict):
     source: str = ""
     licence: str = ""
     split: str = "test"
-    data: Entry
-    hub: Entry | None = None
-    validation: Entry | None = None
+    data: TaskSourceEntry
+    hub: HubSourceEntry | None = None
+    validation: TaskSourceEntry | None = None
     fields: Fields
     languages: Annotated[dict[str, str], Field(min_length=1)]
     labels: Labels
@@ -332,9 +332,9 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOutTask:
         raise ConfigError([not_yaml(error)], where) from None
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind == "translation":
-        return _checked(Translation, data, where, [])
+        return _checked(Translation, data, where)
     if kind in ("instructions", "past"):
-        return _checked(HeldOutTask, data, where, [])
+        return _checked(HeldOutTask, data, where)
     return build_task(data, where)
 
 
@@ -375,31 +375,23 @@ def build_task(data: Any, where: str) -> Task:
     """
     if not isinstance(data, dict):
         raise ConfigError([f"expected keys such as name: and prompts:, found {type(data).__name__}"], where)
-    problems: list[str] = []
-    data = dict(data)
-    for key in ("data", "hub", "validation"):
-        if data.get(key) is not None:
-            data[key] = _source(data[key], key, problems)
-    return _checked(Task, data, where, problems, _sound_parts)
+    return _checked(Task, data, where, _sound_parts)
 
 
 def _checked(
     model: type[AnyTask],
     data: dict[str, Any],
     where: str,
-    problems: list[str],
     more: Callable[[dict[str, Any]], Iterable[str]] | None = None,
 ) -> AnyTask:
     """A task of a kind, or all that is wrong with it; `more` goes on to what keys make of one another."""
     try:
-        task = model.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        problems = [*problems, *explain_all(error.errors(), model=model)]
+        problems = explain_all(error.errors(), model=model)
         if more is not None and any(details["loc"] for details in error.errors()):
             problems += more(data)
-    if problems:
-        raise ConfigError(problems, where)
-    return task
+    raise ConfigError(problems, where)
 
 
 def _sound_parts(data: Mapping[str, Any]) -> Iterator[str]:
@@ -418,19 +410,3 @@ def _sound_parts(data: Mapping[str, Any]) -> Iterator[str]:
         if (prompt := sound(Prompt, value)) is not None
     }
     yield from disagreements(sound(Fields, data.get("fields")), sound(Labels, data.get("labels")), prompts)
-
-
-def _source(value: Any, key: str, problems: list[str]) -> Entry:
-    """The reader named in a task file, with its options checked."""
-    options = dict(value) if isinstance(value, Mapping) else {}
-    name = str(options.pop("format", "hub" if key == "hub" else ""))
-    try:
-        model = TASK_SOURCES.options(name)
-        checked = model.model_validate(options)
-    except UnknownNameError as error:
-        problems.append(f"{key}.format: {error}" if name else f"{key}: needs a format. {error}")
-    except ValidationError as error:
-        problems.extend(explain_all(error.errors(), key, model))
-    else:
-        options = {name: getattr(checked, name) for name in type(checked).model_fields}
-    return Entry.model_construct(name=name, options=options)

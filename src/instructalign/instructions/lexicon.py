@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
-
-from instructalign.config import Entry
-from instructalign.errors import DataError, UnknownNameError
-from instructalign.plugins import FORMATS
+from instructalign.errors import DataError
+from instructalign.plugins import FORMATS, Entry
 from instructalign.types import Counts
 
 Lexicon = Mapping[str, Sequence[str]]
 """The translations of each word, all in one language pair."""
-
-
-def _entry(value: Any) -> Any:
-    """A lexicon of the configuration, written as a corpus is: `{format: csv, path: …, columns: …}`."""
-    if isinstance(value, Entry) or not isinstance(value, Mapping):
-        return value
-    options = dict(value)
-    name = str(options.pop("format", ""))
-    try:
-        checked = FORMATS.options(name).model_validate(options)
-    except UnknownNameError as error:
-        raise ValueError(str(error)) from None
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
-        raise ValueError("; ".join(problems)) from None
-    return Entry(name=name, options={key: getattr(checked, key) for key in type(checked).model_fields})
-
-
-LexiconEntry = Annotated[Entry, BeforeValidator(_entry)]
-"""One lexicon file as an option of an objective."""
 
 
 def read_lexicons(

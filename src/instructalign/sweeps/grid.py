@@ -78,7 +78,7 @@ def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[i
     path = Path(path)
     data = read_yaml(path)
     fixed, axes, problems = _read_settings(settings)
-    block = build_sweep(data, [], str(path))
+    block = build_sweep(data, str(path))
     config = build_config(data, folder=path.parent, overrides=fixed, where=str(path))
     axes = _merged(block, axes, {key for key, _ in fixed})
     chosen = list(dict.fromkeys(seeds or block.seeds or [config.seed]))

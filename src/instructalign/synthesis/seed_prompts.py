@@ -10,8 +10,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from instructalign.config import Strict
-from instructalign.config_file import UniqueKeys, explain_all, found
-from instructalign.errors import DataError, UnknownNameError
+from instructalign.config_file import UniqueKeys, explain_all
+from instructalign.errors import DataError, UnknownNameError, found
 from instructalign.files import read_jsonl
 
 

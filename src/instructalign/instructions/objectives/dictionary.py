@@ -11,8 +11,9 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import override
 
-from instructalign.instructions.lexicon import Lexicon, LexiconEntry, read_lexicons
+from instructalign.instructions.lexicon import Lexicon, read_lexicons
 from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.plugins import CorpusEntry
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
 
@@ -27,7 +28,7 @@ class Dictionary(Objective):
 
     slots = ("word",)
 
-    def __init__(self, *, lexicons: Annotated[list[LexiconEntry], Field(min_length=1)]) -> None:
+    def __init__(self, *, lexicons: Annotated[list[CorpusEntry], Field(min_length=1)]) -> None:
         self._entries = lexicons
         self._lexicons: dict[tuple[str, str], Lexicon] = {}
         self._words: dict[tuple[str, str], list[str]] = {}

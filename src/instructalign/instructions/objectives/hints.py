@@ -12,9 +12,10 @@ from pydantic import Field
 from typing_extensions import override
 
 from instructalign.config import Positive
-from instructalign.instructions.lexicon import Lexicon, LexiconEntry, read_lexicons
+from instructalign.instructions.lexicon import Lexicon, read_lexicons
 from instructalign.instructions.objectives import Context, Made, Objective
 from instructalign.instructions.segmentation import words
+from instructalign.plugins import CorpusEntry
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
 
@@ -30,9 +31,7 @@ class Hints(Objective):
 
     slots = ("text", "hints")
 
-    def __init__(
-        self, *, lexicons: Annotated[list[LexiconEntry], Field(min_length=1)], most: Positive = 8
-    ) -> None:
+    def __init__(self, *, lexicons: Annotated[list[CorpusEntry], Field(min_length=1)], most: Positive = 8) -> None:
         self._entries = lexicons
         self._most = most
         self._lexicons: dict[tuple[str, str], Lexicon] = {}
