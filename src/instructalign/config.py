@@ -581,8 +581,8 @@ class EvaluationConfig(Strict):
     """Tokens, with padding, in one forward pass."""
     bootstrap: Natural = 1000
     """Bootstrap resamples for confidence intervals; 0 for none."""
-    engine: Literal["transformers", "vllm"] = "transformers"
-    """What generates translations."""
+    engine: Literal["transformers", "continuous"] = "transformers"
+    """What generates translations: batches, or transformers' continuous batching (for GPUs)."""
     language_id: Path | None = None
     """fastText model that detects translations in the wrong language."""
     comet: CometConfig | None = None

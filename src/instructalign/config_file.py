@@ -18,6 +18,7 @@ from instructalign.plugins import ENTRY_MODELS, STRATEGIES
 
 _TOKEN_SHARE = "set share as one of examples and leave share_of out; run.json and the report have the token shares"
 REMOVED: dict[str, dict[str, str]] = {
+    "evaluation.engine": {"vllm": "leave it out, or set it to continuous (continuous batching, for GPUs)"},
     "replay.share_of": {"tokens": _TOKEN_SHARE, "loss_tokens": _TOKEN_SHARE},
 }
 """What earlier versions accepted: key path -> value (`*` for any) -> what to write instead."""

@@ -14,19 +14,19 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from instructalign.errors import ConfigError
-from instructalign.evaluation import evaluate, generation, predictions, translation
-from instructalign.evaluation.likelihood import Scores
-from instructalign.evaluation.predictions import Journal, read_predictions
+from instructalign.evaluation import batch_runner, evaluate
+from instructalign.evaluation.batch_runner import BatchRunner, Journal
+from instructalign.evaluation.predictions import read_predictions
+from instructalign.progress import silent
 
 # Runs the command line, and stops each process when its batches are used up.
 DRIVER = """
 import os
 import sys
 from instructalign.cli import main
-from instructalign.evaluation import queue
+from instructalign.evaluation import classification
 
-left, score = int(os.environ["BATCHES"]), queue.score_batch
+left, score = int(os.environ["BATCHES"]), classification.score_batch
 
 def counted(*given, **how):
     global left
@@ -35,7 +35,7 @@ def counted(*given, **how):
         os._exit(9)
     return score(*given, **how)
 
-queue.score_batch = counted
+classification.score_batch = counted
 main()
 """
 
@@ -126,47 +126,63 @@ def as_process(monkeypatch):
         state = SimpleNamespace(
             process_index=index, num_processes=count, is_main_process=index == 0, wait_for_everyone=lambda: None
         )
-        monkeypatch.setattr(predictions, "processes", lambda: state)
+        monkeypatch.setattr(batch_runner, "this_process", lambda: state)
 
     return become
 
 
-def test_processes_share_what_is_to_be_written(as_process, loaded_model, monkeypatch):
-    loaded, prompts = loaded_model("llama"), [f"text {number} " * (number % 3 + 1) for number in range(9)]
-    whole = generation.generate(loaded, prompts, 4, batch_tokens=40)
-    shares = []
+def test_processes_share_batches_and_get_every_answer(as_process, tmp_path, monkeypatch):
+    batches = [[4, 2], [0], [1, 3], [5]]
+    asked, parts = [], []
 
-    def keep(part):
-        shares.append(dict(part))
-        return dict(enumerate(whole))
+    def answer(batch):
+        asked.append(batch)
+        return [f"answer {index}" for index in batch]
 
-    monkeypatch.setattr(generation, "joined", keep)
-    monkeypatch.setattr(generation, "processes", lambda: predictions.processes())
-    for index in range(2):
-        as_process(index, 2)
-        assert generation.generate(loaded, prompts, 4, batch_tokens=40) == whole
-    assert shares[0].keys().isdisjoint(shares[1])
-    assert min(map(len, shares)) > 0
-    assert {**shares[0], **shares[1]} == dict(enumerate(whole))
+    def gather(part):
+        parts.append(dict(part))
+        return {number: answers for some in parts for number, answers in some.items()}
 
-
-def test_vllm_takes_one_process(as_process, make_config, monkeypatch):
+    monkeypatch.setattr(batch_runner, "gather", gather)
     as_process(0, 2)
-    monkeypatch.setattr(translation, "processes", predictions.processes)
-    with pytest.raises(ConfigError, match=r"evaluation\.engine: vllm takes one process"):
-        translation._writer(lambda: None, make_config(engine="vllm"), "base")
+    with pytest.raises(KeyError):  # what the other process answers has not come
+        BatchRunner(tmp_path / "one", "task", "key", "evaluating", silent).run(batches, answer)
+    assert asked == [[4, 2], [1, 3]]
+    as_process(1, 2)
+    runner = BatchRunner(tmp_path / "other", "task", "key", "evaluating", silent)
+    (tmp_path / "other").mkdir()
+    assert runner.run(batches, answer) == [f"answer {index}" for index in range(6)]
+    assert asked[2:] == [[0], [5]]
+
+
+def test_batches_in_the_journal_are_not_asked_again(tmp_path):
+    batches, asked, told = [[1, 0], [2]], [], []
+
+    def answer(batch):
+        if 2 in batch:
+            raise KeyboardInterrupt
+        asked.append(batch)
+        return [(f"text {index}", False) for index in batch]
+
+    with pytest.raises(KeyboardInterrupt):
+        BatchRunner(tmp_path, "task", "key", "evaluating", silent).run(batches, answer)
+    again = BatchRunner(tmp_path, "task", "key", "evaluating base", lambda *given: told.append(given))
+    found = again.run(batches, lambda batch: [(f"text {index}", True) for index in batch])
+    assert [tuple(each) for each in found] == [("text 0", False), ("text 1", False), ("text 2", True)]
+    assert asked == [[1, 0]]
+    assert told == [("evaluating base", 3, 3, "task")]
+    again.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_journal_gathers_what_all_processes_wrote(as_process, tmp_path):
     path = tmp_path / ".task.unfinished"
     for index in range(3):
         as_process(index, 3)
-        Journal(path, "key").add(index, [Scores((-1.0 - index,))])
+        Journal(path, "key").add(index, [[[-1.0 - index], None]])
     for index in range(2):
         as_process(index, 2)
         journal = Journal(path, "key")
-        assert journal.done == {number: [Scores((-1.0 - number,))] for number in range(3)}
+        assert journal.done == {number: [[[-1.0 - number], None]] for number in range(3)}
     as_process(0, 1)
     assert Journal(path, "another key").done == {}
-    Journal(path, "another key").close()
-    assert not list(tmp_path.iterdir())

@@ -12,8 +12,7 @@ import torch
 from instructalign.config_file import build_config
 from instructalign.errors import DataError
 from instructalign.evaluation import classification, compare, evaluate, load_task, perplexity
-from instructalign.evaluation.perplexity import read_answers
-from instructalign.evaluation.predictions import read_predictions
+from instructalign.evaluation.predictions import read_answers, read_predictions
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import read_rows
 from instructalign.pipeline import run
@@ -164,7 +163,8 @@ def test_goes_on_behind_the_last_batch(model_folder, config, tmp_path, monkeypat
 
 
 def test_long_questions_are_cut_and_counted(model_folder, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(perplexity, "context_length", lambda _: 60)
+    for module in (perplexity, classification):
+        monkeypatch.setattr(module, "context_length", lambda _: 60)
     evaluate(model_folder("llama"), config(model_folder("llama")), tmp_path, run="base")
     for folder, task in (("predictions", "heldout_instructions-xss"), ("instructions", "heldout_instructions-mt")):
         entry = json.loads((tmp_path / folder / "manifest.json").read_text())["tasks"][task]

@@ -11,7 +11,8 @@ import torch
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import compare, evaluate, load_task
-from instructalign.evaluation.perplexity import Answered, read_answers, sample_of_answers
+from instructalign.evaluation.perplexity import sample_of_answers
+from instructalign.evaluation.predictions import AnswerLikelihood, read_answers
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import build_data
 from instructalign.pipeline import check_names, run
@@ -204,7 +205,9 @@ def test_seeds_ask_the_same_and_are_put_together(model_folder, config, tmp_path)
 
 def test_open_questions_that_seeds_do_not_share_stay_out():
     def model(name, items):
-        answers = {"jav": sample_of_answers([Answered("open", "jav", item, "q", "a", -1.0, 2) for item in items])}
+        answers = {
+            "jav": sample_of_answers([AnswerLikelihood("open", "jav", item, "q", "a", -1.0, 2) for item in items])
+        }
         return Evaluated(name, answers={"open": answers}), {"open": answers, "closed": {}}
 
     for items, kept in ((["1", "2"], {"open", "closed"}), (["1", "3"], {"closed"})):

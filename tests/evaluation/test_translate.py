@@ -4,19 +4,19 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from random_models import TEXTS
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from instructalign.errors import ConfigError, DataError
-from instructalign.evaluation import evaluate, load_task, mt_metrics, translation
+from instructalign.evaluation import evaluate, load_task, mt_metrics, runner, translation
 from instructalign.evaluation.bootstrap import Bootstrap
-from instructalign.evaluation.generation import generate
 from instructalign.evaluation.mt_metrics import measure, metrics_for, score_translations
 from instructalign.evaluation.predictions import Translated, read_translations
 from instructalign.evaluation.task_items import read_items
 from instructalign.evaluation.task_selection import plan_directions
+from instructalign.evaluation.translation import translate
+from instructalign.training.generation import generate_batch
 
 TASK = """\
 name: tiny_translation
@@ -129,39 +129,6 @@ def test_the_shipped_task_has_all_of_flores():
     assert task.languages["sun"] == "sun_Latn"
 
 
-# -- generation ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", ["llama", "bloom", "t5"])
-def test_batches_write_what_single_prompts_write(loaded_model, family):
-    loaded = loaded_model(family)
-    prompts = [f"{text}\nJavanese:" for text in TEXTS]
-    alone = [generate(loaded, [prompt], 10, 1)[0] for prompt in prompts]
-    assert generate(loaded, prompts, 10, 10_000) == alone
-    assert generate(loaded, prompts, 10, 300) == alone
-    assert family != "llama" or len({text for text, _ in alone}) > 3
-
-
-def test_writes_what_plain_transformers_writes_up_to_the_line_end(loaded_model, monkeypatch):
-    loaded = loaded_model("llama")
-    tokenizer = loaded.tokenizer
-    prompt = "good\nJavanese:"
-    ids = tokenizer(prompt, return_tensors="pt").input_ids
-    plain = loaded.model.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=1)
-    text = tokenizer.decode(plain[0, ids.shape[1] :], skip_special_tokens=True)
-    assert generate(loaded, [prompt], 8, 100) == [(text.strip().split("\n")[0].strip(), True)]
-    line = torch.tensor([[*tokenizer.encode("dua\ntiga"), 1, 5, 5]])
-    monkeypatch.setattr(
-        type(loaded.model), "generate", lambda self, **given: torch.cat([given["input_ids"], line], 1)
-    )
-    assert generate(loaded, [prompt], 8, 100) == [("dua", False)]
-
-
-def test_a_prompt_that_fills_the_context_is_refused(loaded_model):
-    with pytest.raises(DataError, match=r"a prompt of \d+ tokens leaves no room in the model's context of 512"):
-        generate(loaded_model("llama"), ["ab " * 600], 8, 100)
-
-
 # -- scores ----------------------------------------------------------------------------------------------
 
 
@@ -243,12 +210,51 @@ def test_evaluates_and_goes_on(model_folder, config, tmp_path, monkeypatch):
 
     whole = {path.name: path.read_bytes() for path in (out / "translations").glob("*.jsonl")}
     made = []
-    again = translation._translate
-    monkeypatch.setattr(translation, "_translate", lambda *given: made.append(given[1].name) or again(*given))
+    monkeypatch.setattr(runner, "translate", lambda *given: made.append(given[1].name) or translate(*given))
     (out / "translations" / files[2]).unlink()
     evaluate(model_folder("llama"), config(), out, run="base")
     assert made == [files[2]]
     assert {path.name: path.read_bytes() for path in (out / "translations").glob("*.jsonl")} == whole
+
+
+def test_an_interrupted_direction_resumes_after_its_last_batch(model_folder, config, tmp_path, monkeypatch):
+    settings = config(batch_tokens=150)
+    evaluate(model_folder("llama"), settings, tmp_path / "whole", run="base")
+    left = [5]
+
+    def counted(*given, **how):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return generate_batch(*given, **how)
+
+    monkeypatch.setattr(translation, "generate_batch", counted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model_folder("llama"), settings, tmp_path / "cut", run="base")
+    before = left[0] = 10_000
+    evaluate(model_folder("llama"), settings, tmp_path / "cut", run="base")
+    resumed, left[0] = before - left[0], 10_000
+    evaluate(model_folder("llama"), settings, tmp_path / "again", run="base")
+    assert resumed == 10_000 - left[0] - 4
+    for path in (tmp_path / "whole" / "translations").iterdir():
+        assert (tmp_path / "cut" / "translations" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_continuous_batching_writes_the_same_files(model_folder, config, tmp_path):
+    few = {"items": 3, "languages": ["jav"]}
+    plain = evaluate(model_folder("llama"), config(**few), tmp_path, run="base")
+    files = sorted((tmp_path / "translations").glob("*.jsonl"))
+    before = [file.read_bytes() for file in files]
+    other = evaluate(model_folder("llama"), config(engine="continuous", **few), tmp_path, run="base")
+    assert [file.read_bytes() for file in files] == before
+    assert [(score.metric, score.value) for score in other] == [(score.metric, score.value) for score in plain]
+    assert all(score.signature["engine"] == "continuous batching" for score in other)
+    assert not any("engine" in score.signature for score in plain)
+
+
+def test_vllm_was_removed(config):
+    with pytest.raises(ConfigError, match=r"evaluation\.engine: .*vllm.*continuous"):
+        config(engine="vllm")
 
 
 def test_a_folder_without_translations_has_no_scores(tmp_path):

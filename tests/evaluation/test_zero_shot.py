@@ -10,8 +10,9 @@ from random_models import TEXTS, random_model
 
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
 from instructalign.evaluation import classification, compare, evaluate, runner, score_predictions, task_selection
+from instructalign.evaluation.batch_runner import BatchRunner
 from instructalign.evaluation.likelihood import score_batch
-from instructalign.evaluation.predictions import Journal, read_manifest, read_predictions
+from instructalign.evaluation.predictions import read_evaluation_manifest, read_predictions
 from instructalign.evaluation.prompting import make_queries
 from instructalign.evaluation.tasks import build_task, load_task
 from instructalign.types import Item
@@ -73,7 +74,7 @@ def test_writes_predictions_and_scores(model_folder, make_config, tmp_path):
 def test_every_score_says_what_it_measures(model_folder, make_config, tmp_path):
     scores = evaluate(model_folder("llama"), make_config(scoring="mean"), tmp_path, run="base")
     parts = next(s for s in scores if s.group == "L2").signature
-    model = read_manifest(tmp_path / "predictions")["model"]["hash"]
+    model = read_evaluation_manifest(tmp_path / "predictions")["model"]["hash"]
     assert parts.pop("version")
     assert len(parts.pop("questions")) == 8
     assert parts == {
@@ -145,7 +146,7 @@ def test_half_precision_is_near_and_said(model_folder, make_config, tmp_path, fa
     evaluate(model_folder(family), make_config(), tmp_path / "float32", run="base")
     scores = evaluate(model_folder(family), make_config(dtype="bfloat16"), tmp_path / "half", run="base")
     assert scores[0].signature["dtype"] == "bfloat16"
-    assert read_manifest(tmp_path / "half" / "predictions")["model"]["dtype"] == "bfloat16"
+    assert read_evaluation_manifest(tmp_path / "half" / "predictions")["model"]["dtype"] == "bfloat16"
     pairs = zip(predictions_of(tmp_path / "half", "ind"), predictions_of(tmp_path / "float32", "ind"), strict=True)
     apart = [abs(one.scores[label] - two.scores[label]) for one, two in pairs for label in one.scores]
     assert 0 < sum(apart) / len(apart) < 0.5
@@ -202,7 +203,7 @@ def test_a_stop_among_new_files_does_not_pass_them_off_as_the_old_ones(
 ):
     evaluate(model_folder("llama"), make_config(), tmp_path, run="base")
     before = read_all(tmp_path)
-    monkeypatch.setattr(Journal, "close", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(BatchRunner, "close", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):  # all files are new, the manifest is not
         evaluate(model_folder("llama"), make_config(scoring="mean"), tmp_path, run="base")
     monkeypatch.undo()
@@ -222,7 +223,7 @@ def test_changed_data_are_asked_anew(model_folder, make_config, tmp_path, count_
 def test_predictions_of_another_model_are_not_touched(model_folder, make_config, tmp_path):
     evaluate(model_folder("llama"), make_config(), tmp_path, run="base")
     before = read_all(tmp_path)
-    with pytest.raises(RunFolderError, match=r"holds predictions of .*, not of .*Give another output folder"):
+    with pytest.raises(RunFolderError, match=r"holds predictions of .*, not of .*another --out"):
         evaluate(model_folder("qwen2"), make_config(), tmp_path, run="base")
     assert read_all(tmp_path) == before
 
@@ -242,7 +243,7 @@ def test_a_language_without_files_is_left_out_and_said(model_folder, make_config
     shutil.rmtree(sentiment / "nusax" / "sentiment" / "madurese")
     scores = evaluate(model_folder("llama"), make_config(), tmp_path, run="base")
     assert "nusax_senti leaves out mad" in caplog.text
-    left_out = read_manifest(tmp_path / "predictions")["tasks"]["nusax_senti"]["left_out"]
+    left_out = read_evaluation_manifest(tmp_path / "predictions")["tasks"]["nusax_senti"]["left_out"]
     assert left_out["mad"].endswith("madurese/test.csv does not exist")
     assert {score.language for score in scores} == {"ind", "ace", ""}
 
@@ -295,7 +296,7 @@ def test_long_texts_are_cut_on_their_left_and_the_question_is_whole(loaded_model
     cut = make_query(loaded.codec, task, "q", item, context=100)
     longest = max(map(len, cut.labels))
     assert 90 < len(cut.prompt) + longest <= 100
-    assert cut.cut == len(whole.prompt) - len(cut.prompt)
+    assert cut.truncated == len(whole.prompt) - len(cut.prompt)
     assert cut.labels == whole.labels
     text = loaded.tokenizer.decode(cut.prompt)
     assert text.startswith("Given: ")
@@ -327,7 +328,7 @@ def test_cut_prompts_are_counted(make_config, tmp_path):
     evaluate(tmp_path / "short", make_config(prompts=["en-3"]), tmp_path / "out", run="base")
     cut = [p.cut for code in ("ind", "ace", "mad") for p in predictions_of(tmp_path / "out", code)]
     assert 0 < sum(count > 0 for count in cut) < len(cut)
-    entry = read_manifest(tmp_path / "out" / "predictions")["tasks"]["nusax_senti"]
+    entry = read_evaluation_manifest(tmp_path / "out" / "predictions")["tasks"]["nusax_senti"]
     assert entry["cut"] == sum(count > 0 for count in cut)
 
 

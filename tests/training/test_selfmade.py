@@ -19,8 +19,8 @@ from instructalign.synthesis import self_replay
 from instructalign.synthesis.drafting import write_drafts
 from instructalign.synthesis.filtering import Draft, judge
 from instructalign.synthesis.seed_prompts import load_seeds, shipped
+from instructalign.training.generation import Sampling, generate
 from instructalign.training.models import LoadedModel, load_model
-from instructalign.training.sampling import Sampling, write_all
 from tiny import save_tiny
 
 
@@ -52,7 +52,7 @@ def load(tmp_path: Path, *, seed: int = 1, made: int | None = None, **options: A
 
 def test_greedy_writing_is_that_of_transformers(toy: LoadedModel) -> None:
     prompts = [toy.codec.pair(text, "")[0] for text in ("Good: atik ovaf posut tori akat atus ?", "Place: hulo =")]
-    for prompt, written in zip(prompts, write_all(toy, prompts, 8, 4096), strict=True):
+    for prompt, written in zip(prompts, generate(toy, prompts, 8, 4096), strict=True):
         model: Any = toy.model
         ids = torch.tensor([prompt])
         plain = model.generate(ids, max_new_tokens=8, do_sample=False)[0, len(prompt) :].tolist()
@@ -69,7 +69,7 @@ def test_draws_follow_the_models_distribution(toy: LoadedModel) -> None:
     prompt = toy.codec.pair("Good:", "")[0]
     sampling = Sampling(digest_key(3, "test"), temperature=1.3, top_k=5)
     count = 2000
-    written = write_all(toy, [prompt] * count, 1, 1 << 20, sampling=sampling, numbers=range(count))
+    written = generate(toy, [prompt] * count, 1, 1 << 20, sampling=sampling, streams=range(count))
     drawn = Counter(each.tokens[0] for each in written)
     with torch.no_grad():
         logits = toy.model(torch.tensor([prompt])).logits[0, -1]  # type: ignore[operator]
@@ -84,9 +84,9 @@ def test_draws_follow_the_models_distribution(toy: LoadedModel) -> None:
 def test_a_draw_does_not_depend_on_what_stands_beside_it(toy: LoadedModel) -> None:
     prompts = [toy.codec.pair(text, "")[0] for text in ("Good:", "Into Miza:", "Place:", "Good: atik")]
     sampling = Sampling(digest_key(3, "test"))
-    together = write_all(toy, prompts, 16, 4096, sampling=sampling, numbers=[5, 6, 7, 8])
+    together = generate(toy, prompts, 16, 4096, sampling=sampling, streams=[5, 6, 7, 8])
     alone = [
-        write_all(toy, [prompt], 16, 4096, sampling=sampling, numbers=[number])[0]
+        generate(toy, [prompt], 16, 4096, sampling=sampling, streams=[number])[0]
         for prompt, number in zip(prompts, (5, 6, 7, 8), strict=True)
     ]
     assert [each.tokens for each in together] == [each.tokens for each in alone]

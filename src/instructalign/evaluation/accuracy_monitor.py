@@ -10,7 +10,7 @@ from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import ConfigError
-from instructalign.evaluation.classification import answers
+from instructalign.evaluation.classification import predict
 from instructalign.evaluation.task_selection import TaskPlan, plan_task
 from instructalign.evaluation.tasks import Task, load_task
 from instructalign.training.models import LoadedModel
@@ -64,7 +64,7 @@ def _validation(task: Task) -> Task:
 def _measure(loaded: LoadedModel, plans: Sequence[TaskPlan], config: Config) -> dict[str, float]:
     right: defaultdict[str, list[bool]] = defaultdict(list)
     for plan in plans:
-        for answer in answers(loaded, plan, config):
+        for answer in predict(loaded, plan, config):
             right[config.languages.group_of(answer.language)].append(answer.predicted == answer.gold)
     by_group = {f"probe/{group}": fmean(some) for group, some in sorted(right.items())}
     return {"probe": fmean(by_group.values()), **by_group}

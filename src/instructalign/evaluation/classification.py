@@ -1,186 +1,179 @@
-"""Classification by label likelihood: queries in a queue, over processes, to predictions."""
+"""Classification by label likelihood: from questions to predictions."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config
+from instructalign.errors import DataError
+from instructalign.evaluation.batch_runner import BatchRunner
 from instructalign.evaluation.decision_rules import decide
-from instructalign.evaluation.likelihood import CPU_TOKENS, Scores, plan_batches, score_batch
-from instructalign.evaluation.predictions import Journal, prediction_file, write_predictions
-from instructalign.evaluation.processes import joined, processes
+from instructalign.evaluation.likelihood import CPU_BATCH_TOKENS, Likelihoods, plan_batches, score_batch
+from instructalign.evaluation.predictions import prediction_record
 from instructalign.evaluation.prompting import Query, make_queries
-from instructalign.evaluation.task_selection import TaskPlan
-from instructalign.evaluation.tasks import Task
-from instructalign.files import text_hash
+from instructalign.evaluation.task_selection import HELDOUT_PROMPT, HeldOutInstructions, TaskPlan
 from instructalign.training.models import LoadedModel, context_length
-from instructalign.types import Item, Prediction, Rule
+from instructalign.training.tokenization import truncate_pair
+from instructalign.types import Instruction, Item, Prediction
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is under way, how much of it is done, and how much there is."""
+_DIGITS = 6  # of the log-likelihoods kept: further ones depend on what else is in a batch
+
+FileRecords = list[list[dict[str, Any]]]
+"""The lines of each of a task's files."""
 
 
-def score_queue(
+def score_queries(
     loaded: LoadedModel,
-    task: str,
     queries: Sequence[Query],
     config: Config,
-    folder: Path,
-    key: str,
-    progress: Progress | None,
+    runner: BatchRunner | None = None,
     *,
     prompts: bool = False,
-) -> tuple[list[Scores], Journal]:
-    """Scores all queries of a task, going on behind the batches that a journal has.
-
-    Batches are the same for any number of processes, and so are the scores.
+) -> list[Likelihoods]:
+    """The log-likelihoods of all queries of a task.
 
     Args:
         loaded: the model.
-        task: what the journal and the progress call it.
         queries: all of them, with the same number of labels each.
         config: says how large a batch may be.
-        folder: where the journal stands.
-        key: names model and questions; a journal of another key is not gone on with.
-        progress: told how far it is.
-        prompts: whether the likelihood of the prompts is wanted too.
-
-    Returns:
-        The scores, in every process; and the journal, to be closed when they are on disk.
+        runner: shares the batches among processes and journals them; None for a few queries in this process.
+        prompts: whether the likelihood of the prompts is needed too.
     """
-    batches = plan_batches(queries, batch_budget(loaded, config.evaluation.batch_tokens, prompts))
-    journal = Journal(folder / f".{task}.unfinished", text_hash([key, batches]))
-    together = processes()
-    left = [number for number in range(len(batches)) if number not in journal.done]
-    done = sum(len(batches[number]) for number in journal.done)
-    for number in left[together.process_index :: together.num_processes]:
-        chosen = [queries[index] for index in batches[number]]
-        journal.add(number, score_batch(loaded, chosen, prompts=prompts))
-        done += len(chosen) * together.num_processes  # the others are about as far
-        if progress:
-            progress(task, min(done, len(queries)), len(queries))
-    every = joined(journal.done)
-    by_query = {
-        index: score
-        for number, batch in enumerate(batches)
-        for index, score in zip(batch, every[number], strict=True)
-    }
-    return [by_query[index] for index in range(len(queries))], journal
+    budget = config.evaluation.batch_tokens
+    if prompts or loaded.model.device.type == "cpu":  # every token needs its logits, or caches are small
+        budget = min(budget, CPU_BATCH_TOKENS)
+    batches = plan_batches(queries, budget)
 
+    def score(batch: list[int]) -> list[Likelihoods]:
+        return score_batch(loaded, [queries[index] for index in batch], prompts=prompts)
 
-def batch_budget(loaded: LoadedModel, most: int, prompts: bool) -> int:
-    """Tokens that a batch may have: few where caches are small, or where every token needs its logits."""
-    return min(most, CPU_TOKENS) if prompts or loaded.model.device.type == "cpu" else most
-
-
-DIGITS = 6  # of the log-likelihoods kept: beyond them lies what the make-up of a batch can change
-
-log = logging.getLogger(__name__)
-
-
-def classify(
-    loaded: LoadedModel, plan: TaskPlan, config: Config, folder: Path, key: str, progress: Progress | None
-) -> dict[str, Any]:
-    """Puts a task's questions to the model, writes the predictions, and gives the manifest's entry.
-
-    Args:
-        loaded: the model.
-        plan: the questions.
-        config: says the scoring rule and how large a batch may be.
-        folder: where the predictions go, and the journal of what is under way.
-        key: names model and questions; a journal of another key is not gone on with.
-        progress: told how far it is.
-    """
-    queries = _queries(loaded, plan)
-    paper = config.evaluation.scoring == "paper"
-    scores, journal = score_queue(loaded, plan.task.name, queries, config, folder, key, progress, prompts=paper)
-    cut = sum(query.cut > 0 for query in queries)
-    if processes().is_main_process:
-        _write(plan, _predictions(plan, queries, scores, config.evaluation.scoring), folder)
-        if cut:
-            asked = len(queries) - len(plan.prompts)
-            log.warning("%s: %d of %d prompts were cut to fit the model's context", plan.task.name, cut, asked)
-        journal.close()
-    return {
-        "key": key,
-        "split": plan.task.split,
-        "scoring": config.evaluation.scoring,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "questions": plan.digest(),
-        "prompts": plan.prompts,
-        "items": {language: len(items) for language, items in plan.items.items()},
-        "left_out": dict(plan.left_out),
-        "cut": cut,
-        "version": version("instructalign"),
-    }
-
-
-def answers(loaded: LoadedModel, plan: TaskPlan, config: Config) -> list[Prediction]:
-    """A model's answers to a few questions, kept nowhere and not shared among processes.
-
-    Args:
-        loaded, plan, config: as for `classify`.
-    """
-    queries = _queries(loaded, plan)
-    paper = config.evaluation.scoring == "paper"
-    scores: dict[int, Scores] = {}
-    for batch in plan_batches(queries, batch_budget(loaded, config.evaluation.batch_tokens, paper)):
-        found = score_batch(loaded, [queries[index] for index in batch], prompts=paper)
-        scores.update(zip(batch, found, strict=True))
-    return _predictions(plan, queries, [scores[index] for index in range(len(queries))], config.evaluation.scoring)
-
-
-def _queries(loaded: LoadedModel, plan: TaskPlan) -> list[Query]:
-    """A plan's questions, and behind them its prompts with empty items, for calibration: one for all languages."""
-    empty = Item("", dict.fromkeys(plan.task.texts, ""), "")
-    questions = [question[1:] for question in plan.questions()] + [(prompt, empty) for prompt in plan.prompts]
-    return make_queries(loaded.codec, plan.task, questions, context_length(loaded))
-
-
-def _predictions(
-    plan: TaskPlan, queries: Sequence[Query], scores: Sequence[Scores], rule: Rule
-) -> list[Prediction]:
-    asked = plan.questions()
-    priors = dict(zip(plan.prompts, scores[len(asked) :], strict=True))
+    if runner is not None:
+        found = runner.run(batches, score)
+    else:
+        by_index = {index: each for batch in batches for index, each in zip(batch, score(batch), strict=True)}
+        found = [by_index[index] for index in range(len(queries))]
     return [
-        _prediction(plan.task, *question, query, score, priors[question[1]], rule)
-        for question, query, score in zip(asked, queries, scores, strict=False)
+        Likelihoods(
+            tuple(round(value, _DIGITS) for value in labels), None if prompt is None else round(prompt, _DIGITS)
+        )
+        for labels, prompt in found
     ]
 
 
+def classify(
+    loaded: LoadedModel, plan: TaskPlan, config: Config, runner: BatchRunner
+) -> tuple[FileRecords, dict[str, Any]]:
+    """Asks the questions of a task: the predictions by file, and what the manifest notes of them."""
+    predictions, truncated = _predict(loaded, plan, config, runner)
+    records = [
+        [prediction_record(each) for each in predictions if each.language == language] for language in plan.items
+    ]
+    return records, {
+        "split": plan.task.split,
+        "scoring": config.evaluation.scoring,
+        "prompts": plan.prompts,
+        "items": {language: len(items) for language, items in plan.items.items()},
+        "left_out": dict(plan.left_out),
+        "cut": truncated,
+    }
+
+
+def predict(loaded: LoadedModel, plan: TaskPlan, config: Config) -> list[Prediction]:
+    """A model's predictions on a few items, neither saved nor shared among processes."""
+    return _predict(loaded, plan, config, None)[0]
+
+
+def _predict(
+    loaded: LoadedModel, plan: TaskPlan, config: Config, runner: BatchRunner | None
+) -> tuple[list[Prediction], int]:
+    """The predictions, and how many prompts were truncated."""
+    task, rule, questions = plan.task, config.evaluation.scoring, plan.questions()
+    # After the questions, each prompt with an empty item, for calibration: one for all languages.
+    empty = Item("", dict.fromkeys(task.texts, ""), "")
+    asked = [(prompt, item) for _, prompt, item in questions] + [(prompt, empty) for prompt in plan.prompts]
+    queries = make_queries(loaded.codec, task, asked, context_length(loaded))
+    scores = score_queries(loaded, queries, config, runner, prompts=rule == "paper")
+    priors = dict(zip(plan.prompts, scores[len(questions) :], strict=True))
+    predictions = []
+    for (language, prompt, item), query, score in zip(questions, queries, scores, strict=False):
+        words = task.words(prompt)
+        prediction = replace(
+            _prediction(task.name, language, prompt, item.id, item.label, words, query, score),
+            # An encoder-decoder model does not predict its prompt, which counts for nothing.
+            prompt_score=(score.prompt or 0.0) if rule == "paper" else None,
+            prompt_tokens=0 if score.prompt is None else len(query.prompt) - 1,
+            prior=dict(zip(task.labels, priors[prompt].labels, strict=True)),
+        )
+        predictions.append(replace(prediction, predicted=decide(prediction, rule)))
+    return predictions, sum(query.truncated > 0 for query in queries)
+
+
+def classify_heldout(
+    loaded: LoadedModel, plan: HeldOutInstructions, config: Config, runner: BatchRunner
+) -> tuple[FileRecords, dict[str, Any]]:
+    """Asks held-out instructions with a closed set of answers; as `classify`."""
+    questions = plan.questions()
+    words = [plan.labels[made.template] for _, _, made in questions]
+    queries = [_heldout_query(loaded, made, word) for (_, _, made), word in zip(questions, words, strict=True)]
+    scores = score_queries(loaded, queries, config, runner)
+    records: dict[str, list[dict[str, Any]]] = {language: [] for language in plan.instructions}
+    for (language, number, made), word, query, score in zip(questions, words, queries, scores, strict=True):
+        gold = next(label for label, text in word.items() if text == made.answer)
+        prediction = _prediction(plan.name, language, HELDOUT_PROMPT, str(number), gold, word, query, score)
+        prediction = replace(prediction, predicted=decide(prediction, "sum"))
+        records[language].append(prediction_record(prediction))
+    truncated = sum(query.truncated > 0 for query in queries)
+    return list(records.values()), {**heldout_entry(plan, truncated), "scoring": "sum"}
+
+
+def heldout_entry(plan: HeldOutInstructions, truncated: int) -> dict[str, Any]:
+    """What the manifest notes of held-out instructions."""
+    return {
+        "split": "held-out",
+        "prompts": [HELDOUT_PROMPT],
+        "items": {language: len(some) for language, some in plan.instructions.items()},
+        "left_out": {},
+        "cut": truncated,
+    }
+
+
+def _heldout_query(loaded: LoadedModel, made: Instruction, words: Mapping[str, str]) -> Query:
+    """A closed question with each of its answers; a prompt that is too long loses its beginning."""
+    pairs = loaded.codec.pairs([made.prompt] * len(words), list(words.values()))
+    labels = tuple(tuple(label) for _, label in pairs)
+    for label, word in zip(labels, words.values(), strict=True):
+        if not label:
+            raise DataError(f"the answer {word!r} of the template {made.template} has no tokens after its prompt.")
+    whole, limit = pairs[0][0], context_length(loaded)
+    if limit is None:
+        return Query(tuple(whole), labels)
+    longest: tuple[int, ...] = () if loaded.encoder_decoder else max(labels, key=len)
+    prompt, _ = truncate_pair(whole, list(longest), None, limit, loaded.codec.opening())
+    return Query(tuple(prompt), labels, truncated=len(whole) - len(prompt))
+
+
 def _prediction(
-    task: Task, language: str, prompt: str, item: Item, query: Query, score: Scores, prior: Scores, rule: Rule
+    task: str,
+    language: str,
+    prompt: str,
+    item: str,
+    gold: str,
+    words: Mapping[str, str],
+    query: Query,
+    score: Likelihoods,
 ) -> Prediction:
-    sums = dict(zip(task.labels, (round(value, DIGITS) for value in score.labels), strict=True))
-    tokens = dict(zip(task.labels, map(len, query.labels), strict=True))
-    # Of an encoder-decoder model's prompt nothing is predicted, so that it counts for nothing.
-    before = round(score.prompt or 0.0, DIGITS) if rule == "paper" else None
-    prediction = Prediction(
-        task.name,
+    """A prediction without its decision."""
+    return Prediction(
+        task,
         language,
         prompt,
-        item.id,
-        item.label,
-        "",
-        sums,
-        tokens,
-        query.cut,
-        before,
-        0 if score.prompt is None else len(query.prompt) - 1,
-        {label: len(word.encode()) for label, word in task.words(prompt).items()},
-        dict(zip(task.labels, (round(value, DIGITS) for value in prior.labels), strict=True)),
+        item,
+        gold,
+        predicted="",
+        scores=dict(zip(words, score.labels, strict=True)),
+        tokens=dict(zip(words, map(len, query.labels), strict=True)),
+        cut=query.truncated,
+        bytes={label: len(word.encode()) for label, word in words.items()},
     )
-    return replace(prediction, predicted=decide(prediction, rule))
-
-
-def _write(plan: TaskPlan, predictions: Sequence[Prediction], folder: Path) -> None:
-    for path in folder.glob(f"{plan.task.name}.*.jsonl"):
-        path.unlink()  # answers to other questions, perhaps in languages that are not asked for now
-    for language in plan.items:
-        some = [prediction for prediction in predictions if prediction.language == language]
-        write_predictions(prediction_file(folder, plan.task.name, language), some)

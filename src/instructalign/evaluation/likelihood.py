@@ -11,9 +11,8 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,20 +25,19 @@ ALIKE = 8
 """Tokens that prompts must have in common at their beginning, and prompts that must have them, for it to pay
 to run the beginning once for all."""
 
-CPU_TOKENS = 1024
+CPU_BATCH_TOKENS = 1024
 """Tokens of a batch above which a processor only gets slower, since its caches no longer hold the batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a model makes of one query.
+class Likelihoods(NamedTuple):
+    """The log-likelihoods of one query, in nats.
 
     Attributes:
-        labels: by label, the summed log-likelihood of its tokens given the prompt, in nats.
-        prompt: the summed log-likelihood of the prompt's tokens behind the first; None where not asked for.
+        labels: by label, the sum over its tokens given the prompt.
+        prompt: the sum over the prompt's tokens after the first; None where it is not needed.
     """
 
-    labels: tuple[float, ...]
+    labels: Sequence[float]
     prompt: float | None = None
 
 
@@ -68,7 +66,7 @@ def plan_batches(queries: Sequence[Query], batch_tokens: int) -> list[list[int]]
     return batches
 
 
-def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool = False) -> list[Scores]:
+def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool = False) -> list[Likelihoods]:
     """Scores queries that go through the model together.
 
     Args:
@@ -83,7 +81,7 @@ def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool 
         return _score_sequence(model, queries, prompts=prompts)
 
 
-def _score_sequence(model: Any, queries: Sequence[Query], *, prompts: bool) -> list[Scores]:
+def _score_sequence(model: Any, queries: Sequence[Query], *, prompts: bool) -> list[Likelihoods]:
     """Decoder-only models: prompt and label are one sequence."""
     lengths = torch.tensor([len(query.prompt) for query in queries])
     more = max(len(label) for query in queries for label in query.labels) - 1
@@ -104,7 +102,7 @@ def _score_sequence(model: Any, queries: Sequence[Query], *, prompts: bool) -> l
         _add_rest(model, queries, sums, output.past_key_values, mask, lengths)
     elif more > 0:
         _add_rest_anew(model, queries, sums)
-    return [Scores(tuple(row), before) for row, before in zip(sums, befores, strict=True)]
+    return [Likelihoods(tuple(row), before) for row, before in zip(sums, befores, strict=True)]
 
 
 def _run_beginning(model: Any, queries: Sequence[Query]) -> tuple[int, Any]:
@@ -125,7 +123,7 @@ def _run_beginning(model: Any, queries: Sequence[Query]) -> tuple[int, Any]:
     return alike, cache
 
 
-def _score_decoder(model: Any, queries: Sequence[Query]) -> list[Scores]:
+def _score_decoder(model: Any, queries: Sequence[Query]) -> list[Likelihoods]:
     """Encoder-decoder models: the prompt is the encoder's, the label the decoder's."""
     ids = _pad([query.prompt for query in queries]).to(model.device)
     lengths = torch.tensor([len(query.prompt) for query in queries], device=model.device)
@@ -138,7 +136,7 @@ def _score_decoder(model: Any, queries: Sequence[Query]) -> list[Scores]:
         encoded = (output.encoder_last_hidden_state,)
         inputs = {"encoder_outputs": encoded, "attention_mask": mask.long()}
         _add_rest(model, queries, sums, output.past_key_values, None, None, **inputs)
-    return [Scores(tuple(row)) for row in sums]
+    return [Likelihoods(tuple(row)) for row in sums]
 
 
 def _add_rest(

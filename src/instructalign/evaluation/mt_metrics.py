@@ -23,7 +23,7 @@ from instructalign.data.normalization import fingerprint
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap, Sample, Signature, Values, score_rows, signer
 from instructalign.evaluation.comet import comet_scores
-from instructalign.evaluation.predictions import Translated, read_manifest, read_translations
+from instructalign.evaluation.predictions import Translated, read_evaluation_manifest, read_translations
 from instructalign.files import file_hash
 from instructalign.languages import is_private
 from instructalign.types import Score
@@ -268,7 +268,7 @@ def score_translations(
     """
     settings = settings or EvaluationConfig()
     folder = out / "translations"
-    manifest = read_manifest(folder)
+    manifest = read_evaluation_manifest(folder)
     found: dict[tuple[str, str], list[Sample]] = {}
     signers: dict[tuple[str, str], Signature] = {}
     for file, entry in manifest.get("tasks", {}).items():

@@ -18,12 +18,12 @@ class Query:
     Attributes:
         prompt: token ids of the prompt; at least one.
         labels: token ids of each label behind the prompt; at least one each.
-        cut: how many tokens of the item's text were cut to fit the model's context.
+        truncated: how many tokens of the item's text were dropped to fit the model's context.
     """
 
     prompt: tuple[int, ...]
     labels: tuple[tuple[int, ...], ...]
-    cut: int = 0
+    truncated: int = 0
 
 
 def make_queries(
@@ -80,7 +80,7 @@ def _shorten(codec: Codec, task: Task, prompt: str, item: Item, whole: Query, co
         fields[longest], fits = _cut(codec, task, prompt, fields, longest, context)
         if fits:
             short = _encode(codec, task, [(prompt, fields)])[0]
-            return Query(short.prompt, short.labels, cut=len(whole.prompt) - len(short.prompt))
+            return Query(short.prompt, short.labels, truncated=len(whole.prompt) - len(short.prompt))
 
 
 def _cut(

@@ -1,25 +1,39 @@
-"""Zero-shot evaluation: every item of every task under every prompt, by the likelihood of the labels."""
+"""Zero-shot evaluation: a model answers the questions of every task, and the answers are scored."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from instructalign.config import Config
-from instructalign.evaluation.classification import classify
-from instructalign.evaluation.perplexity import ask_heldout
-from instructalign.evaluation.predictions import MANIFEST, asking, forget, open_folder, prediction_file
-from instructalign.evaluation.processes import from_first, processes
+from instructalign.evaluation.batch_runner import BatchRunner, broadcast, this_process
+from instructalign.evaluation.classification import FileRecords, classify, classify_heldout
+from instructalign.evaluation.perplexity import score_heldout_answers
+from instructalign.evaluation.predictions import open_evaluation, write_manifest
 from instructalign.evaluation.scores import score_folder
-from instructalign.evaluation.task_selection import TaskPlan, TaskSelection, plan_heldout, select_tasks
-from instructalign.evaluation.translation import translate_all
-from instructalign.files import text_hash, write_json
+from instructalign.evaluation.task_selection import (
+    HeldOutInstructions,
+    TaskPlan,
+    TaskSelection,
+    TranslationDirection,
+    plan_heldout,
+    select_tasks,
+)
+from instructalign.evaluation.translation import translate
+from instructalign.files import text_hash, write_json, write_jsonl
 from instructalign.progress import Progress, silent
 from instructalign.training.cpu_kernels import warn_slow_half_precision
 from instructalign.training.models import LoadedModel, load_configured, model_hash
 from instructalign.types import Score
+
+log = logging.getLogger(__name__)
+
+Questions = TaskPlan | HeldOutInstructions | TranslationDirection
 
 
 def evaluate(
@@ -33,10 +47,10 @@ def evaluate(
 ) -> list[Score]:
     """Evaluates a model on the tasks of a configuration.
 
-    Writes the predictions to `out/predictions`, one file a task and language, translations to
-    `out/translations`, one file a direction, likelihoods of held-out instructions to `out/instructions`, and the
-    scores to `out/scores.json`. What stands there already from the same model and the same questions is not asked
-    again. Several processes share the work.
+    Writes the predictions to `out/predictions`, one file per task and language, translations to
+    `out/translations`, one file per direction, likelihoods of held-out instructions to `out/instructions`, and the
+    scores to `out/scores.json`. Answers of the same model to the same questions that are there already are kept,
+    and an interrupted evaluation resumes after its last batch. Several processes share the work.
 
     Args:
         model: a model folder or Hub name.
@@ -44,7 +58,7 @@ def evaluate(
         out: the folder to write to.
         run: what the scores call the model (`base`, `adapted`).
         selection: what `select_tasks` read for this configuration, `heldout` planned or not; read now if None.
-        progress: reports items done per task.
+        progress: reports questions done per task.
 
     Raises:
         ConfigError, UnknownNameError, DataError: a task, its data or a prompt is wrong.
@@ -53,62 +67,101 @@ def evaluate(
     """
     out = Path(out)
     selection = selection or select_tasks(config)
-    base = str(model)
-    revision = config.model.revision if base == config.model.base else None
-    identity = {"name": base, "hash": model_hash(base, revision), "dtype": config.answering_model.dtype}
     heldout = selection.heldout
     if heldout is None:
         heldout = [plan for task in selection.heldout_tasks for plan in plan_heldout(config, task)]
-    tell = lambda part, done, total: progress(f"evaluating {run}", done, total, part)  # noqa: E731
+    base = str(model)
+    revision = config.model.revision if base == config.model.base else None
+    identity = {"name": base, "hash": model_hash(base, revision), "dtype": config.answering_model.dtype}
     load = cache(lambda: _load(config, base))
-    _classify_all(load, selection.classification, config, out / "predictions", identity, tell)
-    ask_heldout(load, heldout, config, out, identity, tell)
-    if selection.translation:
-        if config.evaluation.engine == "vllm":
-            load.cache_clear()  # what the model holds of the GPU is vLLM's from here on
-        translate_all(load, selection.translation, config, out / "translations", identity, tell)
+    folders: dict[str, Sequence[Questions]] = {
+        "predictions": [*selection.classification, *(plan for plan in heldout if plan.labels)],
+        "instructions": [plan for plan in heldout if not plan.labels],
+        "translations": selection.translation,
+    }
+    for name, questions in folders.items():
+        if questions or name == "predictions":  # whose manifest makes a folder an evaluation's
+            _answer(load, questions, config, out / name, identity, f"evaluating {run}", progress)
     scores: list[Score] = []
-    if processes().is_main_process:
+    if this_process().is_main_process:
         scores = score_folder(out, config, run=run)
         write_json(out / "scores.json", {"scores": [asdict(score) for score in scores]})
-    return from_first(scores)
+    return broadcast(scores)
 
 
-def _classify_all(
+def _answer(
     load: Callable[[], LoadedModel],
-    plans: Sequence[TaskPlan],
+    questions: Sequence[Questions],
     config: Config,
     folder: Path,
     identity: Mapping[str, str],
-    progress: Callable[[str, int, int], None],
+    title: str,
+    progress: Progress,
 ) -> None:
-    """Puts those tasks to the model that are not answered yet; the first process decides which, and writes."""
-    first = processes().is_main_process
-    keys = {plan.task.name: text_hash([plan.digest(), identity["hash"], *asking(config)]) for plan in plans}
-    manifest = open_folder(folder, identity) if first else {"tasks": {}}
-    done = [
-        plan.task.name
-        for plan in plans
-        if manifest["tasks"].get(plan.task.name, {}).get("key") == keys[plan.task.name] and _complete(folder, plan)
-    ]
-    done = from_first(done)
-    for plan in plans:
-        name = plan.task.name
-        if name in done:
+    """Asks what is not answered yet; the first process decides what that is, and writes."""
+    first = this_process().is_main_process
+    manifest = open_evaluation(folder, identity) if first else {"tasks": {}}
+    entries = manifest["tasks"]
+    # What answers depend on beside the model and the questions.
+    settings = config.answering_model
+    depends = [config.evaluation.scoring, settings.dtype, settings.chat, settings.system_prompt]
+    if folder.name == "translations" and config.evaluation.engine != "transformers":
+        depends.append(config.evaluation.engine)
+    keys = {each.name: text_hash([each.digest(), identity["hash"], *depends]) for each in questions}
+    done = broadcast(
+        [
+            each.name
+            for each in questions
+            if entries.get(each.name, {}).get("key") == keys[each.name]
+            and all(path.exists() for path in each.paths(folder))
+        ]
+    )
+    for each in questions:
+        if each.name in done:
             continue
-        if first:
-            forget(folder, manifest, name)
-        manifest["tasks"][name] = classify(load(), plan, config, folder, keys[name], progress)
-        if first:
-            write_json(folder / MANIFEST, manifest)
+        if first and entries.pop(each.name, None) is not None:
+            write_manifest(folder, manifest)  # before its files change: an interruption leaves no false claim
+        loaded = load()
+        runner = BatchRunner(folder, each.name.removesuffix(".jsonl"), keys[each.name], title, progress)
+        records, entry = _ask(loaded, each, config, runner)
+        entries[each.name] = {
+            "key": keys[each.name],
+            "questions": each.digest(),
+            "dtype": str(loaded.model.dtype).removeprefix("torch."),
+            "version": version("instructalign"),
+            **entry,
+        }
+        if not first:
+            continue
+        paths = each.paths(folder)
+        for path in set(folder.glob(f"{each.name}.*.jsonl")).difference(paths):
+            path.unlink()  # answers in languages that are not asked for now
+        for path, lines in zip(paths, records, strict=True):
+            write_jsonl(path, lines)
+        if truncated := entry.get("cut"):
+            total = sum(map(len, records))
+            log.warning(
+                "%s: %d of %d prompts were truncated to fit the model's context", each.name, truncated, total
+            )
+        runner.close()
+        write_manifest(folder, manifest)
 
 
-def _complete(folder: Path, plan: TaskPlan) -> bool:
-    return all(prediction_file(folder, plan.task.name, language).exists() for language in plan.items)
+def _ask(
+    loaded: LoadedModel, questions: Questions, config: Config, runner: BatchRunner
+) -> tuple[FileRecords, dict[str, Any]]:
+    """The lines of each of the questions' files, and what the manifest notes of them."""
+    if isinstance(questions, TaskPlan):
+        return classify(loaded, questions, config, runner)
+    if isinstance(questions, TranslationDirection):
+        return translate(loaded, questions, config, runner)
+    ask = classify_heldout if questions.labels else score_heldout_answers
+    return ask(loaded, questions, config, runner)
 
 
 def _load(config: Config, base: str) -> LoadedModel:
     loaded = load_configured(config.answering_model, None if base == config.model.base else base)
-    warn_slow_half_precision(str(loaded.model.dtype).removeprefix("torch."), processes().device.type)
-    loaded.model.to(processes().device)
+    device = this_process().device
+    warn_slow_half_precision(str(loaded.model.dtype).removeprefix("torch."), device.type)
+    loaded.model.to(device)
     return loaded

@@ -14,7 +14,7 @@ from instructalign.evaluation.decision_rules import decide
 from instructalign.evaluation.mt_metrics import score_translations
 from instructalign.evaluation.paired_tests import compare_outcomes
 from instructalign.evaluation.perplexity import compare_heldout, score_heldout
-from instructalign.evaluation.predictions import prediction_file, read_manifest, read_predictions
+from instructalign.evaluation.predictions import prediction_file, read_evaluation_manifest, read_predictions
 from instructalign.types import Prediction, Rule, Score
 
 
@@ -118,7 +118,7 @@ def _outcomes(out: Path) -> list[tuple[str, list[Outcome], Mapping[str, Any]]]:
 
 
 def _manifest(out: Path) -> dict[str, Any]:
-    manifest = read_manifest(out / "predictions")
+    manifest = read_evaluation_manifest(out / "predictions")
     if not manifest:
         raise DataError(f"{out / 'predictions'} holds no predictions; `instructalign evaluate` writes them.")
     return manifest

@@ -11,11 +11,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 
 from instructalign.config import Config
 from instructalign.data import Corpus, ItemText
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.comet import find_command
+from instructalign.evaluation.predictions import prediction_file
 from instructalign.evaluation.task_items import absent, choose_items, read_items
 from instructalign.evaluation.task_sources import place, read_aligned
 from instructalign.evaluation.tasks import HeldOutTask, Task, Translation, load_task
@@ -28,6 +30,9 @@ from instructalign.plugins import OBJECTIVES
 from instructalign.types import Instruction, Item
 
 log = logging.getLogger(__name__)
+
+HELDOUT_PROMPT = "stream"
+"""The prompt id of held-out instructions, each of which has its own wording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +56,9 @@ class TaskPlan:
         """What manifests, files and scores call it."""
         return self.task.name
 
-    @property
-    def files(self) -> list[str]:
+    def paths(self, folder: Path) -> list[Path]:
         """The files of its predictions, one per language."""
-        return [f"{self.name}.{language}.jsonl" for language in self.items]
+        return [prediction_file(folder, self.name, language) for language in self.items]
 
     def questions(self) -> list[tuple[str, str, Item]]:
         """Language, prompt and item of every question, in the order of the files."""
@@ -117,10 +121,9 @@ class TranslationDirection:
         """What the manifest calls it: the file of its translations."""
         return f"{self.task.name}.{self.source}-{self.target}.jsonl"
 
-    @property
-    def files(self) -> list[str]:
+    def paths(self, folder: Path) -> list[Path]:
         """The file of its translations."""
-        return [self.name]
+        return [folder / self.name]
 
     def digest(self) -> str:
         """A hash of the questions."""
@@ -152,10 +155,9 @@ class HeldOutInstructions:
     labels: Mapping[str, Mapping[str, str]]
     by_template: bool = False
 
-    @property
-    def files(self) -> list[str]:
+    def paths(self, folder: Path) -> list[Path]:
         """The files of its answers, one per language."""
-        return [f"{self.name}.{language}.jsonl" for language in self.instructions]
+        return [prediction_file(folder, self.name, language) for language in self.instructions]
 
     def digest(self) -> str:
         """A hash of the questions."""

@@ -13,8 +13,8 @@ import yaml
 
 from instructalign.errors import DataError, RunFolderError
 from instructalign.evaluation.bootstrap import Sample
-from instructalign.evaluation.perplexity import Answered, samples_of
-from instructalign.evaluation.predictions import Translated
+from instructalign.evaluation.perplexity import samples_of
+from instructalign.evaluation.predictions import AnswerLikelihood, Translated
 from instructalign.evaluation.score_table import ScoreTable, signature_key
 from instructalign.files import read_jsonl, read_object
 from instructalign.report.tables import BASELINES
@@ -179,10 +179,10 @@ def read_evaluated(folder: Path, name: str) -> Evaluated | None:
 
 
 def _read_answers(folder: Path) -> dict[str, dict[str, Sample]]:
-    found: dict[str, dict[str, list[Answered]]] = {}
+    found: dict[str, dict[str, list[AnswerLikelihood]]] = {}
     for file in sorted(folder.glob("*.jsonl")):
         for number, line in read_jsonl(file):
-            answer = record_of(Answered, line, f"{file}:{number}")
+            answer = record_of(AnswerLikelihood, line, f"{file}:{number}")
             found.setdefault(answer.task, {}).setdefault(answer.language, []).append(answer)
     samples: dict[str, dict[str, Sample]] = {}
     for task, by_language in found.items():

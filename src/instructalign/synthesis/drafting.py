@@ -12,8 +12,8 @@ from instructalign.synthesis.seed_prompts import Seed, Seeds
 from instructalign.training.tokenization import Codec, encode_continuation
 
 if TYPE_CHECKING:
+    from instructalign.training.generation import Generated
     from instructalign.training.models import LoadedModel
-    from instructalign.training.sampling import Written
 
 Method = Literal["complete", "imitate", "answer"]
 BATCH_TOKENS = 16_384
@@ -70,7 +70,7 @@ def write_drafts(loaded: LoadedModel, manner: Manner, attempts: Sequence[int]) -
         manner: how it writes.
         attempts: their numbers.
     """
-    from instructalign.training.sampling import write_all
+    from instructalign.training.generation import generate
 
     if manner.method == "answer":
         begun = [Draft(n, "answered", manner.prompts[n], manner.prompts[n], "", 0.0) for n in attempts]
@@ -78,11 +78,11 @@ def write_drafts(loaded: LoadedModel, manner: Manner, attempts: Sequence[int]) -
         begun = _instructions(loaded, manner, attempts)
     asked = [draft for draft in begun if not draft.flaw]
     contexts = [loaded.codec.pair(draft.prompt, "")[0] for draft in asked]
-    answers = iter(write_all(loaded, contexts, manner.answer_tokens, BATCH_TOKENS) if asked else [])
+    answers = iter(generate(loaded, contexts, manner.answer_tokens, BATCH_TOKENS) if asked else [])
     return [draft if draft.flaw else _answered(loaded.codec, draft, next(answers)) for draft in begun]
 
 
-def _answered(codec: Codec, draft: Draft, written: Written) -> Draft:
+def _answered(codec: Codec, draft: Draft, written: Generated) -> Draft:
     text = str(codec.tokenizer.decode(written.tokens, skip_special_tokens=True)).strip()
     flaw = "" if written.finished else "answer unfinished"
     likelihood = round(written.likelihood, 4)
@@ -90,17 +90,17 @@ def _answered(codec: Codec, draft: Draft, written: Written) -> Draft:
 
 
 def _instructions(loaded: LoadedModel, manner: Manner, attempts: Sequence[int]) -> list[Draft]:
-    from instructalign.training.sampling import Sampling, write_all
+    from instructalign.training.generation import Sampling, generate
 
     asked = [_ask(loaded.codec, manner, attempt) for attempt in attempts]
     sampling = Sampling(digest_key(manner.seed, "self-made"), manner.temperature, manner.top_k)
-    written = write_all(
+    written = generate(
         loaded,
         [each.ids for each in asked],
         manner.instruction_tokens,
         BATCH_TOKENS,
         sampling=sampling,
-        numbers=attempts,
+        streams=attempts,
     )
     return [
         _instruction(loaded.codec, attempt, each, text)
@@ -129,7 +129,7 @@ def _ask(codec: Codec, manner: Manner, attempt: int) -> _Asked:
     return _Asked(seed.begin, ids, seed.begin, seed.end)
 
 
-def _instruction(codec: Codec, attempt: int, asked: _Asked, written: Written) -> Draft:
+def _instruction(codec: Codec, attempt: int, asked: _Asked, written: Generated) -> Draft:
     """The instruction that came of it: its first line, or as far as its end."""
     tokenizer, before = codec.tokenizer, [] if codec.encoder_decoder else asked.ids
     whole = str(tokenizer.decode([*before, *written.tokens], skip_special_tokens=True))

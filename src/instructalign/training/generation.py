@@ -1,0 +1,316 @@
+"""Text generation: batches of prompts, decoded greedily or by sampling that depends on nothing but its key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log
+from typing import Any
+
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from instructalign.errors import DataError, ModelError
+from instructalign.progress import Progress, silent
+from instructalign.randomness import Draws
+from instructalign.training.cpu_kernels import fast_inference
+from instructalign.training.models import LoadedModel, context_length
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is sampled; without it, decoding is greedy.
+
+    Attributes:
+        key: of the random numbers (`randomness.digest_key`).
+        temperature: the logits are divided by it.
+        top_k: only the most likely tokens are sampled from.
+    """
+
+    key: bytes
+    temperature: float = 1.0
+    top_k: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The continuation of one prompt.
+
+    Attributes:
+        tokens: ids of the new tokens, without the one that ends the text.
+        finished: whether the model ended the text by itself.
+        likelihood: the mean log-likelihood of a new token, that of the end included, in nats; 0 if none.
+    """
+
+    tokens: list[int]
+    finished: bool
+    likelihood: float = 0.0
+
+
+def generate(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    batch_tokens: int,
+    *,
+    sampling: Sampling | None = None,
+    streams: Sequence[int] = (),
+    progress: Progress = silent,
+) -> list[Generated]:
+    """Continues prompts, with the likelihood of each continuation.
+
+    Args:
+        loaded: the model.
+        prompts: as token ids.
+        max_new_tokens: the longest continuation.
+        batch_tokens: tokens per batch, new ones included.
+        sampling: how tokens are sampled; greedy decoding if None.
+        streams: by prompt, the number of its stream of random numbers.
+        progress: reports the number of prompts done.
+
+    Raises:
+        DataError: a prompt leaves no room in the model's context.
+    """
+    results: dict[int, Generated] = {}
+    for batch in plan_generation(loaded, prompts, max_new_tokens, batch_tokens):
+        chooser = _TokenChooser(sampling, [streams[index] for index in batch] if streams else [0] * len(batch))
+        chosen = [prompts[index] for index in batch]
+        results.update(zip(batch, generate_batch(loaded, chosen, max_new_tokens, chooser=chooser), strict=True))
+        progress("generating", len(results), len(prompts), "")
+    return [results[index] for index in range(len(prompts))]
+
+
+def plan_generation(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_tokens: int
+) -> list[list[int]]:
+    """Batches of prompts of about the same length, longest first; indices into `prompts`.
+
+    Raises:
+        DataError: a prompt leaves no room in the model's context.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
+    batches = []
+    while order:
+        longest = prompts[order[0]]
+        rows = max(1, batch_tokens // (len(longest) + _room(loaded, longest, max_new_tokens)))
+        batches.append(order[:rows])
+        order = order[rows:]
+    return batches
+
+
+def _room(loaded: LoadedModel, prompt: Sequence[int], max_new_tokens: int) -> int:
+    """How many tokens may follow a prompt; an encoder-decoder model counts them apart from it."""
+    context = None if loaded.encoder_decoder else context_length(loaded)
+    room = max_new_tokens if context is None else min(max_new_tokens, context - len(prompt))
+    if room < 1:
+        raise DataError(
+            f"a prompt of {len(prompt)} tokens leaves no room in the model's context of {context}: "
+            f"{loaded.tokenizer.decode(list(prompt))[:60]}…"
+        )
+    return room
+
+
+def generate_batch(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    chooser: _TokenChooser | None = None,
+    first_line: bool = False,
+) -> list[Generated]:
+    """Continues prompts together.
+
+    Args:
+        loaded: the model.
+        prompts: as token ids.
+        max_new_tokens: the longest continuation; shorter where the longest prompt leaves less room.
+        chooser: chooses the tokens and keeps their likelihood; plain greedy decoding if None.
+        first_line: whether a continuation may end with its first line.
+    """
+    model: Any = loaded.model
+    longest = max(prompts, key=len)
+    ids = torch.zeros((len(prompts), len(longest)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        # A decoder continues after the last position, so that its padding is on the left.
+        where = slice(0, len(prompt)) if loaded.encoder_decoder else slice(len(longest) - len(prompt), None)
+        ids[row, where] = torch.tensor(prompt)
+        mask[row, where] = 1
+    ends = _ends(loaded)
+    stopping = [_LineEnds(loaded.tokenizer, len(prompts))] if first_line else []
+    with fast_inference(model):
+        output = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=_room(loaded, longest, max_new_tokens),
+            do_sample=False,
+            num_beams=1,
+            logits_processor=LogitsProcessorList([chooser] if chooser else []),
+            eos_token_id=sorted(ends) or None,
+            pad_token_id=loaded.tokenizer.pad_token_id,
+            stopping_criteria=StoppingCriteriaList(stopping),
+        )
+    continuations = output[:, 1:] if loaded.encoder_decoder else output[:, len(longest) :]
+    steps = [step.tolist() for step in chooser.likelihoods] if chooser else []
+    results = []
+    for row, tokens in enumerate(continuations.tolist()):
+        stop = next((place for place, token in enumerate(tokens) if token in ends), None)
+        values = [step[row] for step in steps[: len(tokens) if stop is None else stop + 1]]
+        results.append(Generated(tokens[:stop], stop is not None, sum(values) / max(1, len(values))))
+    return results
+
+
+def _ends(loaded: LoadedModel) -> set[int]:
+    """The tokens that end a text, by the tokenizer and by the model's generation settings."""
+    model: Any = loaded.model
+    listed = model.generation_config.eos_token_id
+    listed = listed if isinstance(listed, list) else [listed]
+    return {int(token) for token in (loaded.tokenizer.eos_token_id, *listed) if token is not None}
+
+
+def decode_line(tokenizer: Any, generated: Generated) -> tuple[str, bool]:
+    """The first line of a continuation, and whether it was cut short: neither the line nor the text has an end."""
+    text = str(tokenizer.decode(generated.tokens, skip_special_tokens=True)).lstrip()
+    line, ended, _ = text.partition("\n")
+    return line.strip(), not (generated.finished or ended)
+
+
+class _LineEnds(StoppingCriteria):
+    """Stops a row once its first line is complete, since what follows is not read.
+
+    Args:
+        tokenizer: decodes tokens.
+        rows: the batch size.
+    """
+
+    def __init__(self, tokenizer: Any, rows: int) -> None:
+        self._tokenizer = tokenizer
+        self._begun, self._ended = [False] * rows, [False] * rows
+        self._texts: dict[int, str] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Which rows have ended, from the last token of each; `input_ids` [batch, seq]."""
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if token not in self._texts:
+                self._texts[token] = str(self._tokenizer.decode([token], skip_special_tokens=True))
+            # Line ends before the first word do not end the line.
+            text = self._texts[token] if self._begun[row] else self._texts[token].lstrip()
+            self._begun[row] = self._begun[row] or bool(text)
+            self._ended[row] = self._ended[row] or "\n" in text
+        return torch.tensor(self._ended, device=input_ids.device)
+
+
+class _TokenChooser(LogitsProcessor):
+    """Chooses each next token itself, leaving no other, and keeps its log-likelihood.
+
+    A sample from the softmax is the maximum of logits with Gumbel noise (Maddison, Tarlow and Minka 2014, "A*
+    Sampling"). The noise is a function of key, stream and position, so that a text depends neither on the other
+    rows of its batch nor on earlier batches.
+    """
+
+    def __init__(self, sampling: Sampling | None, streams: Sequence[int]) -> None:
+        self._sampling = sampling
+        self._streams = streams
+        self.likelihoods: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """The scores [batch, vocabulary] with one token left in each row."""
+        chosen = self._sample(scores, self._sampling) if self._sampling else scores.argmax(dim=-1, keepdim=True)
+        self.likelihoods.append(torch.log_softmax(scores.float(), dim=-1).gather(1, chosen)[:, 0])
+        return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
+
+    def _sample(self, scores: Any, sampling: Sampling) -> Any:
+        count = min(sampling.top_k, scores.shape[-1])
+        values, tokens = scores.float().topk(count, dim=-1)
+        step = len(self.likelihoods)
+        bits = [Draws(sampling.key, stream << 20 | step).many(count) for stream in self._streams]
+        noise = [[-log(-log((each + 0.5) / 2**32)) for each in row] for row in bits]
+        noisy = values / sampling.temperature + torch.tensor(noise, device=scores.device)
+        return tokens.gather(1, noisy.argmax(dim=-1, keepdim=True))
+
+
+# -- continuous batching -----------------------------------------------------------------------------------
+
+
+def check_continuous(loaded: LoadedModel) -> None:
+    """Raises a ModelError where continuous batching would refuse a model, or give other texts than `generate`."""
+    model: Any = loaded.model
+    if loaded.encoder_decoder:
+        reason = "it has an encoder and a decoder"
+    elif not model.is_backend_compatible():
+        reason = "its attention cannot use a paged cache"
+    elif (model.generation_config.repetition_penalty or 1.0) != 1.0:
+        reason = "its generation settings have a repetition penalty"
+    else:
+        return
+    raise ModelError(
+        f"evaluation.engine: continuous batching does not support {model.config.model_type} here: {reason}. Set "
+        "evaluation.engine to transformers."
+    )
+
+
+def generate_lines_continuously(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[Generated]:
+    """Continues prompts greedily up to the end of their first line, by transformers' continuous batching.
+
+    A row that has ended gives its place to the next prompt at once, instead of waiting for the longest of its
+    batch. The texts are those of `generate_batch`, but for rounding in half precision. For GPUs; it runs on CPUs
+    as well, slowly. See `check_continuous` for the models that it can run.
+    """
+    from transformers import ContinuousBatchingConfig
+
+    model: Any = loaded.model
+    ends = _ends(loaded)
+    stops = sorted(ends | _line_end_tokens(loaded.tokenizer)) or [-1]
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, eos_token_id=stops, pad_token_id=loaded.tokenizer.pad_token_id
+    )
+    # The cache of a CPU would take most of its memory: a block is 256 tokens, and the last one is shared by none.
+    blocks = None
+    if model.device.type == "cpu":
+        blocks = sum((len(prompt) + max_new_tokens) // 256 + 2 for prompt in prompts)
+    batching = ContinuousBatchingConfig(num_blocks=blocks, auto_switch_to_flash=False)
+    tokens: list[list[int]] = [[] for _ in prompts]
+    rooms = [_room(loaded, prompt, max_new_tokens) for prompt in prompts]
+    with (
+        fast_inference(model),
+        model.continuous_batching_context_manager(
+            generation_config=settings, continuous_batching_config=batching, timeout=5, warmup=blocks is None
+        ) as manager,
+    ):
+        waiting = {manager.add_request([*p], max_new_tokens=rooms[row]): row for row, p in enumerate(prompts)}
+        while waiting:
+            result = manager.get_result(timeout=1)
+            if result is None and not manager.is_running():
+                raise ModelError("continuous batching stopped; set evaluation.engine to transformers.")
+            if result is None or not result.is_finished():
+                continue
+            if result.error is not None:
+                raise ModelError(f"continuous batching failed: {result.error}")
+            row = waiting.pop(result.request_id)
+            tokens[row] += result.generated_tokens
+            left = rooms[row] - len(tokens[row])
+            # Line ends before the first word do not end the line: such a row continues.
+            text = str(loaded.tokenizer.decode(tokens[row], skip_special_tokens=True))
+            if left > 0 and "\n" not in text.lstrip() and tokens[row][-1] not in ends:
+                waiting[manager.add_request([*prompts[row], *tokens[row]], max_new_tokens=left)] = row
+    results = []
+    for ids in tokens:
+        stop = next((place for place, token in enumerate(ids) if token in ends), None)
+        results.append(Generated(ids[:stop], stop is not None))
+    return results
+
+
+@lru_cache(maxsize=1)
+def _line_end_tokens(tokenizer: Any) -> frozenset[int]:
+    """The tokens whose text has a line end."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))], skip_special_tokens=True)
+    return frozenset(token for token, text in enumerate(texts) if "\n" in text)
