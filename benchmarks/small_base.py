@@ -32,6 +32,7 @@ from instructalign.evaluation import Task, load_task
 from instructalign.evaluation.task_items import read_items
 from instructalign.files import read_lines, write_jsonl
 from instructalign.mixture.replay_sources import read_jsonl
+from instructalign.progress import silent
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
 from instructalign.training.callbacks import TrainingLog
@@ -233,7 +234,7 @@ def main(arguments: argparse.Namespace) -> None:
         limits=MicroBatchLimits(rows=8, overhead=64),
         weights=LossWeights(prompt=0.1),
     )
-    tally, watch = TrainingCounters(), StoppingRules(None, None)
+    counters, stopping = TrainingCounters(), StoppingRules(None, None)
     trainer = AlignTrainer(
         model,
         TrainingArguments(
@@ -257,9 +258,9 @@ def main(arguments: argparse.Namespace) -> None:
         strategies=StrategyGroup({}),
         checkpoints=arguments.out / "checkpoints",
         keep=1,
-        tally=tally,
-        watch=watch,
-        callbacks=[TrainingLog(arguments.out / "log.jsonl", tally, lambda *_: None, watch)],
+        counters=counters,
+        stopping=stopping,
+        callbacks=[TrainingLog(arguments.out / "log.jsonl", counters, silent, stopping)],
     )
     trainer.train()
     model.save_pretrained(arguments.out)

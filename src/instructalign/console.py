@@ -104,8 +104,8 @@ def show_previews(previews: Sequence[PreviewExample]) -> None:
         where = " · ".join(part for part in (about.template, about.row) if part)
         title = f"#{example.index}  {about.objective}{way}  {where}"
         counts = f"{example.prompt_tokens} prompt + {example.answer_tokens} answer tokens"
-        cut = f"; {', '.join(example.cuts)}" if example.cuts else ""
-        out.print(Text(f"{title}  ({counts}{cut})", style="bold"))
+        lost = f"; {', '.join(example.truncated)}" if example.truncated else ""
+        out.print(Text(f"{title}  ({counts}{lost})", style="bold"))
         text = Text()
         text.append(_marked(example.prompt, example.loss_on_prompt), "green" if example.loss_on_prompt else "dim")
         text.append(" " if not example.loss_on_prompt else "")

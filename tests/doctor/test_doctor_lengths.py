@@ -43,8 +43,8 @@ def test_percentiles_are_values_that_occur() -> None:
 def test_cuts_are_counted_by_objective(configure: Configure) -> None:
     taken = [
         *[example("mt", 10, 10)] * 8,
-        example("mt", 40, 20, "prompt cut"),
-        example("mt", 40, 40, "prompt cut", "answer cut"),
+        example("mt", 40, 20, "prompt truncated"),
+        example("mt", 40, 40, "prompt truncated", "answer truncated"),
         *[example("replay", 5, 1)] * 10,
     ]
     part, findings = examine_lengths(configure("training.max_length=48"), taken, encoder_decoder=False)
@@ -71,13 +71,13 @@ def test_cuts_are_counted_by_objective(configure: Configure) -> None:
     ],
 )
 def test_no_limit_is_advised_that_the_model_cannot_read(configure: Configure, context: int, advice: str) -> None:
-    taken = [example("mt", 40, 40, "prompt cut")]
+    taken = [example("mt", 40, 40, "prompt truncated")]
     _, findings = examine_lengths(configure("training.max_length=48"), taken, False, context)
     assert findings[0].advice.startswith(advice)
 
 
 def test_many_cut_answers_are_a_problem(configure: Configure) -> None:
-    taken = [example("mt", 4, 4)] * 7 + [example("mt", 9, 9, "answer cut")] * 3
+    taken = [example("mt", 4, 4)] * 7 + [example("mt", 9, 9, "answer truncated")] * 3
     _, findings = examine_lengths(configure("training.max_length=16"), taken, encoder_decoder=False)
     assert (findings[0].level, findings[0].found) == ("problem", "Answers are cut at 16 tokens: mt 30 %.")
 

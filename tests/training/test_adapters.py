@@ -104,7 +104,7 @@ def test_embeddings_that_would_not_be_trained_are_refused(tmp_path: Path, monkey
     model = add_adapter(loaded, AdapterConfig(train_embeddings=True))
     shared = whole(load_model(str(tmp_path / "base")).model)
     assert set(shared) == {"transformer.word_embeddings", "lm_head"}
-    with pytest.raises(ModelError, match="lm_head would go on with the base's"):
+    with pytest.raises(ModelError, match="lm_head"):
         adapters._check_embeddings(model, "bloom", shared)
 
 

@@ -16,7 +16,8 @@ from instructalign.config import DivergenceConfig, EarlyStoppingConfig
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, TrainingError
 from instructalign.training import train as module
-from instructalign.training.early_stopping import Divergence, EarlyStopping, Monitor, StoppingRules
+from instructalign.training.early_stopping import Divergence, EarlyStopping, StoppingRules
+from instructalign.training.monitors import Monitor
 from instructalign.training.train import train
 
 
@@ -25,7 +26,7 @@ def seen(settings: dict[str, Any], values: list[float]) -> EarlyStopping:
     stopping = EarlyStopping(EarlyStoppingConfig(**settings))
     name = {"heldout": "heldout_loss", "kl": "kl_to_base", "probe": "probe"}[settings["on"]]
     for step, value in enumerate(values, start=1):
-        stopping.see(step, {name: value})
+        stopping.update(step, {name: value})
         if stopping.reason:
             break
     return stopping
@@ -34,15 +35,30 @@ def seen(settings: dict[str, Any], values: list[float]) -> EarlyStopping:
 @pytest.mark.parametrize(
     ("settings", "values", "best", "reason"),
     [
-        ({"on": "heldout", "patience": 2}, [3, 2, 2.5, 2.5, 1], 2, "not got better than 2 (step 2) in 2"),
+        ({"on": "heldout", "patience": 2}, [3, 2, 2.5, 2.5, 1], 2, "not improved on 2 (step 2) in 2"),
         ({"on": "heldout", "patience": 2}, [3, 2, 2.5, 1.9, 2.5], 4, ""),
-        ({"on": "heldout", "patience": 2, "min_change": 0.5}, [3, 2.6, 2.5, 1], 1, "than 3 (step 1) in 2"),
-        ({"on": "heldout", "threshold": 4}, [3, 3.5, 5, 1], 2, "heldout_loss is 5 after step 3, past 4"),
-        ({"on": "kl", "threshold": 0.1}, [0.01, 0.05, 0.1, 0.11], 3, "kl_to_base is 0.11 after step 4, past 0.1"),
-        ({"on": "kl", "threshold": 0.1}, [0.2], None, "past 0.1"),
-        ({"on": "probe", "patience": 1}, [0.5, 0.6, 0.6], 2, "not got better than 0.6 (step 2)"),
-        ({"on": "probe", "threshold": 0.5}, [0.5, 0.7, 0.4], 2, "probe is 0.4 after step 3, past 0.5"),
-        ({"on": "heldout", "patience": 3, "threshold": 4}, [3, 2, 2.5, 5], 2, "past 4"),
+        ({"on": "heldout", "patience": 2, "min_change": 0.5}, [3, 2.6, 2.5, 1], 1, "on 3 (step 1) in 2"),
+        (
+            {"on": "heldout", "threshold": 4},
+            [3, 3.5, 5, 1],
+            2,
+            "heldout_loss is 5 after step 3, past the threshold 4",
+        ),
+        (
+            {"on": "kl", "threshold": 0.1},
+            [0.01, 0.05, 0.1, 0.11],
+            3,
+            "kl_to_base is 0.11 after step 4, past the threshold 0.1",
+        ),
+        ({"on": "kl", "threshold": 0.1}, [0.2], None, "past the threshold 0.1"),
+        ({"on": "probe", "patience": 1}, [0.5, 0.6, 0.6], 2, "not improved on 0.6 (step 2)"),
+        (
+            {"on": "probe", "threshold": 0.5},
+            [0.5, 0.7, 0.4],
+            2,
+            "probe is 0.4 after step 3, past the threshold 0.5",
+        ),
+        ({"on": "heldout", "patience": 3, "threshold": 4}, [3, 2, 2.5, 5], 2, "past the threshold 4"),
     ],
 )
 def test_when_training_ends(settings: dict[str, Any], values: list[float], best: Any, reason: str) -> None:
@@ -50,8 +66,8 @@ def test_when_training_ends(settings: dict[str, Any], values: list[float], best:
     assert stopping.best_step == best
     assert reason in stopping.reason
     assert bool(reason) == bool(stopping.reason)
-    assert stopping.wanted == best
-    assert seen({**settings, "keep": "last"}, values).wanted is None
+    assert stopping.step_to_keep == best
+    assert seen({**settings, "keep": "last"}, values).step_to_keep is None
 
 
 def test_state_goes_through_json() -> None:
@@ -59,7 +75,7 @@ def test_state_goes_through_json() -> None:
     half = seen({"on": "heldout", "patience": 3}, [3, 2, 2.5])
     again = EarlyStopping(EarlyStoppingConfig(on="heldout", patience=3))
     again.restore(json.loads(json.dumps(half.state())))
-    again.see(4, {"heldout_loss": 2.6})
+    again.update(4, {"heldout_loss": 2.6})
     assert again.state() == whole.state()
 
 
@@ -83,41 +99,43 @@ def test_rules_that_make_no_sense(change: dict[str, Any], message: str, tmp_path
 def test_a_loss_far_above_its_level_is_a_divergence() -> None:
     rule = Divergence(DivergenceConfig(factor=5, patience=3))
     for step, loss in enumerate([2.0, 1.5, 1.0, 15.0, 1.0, 15.0, 16.0], start=1):
-        rule.see(step, loss, "")
+        rule.update(step, loss, None)
     assert rule.suspicious == 2
     again = Divergence(DivergenceConfig(factor=5, patience=3))
     again.restore(json.loads(json.dumps(rule.state())))
-    with pytest.raises(TrainingError, match=r"diverged: the loss is 17 at step 8 .* for 3 lines .*kept\..*Lower"):
-        again.see(8, 17.0, "checkpoint-5 is kept.")
+    with pytest.raises(
+        TrainingError, match=r"loss is 17 at step 8 .* 3 lines .*checkpoint-5.*training\.learning_rate"
+    ):
+        again.update(8, 17.0, 5)
 
 
 def test_a_small_loss_may_multiply() -> None:
     rule = Divergence(DivergenceConfig(factor=5, patience=1))
     for step, loss in enumerate([0.01, 0.1, 1.0, 1.9], start=1):
-        rule.see(step, loss, "")
+        rule.update(step, loss, None)
     assert rule.suspicious == 0
 
 
 def test_the_checkpoint_from_before_the_loss_rose_stays() -> None:
-    watch = StoppingRules(None, DivergenceConfig(patience=3))
-    watch.line(1, 1.0)
-    assert watch.saved(1) == {1}
-    watch.line(2, 20.0)
-    assert watch.saved(2) == {1}
-    watch.line(3, 20.0)
-    with pytest.raises(TrainingError, match="checkpoint-1, from before that, is kept"):
-        watch.line(4, 20.0)
+    rules = StoppingRules(None, DivergenceConfig(patience=3))
+    rules.on_loss(1, 1.0)
+    assert rules.on_checkpoint(1) == {1}
+    rules.on_loss(2, 20.0)
+    assert rules.on_checkpoint(2) == {1}
+    rules.on_loss(3, 20.0)
+    with pytest.raises(TrainingError, match="checkpoint-1, from before"):
+        rules.on_loss(4, 20.0)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, values: Mapping[int, float]) -> None:
     """Has the held-out loss come out as written, by step."""
-    real = module.measurements
+    real = module.make_monitors
 
-    def measures(run: Any, trainer: Any, probe: Any) -> list[Monitor]:
+    def scripted_monitors(run: Any, trainer: Any, probe: Any) -> list[Monitor]:
         real(run, trainer, probe)
         return [Monitor(lambda model: {"heldout_loss": values[trainer.state.global_step]}, 1)]
 
-    monkeypatch.setattr(module, "measurements", measures)
+    monkeypatch.setattr(module, "make_monitors", scripted_monitors)
 
 
 VALUES = {1: 5.0, 2: 4.0, 3: 3.0, 4: 3.5, 5: 3.6, 6: 1.0, 7: 1.0, 8: 1.0}
@@ -138,7 +156,7 @@ def test_early_stopping_keeps_the_best_or_the_last(
 
     result = train(config(steps=8, evaluate_every=1, early_stopping=rule, checkpoint_every=100), tmp_path / "run")
     assert (result.finished, result.step) == (True, 5)
-    assert "not got better than 3 (step 3)" in result.ended_early
+    assert "heldout_loss has not improved on 3 (step 3)" in result.ended_early
     record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["early_stopping"]
     assert (record["stopped_at"], record["best_step"], record["kept_step"]) == (5, 3, 3 if keep == "best" else 5)
     # The schedule is constant, so that a run of as many steps learns the same.
@@ -197,7 +215,7 @@ def test_a_run_that_diverges_says_so_and_keeps_what_was_good(
 
     monkeypatch.setattr(ChunkedLoss, "__call__", rising)
     config = configure(tmp_path, steps=12, checkpoint_every=1, divergence={"patience": 3})
-    with pytest.raises(TrainingError, match=r"diverged: the loss is .*checkpoint-3, from before that, is kept"):
+    with pytest.raises(TrainingError, match=r"diverged.*checkpoint-3, from before"):
         train(config, tmp_path / "run")
     left = {path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*")}
     assert left == {"checkpoint-3", "checkpoint-5"}

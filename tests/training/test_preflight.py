@@ -27,7 +27,7 @@ def unfinished(folder: Path) -> Path:
 @pytest.mark.parametrize(("length", "template"), [(60, r"eng/tlm-\d+ alone takes 84"), (83, "takes 84 tokens")])
 def test_length_below_the_longest_template(length: int, template: str, tmp_path: Path) -> None:
     # The longest, eng/tlm-8, has 82 of the tiny tokenizer's tokens; an answer and its end need one each.
-    with pytest.raises(TrainingError, match=rf"max_length is {length}, but the template .*{template}"):
+    with pytest.raises(TrainingError, match=rf"max_length is {length},.*{template}"):
         train(configure(tmp_path, max_length=length), tmp_path / "run")
 
 
@@ -46,7 +46,7 @@ def test_tokenizer_of_another_model(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     tokenizer.add_tokens(["zxq"])
     tokenizer.save_pretrained(tmp_path / "base")
-    with pytest.raises(ModelError, match=r"the token 'zxq' as number \d+, but the model has \d+ embeddings"):
+    with pytest.raises(ModelError, match=r"'zxq' with id \d+, but the model has \d+ embeddings"):
         train(config, tmp_path / "run")
 
 
@@ -55,7 +55,7 @@ def test_padding_token_without_an_embedding(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     tokenizer.add_special_tokens({"pad_token": "<padding>"})
     tokenizer.save_pretrained(tmp_path / "base")
-    with pytest.raises(ModelError, match="the token '<padding>' as number"):
+    with pytest.raises(ModelError, match="'<padding>' with id"):
         train(config, tmp_path / "run")
 
 
@@ -70,7 +70,7 @@ def test_special_token_that_no_text_has_may_lie_outside(tmp_path: Path) -> None:
 def test_base_that_changed_since(tmp_path: Path) -> None:
     run = unfinished(tmp_path)
     save_tiny(tmp_path / "base", seed=1)
-    with pytest.raises(RunFolderError, match=r"checkpoint-2 cannot be gone on from: the base model is another"):
+    with pytest.raises(RunFolderError, match=r"cannot resume from .*checkpoint-2: the base model is another"):
         train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
 
 
@@ -79,7 +79,7 @@ def test_corpus_that_changed_since(tmp_path: Path) -> None:
     config = configure(tmp_path, steps=4, keep_checkpoints=2)
     with (tmp_path / "corpus.tsv").open("a", encoding="utf-8") as file:
         file.write("the food was good\tpanganane wis enak\n")
-    with pytest.raises(RunFolderError, match="the corpora or the past data have changed since"):
+    with pytest.raises(RunFolderError, match="checkpoint-2: the corpora or the replay data have changed"):
         train(config, run)
 
 
@@ -90,32 +90,30 @@ def test_checkpoint_of_another_run_that_was_copied_in(tmp_path: Path) -> None:
     save_tiny(other / "base", seed=1)
     train(configure(other, steps=4, learning_rate=1e-3, keep_checkpoints=2), other / "run")
     shutil.copytree(other / "run" / "checkpoints" / "checkpoint-4", run / "checkpoints" / "checkpoint-3")
-    with pytest.raises(RunFolderError, match=r"checkpoint-3 .*the base model is another.*; the configuration of"):
+    with pytest.raises(RunFolderError, match=r"checkpoint-3: the base model is another.*; the configuration of"):
         train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
 
 
 def test_half_a_checkpoint_is_named(tmp_path: Path) -> None:
     run = unfinished(tmp_path)
     (run / "checkpoints" / "checkpoint-2" / "trainer_state.json").unlink()
-    with pytest.raises(
-        RunFolderError, match=r"checkpoint-2 is no checkpoint .* no trainer_state\.json\. Remove that"
-    ):
+    with pytest.raises(RunFolderError, match=r"checkpoint-2 is not a complete.* no trainer_state\.json"):
         train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
 
 
-def test_files_of_a_checkpoint_that_are_cut_off_or_gone(tmp_path: Path) -> None:
+def test_files_of_a_checkpoint_that_are_truncated_or_gone(tmp_path: Path) -> None:
     run = unfinished(tmp_path)
     checkpoint = run / "checkpoints" / "checkpoint-2"
     config = configure(tmp_path, steps=4, keep_checkpoints=2)
-    for name in ("optimizer.pt", "model.safetensors", "tally.json", "trainer_state.json", "rng_state.pth"):
+    for name in ("optimizer.pt", "model.safetensors", "counters.json", "trainer_state.json", "rng_state.pth"):
         whole = (checkpoint / name).read_bytes()
         (checkpoint / name).write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(RunFolderError, match=rf"checkpoint-2 is damaged: {name} cannot be read\. Remove that"):
+        with pytest.raises(RunFolderError, match=rf"checkpoint-2 is damaged: {name} "):
             train(config, run)
         (checkpoint / name).write_bytes(whole)
     for name, called in (("optimizer.pt", r"optimizer\.pt"), ("model.safetensors", r"\*\.safetensors")):
         (checkpoint / name).rename(tmp_path / name)
-        with pytest.raises(RunFolderError, match=rf"checkpoint-2 has no {called}\. Remove that folder"):
+        with pytest.raises(RunFolderError, match=rf"checkpoint-2 has no {called}"):
             train(config, run)
         (tmp_path / name).rename(checkpoint / name)
     assert train(config, run).finished
@@ -133,12 +131,12 @@ def test_records_of_a_run_that_are_damaged(tmp_path: Path) -> None:
 
 def test_base_may_move(tmp_path: Path) -> None:
     run = unfinished(tmp_path)
-    here = json.loads((run / "checkpoints" / "checkpoint-2" / "origin.json").read_text(encoding="utf-8"))
+    here = json.loads((run / "checkpoints" / "checkpoint-2" / "identity.json").read_text(encoding="utf-8"))
     moved = tmp_path / "moved"
     moved.mkdir()
     shutil.copytree(tmp_path / "base", moved / "base")
     train(configure(moved, steps=4, keep_checkpoints=2), moved / "run")
     there = json.loads(
-        (moved / "run" / "checkpoints" / "checkpoint-2" / "origin.json").read_text(encoding="utf-8")
+        (moved / "run" / "checkpoints" / "checkpoint-2" / "identity.json").read_text(encoding="utf-8")
     )
     assert here == there

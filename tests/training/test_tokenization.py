@@ -49,13 +49,13 @@ def test_pair_of_an_encoder_decoder_model() -> None:
 def test_long_prompt_is_cut_at_its_start_and_keeps_its_first_token() -> None:
     encoded, cuts = ExampleEncoder(codec(), 8)(instruction("a bb ccc dddd eeeee ffffff", "a bb"))
     assert (encoded.prompt, encoded.answer) == ([100, 3, 4, 5, 6], [1, 2, 99])
-    assert cuts == ["prompt cut"]
+    assert cuts == ["prompt truncated"]
 
 
 def test_long_answer_keeps_half_and_does_not_end() -> None:
     encoded, cuts = ExampleEncoder(codec(), 8)(instruction("a a a a a a a", "bb bb bb bb bb bb bb"))
     assert (encoded.prompt, encoded.answer) == ([100, 1, 1, 1], [2, 2, 2, 2])
-    assert cuts == ["prompt cut", "answer cut"]
+    assert cuts == ["prompt truncated", "answer truncated"]
 
 
 @given(
@@ -98,7 +98,7 @@ def test_a_cut_prompt_of_a_chat_keeps_the_beginning_of_the_turn() -> None:
     long = instruction(" ".join(f"word{i}" for i in range(60)), "yes")
     whole, _ = ExampleEncoder(chat, 1000)(long)
     encoded, cuts = ExampleEncoder(chat, 100)(long)
-    assert cuts == ["prompt cut"]
+    assert cuts == ["prompt truncated"]
     assert len(encoded) == 100
     assert encoded.prompt[: len(opening)] == opening
     assert encoded.prompt[len(opening) :] == whole.prompt[len(opening) - len(encoded.prompt) :]

@@ -309,7 +309,9 @@ def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_run_whose_labels_are_all_masked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from instructalign.training import batching
 
-    monkeypatch.setattr(batching, "fit", lambda prompt, answer, end, length, first=None: (prompt[:length], []))
+    monkeypatch.setattr(
+        batching, "truncate_pair", lambda prompt, answer, end, length, first=None: (prompt[:length], [])
+    )
     with pytest.raises(TrainingError, match="every label would be masked"):
         train(configure(tmp_path), tmp_path / "run")
 

@@ -26,9 +26,8 @@ from instructalign.errors import ModelError
 from instructalign.files import format_bytes
 from instructalign.mixture import Mixture
 from instructalign.training.adapters import add_adapter
-from instructalign.training.disk_space import NEARLY, disk_bytes, trained_embeddings
 from instructalign.training.models import LoadedModel, resolve_model
-from instructalign.training.preflight import refuse_unreadable_length
+from instructalign.training.preflight import NEARLY_FULL, check_positions, disk_bytes, trained_embeddings
 from instructalign.training.tokenization import Codec
 
 SMALL = 200_000_000
@@ -84,7 +83,7 @@ def examine_costs(
     if empty is None:
         return None, findings
     dtype = _dtype(config, empty.model)
-    findings.attempt("Lower training.max_length.", lambda: refuse_unreadable_length(config, empty.model.config))
+    findings.attempt("Lower training.max_length.", lambda: check_positions(config, empty.model.config))
     shape = shape_of(empty.model, codec.encoder_decoder)
     parameters = _count(empty.model, trained=False)
     adapted: Any = empty.model
@@ -184,14 +183,14 @@ def _judge(part: CostPart, findings: Findings) -> None:
     lighter = (
         "Lower training.micro_batch_size, set training.gradient_checkpointing, or use model.adapter: {type: lora}."
     )
-    if part.available is not None and needed > NEARLY * part.available:
+    if part.available is not None and needed > NEARLY_FULL * part.available:
         note = findings.problem if needed > part.available else findings.warn
         note(
             f"Training needs about {format_bytes(needed)} of memory; this machine's {part.device} has "
             f"{format_bytes(part.available)}.",
             lighter,
         )
-    if part.disk > NEARLY * part.free:
+    if part.disk > NEARLY_FULL * part.free:
         note = findings.problem if part.disk > part.free else findings.warn
         note(
             f"Checkpoints and model need {format_bytes(part.disk)} of disk; {format_bytes(part.free)} are free.",

@@ -141,8 +141,8 @@ def _lengths(kind: str, taken: Sequence[Sampled]) -> Lengths:
         p90=percentile(lengths, 0.9),
         p99=percentile(lengths, 0.99),
         longest=max(lengths),
-        prompts_cut=sum("prompt cut" in each.cuts for each in taken),
-        answers_cut=sum("answer cut" in each.cuts for each in taken),
+        prompts_cut=sum("prompt truncated" in each.cuts for each in taken),
+        answers_cut=sum("answer truncated" in each.cuts for each in taken),
     )
 
 

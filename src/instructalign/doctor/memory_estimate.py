@@ -25,8 +25,8 @@ import torch
 
 from instructalign.config import Config
 from instructalign.doctor.check_lengths import Sampled, percentile
-from instructalign.training.disk_space import optimizer_bytes
 from instructalign.training.loss import CHUNK_LOGITS
+from instructalign.training.preflight import optimizer_bytes
 from instructalign.training.tokenization import loss_tokens
 from instructalign.training.train import micro_batch_limits
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from statistics import median
@@ -17,7 +16,7 @@ from instructalign.training.adapters import add_adapter
 from instructalign.training.batching import ExampleEncoder, StepBatches, to_device
 from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.loss import ChunkedLoss, at_positions
-from instructalign.training.models import checkpoint_activations, load_configured
+from instructalign.training.models import autocast, checkpoint_activations, load_configured
 from instructalign.training.tokenization import Codec
 from instructalign.training.train import loss_weights, micro_batch_limits
 
@@ -84,12 +83,9 @@ def _run(
 ) -> float:
     """One step; returns the mean loss in nats per token, 0 where no token counts."""
     device = step[0]["targets"].device.type
-    cast = (
-        torch.autocast(device, getattr(torch, precision)) if precision != "float32" else contextlib.nullcontext()
-    )
     mean = 0.0
     for batch in step:
-        with cast:
+        with autocast(device, precision):
             shares = at_positions(batch, "weights") / max(batch["step_mass"], 1e-9)
             loss, _ = chunked_loss(model, batch, shares)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -150,21 +150,21 @@ class ExampleEncoder:
         self._opening = codec.opening()
 
     def __call__(self, instruction: Instruction) -> tuple[EncodedExample, list[str]]:
-        """The example, and what had to be cut from it: of `prompt cut`, `answer cut`, `answer without tokens`."""
+        """The example, and what was lost: of `prompt truncated`, `answer truncated`, `answer without tokens`."""
         prompt, answer = self.codec.pair(instruction.prompt, instruction.answer)
         if self.codec.encoder_decoder:
             kept_prompt, _ = truncate_pair(prompt, [], None, self.max_length)
             _, kept_answer = truncate_pair([], answer, self._end, self.max_length)
         else:
             kept_prompt, kept_answer = truncate_pair(prompt, answer, self._end, self.max_length, self._opening)
-        cuts = []
+        lost = []
         if len(kept_prompt) < len(prompt):
-            cuts.append("prompt cut")
+            lost.append("prompt truncated")
         if len(kept_answer) < len(answer) + (self._end is not None):
-            cuts.append("answer cut")
+            lost.append("answer truncated")
         if not answer:
-            cuts.append("answer without tokens")
-        return EncodedExample(kept_prompt, kept_answer, instruction.objective, instruction.target), cuts
+            lost.append("answer without tokens")
+        return EncodedExample(kept_prompt, kept_answer, instruction.objective, instruction.target), lost
 
 
 def collate(
@@ -215,7 +215,7 @@ def collate(
         "lengths": [len(example) for example in encoded],
         "counted": torch.bincount(owner, minlength=len(encoded)).tolist(),
         "masses": mass.tolist(),
-        "cuts": [cut for _, cuts in examples for cut in cuts],
+        "truncated": [each for _, lost in examples for each in lost],
         "padded": inputs["input_ids"].numel() + (targets.numel() if codec.encoder_decoder else 0),
     }
 

@@ -1,13 +1,15 @@
-"""Checkpoints: written atomically, checked before a resume, and the final model saved from them."""
+"""Checkpoints: written atomically, checked before resuming, and the final model saved from them."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,74 +19,109 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from instructalign.config import AdapterConfig, Config
-from instructalign.errors import RunFolderError
+from instructalign.errors import RunFolderError, TrainingError
 from instructalign.files import text_hash
 from instructalign.mixture.training_data import Data
 from instructalign.run_folder import FREE
-from instructalign.training.early_stopping import WATCH
-from instructalign.training.metrics_log import TALLY
+from instructalign.training.early_stopping import STOPPING_STATE
+from instructalign.training.metrics_log import COUNTERS
 from instructalign.training.models import LoadedModel, model_hash, quiet_loading
-from instructalign.training.preflight import CHECKED_EXAMPLES
 
+IDENTITY = "identity.json"
+_REQUIRED = (IDENTITY, "trainer_state.json", COUNTERS, STOPPING_STATE)
+_UNSHARDED = ("*.safetensors", "optimizer.pt", "scheduler.pt")  # where each process holds everything
 _NAME = re.compile(r"checkpoint-(\d+)")
-PARTIAL = ".partial"
+_IDENTITY_EXAMPLES = 256  # of the training stream, in the hash of the data
+_REMOVE_IT = "Remove that folder; training then resumes from the one before, or starts over."
 
 
-def partial_folder(folder: Path) -> Path:
-    """Where checkpoints are written before they are complete."""
-    return folder / PARTIAL
+# -- what a checkpoint was made from -------------------------------------------------------------------------
 
 
-def publish(folder: Path, step: int, keep: int, spared: Collection[int] = ()) -> Path:
-    """Moves a completely written checkpoint to its own name and removes the oldest ones.
+@dataclass(frozen=True, slots=True)
+class CheckpointIdentity:
+    """Hashes of everything that the weights of a checkpoint depend on, whatever the files are called.
 
-    Args:
-        folder: the run's `checkpoints` folder; the new checkpoint lies in its partial folder.
-        step: the checkpoint's step.
-        keep: how many checkpoints stay, the new one included.
-        spared: steps whose checkpoints stay beside them.
+    Attributes:
+        model: the base's weights, configuration and tokenizer.
+        data: the first examples of the stream, which change with every row that is added, removed or moved.
+        settings: what the configuration says of model and training, without paths.
     """
-    written = partial_folder(folder) / f"checkpoint-{step}"
-    final = folder / f"checkpoint-{step}"
-    if final.exists():  # the same, since step s of a run is the same whenever it is done
-        shutil.rmtree(written)
-        return final
-    for path in written.rglob("*"):
-        if path.is_file():
-            _sync(path)
-    _sync(written)
-    written.rename(final)
-    _sync(folder)
-    kept = {f"checkpoint-{each}" for each in spared}
-    for old in [path for path in complete(folder)[:-keep] if path.name not in kept]:
-        # Renamed first: a removal cut short must not leave half a checkpoint under a checkpoint's name.
-        doomed = partial_folder(folder) / old.name
-        old.rename(doomed)
-        shutil.rmtree(doomed)
-    return final
+
+    model: str
+    data: str
+    settings: str
 
 
-def complete(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    if not folder.is_dir():
-        return []
-    named = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(named)]
+_DIFFERENCES = {
+    "model": "the base model is another one, or its files have changed",
+    "data": "the corpora or the replay data have changed, so the same step would see other examples",
+    "settings": "the configuration of model or training is another one",
+}
 
 
-def clear_partial(folder: Path) -> None:
-    """Removes what an interrupted write left behind."""
-    shutil.rmtree(partial_folder(folder), ignore_errors=True)
-
-
-def damaged(folder: Path) -> list[str]:
-    """The files of a checkpoint that are cut off, or not what their names say; few of them are read whole."""
-    return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and _is_broken(path)
+def identity_of(config: Config, data: Data) -> CheckpointIdentity:
+    """The identity of the checkpoints that a run writes and can resume from."""
+    plain = yaml.safe_load(config.to_yaml())
+    training = {key: value for key, value in plain["training"].items() if key not in FREE["training"]}
+    model = {key: value for key, value in plain["model"].items() if key != "base"}
+    examples = (data.mixture[i] for i in range(_IDENTITY_EXAMPLES))
+    return CheckpointIdentity(
+        model_hash(config.model.base, config.model.revision),
+        text_hash([(example.prompt, example.answer) for example in examples])[:12],
+        text_hash([training, model, config.seed])[:12],
     )
 
 
-def _is_broken(path: Path) -> bool:
+def check_checkpoint(checkpoint: Path, identity: CheckpointIdentity) -> None:
+    """Checks that a checkpoint is complete, undamaged, and of this run.
+
+    Raises:
+        RunFolderError: it is not; the message says what is missing, damaged or different.
+    """
+    missing = [name for name in _REQUIRED if not (checkpoint / name).is_file()]
+    if missing:
+        raise RunFolderError(
+            f"{checkpoint} is not a complete checkpoint: no {', no '.join(missing)}. {_REMOVE_IT}"
+        )
+    files = (path for path in checkpoint.rglob("*") if path.is_file())
+    if broken := sorted(str(path.relative_to(checkpoint)) for path in files if _is_damaged(path)):
+        raise RunFolderError(f"{checkpoint} is damaged: {', '.join(broken)} cannot be read. {_REMOVE_IT}")
+    saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8"))
+    reasons = [_DIFFERENCES[name] for name, value in asdict(identity).items() if saved.get(name) != value]
+    if reasons:
+        raise RunFolderError(
+            f"cannot resume from {checkpoint}: {'; '.join(reasons)}. Restore what it was made from, or start over "
+            "in another folder with --out."
+        )
+
+
+def check_layout(checkpoint: Path, layout: str) -> None:
+    """Checks that a checkpoint can be read by a run that is launched this way.
+
+    Args:
+        checkpoint: its folder.
+        layout: as `AlignTrainer.layout` says it.
+
+    Raises:
+        RunFolderError: its optimizer's state has another layout, or is not there: the Trainer would start with
+            empty moments without saying so.
+    """
+    saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8")).get("layout", "whole")
+    if saved != layout:
+        ways = {"whole": "one process or DDP", "fsdp": "FSDP", "deepspeed": "DeepSpeed"}
+        raise RunFolderError(
+            f"{checkpoint} was written by {ways.get(saved, saved)}, and this run is launched with {ways[layout]}, "
+            "which stores the optimizer's state in another layout. Launch it as before (accelerate launch "
+            "--config_file)."
+        )
+    missing = [name for name in _UNSHARDED if layout == "whole" and not any(checkpoint.glob(name))]
+    if missing:
+        raise RunFolderError(f"{checkpoint} has no {', no '.join(missing)}. {_REMOVE_IT}")
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a file is truncated or not what its name says; large files are not read whole."""
     try:
         if path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
@@ -98,6 +135,57 @@ def _is_broken(path: Path) -> bool:
     return False
 
 
+# -- writing and removing ------------------------------------------------------------------------------------
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where checkpoints are written until they are complete."""
+    return folder / ".partial"
+
+
+def clear_partial(folder: Path) -> None:
+    """Removes what an interrupted write left."""
+    shutil.rmtree(partial_folder(folder), ignore_errors=True)
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    if not folder.is_dir():
+        return []
+    named = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(named)]
+
+
+def publish(folder: Path, step: int, keep: int, spared: Collection[int] = ()) -> Path:
+    """Moves a completely written checkpoint to its own name and removes the oldest ones.
+
+    Args:
+        folder: the run's `checkpoints` folder; the new checkpoint is in its partial folder.
+        step: the checkpoint's step.
+        keep: how many checkpoints stay, the new one included.
+        spared: steps whose checkpoints stay beside them.
+    """
+    written = partial_folder(folder) / f"checkpoint-{step}"
+    final = folder / f"checkpoint-{step}"
+    if final.exists():  # the same, since step s of a run is the same whenever it is done
+        shutil.rmtree(written)
+        return final
+    for path in written.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    # On the disk before its name says that it is complete, and the name before older ones are removed.
+    _sync(written)
+    written.rename(final)
+    _sync(folder)
+    kept = {f"checkpoint-{each}" for each in spared}
+    for old in [path for path in complete_checkpoints(folder)[:-keep] if path.name not in kept]:
+        # Renamed first: an interrupted removal must not leave half a checkpoint under a checkpoint's name.
+        doomed = partial_folder(folder) / old.name
+        old.rename(doomed)
+        shutil.rmtree(doomed)
+    return final
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -106,89 +194,44 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-IDENTITY = "origin.json"
-STATE = "trainer_state.json"  # the Trainer's own, written last
-NEEDED = (IDENTITY, STATE, TALLY, WATCH)
-WHOLE = ("*.safetensors", "optimizer.pt", "scheduler.pt")  # where no process holds a part alone
+@contextmanager
+def explaining_full_disk(out: Path, what: str) -> Iterator[None]:
+    """Explains a failed write inside the block where the reason is a full disk.
 
-_REMOVE_IT = "Remove that folder; training then goes on from the one before, or from the start."
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointIdentity:
-    """Hashes of everything that the weights of a checkpoint depend on, whatever the files are called.
-
-    Attributes:
-        model: the base's weights, configuration and tokenizer.
-        data: the first examples of the stream, which change with every row that is added, taken out or moved.
-        settings: what the configuration says of model and training, without paths.
-    """
-
-    model: str
-    data: str
-    settings: str
-
-
-_SAYS = {
-    "model": "the base model is another one, or its files have changed since",
-    "data": "the corpora or the past data have changed since, so the same step would see other examples",
-    "settings": "the configuration of model or training is another one",
-}
-
-
-def identity_of(config: Config, data: Data) -> CheckpointIdentity:
-    """What the checkpoints of a run are made from."""
-    plain = yaml.safe_load(config.to_yaml())
-    training = {key: value for key, value in plain["training"].items() if key not in FREE["training"]}
-    model = {key: value for key, value in plain["model"].items() if key != "base"}
-    examples = (data.mixture[i] for i in range(CHECKED_EXAMPLES))
-    return CheckpointIdentity(
-        model_hash(config.model.base, config.model.revision),
-        text_hash([(example.prompt, example.answer) for example in examples])[:12],
-        text_hash([training, model, config.seed])[:12],
-    )
-
-
-def check_checkpoint(checkpoint: Path, origin: CheckpointIdentity) -> None:
-    """Sees to it that a checkpoint is whole and this run's own.
+    Args:
+        out: the run's folder.
+        what: what is written, for the message.
 
     Raises:
-        RunFolderError: it is not; the message says what differs.
+        TrainingError: there is no space left. What was half written is removed; complete checkpoints stay.
     """
-    missing = [name for name in NEEDED if not (checkpoint / name).is_file()]
-    if missing:
-        raise RunFolderError(
-            f"{checkpoint} is no checkpoint of a run: it has no {' and no '.join(missing)}. {_REMOVE_IT}"
-        )
-    if broken := damaged(checkpoint):
-        raise RunFolderError(f"{checkpoint} is damaged: {', '.join(broken)} cannot be read. {_REMOVE_IT}")
-    saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8"))
-    reasons = [_SAYS[name] for name, value in asdict(origin).items() if saved.get(name) != value]
-    if reasons:
-        raise RunFolderError(
-            f"{checkpoint} cannot be gone on from: {'; '.join(reasons)}. Put back what it was made from, or start "
-            "anew in another folder with --out."
-        )
+    try:
+        yield
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        clear_partial(out / "checkpoints")
+        whole = complete_checkpoints(out / "checkpoints")
+        left = f"{whole[-1].name} is complete" if whole else "there is no checkpoint yet"
+        raise TrainingError(
+            f"no space is left on the disk of {out} for {what}; {left}. Free some space (lower "
+            "training.keep_checkpoints, or move the folder to a larger disk) and rerun the same command to resume."
+        ) from error
 
 
-def check_layout(checkpoint: Path, layout: str) -> None:
-    """Sees to it that a checkpoint can be read by a run that is launched this way.
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that the disk is full."""
+    if error is None:
+        return False
+    text = str(error)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # safetensors puts the system's message into its own; torch.save says only that its writer failed.
+    full |= "No space left on device" in text or "os error 28" in text
+    full |= isinstance(error, RuntimeError) and ("PytorchStreamWriter" in text or "inline_container" in text)
+    return full or _is_full_disk(error.__cause__ or error.__context__)
 
-    Raises:
-        RunFolderError: its optimizer's state is laid out in another way, which would be passed over.
-    """
-    saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8")).get("layout", "whole")
-    if saved != layout:
-        ways = {"whole": "one process, or several with DDP", "fsdp": "FSDP", "deepspeed": "DeepSpeed"}
-        raise RunFolderError(
-            f"{checkpoint} was written by {ways.get(saved, saved)} and this run is launched with {ways[layout]}, "
-            "which lays out the optimizer's state in another way. Launch it as before (accelerate launch "
-            "--config_file)."
-        )
-    # Without them the Trainer would begin with empty moments, and say nothing.
-    missing = [name for name in WHOLE if layout == "whole" and not any(checkpoint.glob(name))]
-    if missing:
-        raise RunFolderError(f"{checkpoint} has no {' and no '.join(missing)}. {_REMOVE_IT}")
+
+# -- the final model -----------------------------------------------------------------------------------------
 
 
 def save_model(
@@ -200,7 +243,7 @@ def save_model(
     state: dict[str, Any] | None = None,
     fresh: Callable[[], Any],
 ) -> None:
-    """Saves the adapted model so that it appears whole, loadable by transformers alone.
+    """Saves the adapted model atomically, loadable by transformers alone.
 
     An adapter is merged into the weights unless the configuration keeps it apart.
 
@@ -208,27 +251,32 @@ def save_model(
         model: the trained model, or its peft wrapper.
         loaded: the base it came from, with its tokenizer.
         adapter: the adapter's configuration, if there is one.
-        folder: the model's folder; what stands there is replaced.
+        folder: the model's folder; an existing one is replaced.
         state: all weights by name, where `model` itself holds only a part of them; None where it has them all.
-        fresh: gives the base anew in full precision, with the same adapter untrained, for an adapter whose own
-            base is quantised or held in parts.
+        fresh: loads the base again in full precision, with the same adapter untrained, for an adapter whose own
+            base is quantised or sharded.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with quiet_loading():
         if adapter and adapter.merge:
-            apart = adapter.quantised or state is not None
-            model, state = (_merged_anew(model, state, fresh) if apart else model.merge_and_unload()), None
-        model.save_pretrained(partial, **({} if state is None else {"state_dict": _without_copies(model, state)}))
+            if adapter.quantised or state is not None:
+                model = _merged_into_fresh(model, state, fresh)
+            else:
+                model = model.merge_and_unload()
+            state = None
+        model.save_pretrained(
+            partial, **({} if state is None else {"state_dict": _without_tied_copies(model, state)})
+        )
     loaded.tokenizer.save_pretrained(partial)
-    # A model that stands there already is this run's own: the record of its end was not written any more.
+    # A model that is there already is this run's own, which was stopped before run.json said that it is finished.
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
 
-def _without_copies(model: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Leaves out weights that are there under a second name, as `save_pretrained` does where memory is shared."""
-    names: Any = getattr(model, "_tied_weights_keys", None)
+def _without_tied_copies(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Weights without second names of the same one, which `save_pretrained` recognises only by shared memory."""
+    names: Any = getattr(model, "_tied_weights_keys", None)  # private: copy -> original, or a list in old models
     pairs = names if isinstance(names, dict) else {}
     copies = {
         copy
@@ -238,7 +286,7 @@ def _without_copies(model: Any, state: dict[str, Any]) -> dict[str, Any]:
     return {name: weight for name, weight in state.items() if name not in copies}
 
 
-def _merged_anew(model: Any, state: dict[str, Any] | None, fresh: Callable[[], Any]) -> Any:
+def _merged_into_fresh(model: Any, state: dict[str, Any] | None, fresh: Callable[[], Any]) -> Any:
     """The base in full precision with the trained adapter merged into it."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 

@@ -17,19 +17,19 @@ from instructalign.mixture.training_data import Data, describe_mixture
 from instructalign.run_folder import training_hash, versions
 from instructalign.training.models import LoadedModel
 
-TALLY = "tally.json"  # in a checkpoint
-COUNTS = ("rows", "tokens", "loss_tokens", "cuts", "passed")
+COUNTERS = "counters.json"  # in a checkpoint
+_SAVED = ("rows", "tokens", "loss_tokens", "truncated", "passed")
 
 
 class TrainingCounters:
-    """Counts every micro-batch that is trained on; part of each checkpoint, so that a resumed run counts on.
+    """Counts every micro-batch that is trained on; saved in each checkpoint, so that a resumed run continues.
 
     Losses stay on the device that computed them until they are asked for, so that counting makes no GPU wait.
 
     Attributes:
         rows, tokens, loss_tokens: by objective (or `replay`), over the whole run and this process: examples,
-            their tokens without padding (of encoder and decoder, where there are two), those that count.
-        cuts: how many examples had their prompt or answer cut.
+            their tokens without padding (of encoder and decoder, where there are two), those that carry loss.
+        truncated: how many examples had their prompt or answer truncated.
         passed: how many tokens went through the model: `real` ones, and `padding`.
     """
 
@@ -37,9 +37,11 @@ class TrainingCounters:
         self.rows: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self.loss_tokens: Counter[str] = Counter()
-        self.cuts: Counter[str] = Counter()
+        self.truncated: Counter[str] = Counter()
         self.passed: Counter[str] = Counter()
-        self._pending: list[tuple[dict[str, Any], torch.Tensor]] = []
+        # Since the last line of the log: losses by example, not yet fetched from the device, with what they are
+        # logged under; the weights they are divided by; and `passed` as it was then.
+        self._pending: list[tuple[list[tuple[str, ...]], torch.Tensor]] = []
         self._masses: Counter[str] = Counter()
         self._passed_before: Counter[str] = Counter()
 
@@ -53,73 +55,65 @@ class TrainingCounters:
         weights = batch["weights"].flatten().index_select(0, batch["positions"])
         by_example = torch.zeros(len(batch["kinds"]), dtype=torch.float32, device=losses.device)
         by_example.index_add_(0, batch["examples"], losses.float() * weights)
-        self._pending.append(({name: batch[name] for name in ("kinds", "languages")}, by_example))
+        names = []
         for kind, language, length, count, mass in zip(
             *(batch[name] for name in ("kinds", "languages", "lengths", "counted", "masses")), strict=True
         ):
             self.rows[kind] += 1
             self.tokens[kind] += length
             self.loss_tokens[kind] += count
-            for name in _names(kind, language):
+            names.append((f"loss/{kind}", *([f"language_loss/{language}"] if language else [])))
+            for name in names[-1]:
                 self._masses[name] += mass
-        self.cuts.update(batch["cuts"])
+        self._pending.append((names, by_example))
+        self.truncated.update(batch["truncated"])
         real = sum(batch["lengths"])
         self.passed.update({"real": real, "padding": batch["padded"] - real})
 
     def drain(self) -> dict[str, float]:
-        """What was learned since the last call, in all processes together; every process must call it.
+        """The mean losses since the last call, over all processes; every process must call it.
 
         Returns:
-            The mean loss in nats per weighted token, by objective (`loss/NAME`) and by language asked for
+            The mean loss in nats per weighted token, by objective (`loss/NAME`) and by target language
             (`language_loss/CODE`); `padding`, its share of all tokens that went through the model; and `tokens`,
             how many others did.
         """
         losses: Counter[str] = Counter()
         if self._pending:
-            values = iter(torch.cat([by_example for _, by_example in self._pending]).tolist())
-            for about, _ in self._pending:
-                for kind, language in zip(about["kinds"], about["languages"], strict=True):
-                    value = next(values)
-                    for name in _names(kind, language):
-                        losses[name] += value
+            logged_under = [names for examples, _ in self._pending for names in examples]
+            values = torch.cat([by_example for _, by_example in self._pending]).tolist()
+            for names, value in zip(logged_under, values, strict=True):
+                for name in names:
+                    losses[name] += value
         passed = Counter(self.passed)
         passed.subtract(self._passed_before)
-        parts = _gathered({"losses": losses, "masses": self._masses, "passed": passed})
+        parts = _from_all_processes({"losses": losses, "masses": self._masses, "passed": passed})
         self._pending, self._masses, self._passed_before = [], Counter(), Counter(self.passed)
         total: dict[str, Counter[str]] = {
             name: sum((part[name] for part in parts), Counter()) for name in parts[0]
         }
         means = {name: total["losses"][name] / mass for name, mass in sorted(total["masses"].items()) if mass > 0}
-        return {**means, "padding": padding_share(total["passed"]), "tokens": total["passed"]["real"]}
-
-    def realised(self) -> dict[str, dict[str, int]]:
-        """The counts as run.json holds them."""
-        return {name: dict(sorted(getattr(self, name).items())) for name in ("rows", "tokens", "loss_tokens")}
+        return {**means, "padding": _padding_share(total["passed"]), "tokens": total["passed"]["real"]}
 
     def total(self) -> dict[str, dict[str, int]]:
         """The counts of all processes together; every process must call it."""
-        parts = _gathered({name: dict(sorted(getattr(self, name).items())) for name in COUNTS})
-        return {name: dict(sum((Counter(part[name]) for part in parts), Counter())) for name in COUNTS}
+        parts = _from_all_processes({name: dict(sorted(getattr(self, name).items())) for name in _SAVED})
+        return {name: dict(sum((Counter(part[name]) for part in parts), Counter())) for name in _SAVED}
 
     def restore(self, counts: dict[str, dict[str, int]]) -> None:
-        """Takes over the counts of a checkpoint."""
-        for name in COUNTS:
+        """Continues from the counts of a checkpoint."""
+        for name in _SAVED:
             setattr(self, name, Counter(counts.get(name, {})))
         self._passed_before = Counter(self.passed)
 
 
-def _names(kind: str, language: str) -> list[str]:
-    return [f"loss/{kind}", *([f"language_loss/{language}"] if language else [])]
-
-
-def padding_share(passed: Mapping[str, int]) -> float:
-    """The part of the tokens that went through the model that was padding."""
+def _padding_share(passed: Mapping[str, int]) -> float:
+    """The share of padding in the tokens that went through the model."""
     padding = passed.get("padding", 0)
     return padding / max(1, padding + passed.get("real", 0))
 
 
-def _gathered(mine: Any) -> list[Any]:
-    """What each process has."""
+def _from_all_processes(mine: Any) -> list[Any]:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [mine]
     parts: list[Any] = [None] * torch.distributed.get_world_size()
@@ -127,8 +121,8 @@ def _gathered(mine: Any) -> list[Any]:
     return parts
 
 
-def at_beginning(config: Config, data: Data, loaded: LoadedModel, hash: str) -> dict[str, Any]:
-    """What is known before the first step: versions, seed, data and model, with the hash of its files."""
+def start_metadata(config: Config, data: Data, loaded: LoadedModel, hash: str) -> dict[str, Any]:
+    """What run.json says before the first step: versions, seed, data and model, with the hash of its files."""
     counts = data.corpus.counts
     return {
         "command": command(),
@@ -172,11 +166,11 @@ def command() -> str | None:
     return shlex.join(["instructalign", *sys.argv[1:]])
 
 
-def at_end(
+def end_metadata(
     config: Config, data: Data, counts: dict[str, Any], seconds: float, strategies: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is known after the last step: what the model was really trained on, and how long it took."""
-    cuts, passed = counts.pop("cuts"), counts.pop("passed")
+    """What run.json says after the last step: what the model was trained on, and how long it took."""
+    truncated, passed = counts.pop("truncated"), counts.pop("passed")
     total = {unit: sum(by_kind.values()) for unit, by_kind in counts.items()}
     shares = {
         unit: by_kind.get("replay", 0) / total[unit] if total[unit] else 0.0 for unit, by_kind in counts.items()
@@ -186,8 +180,8 @@ def at_end(
         "mixture": {
             "realised": {**counts, "replay_share": shares, "size": len(data.replay)},
         },
-        "encoding": {"examples": total.get("rows", 0), **cuts},
-        "padding": round(padding_share(passed), 6),
+        "encoding": {"examples": total.get("rows", 0), **truncated},
+        "padding": round(_padding_share(passed), 6),
         "timings": {"training_seconds": round(seconds, 3)},
         "strategies": dict(strategies),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,11 @@ def compile_layers(model: Any) -> None:
         )
     for layer in layers:
         layer.compile(dynamic=True)
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """Mixed precision on a kind of device, as `training.precision` names it; nothing for float32."""
+    return torch.autocast(device, getattr(torch, precision)) if precision != "float32" else nullcontext()
 
 
 def unwrapped(model: torch.nn.Module) -> Any:

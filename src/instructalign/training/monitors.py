@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,11 +23,29 @@ from instructalign.training.batching import (
     to_device,
 )
 from instructalign.training.loss import target_logits, token_losses
-from instructalign.training.models import LoadedModel
+from instructalign.training.models import LoadedModel, autocast
 from instructalign.types import Instruction
 
-HELDOUT_EXAMPLES = 256
-HELDOUT_LIMITS = MicroBatchLimits(rows=32, tokens=4096)
+_VALIDATION_EXAMPLES = 256
+_VALIDATION_LIMITS = MicroBatchLimits(rows=32, tokens=4096)
+_KL_ROWS = 8  # sentences in one forward pass
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """Something that is measured now and then while a model trains, and after its last step.
+
+    Attributes:
+        measure: from the model to names and values.
+        every: steps between two measurements; None for the one after the last step alone.
+    """
+
+    measure: Callable[[Any], Mapping[str, float]]
+    every: int | None
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether to measure after step `step` of `steps`."""
+        return step == steps or (self.every is not None and step % self.every == 0)
 
 
 def validation_loss(
@@ -34,151 +53,136 @@ def validation_loss(
     data: Data,
     encoder: ExampleEncoder,
     loaded: LoadedModel,
-    limits: MicroBatchLimits = HELDOUT_LIMITS,
+    limits: MicroBatchLimits = _VALIDATION_LIMITS,
 ) -> Callable[[Any], float] | None:
-    """A function that measures the loss on instructions of held-out sentences, in nats per answer token.
+    """A function that measures the loss on instructions from held-out sentences, in nats per answer token.
 
-    None where fewer than two sentences are held out: a pair that does not mean the same needs a second one.
+    None where fewer than two sentences are held out: objectives with a wrong translation need a second one.
     """
     if len(data.heldout) < 2:
         return None
     stream = build_instructions(config, data.heldout)
-    return answer_loss([stream[k] for k in range(HELDOUT_EXAMPLES)], encoder, loaded.encoder_decoder, limits)
+    return answer_loss([stream[k] for k in range(_VALIDATION_EXAMPLES)], encoder, loaded.encoder_decoder, limits)
 
 
 def answer_loss(
     instructions: Sequence[Instruction],
     encoder: ExampleEncoder,
     encoder_decoder: bool,
-    limits: MicroBatchLimits = HELDOUT_LIMITS,
+    limits: MicroBatchLimits = _VALIDATION_LIMITS,
 ) -> Callable[[Any], float]:
-    """A function that measures the mean loss over the answers' tokens of some instructions, in nats.
+    """A function that measures the mean loss over the answer tokens of some instructions, in nats.
 
     Args:
-        instructions: what the model is asked.
+        instructions: the prompts with their answers.
         encoder: from instruction to token ids.
-        encoder_decoder: what kind of model it is.
+        encoder_decoder: whether the model has an encoder and a decoder.
         limits: how much goes through the model at once.
     """
     examples = sorted(map(encoder, instructions), key=lambda pair: len(pair[0]))
     parts = plan_micro_batches([(len(example),) for example, _ in examples], limits)
     batches = [collate([examples[k] for k in part], encoder.codec, LossWeights()) for part in parts]
 
-    @torch.inference_mode()
     def measure(model: Any) -> float:
-        was_training = model.training
-        model.eval()
         total, count = 0.0, 0
         device = next(model.parameters()).device
-        for batch in batches:
-            losses = token_losses(model, to_device(batch, device), encoder_decoder)
-            total += float(losses.sum())
-            count += losses.numel()
-        model.train(was_training)
+        with _evaluating(model):
+            for batch in batches:
+                losses = token_losses(model, to_device(batch, device), encoder_decoder)
+                total += float(losses.sum())
+                count += losses.numel()
         return total / max(count, 1)
 
     return measure
 
 
-NAME = "kl_to_base"
-_ROWS = 8  # probes of one forward pass
-
-
 def kl_monitor(
     config: Config, heldout: Corpus, encoder: ExampleEncoder, model: Any, positions: int
 ) -> Callable[[Any], dict[str, float]]:
-    """A function that measures KL(base ‖ model), the mean over fixed positions, in nats.
+    """A function that measures KL(base ‖ model), the mean over fixed positions, in nats, as `kl_to_base`.
 
-    The second half of each held-out sentence of a known language is predicted from the first.
+    The second half of each held-out sentence in a known language is predicted from the first.
 
     Args:
         config: says which languages are known, and in what precision the model runs.
         heldout: the sentences that are not trained on.
         encoder: from instruction to token ids.
-        model: the model as it is before its first step, which computes what the base does.
-        positions: how many predictions are compared, about.
+        model: the model before its first step, which computes what the base does.
+        positions: about how many predictions are compared.
 
     Raises:
         TrainingError: no sentence of a known language is held out.
     """
-    batches = list(_batches(heldout, config.languages.known, encoder, positions))
+    batches: list[dict[str, Any]] = []
+    pairs, counted = [], 0
+    for example in _half_sentences(heldout, config.languages.known):
+        pairs.append(encoder(example))
+        counted += len(pairs[-1][0].answer)
+        if len(pairs) == _KL_ROWS or counted >= positions:
+            batches.append(collate(pairs, encoder.codec, LossWeights()))
+            pairs = []
+        if counted >= positions:
+            break
+    if pairs:
+        batches.append(collate(pairs, encoder.codec, LossWeights()))
     if not batches:
         raise TrainingError(
-            "training.kl needs sentences of a known language (languages.known) that are not trained on, and "
-            "none is held out: raise instructions.heldout."
+            "training.kl needs held-out sentences in a known language (languages.known), and there are none: "
+            "raise instructions.heldout."
         )
-    kind, precision = encoder.codec.encoder_decoder, config.training.precision
 
-    def predict(model: Any, batch: dict[str, Any]) -> Tensor:
+    def log_probabilities(model: Any) -> Iterator[Tensor]:
         device = next(model.parameters()).device
-        with _cast(device.type, precision):
-            logits = target_logits(model, to_device(batch, device), kind)
-        return logits.float().log_softmax(dim=-1)
+        for batch in batches:
+            with autocast(device.type, config.training.precision):
+                logits = target_logits(model, to_device(batch, device), encoder.codec.encoder_decoder)
+            # To the CPU: the base's log-probabilities, vocabulary times positions, stay for the whole run.
+            yield logits.float().log_softmax(dim=-1).cpu()
 
-    with torch.inference_mode(), _evaluating(model):
-        base = [predict(model, batch).cpu() for batch in batches]
+    with _evaluating(model):
+        base = list(log_probabilities(model))
     count = sum(len(each) for each in base)
 
     def measure(model: Any) -> dict[str, float]:
-        total = 0.0
-        with torch.inference_mode(), _evaluating(model):
-            for batch, before in zip(batches, base, strict=True):
-                total += divergence(before, predict(model, batch).cpu())
-        return {NAME: total / count}
+        with _evaluating(model):
+            total = sum(map(summed_kl, base, log_probabilities(model)))
+        return {"kl_to_base": total / count}
 
     return measure
 
 
-def divergence(before: Tensor, after: Tensor) -> float:
-    """The sum over positions of KL(before ‖ after), in nats, summed in double precision.
+def summed_kl(before: Tensor, after: Tensor) -> float:
+    """The sum over positions of KL(before ‖ after), in nats, computed in double precision.
 
     Args:
         before, after: log-probabilities, [positions, vocabulary].
     """
-    chance = before.double()
-    return float((chance.exp() * (chance - after.double())).sum())
+    before = before.double()
+    return float((before.exp() * (before - after.double())).sum())
 
 
-def _batches(
-    heldout: Corpus, known: list[str], encoder: ExampleEncoder, positions: int
-) -> Iterator[dict[str, Any]]:
-    """Probes as batches, until there are so many positions."""
-    rows, counted = [], 0
-    for example in _probes(heldout, known):
-        rows.append(encoder(example))
-        counted += len(rows[-1][0].answer)
-        if len(rows) == _ROWS or counted >= positions:
-            yield collate(rows, encoder.codec, LossWeights())
-            rows = []
-        if counted >= positions:
-            return
-    if rows:
-        yield collate(rows, encoder.codec, LossWeights())
-
-
-def _probes(heldout: Corpus, known: list[str]) -> Iterator[Instruction]:
+def _half_sentences(heldout: Corpus, known: list[str]) -> Iterator[Instruction]:
+    """Each sentence as an instruction: its first half the prompt, its second the answer."""
     for row in heldout:
         for language in known:
             words = row.texts.get(language, "").split(" ")
-            if len(words) == 1:  # a language without spaces, or one word
+            if len(words) == 1:  # a language without spaces, or a single word
                 text = words[0]
                 first, second = text[: len(text) // 2], text[len(text) // 2 :]
             else:
                 half = len(words) // 2
                 first, second = " ".join(words[:half]), " ".join(words[half:])
             if first and second:
-                yield Instruction(first, second, "gauge", language, language, row.id, "")
-
-
-def _cast(device: str, precision: str) -> AbstractContextManager[Any]:
-    return torch.autocast(device, getattr(torch, precision)) if precision != "float32" else nullcontext()
+                yield Instruction(first, second, "kl", language, language, row.id, "")
 
 
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards the model is in the mode it was in."""
     was_training = model.training
     model.eval()
     try:
-        yield
+        with torch.inference_mode():
+            yield
     finally:
         model.train(was_training)

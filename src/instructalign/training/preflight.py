@@ -1,17 +1,22 @@
-"""What is looked at before the first step: whatever would make a run fail later, or worthless, is refused here."""
+"""All checks before the first step: whatever would make a run fail later, or be worthless, is refused here."""
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 from collections import defaultdict
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from instructalign.config import Config
 from instructalign.data import Guard
 from instructalign.errors import ModelError, TrainingError
+from instructalign.files import format_bytes
 from instructalign.instructions import load_templates
 from instructalign.mixture.replay import check_sources
 from instructalign.mixture.training_data import Data, build_instructions, read_guarded, read_rows, refuse_repeats
@@ -19,80 +24,61 @@ from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import LoadedModel, load_codec, load_model_config
 from instructalign.training.tokenization import Codec
 
-CHECKED_EXAMPLES = 256  # examples looked at before training starts
+NEARLY_FULL = 0.8  # share of free space from which on a run is warned
+_EXAMPLES = 256  # looked at before training starts
+
+logger = logging.getLogger(__name__)
 
 
 def check_start(config: Config, guard: Guard | None = None) -> None:
-    """What training would be refused for, as far as it shows without the base's weights and in a short time.
+    """The checks that need neither the base's weights nor much time.
 
-    Before a base is evaluated, which may take hours, so that a misspelt column does not come to light behind it.
+    They run before a base is evaluated, which may take hours, so that a misspelt column is found first.
 
     Args:
         config: the run's configuration.
         guard: test items to look for in the corpora.
 
     Raises:
-        DataError, ModelError, TrainingError: the corpora, the past data, the model or this machine do not allow
+        DataError, ModelError, TrainingError: the corpora, the replay data, the model or this machine do not allow
             what is configured.
     """
-    refuse_half_precision(config)
-    refuse_missing_optimizer(config)
-    refuse_missing_deepspeed()
+    check_machine(config)
     build_instructions(config, read_guarded(config, guard)[0] if guard else read_rows(config)[0])
     check_sources(config.replay)
-    codec = load_codec(config.model)
     options = {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
-    refuse_unreadable_length(config, load_model_config(config.model.base, **options))
-    refuse_short_length(config, codec)
+    check_model(config, load_codec(config.model), load_model_config(config.model.base, **options))
 
 
-def check_run(config: Config, data: Data, loaded: LoadedModel, encoder: ExampleEncoder) -> None:
-    """All checks that need the data or the model.
+def check_run(config: Config, data: Data, loaded: LoadedModel) -> None:
+    """The checks that need the data and the base.
 
     Raises:
         ConfigError, TrainingError, ModelError: as the checks below say.
     """
     refuse_repeats(config, data.mixture)
-    refuse_unknown_tokens(loaded)
-    refuse_unreadable_length(config, loaded.model.config)
-    refuse_short_length(config, loaded.codec)
-    check_answers(data, encoder)
+    check_tokenizer(loaded)
+    check_model(config, loaded.codec, loaded.model.config)
+    check_answers(data, ExampleEncoder(loaded.codec, config.training.max_length))
 
 
-def check_answers(data: Data, encoder: ExampleEncoder) -> None:
-    """Looks at the first examples as the model would see them.
+def check_machine(config: Config) -> None:
+    """Checks that this machine has the GPU and the packages that a configuration or its launcher asks for.
 
     Raises:
-        TrainingError: not one of them has an answer that a loss could be computed on.
+        TrainingError: it has not.
     """
-    lengths = [len(encoder(data.mixture[i])[0].answer) for i in range(CHECKED_EXAMPLES)]
-    shortest_use = 2 if encoder.codec.tokenizer.eos_token_id is not None else 1
-    if max(lengths) < shortest_use:
+    training = config.training
+    if training.precision == "float16" and not torch.cuda.is_available():
         raise TrainingError(
-            f"none of the first {CHECKED_EXAMPLES} examples has an answer of at least one token, so every label "
-            "would be masked. Look at them with `instructalign preview`."
+            "training.precision is float16, which needs a GPU, and none is available. Use bfloat16 or float32: "
+            "--set training.precision=float32"
         )
-
-
-def refuse_half_precision(config: Config) -> None:
-    """Refuses a precision that this machine cannot do.
-
-    Raises:
-        TrainingError: training.precision is float16, and there is no GPU.
-    """
-    if config.training.precision == "float16" and not torch.cuda.is_available():
+    if training.optimizer.endswith("8bit") and find_spec("bitsandbytes") is None:
         raise TrainingError(
-            "training.precision is float16, which needs a GPU, and none is here. "
-            "Use bfloat16 or float32: --set training.precision=float32"
+            f"training.optimizer {training.optimizer} needs bitsandbytes, which is not installed: pip install "
+            "'instructalign[quantised]'. Or use adafactor, which also keeps less state than adamw."
         )
-
-
-def refuse_missing_deepspeed() -> None:
-    """Refuses to be launched with DeepSpeed where that is not installed.
-
-    Raises:
-        TrainingError: it is not.
-    """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true" and find_spec("deepspeed") is None:
         raise TrainingError(
             "this run was launched with DeepSpeed, which is not installed: pip install 'instructalign[deepspeed]' "
@@ -100,32 +86,19 @@ def refuse_missing_deepspeed() -> None:
         )
 
 
-def refuse_unreadable_length(config: Config, settings: Any) -> None:
-    """Refuses examples longer than the positions of a decoder-only model; those of the others are relative.
+def check_model(config: Config, codec: Codec, model_config: Any) -> None:
+    """Checks that examples fit the model, and the templates the examples.
 
     Args:
         config: the run's configuration.
-        settings: the model's own.
+        codec: the base's.
+        model_config: the base's own configuration, of transformers.
 
     Raises:
-        TrainingError: training.max_length is above what the model can read.
+        TrainingError: training.max_length is above what the model can read, or below the longest template.
     """
-    positions = getattr(settings, "max_position_embeddings", None)
-    decoder_only = not getattr(settings, "is_encoder_decoder", False)
-    if positions and decoder_only and config.training.max_length > positions:
-        raise TrainingError(
-            f"training.max_length is {config.training.max_length}, but {config.model.base} reads at most "
-            f"{positions} tokens: --set training.max_length={positions}"
-        )
-
-
-def refuse_short_length(config: Config, codec: Codec) -> None:
-    """Refuses a length that a template fills before any text is put into it: every example of it would be cut.
-
-    Raises:
-        TrainingError: training.max_length is below the longest template of the chosen sets.
-    """
-    # One token of an answer and the end; an encoder-decoder model has its answers elsewhere.
+    check_positions(config, model_config)
+    # One token of an answer and the end token; an encoder-decoder model has its answers elsewhere.
     rest = 0 if codec.encoder_decoder else 2
     empty: defaultdict[str, str] = defaultdict(str)
     chosen = load_templates(config.instructions.templates, config.instructions.objectives)
@@ -137,20 +110,34 @@ def refuse_short_length(config: Config, codec: Codec) -> None:
     if longest > config.training.max_length:
         raise TrainingError(
             f"training.max_length is {config.training.max_length}, but the template {name} alone takes {longest} "
-            "tokens before any text is put into it, so every example made of it would be cut. Raise "
-            "training.max_length (`instructalign doctor` shows the lengths), or name others under "
-            "instructions.templates."
+            "tokens, so every example made from it would be truncated. Raise training.max_length (`instructalign "
+            "doctor` shows the lengths), or choose others under instructions.templates."
         )
 
 
-def refuse_unknown_tokens(loaded: LoadedModel) -> None:
-    """Refuses a tokenizer that is not the model's.
+def check_positions(config: Config, model_config: Any) -> None:
+    """Checks examples against the positions of a decoder-only model; encoder-decoder models have relative ones.
 
-    Special tokens that no text contains may lie outside the embeddings, as those for images do in the text-only
+    Raises:
+        TrainingError: training.max_length is above what the model can read.
+    """
+    positions = getattr(model_config, "max_position_embeddings", None)
+    decoder_only = not getattr(model_config, "is_encoder_decoder", False)
+    if positions and decoder_only and config.training.max_length > positions:
+        raise TrainingError(
+            f"training.max_length is {config.training.max_length}, but {config.model.base} reads at most "
+            f"{positions} tokens: --set training.max_length={positions}"
+        )
+
+
+def check_tokenizer(loaded: LoadedModel) -> None:
+    """Checks that the tokenizer is the model's.
+
+    Special tokens that no text contains may be outside the embeddings, as those for images are in the text-only
     models of a family; one that pads, begins or ends a text may not.
 
     Raises:
-        ModelError: the tokenizer can give a token that the model has no embedding for.
+        ModelError: the tokenizer can produce a token that the model has no embedding for.
     """
     tokenizer = loaded.tokenizer
     model: Any = loaded.model
@@ -161,58 +148,124 @@ def refuse_unknown_tokens(loaded: LoadedModel) -> None:
     number, token = max(pair for pair in numbers if pair[0] not in special or pair[0] in used)
     if number >= rows:
         raise ModelError(
-            f"the tokenizer of {loaded.name} has the token {token!r} as number {number}, but the model has "
-            f"{rows} embeddings, numbered from 0: they do not belong together. Put the model's own tokenizer into "
-            "its folder, or, if tokens were added, save the model after resize_token_embeddings."
+            f"the tokenizer of {loaded.name} has the token {token!r} with id {number}, but the model has {rows} "
+            "embeddings (ids from 0): they do not belong together. Put the model's own tokenizer into its folder, "
+            "or, if tokens were added, save the model after resize_token_embeddings."
         )
 
 
-def refuse_parted(config: Config, loaded: LoadedModel, layout: str) -> None:
-    """Refuses what FSDP, which parts the weights among processes, cannot do.
+def check_answers(data: Data, encoder: ExampleEncoder) -> None:
+    """Looks at the first examples as the model would see them.
+
+    Raises:
+        TrainingError: none of them has an answer that a loss could be computed on.
+    """
+    lengths = [len(encoder(data.mixture[i])[0].answer) for i in range(_EXAMPLES)]
+    shortest = 2 if encoder.codec.tokenizer.eos_token_id is not None else 1
+    if max(lengths) < shortest:
+        raise TrainingError(
+            f"none of the first {_EXAMPLES} examples has an answer of at least one token, so every label would be "
+            "masked. Look at them with `instructalign preview`."
+        )
+
+
+def check_launch(config: Config, loaded: LoadedModel, layout: str, processes: int) -> None:
+    """Checks that the processes can share the batch, and, with FSDP, the weights.
 
     Args:
         config, loaded: the run's configuration and base.
         layout: as `AlignTrainer.layout` says it.
+        processes: how many were launched.
 
     Raises:
-        TrainingError: the encoder and the decoder share their embedding, or single rows of one are trained.
-    """
-    instead = "Launch with configs/accelerate/ddp.yaml, or with DeepSpeed."
-    if layout != "fsdp":
-        return
-    if loaded.encoder_decoder:
-        raise TrainingError(
-            f"FSDP cannot part {loaded.name}, whose encoder and decoder have one embedding between them. {instead}"
-        )
-    if config.model.adapter and config.model.adapter.train_embeddings == "new":
-        raise TrainingError(
-            "FSDP parts the embedding, of which model.adapter.train_embeddings: new trains single rows. "
-            f"{instead} Or set it to true or false."
-        )
-
-
-def refuse_uneven(config: Config, processes: int) -> None:
-    """Refuses a step that cannot be dealt out to the processes.
-
-    Raises:
-        TrainingError: the batch is no multiple of the number of processes.
+        TrainingError: the batch size is no multiple of the number of processes; or FSDP would have to shard an
+            embedding that encoder and decoder share, or one of which single rows are trained.
     """
     if config.training.batch_size % processes:
         raise TrainingError(
             f"training.batch_size ({config.training.batch_size}) must be a multiple of the number of processes "
             f"({processes}), which share each step."
         )
+    instead = "Launch with configs/accelerate/ddp.yaml, or with DeepSpeed."
+    if layout == "fsdp" and loaded.encoder_decoder:
+        raise TrainingError(
+            f"FSDP cannot shard {loaded.name}: encoder and decoder share their embeddings. {instead}"
+        )
+    if layout == "fsdp" and config.model.adapter and config.model.adapter.train_embeddings == "new":
+        raise TrainingError(
+            "FSDP shards the embedding, of which model.adapter.train_embeddings: new trains single rows. "
+            f"{instead} Or set it to true or false."
+        )
 
 
-def refuse_missing_optimizer(config: Config) -> None:
-    """Refuses an optimizer whose package is not here.
+# -- space on the disk ---------------------------------------------------------------------------------------
+
+
+def check_disk(out: Path, needed: int) -> None:
+    """Refuses a run whose checkpoints will not fit on the disk, and warns where they hardly will.
+
+    Args:
+        out: the run's folder; what it holds already is part of what is needed.
+        needed: bytes, as `disk_bytes` says.
 
     Raises:
-        TrainingError: an 8-bit optimizer is asked for, and bitsandbytes is not installed.
+        TrainingError: less is free.
     """
-    optimizer = config.training.optimizer
-    if optimizer.endswith("8bit") and find_spec("bitsandbytes") is None:
+    held = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    free = shutil.disk_usage(out).free + held
+    need, there = format_bytes(needed), format_bytes(free)
+    text = f"checkpoints and model need about {need} on the disk of {out}, and {there} are free"
+    if needed > free:
         raise TrainingError(
-            f"training.optimizer {optimizer} needs bitsandbytes, which is not installed: "
-            "pip install 'instructalign[quantised]'. Or use adafactor, which keeps less than adamw too."
+            f"{text}. Lower training.keep_checkpoints, use model.adapter, or write to another disk with --out."
         )
+    if needed > NEARLY_FULL * free:
+        logger.warning("%s", text)
+
+
+def disk_bytes(config: Config, total: int, trained: int, width: int, embedded: int = 0) -> int:
+    """Bytes that a run's checkpoints and its model take at most at one time.
+
+    A checkpoint holds the weights (those of an adapter alone, where there is one) and the optimizer's state. There
+    is one more while it is written, and one more where early stopping keeps the best.
+
+    Args:
+        config: the run's configuration.
+        total, trained: number of weights, and of those that are trained.
+        width: bytes of one weight.
+        embedded: how many of the trained ones are embeddings.
+    """
+    stopping = config.training.early_stopping
+    count = config.training.keep_checkpoints + 1 + bool(stopping and stopping.keep == "best")
+    adapter = config.model.adapter
+    saved = trained if adapter else total
+    model = trained if adapter and not adapter.merge else total
+    state = optimizer_bytes(config.training.optimizer, trained, embedded, width)
+    return (count * saved + model) * width + count * state
+
+
+def optimizer_bytes(optimizer: str, trained: int, embedded: int, width: int) -> int:
+    """Bytes of an optimizer's state.
+
+    Adam has two moments of each weight, with 8 bits each in its 8-bit variants; but not for embeddings, which the
+    Trainer keeps out of that. Adafactor has a number for each row and column (Shazeer and Stern 2018, arXiv
+    1804.04235), which is not counted here, and plain gradient descent has nothing.
+
+    Args:
+        optimizer: as `training.optimizer` calls it.
+        trained, embedded: weights that are trained, and how many of those are embeddings.
+        width: bytes of one weight.
+    """
+    if optimizer == "adamw":
+        return 2 * trained * width
+    return 2 * (trained - embedded) + 2 * embedded * width if optimizer.endswith("8bit") else 0
+
+
+def trained_embeddings(model: nn.Module) -> int:
+    """How many of a model's trained weights are embeddings; an output layer tied to one counts once."""
+    inside = {
+        id(module.weight): module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) and module.weight.requires_grad
+    }
+    return sum(inside.values())

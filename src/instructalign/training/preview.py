@@ -19,10 +19,10 @@ class PreviewExample:
     Attributes:
         index: its position in the stream.
         instruction: where it comes from.
-        prompt: the prompt as the model sees it, after cutting.
-        answer: the answer as the model sees it, with its end token, after cutting.
+        prompt: the prompt as the model sees it, truncated.
+        answer: the answer as the model sees it, with its end token, truncated.
         prompt_tokens, answer_tokens: their lengths in tokens.
-        cuts: what had to be cut.
+        truncated: what was truncated, as `ExampleEncoder` says it.
         loss_on_prompt: whether prompt tokens count in the loss as well.
     """
 
@@ -32,7 +32,7 @@ class PreviewExample:
     answer: str
     prompt_tokens: int
     answer_tokens: int
-    cuts: list[str]
+    truncated: list[str]
     loss_on_prompt: bool
 
 
@@ -41,7 +41,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
 
     Args:
         config: the run's configuration.
-        count: how many examples; more than a step has go on into the next.
+        count: how many examples; more than a step has continue into the next.
         step: which step, counted from 0.
         guard: the test items to leave out of the training data; `instructalign.preview` reads them.
 
@@ -55,7 +55,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
     shown = []
     for index in range(first, first + count):
         instruction = stream[index]
-        encoded, cuts = encoder(instruction)
+        encoded, truncated = encoder(instruction)
         shown.append(
             PreviewExample(
                 index=index,
@@ -64,7 +64,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
                 answer=str(codec.tokenizer.decode(encoded.answer)),
                 prompt_tokens=len(encoded.prompt),
                 answer_tokens=len(encoded.answer),
-                cuts=cuts,
+                truncated=truncated,
                 loss_on_prompt=config.training.loss_on == "all" and not codec.encoder_decoder,
             )
         )

@@ -1,4 +1,4 @@
-"""`transformers.Trainer`, with our stream, our loss and whole checkpoints."""
+"""`transformers.Trainer` with our training stream, our loss, and atomic checkpoints."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from transformers.trainer_callback import TrainerCallback
 
 from instructalign.errors import TrainingError
 from instructalign.files import write_json
-from instructalign.training import checkpoints
 from instructalign.training.batching import RemainingSteps, StepBatches
-from instructalign.training.disk_space import writing
-from instructalign.training.early_stopping import WATCH, StoppingRules
+from instructalign.training.checkpoints import explaining_full_disk, partial_folder, publish
+from instructalign.training.early_stopping import STOPPING_STATE, StoppingRules
 from instructalign.training.loss import ChunkedLoss, at_positions, cross_entropy, target_logits
-from instructalign.training.metrics_log import TALLY, TrainingCounters
+from instructalign.training.metrics_log import COUNTERS, TrainingCounters
 from instructalign.training.models import quiet_loading
 from instructalign.training.strategies.strategy_group import StrategyGroup
 
 
 class AlignTrainer(Trainer):
-    """The Trainer of transformers, asked for four things of its own.
+    """The Trainer of transformers, changed in four ways.
 
-    Its steps are pure functions of their number, each with as many micro-batches as it needs, so that the Trainer
-    itself need not accumulate gradients; the loss is the weighted mean over all counted tokens
-    of an optimizer step, whatever the accumulation and the number of processes; checkpoints appear complete or
-    not at all; and strategies take part in each step.
+    Its steps are pure functions of their number, each with as many micro-batches as it needs, so the Trainer does
+    not accumulate gradients itself; the loss is the weighted mean over all counted tokens of an optimizer step,
+    whatever the accumulation and the number of processes; checkpoints appear complete or not at all; and
+    strategies take part in each step.
 
     Args:
         model: the model, or its peft wrapper.
-        args: the Trainer's own arguments; gradients are accumulated here and not by its rules.
+        args: the Trainer's own arguments; those of gradient accumulation are not used.
         batches: the run's steps.
-        encoder_decoder: what kind of model it is.
-        strategies: the ways against forgetting that take part.
+        encoder_decoder: whether the model has an encoder and a decoder.
+        strategies: the configured strategies against forgetting.
         checkpoints: the run's `checkpoints` folder.
-        keep: how many checkpoints stay.
-        tally: counts what was trained on.
-        watch: says which checkpoints must stay beside the newest ones.
-        beside: what else is written into each checkpoint: JSON files by name, each from a call in every process.
+        keep: how many checkpoints are kept.
+        counters: counts what was trained on.
+        stopping: says when training ends early, and which checkpoints are kept beside the newest ones.
+        saved_state: what else is written into each checkpoint: JSON files by name, each from a call in every
+            process.
         callbacks: further callbacks of the Trainer.
     """
 
@@ -61,12 +61,13 @@ class AlignTrainer(Trainer):
         strategies: StrategyGroup,
         checkpoints: Path,
         keep: int,
-        tally: TrainingCounters,
-        watch: StoppingRules,
-        beside: Mapping[str, Callable[[], Any]] | None = None,
+        counters: TrainingCounters,
+        stopping: StoppingRules,
+        saved_state: Mapping[str, Callable[[], Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         super().__init__(model, args, train_dataset=batches, callbacks=[strategies, *callbacks])
+        # Else it looks at the signature of `forward`, and where that takes no **kwargs scales the loss once more.
         self.model_accepts_loss_kwargs = True
         self.batches = batches
         self.encoder_decoder = encoder_decoder
@@ -74,34 +75,36 @@ class AlignTrainer(Trainer):
         self.strategies = strategies
         self.checkpoints = checkpoints
         self.keep = keep
-        self.tally = tally
-        self.watch = watch
-        self.beside = {TALLY: tally.total, WATCH: watch.state, **(beside or {})}
+        self.counters = counters
+        self.stopping = stopping
+        self.saved_state = {COUNTERS: counters.total, STOPPING_STATE: stopping.state, **(saved_state or {})}
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The steps of this process, from the one on at which training stands."""
+        """The steps of this process, from the first that is not done yet."""
         return DataLoader(
             self.batches,
             batch_size=None,
             sampler=RemainingSteps(self.args.max_steps, done=lambda: int(self.state.global_step)),
             num_workers=self.args.dataloader_num_workers,
             pin_memory=torch.cuda.is_available(),
-            # Of its own, or each iterator would draw a seed from what dropout draws from, and a resumed run two.
+            # Without one, each iterator takes a seed from the global generator, which dropout uses: a resumed run
+            # makes one iterator more, and its dropout would differ.
             generator=torch.Generator(),
         )
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
-        """One step's micro-batches, and the weight of all tokens that count in it, over all processes."""
+        """A step's micro-batches as one "batch", and the weight of all its tokens, over all processes."""
         [step] = [*islice(epoch_iterator, 1)] or [None]
         # Resumed from the checkpoint of the last step, or of the one after which training ended early.
-        if step is None or self.watch.reason:
+        if step is None or self.stopping.reason:
             self.control.should_training_stop = True
             return [], None
         total = step[0]["step_mass"]
         if total == 0:
             raise TrainingError(
-                f"step {self.state.global_step + 1}: no token of any example counts in the loss; every answer "
-                "was cut or empty. Raise training.max_length, or look at them with `instructalign preview`."
+                f"step {self.state.global_step + 1}: no token of any example carries loss; every answer is empty "
+                "or was truncated to nothing. Raise training.max_length, or look at them with `instructalign "
+                "preview`."
             )
         return [step], total
 
@@ -110,15 +113,17 @@ class AlignTrainer(Trainer):
         losses = []
         for number, batch in enumerate(inputs, 1):
             last = number == len(inputs)
+            # Private in accelerate: says whether gradients are shared, which the Trainer decides by its own count.
             self.accelerator.gradient_state._set_sync_gradients(last)
-            with nullcontext() if last else self._unshared(model):
+            with nullcontext() if last else self._gradients_not_shared(model):
                 losses.append(super().training_step(model, batch, num_items_in_batch))
         return torch.stack(losses).sum()
 
-    def _unshared(self, model: Any) -> AbstractContextManager[Any]:
+    def _gradients_not_shared(self, model: Any) -> AbstractContextManager[Any]:
         """Inside, gradients stay in their process, as in the Trainer's own loop."""
-        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:  # keeps count of that itself
+        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:  # keeps its own count
             return nullcontext()
+        # Private, and only in newer versions, where transformers itself shards the model.
         defer: Any = getattr(self, "_defer_fsdp_gradient_reduction", None)
         if defer is not None and getattr(self, "is_distributed_loading_by_transformers", False):
             return cast(AbstractContextManager[Any], defer())
@@ -139,7 +144,7 @@ class AlignTrainer(Trainer):
             loss = loss if added is None else loss + added
         else:
             loss, losses = self.chunked_loss(model, inputs, shares)
-        self.tally.add(inputs, losses.detach())
+        self.counters.add(inputs, losses.detach())
         if self.accelerator.sync_gradients:  # the step's last micro-batch: once a step, in every process
             penalty = self.strategies.penalty(model)
             if penalty is not None:
@@ -155,8 +160,8 @@ class AlignTrainer(Trainer):
         """How checkpoints hold weights and the optimizer's state: `whole`, or as `fsdp` or `deepspeed` do."""
         return "fsdp" if self.is_fsdp_enabled else "deepspeed" if self.is_deepspeed_enabled else "whole"
 
-    def go_back(self, folder: Path) -> None:
-        """Takes the weights of a checkpoint, and what the strategies held then; every process must call it."""
+    def load_checkpoint(self, folder: Path) -> None:
+        """Loads the weights of a checkpoint and the state of the strategies; every process must call it."""
         self._load_from_checkpoint(str(folder), self.model_wrapped if self.is_fsdp_enabled else None)
         self.strategies.restore(folder)
 
@@ -170,12 +175,11 @@ class AlignTrainer(Trainer):
         state: dict[str, Any] = self.accelerator.get_state_dict(self.model_wrapped)
         return state
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Loads weights as `from_pretrained` does, which knows what they are called in files.
+    # -- private methods of the Trainer that are overridden ---------------------------------------------------
 
-        The Trainer's own way goes by the names in the model, and passes over those that files call otherwise: the
-        output layer of GPT-NeoX would be the base's again in a resumed run.
-        """
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # The Trainer matches the model's own names and ignores weights that files call otherwise: the output layer
+        # of GPT-NeoX would be the base's again in a resumed run. `from_pretrained` knows both names.
         model = model if model is not None else self.model
         if self.layout != "whole" or not isinstance(model, PreTrainedModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -185,29 +189,26 @@ class AlignTrainer(Trainer):
         model.load_state_dict(saved.state_dict())
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(checkpoints.partial_folder(self.checkpoints))
+        return str(partial_folder(self.checkpoints))  # `_save_checkpoint` publishes it once it is complete
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = int(self.state.global_step)
         if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
             raise TrainingError(
-                f"the weights are no longer finite at step {self.state.global_step}; nothing was saved over the "
-                "last good checkpoint. Lower training.learning_rate, or use precision float32 or bfloat16."
+                f"the weights are not finite at step {step}; nothing was saved over the last good checkpoint. "
+                "Lower training.learning_rate, or set training.precision to float32 or bfloat16."
             )
-        step = int(self.state.global_step)
-        spared = self.watch.saved(step)
-        with writing(self.checkpoints.parent, f"checkpoint-{step}"):
-            self._write_checkpoint(model, trial, step, spared)
-
-    def _write_checkpoint(self, model: Any, trial: Any, step: int, spared: set[int]) -> None:
-        with quiet_loading():
-            super()._save_checkpoint(model, trial)
-        beside = {name: content() for name, content in self.beside.items()}
-        if self.args.should_save:
-            written = checkpoints.partial_folder(self.checkpoints) / f"checkpoint-{step}"
-            for name, content in beside.items():
-                write_json(written / name, content)
-            self.strategies.save(written)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            checkpoints.publish(self.checkpoints, step, self.keep, spared)
-        self.accelerator.wait_for_everyone()
+        spared = self.stopping.on_checkpoint(step)
+        with explaining_full_disk(self.checkpoints.parent, f"checkpoint-{step}"):
+            with quiet_loading():
+                super()._save_checkpoint(model, trial)
+            saved_state = {name: content() for name, content in self.saved_state.items()}  # in every process
+            if self.args.should_save:
+                written = partial_folder(self.checkpoints) / f"checkpoint-{step}"
+                for name, content in saved_state.items():
+                    write_json(written / name, content)
+                self.strategies.save(written)
+            self.accelerator.wait_for_everyone()  # each process writes its own random state
+            if self.args.should_save:
+                publish(self.checkpoints, step, self.keep, spared)
+            self.accelerator.wait_for_everyone()

@@ -16,14 +16,14 @@ from test_train import assert_same_weights, configure, settings
 
 from instructalign.config_file import build_config
 from instructalign.errors import TrainingError
-from instructalign.training import checkpoints, disk_space
+from instructalign.training import checkpoints, preflight
 from instructalign.training.train import train
 
 Usage = namedtuple("Usage", "total used free")
 
 
 def free(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda path: Usage(10 * count, 9 * count, count))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: Usage(10 * count, 9 * count, count))
 
 
 def held(folder: Path) -> int:
@@ -53,7 +53,7 @@ def test_the_estimate_is_what_a_run_takes(adapter: Any, optimizer: str, tmp_path
     result = train(config, tmp_path / "run")
     tiny = tiny_model("llama", width=256)
     total = sum(weight.numel() for weight in tiny.parameters())
-    trained, embedded = total, disk_space.trained_embeddings(tiny)
+    trained, embedded = total, preflight.trained_embeddings(tiny)
     if adapter:
         from instructalign.training.adapters import add_adapter
         from instructalign.training.models import load_model
@@ -63,7 +63,7 @@ def test_the_estimate_is_what_a_run_takes(adapter: Any, optimizer: str, tmp_path
         trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     taken = held(tmp_path / "run" / "checkpoints") + held(result.model)
     taken += held(tmp_path / "run" / "checkpoints" / "checkpoint-4")  # the one more while it is written
-    expected = disk_space.disk_bytes(config, total, trained, 4, embedded if trained == total else 0)
+    expected = preflight.disk_bytes(config, total, trained, 4, embedded if trained == total else 0)
     assert taken == pytest.approx(expected, rel=0.15)
 
 
@@ -71,17 +71,17 @@ def test_too_little_space_is_refused_before_training(tmp_path: Path, monkeypatch
     free(monkeypatch, 1000)
     with pytest.raises(TrainingError, match=r"need about [\d.]+ [kM]B on the disk .* and .* are free\. Lower"):
         train(configure(tmp_path), tmp_path / "run")
-    assert not checkpoints.complete(tmp_path / "run" / "checkpoints")
+    assert not checkpoints.complete_checkpoints(tmp_path / "run" / "checkpoints")
 
 
 def test_scarce_space_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     free(monkeypatch, 1000)
-    disk_space.refuse_full_disk(tmp_path, 900)
+    preflight.check_disk(tmp_path, 900)
     assert "need about 900 B" in caplog.text
     caplog.clear()
-    disk_space.refuse_full_disk(tmp_path, 700)
+    preflight.check_disk(tmp_path, 700)
     assert not caplog.text
 
 
@@ -110,20 +110,18 @@ def test_a_disk_that_fills_up_is_survived(
         real(*args, **kwargs)
 
     monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(
-        TrainingError, match=r"no space is left .* for checkpoint-\d; checkpoint-\d is whole\. Free"
-    ):
+    with pytest.raises(TrainingError, match=r"no space is left .* for checkpoint-\d; checkpoint-\d is complete"):
         train(config, tmp_path / "full")
-    assert len(checkpoints.complete(tmp_path / "full" / "checkpoints")) == 1
+    assert len(checkpoints.complete_checkpoints(tmp_path / "full" / "checkpoints")) == 1
     assert not checkpoints.partial_folder(tmp_path / "full" / "checkpoints").exists()
     monkeypatch.setattr(torch, "save", real)
     assert_same_weights(whole.model, train(config, tmp_path / "full").model)
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="something else"), disk_space.writing(tmp_path, "a file"):
+    with pytest.raises(RuntimeError, match="something else"), checkpoints.explaining_full_disk(tmp_path, "a file"):
         raise RuntimeError("something else")
-    with pytest.raises(PermissionError), disk_space.writing(tmp_path, "a file"):
+    with pytest.raises(PermissionError), checkpoints.explaining_full_disk(tmp_path, "a file"):
         raise PermissionError(errno.EACCES, "not permitted")
 
 
@@ -146,7 +144,7 @@ def test_a_real_disk_that_is_too_small(small_disk: Path, tmp_path: Path, monkeyp
     config = configure(tmp_path, steps=6)
     with pytest.raises(TrainingError, match="are free"):
         train(configure(tmp_path, steps=6, keep_checkpoints=9), small_disk / "refused")
-    monkeypatch.setattr("instructalign.training.train.refuse_full_disk", lambda out, needed: None)
+    monkeypatch.setattr("instructalign.training.train.check_disk", lambda out, needed: None)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(550_000))
     with pytest.raises(TrainingError, match=r"no space is left on the disk"):
