@@ -347,7 +347,7 @@ REPLAY_SOURCES = Registry(
     {
         "jsonl": "instructalign.mixture.replay_sources:read_jsonl",
         "hub": "instructalign.mixture.replay_sources:read_hub",
-        "self": "instructalign.synthesis.self_replay:write_replay",
+        "self": "instructalign.synthesis.self_replay:read_self",
         "toy": "instructalign.toy.datasets:read_replay",
         "carried": "instructalign.mixture.replay_memory:read_carried",
     },

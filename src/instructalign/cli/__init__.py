@@ -29,6 +29,7 @@ for command in (
     data_commands.doctor,
     data_commands.preview,
     data_commands.generate,
+    data_commands.synthesize,
     run_commands.train,
     run_commands.evaluate,
     run_commands.score,

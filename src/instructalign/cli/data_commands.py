@@ -124,3 +124,24 @@ def generate(
             loaded, out, count, form, engine=engine, processes=processes, store=store, progress=progress
         )
     console.out.print(f"wrote {written} instructions to {out}")
+
+
+def synthesize(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The JSON-lines file to write.")],
+    count: Annotated[int | None, typer.Option(min=1, help="Number of examples (default: replay.size).")] = None,
+    settings: Settings = None,
+) -> None:
+    """Lets the base model write replay data: instructions and its own answers (self-synthesized rehearsal).
+
+    Example: `instructalign synthesize my-language.yaml --count 1000 --out replay.jsonl`
+    """
+    if out.exists():
+        raise InstructAlignError(f"{out} exists already; choose another --out, or remove it.")
+    loaded = load(config, settings)
+    from instructalign.synthesis import synthesize as write
+
+    with console.progress() as progress:
+        counts = write(loaded, out, count=count, progress=progress)
+    dropped = ", ".join(f"{reason} {number}" for reason, number in sorted(counts.dropped.items())) or "none"
+    console.out.print(f"wrote {counts.kept} examples to {out}; dropped: {dropped}", markup=False)

@@ -1,1 +1,5 @@
-"""Self-made replay: past data that the base model writes itself."""
+"""Self-synthesised replay data: instructions and answers that the base model writes itself."""
+
+from instructalign.synthesis.self_replay import synthesize
+
+__all__ = ["synthesize"]

@@ -1,45 +1,51 @@
-"""The replay source `self`: the base model writes its own past data (self-synthesised rehearsal).
+"""Self-synthesised rehearsal: replay data written by the base model, as a replay source and as a file.
 
 Huang et al. 2024, "Mitigating Catastrophic Forgetting in Large Language Models with Self-Synthesized Rehearsal"
-(arXiv 2403.01244): the model writes instances, and its own answers to them are rehearsed. For models whose
-instruction data is not public, or where none is at hand.
+(arXiv 2403.01244): the model writes instructions, and its own answers to them are rehearsed. For models whose
+instruction data is not public or not available.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+from filelock import FileLock
 from pydantic import Field
 
-from instructalign.config import ModelConfig, Positive
+from instructalign.config import Config, ModelConfig, Positive
 from instructalign.errors import ConfigError, DataError
 from instructalign.files import read_jsonl, text_hash, write_jsonl
 from instructalign.mixture.replay_sources import Asked
-from instructalign.synthesis.drafting import Manner, Method, write_drafts
-from instructalign.synthesis.filtering import Draft, flaw_of, judge
-from instructalign.synthesis.seed_prompts import load_prompts, load_seeds
-from instructalign.types import Instruction
+from instructalign.progress import Progress, silent
+from instructalign.synthesis.candidates import (
+    Candidate,
+    SamplingConfig,
+    SynthesisMethod,
+    defect_of,
+    filter_candidates,
+    write_candidates,
+)
+from instructalign.synthesis.seed_prompts import load_instructions, load_seed_prompts
+from instructalign.types import Counts, Instruction
 
 if TYPE_CHECKING:
     from instructalign.training.models import LoadedModel
 
-VERSION = 1  # of what is written; another one does not read the files of this one
-CHUNK = 64
-"""Attempts that are written together and kept in one file."""
-PATIENCE = 3600.0
-"""Seconds that a process waits for what another one is writing."""
+_VERSION = 2  # of the cached files; those of another version are not read
+_CHUNK = 64  # candidates per cached file: as much as an interrupted call has to write again at most
+_DEFAULT_COUNT = 1000
 
 
-def write_replay(
+def read_self(
     asked: Asked,
     *,
-    method: Method = "complete",
+    method: SynthesisMethod = "complete",
     seeds: str = "eng",
     path: Path | None = None,
     prompt: str = "inputs",
@@ -53,39 +59,38 @@ def write_replay(
     tries: Positive = 10,
     cache: Path | None = None,
 ) -> Iterator[Instruction]:
-    """Past data that the base model writes itself: instructions by keyed draws, and its likeliest answers.
+    """Replay data that the base model synthesises: sampled instructions with greedily decoded answers.
 
-    Everything written is kept in files, so that the same model and settings never write it twice, whatever is
-    selected of it, and an interrupted one goes on. Several processes write in turns.
+    Candidates are cached, so that the same model and settings never write them twice, and an interrupted run
+    resumes. If several processes need them, one writes while the others wait for its lock.
 
     Args:
         asked: the model, the seed, and how many examples are wanted.
-        method: `complete` beginnings of instructions; `imitate` a few instructions of a file; or `answer` those
-            of a file, which are then the past data's own.
-        seeds: the shipped set of beginnings: `eng`, `ind`, `toy`.
-        path: a set of beginnings of your own (YAML, for `complete`), or the file of instructions (JSON lines).
+        method: `complete` seed prompts; `imitate` a few instructions of a file; or `answer` those of a file.
+        seeds: the shipped set of seed prompts: `eng`, `ind`, `toy`.
+        path: your own seed prompts (YAML, for `complete`), or the file of instructions (JSON lines).
         prompt: the field of the instructions in that file.
-        shots: how many instructions the model imitates at a time.
-        temperature, top_k: how instructions are drawn.
-        instruction_tokens, answer_tokens: how long they may be; what is not at its end then is dropped.
-        likelihood: mean log-likelihood (nats per token) below which the model does not believe its own answer.
-        words: how many words an instruction must have.
-        tries: attempts for each example wanted, after which it is given up.
-        cache: the folder that keeps what was written; a folder of the user's cache if null.
+        shots: how many instructions are shown at a time to be imitated.
+        temperature, top_k: of the sampling of instructions.
+        instruction_tokens, answer_tokens: maximum lengths; longer ones are dropped.
+        likelihood: minimum mean log-likelihood of an answer under the model, in nats per token.
+        words: minimum number of words of an instruction.
+        tries: attempts per wanted example.
+        cache: the folder of the cached candidates; by default in the user's cache.
 
     Raises:
         ConfigError: `imitate` or `answer` without a file.
-        DataError: the file cannot be read; or nothing that was written is of use.
+        DataError: the file cannot be read.
         ModelError: the model cannot be loaded.
     """
     if asked.model is None:
-        raise DataError("self-made replay needs a model to write it, and none was given.")
+        raise DataError("the replay source self needs a model that writes the examples, and none was given.")
     if method != "complete" and path is None:
         raise ConfigError([f"replay.source.method {method} needs replay.source.path: a file of instructions"])
-    manner = Manner(
+    sampling = SamplingConfig(
         method,
-        load_seeds(seeds, path if method == "complete" else None),
-        load_prompts(path, prompt) if path is not None and method != "complete" else (),
+        load_seed_prompts(seeds, path if method == "complete" else None),
+        load_instructions(path, prompt) if path is not None and method != "complete" else (),
         shots,
         temperature,
         top_k,
@@ -93,65 +98,107 @@ def write_replay(
         answer_tokens,
         asked.seed,
     )
-    most = tries * asked.wanted if method != "answer" else min(tries * asked.wanted, len(manner.prompts))
-    drafts: list[Draft] = []
-    sound, enough = 0, asked.wanted
-    for chunk in _chunks(asked.model, manner, _folder(asked.model, manner, cache), most):
-        drafts += chunk
-        sound += sum(not flaw_of(draft, likelihood, words) for draft in chunk)
-        asked.report("writing past data", min(sound, enough), enough, f"{len(drafts)} tried")
-        if sound >= enough:  # looking for near-duplicates takes the longer the more there are
-            missing = asked.wanted - sum(not flaw for _, flaw in judge(drafts, likelihood, words))
-            if missing <= 0:
-                break
-            enough = sound + missing
-    yield from _given(asked, judge(drafts, likelihood, words))
-
-
-def _given(asked: Asked, judged: Iterable[tuple[Draft, str]]) -> Iterator[Instruction]:
-    """The good ones as examples, until there are as many as wanted; the others on the way are counted."""
+    most = tries * asked.wanted if method != "answer" else min(tries * asked.wanted, len(sampling.prompts))
+    folder = _cache_folder(asked.model, sampling, cache)
+    load = functools.cache(_load)
+    candidates: list[Candidate] = []
+    good, enough = 0, asked.wanted
+    with ExitStack() as stack:
+        lock = FileLock(folder / ".lock")
+        for first in range(0, most, _CHUNK):
+            file = folder / f"{first:07d}.jsonl"
+            if not file.exists() and not lock.is_locked:  # released too if this process dies
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock)
+            if not file.exists():  # nobody wrote it in the meantime
+                attempts = range(first, min(first + _CHUNK, most))
+                write_jsonl(file, map(asdict, write_candidates(load(asked.model), sampling, attempts)))
+            chunk = [Candidate(**record) for _, record in read_jsonl(file)]
+            candidates += chunk
+            good += sum(not defect_of(each, likelihood, words) for each in chunk)
+            asked.report("writing replay data", min(good, enough), enough, f"{len(candidates)} candidates")
+            if good >= enough:  # only now look for near-duplicates, which takes long for many
+                filtered = filter_candidates(candidates, likelihood, words)
+                missing = asked.wanted - sum(not defect for _, defect in filtered)
+                if missing <= 0:
+                    break
+                enough = good + missing
+    language = sampling.seeds.language if method == "complete" else ""
     given = 0
-    for draft, flaw in judged:
-        if flaw:
+    for candidate, defect in filter_candidates(candidates, likelihood, words):
+        if defect:
             asked.counts.read += 1
-            asked.counts.drop(flaw)
+            asked.counts.drop(defect)
             continue
-        yield Instruction(draft.prompt, draft.answer, "replay", row=f"self-{draft.attempt}", template=draft.seed)
+        row = f"self-{candidate.attempt}"
+        yield Instruction(
+            candidate.prompt, candidate.answer, "replay", target=language, row=row, template=candidate.seed
+        )
         given += 1
         if given == asked.wanted:
             return
 
 
-def _chunks(model: ModelConfig, manner: Manner, folder: Path, most: int) -> Iterator[list[Draft]]:
-    """What was written, chunk by chunk; what is not there yet is written now, by this process or another."""
-    process, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    load = functools.cache(lambda: _load(model))
-    for first in range(0, most, CHUNK * processes):
-        mine = first + CHUNK * process
-        file = folder / f"{mine:07d}.jsonl"
-        if mine < most and not file.exists():
-            attempts = range(mine, min(mine + CHUNK, most))
-            write_jsonl(file, map(asdict, write_drafts(load(), manner, attempts)))
-        for start in range(first, min(first + CHUNK * processes, most), CHUNK):
-            there = folder / f"{start:07d}.jsonl"
-            _wait_for(there)
-            yield [Draft(**record) for _, record in read_jsonl(there)]
+def synthesize(
+    config: Config, out: str | Path, *, count: int | None = None, progress: Progress = silent
+) -> Counts:
+    """Writes replay data that the base model synthesises, as JSON lines with their provenance.
 
+    The fields are those of the replay source `jsonl` (`inputs`, `targets`, `task`, `lang`) and `origin`: the model
+    and its hash, the attempt, and the sampling settings. What is written is what `format: self` replays. The file
+    appears once it is complete; an interrupted call is resumed by repeating it.
 
-def _wait_for(file: Path) -> None:
-    """Waits until another process has written a file.
+    Args:
+        config: its model and seed, and the options of its replay source with `format: self`, if it has one.
+        out: the file.
+        count: how many examples; by default `replay.size`, or 1000 without replay.
+        progress: called with each step's progress.
+
+    Returns:
+        How many candidates were read, kept, and dropped by reason.
 
     Raises:
-        DataError: it does not come.
+        ConfigError: the configuration has several such sources.
+        DataError: as for `read_self`, or no candidate can be used.
+        ModelError: the model cannot be loaded.
     """
-    until = time.monotonic() + PATIENCE
-    while not file.exists():
-        if time.monotonic() > until:
-            raise DataError(
-                f"another process was to write {file}, and has not for an hour. All processes must see the same "
-                "folder: name one with replay.source.cache."
-            )
-        time.sleep(0.5)
+    from instructalign.training.models import model_hash
+
+    sources = [source for source in config.replay.sources if source.name == "self"] if config.replay else []
+    if len(sources) > 1:
+        raise ConfigError([f"replay.source: {len(sources)} sources have format: self; synthesize needs one"])
+    options = dict(sources[0].options) if sources else {}
+    counts = Counts()
+    wanted = count or (config.replay.size if config.replay else _DEFAULT_COUNT)
+    examples = list(read_self(Asked(wanted, config.seed, counts, config.model, progress), **options))
+    counts.read, counts.kept = counts.read + len(examples), len(examples)
+    if not examples:
+        raise DataError(f"no candidate can be used; dropped: {counts.dropped}.")
+    settings = {**(read_self.__kwdefaults__ or {}), **options}
+    origin = {
+        "model": config.model.base,
+        "model_hash": model_hash(config.model.base, config.model.revision),
+        "seed": config.seed,
+        **{
+            name: value if isinstance(value, (int, float)) else str(value)
+            for name, value in settings.items()
+            if name not in ("cache", "tries") and value is not None
+        },
+    }
+    write_jsonl(
+        Path(out),
+        (
+            {
+                "inputs": each.prompt,
+                "targets": each.answer,
+                "task": each.template,
+                "lang": each.target,
+                "origin": {**origin, "attempt": int(each.row.removeprefix("self-"))},
+            }
+            for each in examples
+        ),
+    )
+    return counts
 
 
 def _load(model: ModelConfig) -> LoadedModel:
@@ -161,17 +208,17 @@ def _load(model: ModelConfig) -> LoadedModel:
 
     loaded = load_configured(model)
     if torch.cuda.is_available():
-        place = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        loaded.model.to(place)  # type: ignore[arg-type]
+        network: Any = loaded.model
+        network.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     return loaded
 
 
-def _folder(model: ModelConfig, manner: Manner, cache: Path | None) -> Path:
-    """Where what this model writes in this manner is kept."""
+def _cache_folder(model: ModelConfig, sampling: SamplingConfig, cache: Path | None) -> Path:
+    """Where the candidates of this model and these settings are cached."""
     from instructalign.training.models import model_hash
 
-    manner_said = asdict(manner) | {"seeds": manner.seeds.model_dump()}
-    model_said = model.model_dump(exclude={"base", "adapter"})
-    key = text_hash([VERSION, CHUNK, model_hash(model.base, model.revision), manner_said, model_said])[:16]
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructalign" / "self-made"
-    return (cache or usual) / key
+    settings = asdict(sampling) | {"seeds": sampling.seeds.model_dump()}
+    options = model.model_dump(exclude={"base", "adapter"})
+    key = text_hash([_VERSION, _CHUNK, model_hash(model.base, model.revision), settings, options])[:16]
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructalign" / "synthesis"
+    return (cache or default) / key

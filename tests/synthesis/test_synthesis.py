@@ -1,26 +1,31 @@
-"""Past data that the base model writes itself."""
+"""Replay data that the base model synthesises: sampling, candidates, filters, the source `self`, the command."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from typer.testing import CliRunner
 
+from instructalign.cli import app
 from instructalign.config import Config, ModelConfig, ReplayConfig
 from instructalign.config_file import build_config
-from instructalign.errors import ConfigError, DataError, UnknownNameError
+from instructalign.errors import ConfigError, DataError, InstructAlignError, UnknownNameError
 from instructalign.mixture import ReplayBuffer, load_replay
 from instructalign.randomness import digest_key
-from instructalign.synthesis import self_replay
-from instructalign.synthesis.drafting import write_drafts
-from instructalign.synthesis.filtering import Draft, judge
-from instructalign.synthesis.seed_prompts import load_seeds, shipped
+from instructalign.synthesis import synthesize
+from instructalign.synthesis.candidates import Candidate, SamplingConfig, filter_candidates, write_candidates
+from instructalign.synthesis.seed_prompts import load_seed_prompts, shipped_seed_prompts
+from instructalign.training.models import LoadedModel, load_model, model_hash
 from instructalign.training.generation import Sampling, generate
-from instructalign.training.models import LoadedModel, load_model
 from tiny import save_tiny
 
 
@@ -50,7 +55,7 @@ def load(tmp_path: Path, *, seed: int = 1, made: int | None = None, **options: A
     return load_replay(whole.replay, seed, whole.model, made=made)
 
 
-def test_greedy_writing_is_that_of_transformers(toy: LoadedModel) -> None:
+def test_greedy_decoding_is_that_of_transformers(toy: LoadedModel) -> None:
     prompts = [toy.codec.pair(text, "")[0] for text in ("Good: atik ovaf posut tori akat atus ?", "Place: hulo =")]
     for prompt, written in zip(prompts, generate(toy, prompts, 8, 4096), strict=True):
         model: Any = toy.model
@@ -65,7 +70,7 @@ def test_greedy_writing_is_that_of_transformers(toy: LoadedModel) -> None:
         assert written.likelihood == pytest.approx(sum(likelihoods) / len(plain), abs=1e-4)
 
 
-def test_draws_follow_the_models_distribution(toy: LoadedModel) -> None:
+def test_sampling_follows_the_models_distribution(toy: LoadedModel) -> None:
     prompt = toy.codec.pair("Good:", "")[0]
     sampling = Sampling(digest_key(3, "test"), temperature=1.3, top_k=5)
     count = 2000
@@ -81,7 +86,7 @@ def test_draws_follow_the_models_distribution(toy: LoadedModel) -> None:
     assert set(drawn) <= set(top.indices.tolist())
 
 
-def test_a_draw_does_not_depend_on_what_stands_beside_it(toy: LoadedModel) -> None:
+def test_sampling_does_not_depend_on_the_batch(toy: LoadedModel) -> None:
     prompts = [toy.codec.pair(text, "")[0] for text in ("Good:", "Into Miza:", "Place:", "Good: atik")]
     sampling = Sampling(digest_key(3, "test"))
     together = generate(toy, prompts, 16, 4096, sampling=sampling, streams=[5, 6, 7, 8])
@@ -92,7 +97,7 @@ def test_a_draw_does_not_depend_on_what_stands_beside_it(toy: LoadedModel) -> No
     assert [each.tokens for each in together] == [each.tokens for each in alone]
 
 
-def test_the_toy_base_writes_what_it_was_taught(tmp_path: Path) -> None:
+def test_the_toy_base_writes_what_it_was_trained_on(tmp_path: Path) -> None:
     buffer = load(tmp_path, size=100)
     assert len(buffer) == 100
     assert {each.objective for each in buffer.examples} == {"replay"}
@@ -104,7 +109,7 @@ def test_the_toy_base_writes_what_it_was_taught(tmp_path: Path) -> None:
     assert len({each.prompt for each in buffer.examples}) == 100
 
 
-def test_written_once_resumed_and_nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_are_cached_resumed_and_nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = load(tmp_path, size=100)
     files = sorted((tmp_path / "cache").rglob("*.jsonl"))
     assert len(files) == 2
@@ -112,15 +117,34 @@ def test_written_once_resumed_and_nested(tmp_path: Path, monkeypatch: pytest.Mon
     files[1].unlink()
     assert load(tmp_path, size=100).examples == buffer.examples
     assert [file.read_bytes() for file in files] == before
-    monkeypatch.setattr("instructalign.training.models.load_configured", None)  # what is there needs no model
+    monkeypatch.setattr("instructalign.training.models.load_configured", None)  # cached ones need no model
     few = load(tmp_path, size=40)
     assert set(few.examples) <= set(buffer.examples)
     assert len(load(tmp_path, size=100, made=30)) == 30
     with pytest.raises(TypeError):
-        load(tmp_path, size=100, temperature=0.8)  # another manner, so it would have to write
+        load(tmp_path, size=100, temperature=0.8)  # other settings, so the model is needed
 
 
-def test_unwanted_examples_are_counted_by_reason(tmp_path: Path) -> None:
+def test_one_process_writes_while_the_others_wait(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(config(tmp_path, size=100).to_yaml(), encoding="utf-8")
+    code = (
+        "import sys; from instructalign.config_file import load_config\n"
+        "from instructalign.mixture import load_replay\n"
+        "import instructalign.synthesis.self_replay as source; write = source.write_candidates\n"
+        "source.write_candidates = lambda *a: (print('wrote', a[2][0]), write(*a))[1]\n"
+        "config = load_config(sys.argv[1]); buffer = load_replay(config.replay, 1, config.model)\n"
+        "print('examples', hash(tuple(each.prompt for each in buffer.examples)))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "config.yaml")]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    lines = [process.communicate(timeout=240)[0].splitlines() for process in both]
+    assert all(process.returncode == 0 for process in both)
+    assert sorted(line for each in lines for line in each if "wrote" in line) == ["wrote 0", "wrote 64"]
+    assert lines[0][-1] == lines[1][-1]
+
+
+def test_unusable_candidates_are_counted_by_reason(tmp_path: Path) -> None:
     buffer = load(tmp_path, size=30, instruction_tokens=12, likelihood=-0.02)
     dropped = buffer.counts.dropped
     assert dropped["instruction without its end"] > 0
@@ -128,22 +152,22 @@ def test_unwanted_examples_are_counted_by_reason(tmp_path: Path) -> None:
     assert buffer.counts.read == len(buffer) + sum(dropped.values())
 
 
-def test_judgement_of_single_examples() -> None:
-    def draft(attempt: int, prompt: str, answer: str, likelihood: float = -0.1) -> Draft:
-        return Draft(attempt, "s", prompt, prompt, answer, likelihood)
+def test_filters_on_single_candidates() -> None:
+    def candidate(attempt: int, prompt: str, answer: str, likelihood: float = -0.1) -> Candidate:
+        return Candidate(attempt, "s", prompt, prompt, answer, likelihood)
 
-    drafts = [
-        draft(0, "What is the capital of France?", "Paris"),
-        draft(1, "What is the capital of France ?", "Paris."),
-        draft(2, "Name", "x"),
-        draft(3, "Name three large rivers.", ""),
-        draft(4, "Name three large rivers.", "the Nile and " * 20),
-        draft(5, "Repeat what I have said to you now.", "Repeat what I have said to you now"),
-        draft(6, "Name three small rivers in Spain.", "Ebro", -5.0),
-        Draft(7, "s", "Name", "", "", 0.0, "instruction unfinished"),
-        draft(8, "Name three large rivers.", "the Nile, the Amazon and the Congo"),
+    candidates = [
+        candidate(0, "What is the capital of France?", "Paris"),
+        candidate(1, "What is the capital of France ?", "Paris."),
+        candidate(2, "Name", "x"),
+        candidate(3, "Name three large rivers.", ""),
+        candidate(4, "Name three large rivers.", "the Nile and " * 20),
+        candidate(5, "Repeat what I have said to you now.", "Repeat what I have said to you now"),
+        candidate(6, "Name three small rivers in Spain.", "Ebro", -5.0),
+        Candidate(7, "s", "Name", "", defect="instruction unfinished"),
+        candidate(8, "Name three large rivers.", "the Nile, the Amazon and the Congo"),
     ]
-    reasons = [flaw for _, flaw in judge(drafts, likelihood=-2.0, words=3)]
+    reasons = [defect for _, defect in filter_candidates(candidates, likelihood=-2.0, words=3)]
     assert reasons == [
         "",
         "near-duplicate",
@@ -155,8 +179,8 @@ def test_judgement_of_single_examples() -> None:
         "instruction unfinished",
         "",
     ]
-    for count in range(len(drafts)):
-        assert [flaw for _, flaw in judge(drafts[:count], -2.0, 3)] == reasons[:count]
+    for count in range(len(candidates)):
+        assert [defect for _, defect in filter_candidates(candidates[:count], -2.0, 3)] == reasons[:count]
 
 
 def test_answers_to_the_users_own_instructions(tmp_path: Path) -> None:
@@ -175,7 +199,7 @@ def test_every_kind_of_model_can_be_asked(family: str, method: Any, tmp_path: Pa
     (tmp_path / "own.jsonl").write_text('{"inputs": "Say this"}\n{"inputs": "Say that"}\n', encoding="utf-8")
     path = {"path": "own.jsonl"} if method == "imitate" else {}
     options = {"method": method, "seeds": "eng", "tries": 1, "instruction_tokens": 8, "answer_tokens": 4, **path}
-    with pytest.raises(DataError, match=r"the replay source self .* holds no usable example; dropped: \{'"):
+    with pytest.raises(DataError, match=r"source self .*dropped: \{'"):
         load(tmp_path, base="base", size=4, **options)
     [file] = (tmp_path / "cache").rglob("*.jsonl")
     assert len(file.read_text(encoding="utf-8").splitlines()) == 4
@@ -191,34 +215,34 @@ def test_a_chat_model_writes_the_users_turn(tmp_path: Path) -> None:
     loaded.tokenizer.save_pretrained(tmp_path / "base")
     chat = load_model(str(tmp_path / "base"))
     assert chat.codec.chat
-    seeds = load_seeds("eng")
-    manner = self_replay.Manner("complete", seeds, (), 4, 1.0, 50, 8, 4, 1)
-    drafts = write_drafts(chat, manner, range(4))
+    seeds = load_seed_prompts("eng")
+    sampling = SamplingConfig("complete", seeds, (), 4, 1.0, 50, 8, 4, 1)
+    candidates = write_candidates(chat, sampling, range(4))
     begins = {seed.begin for seed in seeds.seeds}
-    assert all(draft.seed in begins and draft.prompt.startswith(draft.seed) for draft in drafts)
-    assert all(draft.added and draft.prompt.endswith(draft.added) for draft in drafts if not draft.flaw)
+    assert all(each.seed in begins and each.prompt.startswith(each.seed) for each in candidates)
+    assert all(each.added and each.prompt.endswith(each.added) for each in candidates if not each.defect)
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_shipped_beginnings_are_whole(name: str) -> None:
-    seeds = load_seeds(name)
+@pytest.mark.parametrize("name", shipped_seed_prompts())
+def test_shipped_seed_prompts_are_complete(name: str) -> None:
+    seeds = load_seed_prompts(name)
     assert "{seed}" in seeds.complete
     assert "{examples}" in seeds.imitate
     assert len({seed.begin for seed in seeds.seeds}) == len(seeds.seeds)
 
 
 def test_what_cannot_be_done_is_refused_with_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown set of seeds 'english'"):
+    with pytest.raises(UnknownNameError, match="'english'"):
         load(tmp_path, seeds="english")
-    with pytest.raises(ConfigError, match=r"replay\.source\.method answer needs replay\.source\.path"):
+    with pytest.raises(ConfigError, match=r"replay\.source\.method answer .*replay\.source\.path"):
         load(tmp_path, method="answer")
     (tmp_path / "own.yaml").write_text("seeds: [{begin: Say, ends: x}]\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"own\.yaml is no set of seeds: .*seeds\.0\.ends: unknown key"):
+    with pytest.raises(DataError, match=r"own\.yaml .*seeds\.0\.ends: unknown key"):
         load(tmp_path, path="own.yaml")
     (tmp_path / "own.jsonl").write_text('{"text": "Say"}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"own\.jsonl:1: no text under 'inputs', found nothing"):
+    with pytest.raises(DataError, match=r"own\.jsonl:1: .*'inputs'"):
         load(tmp_path, method="answer", path="own.jsonl")
-    with pytest.raises(DataError, match="needs a model"):
+    with pytest.raises(DataError, match="source self needs a model"):
         load_replay(config(tmp_path).replay, 1)
     with pytest.raises(ConfigError, match=r"replay\.source\.temperature: .*greater than 0"):
         config(tmp_path, temperature=0)
@@ -226,9 +250,42 @@ def test_what_cannot_be_done_is_refused_with_its_reason(tmp_path: Path) -> None:
     assert config(tmp_path).model == ModelConfig(base="toy")
 
 
+def test_the_command_writes_what_the_source_replays(tmp_path: Path) -> None:
+    whole = config(tmp_path, size=30)
+    (tmp_path / "config.yaml").write_text(whole.to_yaml(), encoding="utf-8")
+    out = tmp_path / "replay.jsonl"
+    arguments = ["synthesize", str(tmp_path / "config.yaml"), "--out", str(out)]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "wrote 30 examples" in done.output
+    records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    origin = records[0]["origin"]
+    assert (origin["model"], origin["model_hash"]) == ("toy", model_hash("toy"))
+    assert (origin["method"], origin["seeds"], origin["temperature"]) == ("complete", "toy", 1.0)
+    assert len({record["origin"]["attempt"] for record in records}) == 30
+    source = build_config(
+        {
+            **yaml.safe_load(whole.to_yaml()),
+            "replay": {"source": {"format": "jsonl", "path": str(out)}, "size": 30},
+        }
+    )
+    read = load_replay(source.replay, whole.seed)
+    own = load_replay(whole.replay, whole.seed, whole.model)
+    fields = ("prompt", "answer", "target", "template")
+    assert {tuple(getattr(each, name) for name in fields) for each in read.examples} == {
+        tuple(getattr(each, name) for name in fields) for each in own.examples
+    }
+    with pytest.raises(InstructAlignError, match=r"replay\.jsonl exists"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    counts = synthesize(whole, tmp_path / "few.jsonl", count=5)
+    assert counts.kept == 5
+    assert counts.read == 5 + sum(counts.dropped.values())
+    assert (tmp_path / "few.jsonl").read_text() == "".join(out.read_text().splitlines(keepends=True)[:5])
+
+
 @pytest.mark.slow
 def test_replay_that_the_toy_base_wrote_keeps_what_it_knew(tmp_path: Path) -> None:
-    """The demo's recipe, shortened: without past data the first languages are lost, with the model's own not."""
+    """The demo's recipe, shortened: without replay the known languages are forgotten, with the model's own not."""
     from instructalign import run
     from instructalign.config_file import load_config
     from instructalign.toy.demo import CONFIG
