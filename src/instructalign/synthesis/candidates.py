@@ -105,9 +105,7 @@ def write_candidates(loaded: LoadedModel, sampling: SamplingConfig, attempts: Se
             new = next(answers)
             text = str(loaded.codec.tokenizer.decode(new.tokens, skip_special_tokens=True)).strip()
             defect = "" if new.finished else "answer unfinished"
-            candidates[place] = replace(
-                candidate, answer=text, likelihood=round(new.likelihood, 4), defect=defect
-            )
+            candidates[place] = replace(candidate, answer=text, likelihood=round(new.likelihood, 4), defect=defect)
     return candidates
 
 
