@@ -24,8 +24,8 @@ from instructalign.randomness import digest_key
 from instructalign.synthesis import synthesize
 from instructalign.synthesis.candidates import Candidate, SamplingConfig, filter_candidates, write_candidates
 from instructalign.synthesis.seed_prompts import load_seed_prompts, shipped_seed_prompts
-from instructalign.training.models import LoadedModel, load_model, model_hash
 from instructalign.training.generation import Sampling, generate
+from instructalign.training.models import LoadedModel, load_model, model_hash
 from tiny import save_tiny
 
 
