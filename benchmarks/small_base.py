@@ -31,7 +31,7 @@ from instructalign.data import ItemIndex, ItemText
 from instructalign.evaluation import Task, load_task
 from instructalign.evaluation.task_items import read_items
 from instructalign.files import read_lines, write_jsonl
-from instructalign.mixture.replay_sources import read_jsonl
+from instructalign.mixture.replay_sources import read_jsonl_examples
 from instructalign.progress import silent
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
@@ -70,7 +70,7 @@ class Sources:
             ("text", 0.25, unseen(running_text(data), index)),
             ("translation", 0.25, list(translations(data))),
             ("sentiment", 0.3, unseen(sentiments(data), index)),
-            ("p3", 0.2, unseen(read_jsonl(path=data / "p3"), index)),
+            ("p3", 0.2, unseen(read_jsonl_examples(path=data / "p3"), index)),
         ]
         self._task = sentiment
         self._bounds = list(itertools.accumulate(weight for _, weight, _ in self.parts))

@@ -1,4 +1,4 @@
-"""Reading and writing files so that nothing is half-written and nothing unreadable passes unnoticed."""
+"""Atomic writes, and reads that report what is wrong with a file and where."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import yaml
 
 from instructalign.errors import DataError
 
-LONGEST_LINE = 64 << 20
-"""Bytes; a longer line is no text, and would fill the memory."""
+MAX_LINE_BYTES = 64 << 20
+"""A longer line is no text, and would fill the memory."""
 
-SHOWN = 12
-"""Of a folder's files, how many an error names."""
-
-DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
+READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading damaged compressed data raises."""
 
+_MAX_SHOWN = 12  # of a folder's files, how many an error names
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each call
 
 
@@ -40,7 +38,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:  # of a file that nobody asked for
+    except OSError as error:  # it names the temporary file
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
@@ -65,22 +63,22 @@ def copy_folder(source: Path, target: Path, *, link: bool = False) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+
+    def link_or_copy(file: str, copy: str) -> None:
+        try:
+            os.link(file, copy)
+        except OSError:  # another disk, or one without links
+            shutil.copy2(file, copy)
+
     try:
         shutil.copytree(
-            source, temporary, copy_function=_link_or_copy if link else shutil.copy2, dirs_exist_ok=True
+            source, temporary, copy_function=link_or_copy if link else shutil.copy2, dirs_exist_ok=True
         )
         temporary.chmod(0o755)
         temporary.replace(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(source, target)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,29 +111,28 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers from 1, without line ends.
 
     Only LF and CRLF end a line: separators such as U+2028, and a CR alone, are text. A byte-order mark is
-    left out. Files named `.gz`, `.bz2`, `.xz` or `.zst` are decompressed on the way.
+    left out. Files named `.gz`, `.bz2`, `.xz` or `.zst` are decompressed.
 
     Raises:
-        DataError: the file is missing, damaged, not UTF-8, or has no line end but CR; the message names the
-            line.
+        DataError: the file is missing, damaged, not UTF-8, or has CR line ends; the message names the line.
     """
     with open_bytes(path) as file:
         yield from decode_lines(file, str(path))
 
 
 def decode_lines(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
-    """The lines of an open file, as `read_lines` gives them; the name is for error messages."""
+    """The lines of an open binary file as in `read_lines`; `name` is for error messages."""
     number = 0
     try:
-        for raw in iter(lambda: file.readline(LONGEST_LINE + 1), b""):
+        for raw in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
             number += 1
             line = raw.removesuffix(b"\n").removesuffix(b"\r")
             if number == 1:
                 _check_start(name, raw)
                 line = line.removeprefix(codecs.BOM_UTF8)
-            if len(raw) > LONGEST_LINE:
+            if len(raw) > MAX_LINE_BYTES:
                 raise DataError(
-                    f"{name}:{number}: a line of more than {LONGEST_LINE >> 20} MiB; is this a text file?"
+                    f"{name}:{number}: a line of more than {MAX_LINE_BYTES >> 20} MiB; is this a text file?"
                 )
             yield number, line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -143,54 +140,67 @@ def decode_lines(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
             f"{name}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column "
             f"{error.start + 1}). Convert the file first, for example: iconv -f WINDOWS-1252 -t UTF-8"
         ) from None
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise DataError(
-            f"{name}:{number + 1}: the data is damaged or cut off ({error}). Get the file again."
+            f"{name}:{number + 1}: the data is damaged or truncated ({error}). Get the file again."
         ) from None
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file for reading, decompressing it by the ending of its name.
+    """Opens a file for reading, decompressing it by the ending of its name; every reader of text opens it here.
 
     Raises:
         DataError: the file is missing, a folder, or not permitted.
     """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; a file was expected.")
-    try:
-        file = _open(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.{_nearby(path)}") from None
-    except PermissionError:
-        raise DataError(f"{path} may not be read: check its permissions.") from None
-    with file:
-        yield file
-
-
-def _open(path: Path) -> IO[bytes]:
+    check_file(path)
     ending = path.suffix.lower()
     if ending == ".zst":
         import pyarrow
 
         # pyarrow, which `datasets` brings, reads Zstandard; the standard library does so from Python 3.14 on.
-        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 16)
-    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    return cast(IO[bytes], openers.get(ending, open)(path, "rb"))
+        file: Any = io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 16)
+    else:
+        openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+        file = openers.get(ending, open)(path, "rb")
+    with file:
+        yield file
+
+
+def check_file(path: Path) -> None:
+    """Refuses a path that is no file that may be read.
+
+    Raises:
+        DataError: the file is missing, a folder, or not permitted; the message lists what the folder contains.
+    """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected a file.")
+    if path.exists():
+        if os.access(path, os.R_OK):
+            return
+        raise DataError(f"{path} cannot be read: permission denied. Check its permissions.")
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    found = sorted(child.name for child in parent.iterdir()) if parent.is_dir() else []
+    place = "This folder" if parent == Path() else parent
+    more = f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
+    listed = f"contains: {', '.join(found[:_MAX_SHOWN])}{more}" if found else "is empty"
+    raise DataError(f"{path} does not exist. {place} {listed}.")
 
 
 def _check_start(name: str, line: bytes) -> None:
-    """Refuses what the first line shows to be no UTF-8 text with common line ends."""
+    """Refuses a file whose first line shows that it is no UTF-8 text with LF or CRLF line ends."""
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{name}:1: UTF-16 or UTF-32, not UTF-8. Convert the file first: iconv -f UTF-16 -t UTF-8")
     if b"\r" in line.rstrip(b"\r\n") and not line.endswith(b"\n"):
         raise DataError(
-            f"{name}:1: lines end in CR alone, as on old Macintoshes. Convert the file first: tr '\\r' '\\n'"
+            f"{name}:1: lines end in CR alone (classic Mac OS). Convert the file first: tr '\\r' '\\n'"
         )
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON-lines file with their line numbers; empty lines are passed over.
+    """The objects of a JSON-lines file with their line numbers; empty lines are skipped.
 
     Raises:
         DataError: a line is not a JSON object; the message names the line.
@@ -205,17 +215,21 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 f"{path}:{number}: not JSON ({error.msg.removesuffix(' at')} at column {error.colno})."
             ) from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits; endless nesting
-            raise DataError(f"{path}:{number}: JSON beyond what can be read ({error}).") from None
+            raise DataError(f"{path}:{number}: JSON that cannot be parsed ({error}).") from None
         if not isinstance(record, dict):
             raise DataError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}.")
         yield number, record
 
 
 def read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """A file's names and values; none where there is no such file.
+    """The object (mapping) in a JSON or YAML file; empty where there is no such file.
+
+    Args:
+        path: the file.
+        parse: `json.loads`, `yaml.safe_load` or the like.
 
     Raises:
-        DataError: it cannot be read as that.
+        DataError: the file cannot be parsed, or contains something else.
     """
     if not path.is_file():
         return {}
@@ -223,11 +237,11 @@ def read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         value = parse(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(
-            f"{path}: cannot be read: {' '.join(str(error).split())}. Put a whole copy of it back, or do without "
-            "the folder that it lies in."
+            f"{path}: cannot be parsed: {' '.join(str(error).split())}. Restore an intact copy of the file, or "
+            "leave its folder out."
         ) from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected names and values, found {type(value).__name__}.")
+        raise DataError(f"{path}: expected an object of keys and values, found {type(value).__name__}.")
     return value
 
 
@@ -252,13 +266,3 @@ def format_bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB"
-
-
-def _nearby(path: Path) -> str:
-    parent = path.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    found = sorted(child.name for child in parent.iterdir()) if parent.is_dir() else []
-    place = "This folder" if parent == Path() else parent
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f" {place} holds: {', '.join(found[:SHOWN])}{more}." if found else f" {place} is empty."

@@ -345,8 +345,8 @@ REPLAY_SOURCES = Registry(
     "replay source",
     "instructalign.replay_sources",
     {
-        "jsonl": "instructalign.mixture.replay_sources:read_jsonl",
-        "hub": "instructalign.mixture.replay_sources:read_hub",
+        "jsonl": "instructalign.mixture.replay_sources:read_jsonl_examples",
+        "hub": "instructalign.mixture.replay_sources:read_hub_examples",
         "self": "instructalign.synthesis.self_replay:read_self",
         "toy": "instructalign.toy.datasets:read_replay",
         "carried": "instructalign.mixture.replay_memory:read_carried",

@@ -7,7 +7,7 @@ import gzip
 import json
 import lzma
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from data.reading import read, texts
 from instructalign.errors import DataError
+from instructalign.mixture.replay_sources import read_hub_examples
 from instructalign.ray_data.row_files import write_part
 from instructalign.types import Counts, ParallelRow
 
@@ -70,7 +71,7 @@ def test_xliff_in_both_versions(tmp_path: Path, content: str) -> None:
 
 def test_xliff_between_other_languages_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.xlf").write_text(XLIFF_1)
-    with pytest.raises(DataError, match=r"asked for \(eng, sun\), and it has eng. Languages there: eng, jav"):
+    with pytest.raises(DataError, match=r"\(eng, sun\); found eng\. .*: eng, jav\."):
         read("xliff", ["eng", "sun"], path=tmp_path / "a.xlf")
 
 
@@ -128,9 +129,36 @@ def test_hub_layout_in_a_folder(tmp_path: Path) -> None:
         assert texts(result) == {"1": {"eng": "one", "ind": "satu"}, "3": {"eng": "three", "ind": "tiga"}}
 
 
-def test_a_data_set_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data set '.*missing' cannot be read: .* format|.* give its files as"):
+def test_a_dataset_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset .*missing \(train\) .*jsonl, csv, parquet"):
         read("hub", ["eng", "ind"], name=str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["when it is opened", "while it is read"])
+def test_an_error_of_any_library_below_the_hub_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """httpx, fsspec, huggingface_hub and datasets share no base class of their errors."""
+
+    class ConnectError(Exception):
+        pass
+
+    def records() -> Iterator[dict[str, str]]:
+        yield {"inputs": "q", "targets": "a"}
+        raise ConnectError("[Errno -2] Name or service not known\nwith many lines")
+
+    def load(*_: object, **__: object) -> Iterator[dict[str, str]]:
+        if not late:
+            raise ConnectError("[Errno -2] Name or service not known\nwith many lines")
+        return records()
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    examples = read_hub_examples(name="a/b")
+    if late:
+        assert next(examples).prompt == "q"
+    with pytest.raises(DataError, match=r"a/b \(train\) .*Name or service not known\. .*format: jsonl") as caught:
+        next(examples)
+    assert "\n" not in str(caught.value)
 
 
 FLORES_PLUS = {

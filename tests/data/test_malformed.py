@@ -23,7 +23,7 @@ from data.reading import read, texts
 from instructalign.errors import DataError
 
 FEWER = "text in fewer than two languages"
-BROKEN = "broken characters (NUL or half of a surrogate pair)"
+INVALID = "invalid characters (NUL or lone surrogate)"
 WIDTH = "wrong number of columns"
 BOMB = 12 << 20
 BYTES = b"one\ttwo\n" * 2000
@@ -81,9 +81,9 @@ ENGLISH = "one\ntwo\nthree\n"
 
 CASES = [
     # Moses: line-aligned text
-    Case("no file", "moses", {"c.en": b"one\n"}, r"c.id does not exist\..* holds: c.en"),
+    Case("no file", "moses", {"c.en": b"one\n"}, r"c.id does not exist\..*: c.en\."),
     Case("no folder", "moses", {}, "c.en does not exist"),
-    Case("a folder", "moses", {"c.en": b"one\n", "c.id": None}, "c.id is a folder; a file was expected"),
+    Case("a folder", "moses", {"c.en": b"one\n", "c.id": None}, "c.id is a folder"),
     Case("one side longer", "moses", {"c.en": b"a\nb\n", "c.id": b"a\n"}, "c.en has 2, .*c.id has 1"),
     Case("one side empty", "moses", {"c.en": b"a\nb\n", "c.id": b""}, "c.en has 2, .*c.id has 0"),
     Case(
@@ -103,7 +103,7 @@ CASES = [
         "UTF-16 without mark",
         "moses",
         {"c.en": "a\nb".encode("utf-16-le"), "c.id": b"a\nb"},
-        dropped={BROKEN: 2},
+        dropped={INVALID: 2},
     ),
     Case("UTF-32", "moses", {"c.en": ENGLISH.encode("utf-32"), "c.id": b"a\n"}, "c.en:1: UTF-16 or UTF-32, not UTF-8"),
     Case("a byte-order mark", "moses", {"c.en": b"\xef\xbb\xbfone\n", "c.id": b"satu\n"}, left=1),
@@ -111,7 +111,7 @@ CASES = [
     Case("CRLF on one side", "moses", {"c.en": b"a\r\nb\r\n", "c.id": b"a\nb\n"}, left=2),
     Case("mixed line ends", "moses", {"c.en": b"a\r\nb\nc\r\n", "c.id": b"a\nb\nc"}, left=3),
     Case("a line separator in text", "moses", {"c.en": "a\u2028b\n".encode(), "c.id": b"a\n"}, left=1),
-    Case("a NUL", "moses", {"c.en": b"a\0b\nc\n", "c.id": b"a\nc\n"}, left=1, dropped={BROKEN: 1}),
+    Case("a NUL", "moses", {"c.en": b"a\0b\nc\n", "c.id": b"a\nc\n"}, left=1, dropped={INVALID: 1}),
     Case("nothing but space", "moses", {"c.en": b"a\n \t\n", "c.id": b"a\n\xc2\xa0\n"}, left=1, dropped={"empty": 1}),
     Case("a line of 10 MB", "moses", {"c.en": b"a" * 10_000_000, "c.id": b"a\n"}, left=1),
     Case(
@@ -121,31 +121,31 @@ CASES = [
         left=1,
     ),
     # compressed
-    Case("gzip cut off", "moses", {"c.en.gz": gzip.compress(BYTES)[:-12], "c.id": BYTES}, r"gz:\d+: the data is damaged"),
-    Case("gzip with a wrong sum", "moses", {"c.en.gz": gzip.compress(BYTES)[:-8] + b"\0" * 8, "c.id": BYTES}, "gz:2001: the data is damaged or cut off .*CRC"),
-    Case("text named gzip", "moses", {"c.en.gz": BYTES, "c.id": BYTES}, "gz:1: the data is damaged .*Not a gzipped file"),
+    Case("gzip cut off", "moses", {"c.en.gz": gzip.compress(BYTES)[:-12], "c.id": BYTES}, r"gz:\d+: .*damaged"),
+    Case("gzip with a wrong sum", "moses", {"c.en.gz": gzip.compress(BYTES)[:-8] + b"\0" * 8, "c.id": BYTES}, "gz:2001: .*damaged .*CRC"),
+    Case("text named gzip", "moses", {"c.en.gz": BYTES, "c.id": BYTES}, "gz:1: .*damaged .*Not a gzipped file"),
     Case("an empty gzip file", "moses", {"c.en.gz": b"", "c.id": b"a\n"}, "c.en.gz has 0, .*c.id has 1"),
-    Case("xz cut off", "moses", {"c.en.xz": lzma.compress(BYTES)[:-20], "c.id": BYTES}, r"xz:\d+: the data is damaged"),
-    Case("zstd cut off", "moses", {"c.en.zst": bytes(pa.compress(BYTES, codec="zstd"))[:-4], "c.id": BYTES}, r"zst:\d+: the data is damaged"),
+    Case("xz cut off", "moses", {"c.en.xz": lzma.compress(BYTES)[:-20], "c.id": BYTES}, r"xz:\d+: .*damaged"),
+    Case("zstd cut off", "moses", {"c.en.zst": bytes(pa.compress(BYTES, codec="zstd"))[:-4], "c.id": BYTES}, r"zst:\d+: .*damaged"),
     Case("zeros without end", "moses", {"c.en.gz": gzip.compress(b"0" * BOMB, 1), "c.id": b"a\n"}, "gz:1: a line of more than 11 MiB"),
     # FLORES
     Case("no folder of a split", "flores", {"x/eng_Latn.x": b"a\n"}, "no split 'dev'. Available: x"),
     Case("a file for a folder", "flores", {"dev": b""}, "has no split 'dev'"),
-    Case("an empty split", "flores", {"dev": None}, r"holds no file such as eng_Latn\.dev"),
-    Case("one language", "flores", {"dev/eng_Latn.dev": b"a\n"}, "it has eng. Languages there: eng"),
+    Case("an empty split", "flores", {"dev": None}, r"no file such as eng_Latn\.dev"),
+    Case("one language", "flores", {"dev/eng_Latn.dev": b"a\n"}, "found eng. .*: eng"),
     Case("files of unequal length", "flores", {"dev/eng_Latn.dev": b"a\n", "dev/ind_Latn.dev": b"a\nb\n"}, "eng_Latn.dev has 1, .*ind_Latn.dev has 2"),
     Case("not UTF-8", "flores", {"dev/eng_Latn.dev": b"\xff\n", "dev/ind_Latn.dev": b"a\n"}, "eng_Latn.dev:1: not UTF-8"),
     # CSV and TSV
-    Case("an empty file", "csv", {"a.csv": b""}, "a.csv is empty"),
-    Case("only a mark", "csv", {"a.csv": b"\xef\xbb\xbf"}, "a.csv is empty"),
+    Case("an empty file", "csv", {"a.csv": b""}, "a.csv: .*is empty"),
+    Case("only a mark", "csv", {"a.csv": b"\xef\xbb\xbf"}, "a.csv: .*is empty"),
     Case("a mark before the header", "csv", {"a.csv": b"\xef\xbb\xbfeng,ind\na,b\n"}, left=1),
     Case("only a header", "csv", {"a.csv": b"eng,ind\n"}),
     Case("ragged", "csv", {"a.csv": b"eng,ind\na\na,b\na,b,c\n"}, left=1, dropped={WIDTH: 2}),
     Case("an open quote", "csv", {"a.csv": b'eng,ind\na,b\n"c,d\ne,f\n'}, r"a.csv:3: not CSV \(unexpected end"),
     Case("an open quote in a long file", "csv", {"a.csv": b'eng,ind\n"c,d\n' + b"e,f\n" * 60_000}, r"a.csv:2: not CSV .*field larger.*quoting: false"),
     Case("a quote within a field", "csv", {"a.csv": b'eng,ind\n"a"b,c\n'}, "a.csv:2: not CSV"),
-    Case("the wrong delimiter", "csv", {"a.csv": b"eng;ind\na;b\n"}, "no column is named by a language code; columns: eng;ind"),
-    Case("a NUL in quotes", "csv", {"a.csv": b'eng,ind\n"a\0",b\nc,d\n'}, left=1, dropped={BROKEN: 1}),
+    Case("the wrong delimiter", "csv", {"a.csv": b"eng;ind\na;b\n"}, "columns: eng;ind"),
+    Case("a NUL in quotes", "csv", {"a.csv": b'eng,ind\n"a\0",b\nc,d\n'}, left=1, dropped={INVALID: 1}),
     Case("not UTF-8", "csv", {"a.csv": b'eng,ind\n"a\nb",caf\xe9\n'}, "a.csv:3: not UTF-8"),
     Case("blank lines", "csv", {"a.csv": b"eng,ind\n\n\na,b\n\n"}, left=1, dropped={"empty": 3}),
     Case("a field of 10 MB", "csv", {"a.csv": b"eng,ind\n" + b"a" * 10_000_000 + b",b\n"}, "a.csv:2: not CSV .*field larger"),
@@ -159,10 +159,10 @@ CASES = [
     Case("a JSON document", "jsonl", {"a.jsonl": b'[\n{"eng": "a"}\n]'}, r"a.jsonl:1: not JSON"),
     Case("numbers for text", "jsonl", {"a.jsonl": b'{"eng": 1, "ind": "b"}\n'}, dropped={"not text": 1}),
     Case("lists for text", "jsonl", {"a.jsonl": b'{"eng": ["a"], "ind": "b"}\n'}, dropped={"not text": 1}),
-    Case("half a surrogate pair", "jsonl", {"a.jsonl": b'{"eng": "\\ud800", "ind": "b"}\n'}, dropped={BROKEN: 1}),
-    Case("endless nesting", "jsonl", {"a.jsonl": b"[" * 200_000}, "a.jsonl:1: JSON beyond what can be read"),
-    Case("a huge number", "jsonl", {"a.jsonl": b'{"n": ' + b"9" * 9000 + b"}"}, "a.jsonl:1: JSON beyond"),
-    Case("an empty object", "jsonl", {"a.jsonl": b"{}\n"}, "no column is named by a language code; columns: none"),
+    Case("half a surrogate pair", "jsonl", {"a.jsonl": b'{"eng": "\\ud800", "ind": "b"}\n'}, dropped={INVALID: 1}),
+    Case("endless nesting", "jsonl", {"a.jsonl": b"[" * 200_000}, "a.jsonl:1: .*recursion"),
+    Case("a huge number", "jsonl", {"a.jsonl": b'{"n": ' + b"9" * 9000 + b"}"}, "a.jsonl:1: .*digits"),
+    Case("an empty object", "jsonl", {"a.jsonl": b"{}\n"}, "columns: none"),
     Case("single quotes", "jsonl", {"a.jsonl": b"{'eng': 'a'}\n"}, r"a.jsonl:1: not JSON \(Expecting property name"),
     Case("not UTF-8", "jsonl", {"a.jsonl": b'{"eng": "\xe9"}\n'}, "a.jsonl:1: not UTF-8"),
     # TMX
@@ -180,9 +180,9 @@ CASES = [
     Case("an unknown encoding", "tmx", {"a.tmx": b'<?xml version="1.0" encoding="klingon"?><tmx/>'}, "a.tmx:1: not XML that can be read .unknown encoding"),
     Case("another encoding than declared", "tmx", {"a.tmx": b'<?xml version="1.0" encoding="UTF-8"?>\n<tmx>caf\xe9 x</tmx>'}, "a.tmx:2: not XML"),
     Case("an encoding declared rightly", "tmx", {"a.tmx": b'<?xml version="1.0" encoding="ISO-8859-1"?><tmx><body>' + unit("caf\xe9", "kopi").encode("latin-1") + b"</body></tmx>"}, left=1),
-    Case("no languages", "tmx", tmx("<tu><tuv><seg>a</seg></tuv><tuv><seg>b</seg></tuv></tu>"), "it has none of them. Languages there: none"),
+    Case("no languages", "tmx", tmx("<tu><tuv><seg>a</seg></tuv><tuv><seg>b</seg></tuv></tu>"), "found none of them"),
     Case("a unit without text", "tmx", tmx(unit("", " ") + unit("a", "b")), left=1, dropped={"empty": 1}),
-    Case("gzip cut off", "tmx", {"a.tmx.gz": gzip.compress(b"<tmx>" + BYTES)[:-12]}, r"a.tmx.gz:\d+: the data is damaged"),
+    Case("gzip cut off", "tmx", {"a.tmx.gz": gzip.compress(b"<tmx>" + BYTES)[:-12]}, r"a.tmx.gz:\d+: .*damaged"),
     Case("text without end", "tmx", {"a.tmx.gz": gzip.compress(b"<tmx>" + b"0" * BOMB, 1)}, "more than 11 MiB without a tag"),
     Case("a comment without end", "tmx", {"a.tmx.gz": gzip.compress(b"<tmx><!--" + b"0" * BOMB, 1)}, "more than 11 MiB without a tag"),
     # XLIFF
@@ -191,18 +191,18 @@ CASES = [
     Case("a language that is none", "xliff", {"a.xlf": b"<xliff srcLang='klingonish' trgLang='id'/>"}, "'klingonish' is not a language code"),
     Case("an entity", "xliff", {"a.xlf": b"<!DOCTYPE x [<!ENTITY a 'b'>]><xliff/>"}, "a.xlf:1: the entity 'a'"),
     # OPUS archives
-    Case("not a zip file", "opus", {"a.zip": b"one\n"}, r"a.zip: not a zip file that can be read \(File is not"),
-    Case("zip cut off", "opus", {"a.zip": GOOD_ZIP[:-40]}, "a.zip: not a zip file that can be read"),
+    Case("not a zip file", "opus", {"a.zip": b"one\n"}, r"a.zip: .*zip file \(File is not"),
+    Case("zip cut off", "opus", {"a.zip": GOOD_ZIP[:-40]}, "a.zip: not a readable zip file"),
     Case("zip damaged", "opus", {"a.zip": GOOD_ZIP[:60] + b"\0\1\2\3" + GOOD_ZIP[64:]}, r"a.zip"),
-    Case("a name that leads out", "opus", archive({"../c.en": b"a\n", "c.id": b"b\n"}), r"'../c.en', which leads out of it"),
-    Case("an absolute name", "opus", archive({"/etc/c.en": b"a\n", "c.id": b"b\n"}), "'/etc/c.en', which leads out"),
-    Case("a Windows path", "opus", archive({"..\\c.en": b"a\n", "c.id": b"b\n"}), "which leads out"),
-    Case("no texts", "opus", archive({"README": b"a\n"}), "found 0 among README"),
-    Case("an empty archive", "opus", archive({}), "found 0 among no files"),
-    Case("two corpora", "opus", archive({f"{c}.{code}": b"a\n" for c in "ab" for code in ("en", "id")}), "found 2 among"),
+    Case("a name that leads out", "opus", archive({"../c.en": b"a\n", "c.id": b"b\n"}), r"'../c.en', a path outside"),
+    Case("an absolute name", "opus", archive({"/etc/c.en": b"a\n", "c.id": b"b\n"}), "'/etc/c.en', a path outside"),
+    Case("a Windows path", "opus", archive({"..\\c.en": b"a\n", "c.id": b"b\n"}), "a path outside"),
+    Case("no texts", "opus", archive({"README": b"a\n"}), "found 0 .*README"),
+    Case("an empty archive", "opus", archive({}), "found 0 .*no files"),
+    Case("two corpora", "opus", archive({f"{c}.{code}": b"a\n" for c in "ab" for code in ("en", "id")}), "found 2 "),
     Case("unequal lengths", "opus", archive({"c.en": b"a\n", "c.id": b"a\nb\n"}), "c.en has 1, c.id has 2"),
     Case("not UTF-8", "opus", archive({"c.en": b"\xe9\n", "c.id": b"a\n"}), "a.zip:c.en:1: not UTF-8"),
-    Case("other languages", "opus", archive({"c.en": b"a\n", "c.fr": b"a\n"}), "and it has eng. Languages there: eng, fra"),
+    Case("other languages", "opus", archive({"c.en": b"a\n", "c.fr": b"a\n"}), "found eng. .*: eng, fra"),
     Case("zeros without end", "opus", archive({"c.en": b"0" * BOMB, "c.id": b"a\n"}), "a.zip:c.en:1: a line of more than"),
     # Parquet
     Case("not Parquet", "parquet", {"a.parquet": b"one\n"}, "a.parquet: not Parquet, or damaged"),
@@ -210,9 +210,9 @@ CASES = [
     Case("cut off", "parquet", {"a.parquet": table(eng=["a"], ind=["b"])[:-20]}, "a.parquet: not Parquet, or damaged"),
     Case("not Arrow", "parquet", {"a.arrow": b"one\n"}, "a.arrow: not Arrow, or damaged"),
     Case("Arrow cut off", "parquet", {"a.arrow": arrow(eng=["a"], ind=["b"])[:-20]}, "a.arrow: not Arrow, or damaged"),
-    Case("an empty folder", "parquet", {"a.parquet": None}, "holds no .*parquet file"),
+    Case("an empty folder", "parquet", {"a.parquet": None}, r"contains no \*\.parquet or \*\.arrow file"),
     Case("numbers for text", "parquet", {"a.parquet": table(eng=[1, 2], ind=["a", "b"])}, dropped={"not text": 2}),
-    Case("no language columns", "parquet", {"a.parquet": table(a=["a"], b=["b"])}, "language code; columns: a, b"),
+    Case("no language columns", "parquet", {"a.parquet": table(a=["a"], b=["b"])}, "columns: a, b"),
     Case("nothing in a column", "parquet", {"a.parquet": table(eng=["a", None], ind=["b", "c"])}, left=1, dropped={FEWER: 1}),
 ]  # fmt: skip
 
@@ -229,7 +229,7 @@ def options_of(case: Case, folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.format}: {case.name}" for case in CASES])
 def test_bad_input_is_named_or_counted(tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("files", "data.formats.xml_events"):  # a smaller limit, for smaller bombs
-        monkeypatch.setattr(f"instructalign.{module}.LONGEST_LINE", 11 << 20)
+        monkeypatch.setattr(f"instructalign.{module}.MAX_LINE_BYTES", 11 << 20)
     for name, content in case.files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

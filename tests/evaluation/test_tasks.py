@@ -283,7 +283,7 @@ def test_unknown_prompt():
         ("review,stars\nx,good\ny,fine\n", "item '2' (record 2) has the label 'fine'. Available: good, bad"),
         ("review,stars\n", "holds no items"),
         ("", "holds no items"),
-        ("review,stars\nx,good\ny\n", "reviews-jawa.csv:3: 1 columns where 2 were expected (review, stars)"),
+        ("review,stars\nx,good\ny\n", "reviews-jawa.csv:3: expected 2 columns (review, stars), found 1"),
         ('review,stars\n"x,good\n', "reviews-jawa.csv:2: not CSV"),
     ],
 )
@@ -309,7 +309,7 @@ def test_ids_are_unique(folder):
 
 def test_only_the_name_stands_in_a_path(folder):
     task = reviews(data={"format": "csv", "path": "{lang}.csv"})
-    with pytest.raises(DataError, match=r"may hold \{name\} in braces and nothing else"):
+    with pytest.raises(DataError, match=r"data\.path: .*\{name\}"):
         read_items(task, "jav", folder)
 
 

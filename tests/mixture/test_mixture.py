@@ -20,7 +20,7 @@ from instructalign.errors import DataError
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay, training_data
 from instructalign.mixture.mixture import ReplaySchedule
 from instructalign.mixture.replay import choose
-from instructalign.mixture.replay_sources import read_hub, read_jsonl
+from instructalign.mixture.replay_sources import read_hub_examples, read_jsonl_examples
 from instructalign.types import Counts, Instruction
 
 
@@ -211,25 +211,29 @@ def test_jsonl_file_and_folder(tmp_path: Path) -> None:
         {"inputs": "deux?", "targets": "2", "task": "sums", "lang": "fr"},
     ]
     file = write(tmp_path / "a.jsonl", records)
-    [first, second] = read_jsonl(path=file)
+    [first, second] = read_jsonl_examples(path=file)
     assert (first.prompt, first.answer, first.template, first.target) == ("2+2?", "4", "sums", "en")
     assert first.objective == second.objective == "replay"
-    assert [example.prompt for example in read_jsonl(path=tmp_path, languages=["fr"])] == ["deux?"]
+    assert [example.prompt for example in read_jsonl_examples(path=tmp_path, languages=["fr"])] == ["deux?"]
 
 
 def test_jsonl_names_the_line_with_a_missing_field(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"inputs": "q", "targets": "a"}, {"question": "q", "targets": "a"}])
-    with pytest.raises(
-        DataError, match=r"a\.jsonl:2: no text under 'inputs'; found the fields 'question', 'targets'"
-    ):
-        list(read_jsonl(path=file))
+    with pytest.raises(DataError, match=r"a\.jsonl:2: .*'inputs'.* question, targets\."):
+        list(read_jsonl_examples(path=file))
+
+
+def test_jsonl_fields_may_be_nested(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"row": {"question": "q", "answer": " a"}, "task.name": "t"}])
+    [example] = read_jsonl_examples(path=file, prompt="row.question", answer="row.answer", task="task.name")
+    assert (example.prompt, example.answer, example.template) == ("q", "a", "t")
 
 
 def test_missing_file_and_empty_source(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no\.jsonl does not exist"):
-        list(read_jsonl(path=tmp_path / "no.jsonl"))
-    with pytest.raises(DataError, match=r"holds no \*\.jsonl file"):
-        list(read_jsonl(path=tmp_path))
+        list(read_jsonl_examples(path=tmp_path / "no.jsonl"))
+    with pytest.raises(DataError, match=r"contains no \*\.jsonl file"):
+        list(read_jsonl_examples(path=tmp_path))
     file = write(tmp_path / "empty.jsonl", [])
     config = ReplayConfig(source=Entry(name="jsonl", options={"path": file}), size=3)
     with pytest.raises(DataError, match="holds no usable example"):
@@ -240,18 +244,18 @@ def test_hub_layout_is_read_in_streaming_mode(tmp_path: Path) -> None:
     folder = tmp_path / "xP3"
     (folder / "en").mkdir(parents=True)
     write(folder / "en" / "part.jsonl", [{"inputs": f"q{i}", "targets": "a", "lang": "en"} for i in range(10)])
-    rows = list(read_hub(name=str(folder), data_files="en/*.jsonl", scan=4))
+    rows = list(read_hub_examples(name=str(folder), data_files="en/*.jsonl", scan=4))
     assert [row.prompt for row in rows] == ["q0", "q1", "q2", "q3"]
 
 
 def test_files_of_a_type_are_read_without_a_data_set_around_them(tmp_path: Path) -> None:
     file = write(tmp_path / "merged.jsonl", [{"inputs": f"q{i}", "targets": "a"} for i in range(10)])
-    assert len(list(read_hub(name="json", data_files=str(file), scan=None))) == 10
+    assert len(list(read_hub_examples(name="json", data_files=str(file), scan=None))) == 10
 
 
 def test_hub_name_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
-        list(read_hub(name=str(tmp_path / "nowhere")))
+    with pytest.raises(DataError, match="cannot be loaded"):
+        list(read_hub_examples(name=str(tmp_path / "nowhere")))
 
 
 def test_kept_corpus_is_read_again_where_its_file_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

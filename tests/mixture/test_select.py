@@ -125,4 +125,4 @@ def test_examples_in_other_languages_are_counted(tmp_path: Path) -> None:
         file.write(json.dumps({"inputs": "un", "targets": "x", "lang": "fr"}) + "\n")
     entry = entry.model_copy(update={"options": {**entry.options, "languages": ["en"]}})
     buffer = load_replay(ReplayConfig(source=entry, size=3), seed=1)
-    assert (buffer.counts.read, buffer.counts.dropped) == (4, {"language not asked for": 1})
+    assert (buffer.counts.read, buffer.counts.dropped) == (4, {"other language": 1})

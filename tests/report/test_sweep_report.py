@@ -163,5 +163,5 @@ def test_a_broken_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"sweep\.json: not a sweep's record"):
         write_report([tmp_path])
     (tmp_path / "sweep.json").write_text("no", encoding="utf-8")
-    with pytest.raises(DataError, match=r"sweep\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"sweep\.json: cannot be parsed"):
         write_report([tmp_path])

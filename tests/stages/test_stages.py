@@ -18,7 +18,7 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.continual_metrics import continual_scores
 from instructalign.mixture.replay import load_replay
 from instructalign.mixture.replay_memory import Carried, read_carried, within
-from instructalign.mixture.replay_sources import Asked
+from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.training.callbacks import GracefulStop
 
 STAGED: dict[str, Any] = {
@@ -186,7 +186,7 @@ def test_train_alone_refuses_stages(tmp_path: Path) -> None:
 
 def test_a_folder_that_carries_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"carries no replay buffer: it has no replay\.jsonl"):
-        list(read_carried(replace(Asked(), model=staged(model={"base": str(tmp_path)}).model)))
+        list(read_carried(replace(ReplayRequest(), model=staged(model={"base": str(tmp_path)}).model)))
     (tmp_path / "replay.jsonl").write_text('{"id": "past/1", "inputs": "a"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"replay\.jsonl:1: no text under targets"):
-        list(read_carried(Asked(), path=tmp_path))
+        list(read_carried(ReplayRequest(), path=tmp_path))

@@ -124,7 +124,7 @@ def test_records_of_a_run_that_are_damaged(tmp_path: Path) -> None:
     for name in ("run.json", "config.yaml"):
         whole = (run / name).read_text(encoding="utf-8")
         (run / name).write_text('{"seed": [', encoding="utf-8")
-        with pytest.raises(DataError, match=rf"{name}: cannot be read: .* Put a whole copy of it back"):
+        with pytest.raises(DataError, match=rf"{name}: .* Restore an intact copy"):
             train(configure(tmp_path, steps=4, keep_checkpoints=2), run)
         (run / name).write_text(whole, encoding="utf-8")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from instructalign.config import Entry
 from instructalign.errors import DataError, suggest
-from instructalign.evaluation.task_sources import place
+from instructalign.evaluation.task_sources import task_file
 from instructalign.evaluation.tasks import Task, Translation
 from instructalign.plugins import TASK_SOURCES
 from instructalign.types import Item
@@ -35,7 +35,7 @@ def absent(task: Task, data: Path, language: str) -> str:
 def file_of(task: Task, data: Path, language: str) -> Path | None:
     """The file that holds a task in a language; None where it does not come from a file."""
     path = task.data.options.get("path")
-    return place(data, path, task.languages[language]) if path else None
+    return task_file(data, path, task.languages[language]) if path else None
 
 
 def _exists(task: Task, data: Path, language: str) -> bool:

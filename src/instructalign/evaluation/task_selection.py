@@ -19,7 +19,7 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.comet import find_command
 from instructalign.evaluation.predictions import prediction_file
 from instructalign.evaluation.task_items import absent, choose_items, read_items
-from instructalign.evaluation.task_sources import place, read_aligned
+from instructalign.evaluation.task_sources import read_aligned, task_file
 from instructalign.evaluation.tasks import HeldOutTask, Task, Translation, load_task
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream, load_templates
@@ -279,11 +279,11 @@ def plan_directions(config: Config, task: Translation) -> list[TranslationDirect
         find_command(settings.comet)
     directions: list[TranslationDirection] = []
     make = partial(TranslationDirection, task, task.choose_prompts(settings.prompts))
-    pivot_file = place(settings.data, task.path, task.languages[task.pivot])
+    pivot_file = task_file(settings.data, task.path, task.languages[task.pivot])
     for language in _languages(config):
         if language not in task.languages or language == task.pivot:
             continue
-        file = place(settings.data, task.path, task.languages[language])
+        file = task_file(settings.data, task.path, task.languages[language])
         if not file.is_file() and settings.languages:
             raise DataError(
                 f"{task.name} in {language}, requested by evaluation.languages: {file} does not exist."

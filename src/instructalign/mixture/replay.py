@@ -13,7 +13,7 @@ from typing import TypeVar
 from instructalign.config import Entry, ModelConfig, ReplayConfig, SelectConfig
 from instructalign.data.contamination import DROPPED, Contamination, Guard, check_texts, describe, refuse
 from instructalign.errors import DataError
-from instructalign.mixture.replay_sources import Asked
+from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.plugins import REPLAY_SOURCES
 from instructalign.progress import Progress, silent
 from instructalign.randomness import Draws, digest_key, permuted
@@ -323,7 +323,7 @@ def load_replay(
     chosen = []
     for number, source in enumerate(config.sources):
         quota = max(1, wanted.get(str(number), 0) + turns.count(number))
-        asked = Asked(quota if made is None else min(quota, made), seed, counts[number], model, report)
+        asked = ReplayRequest(quota if made is None else min(quota, made), seed, counts[number], model, report)
         examples = _open(source, asked)
         chosen.append(choose(examples, config.size, seed, config.select, counts[number], number, apart[number]))
         what = f"the replay source {names[number]} ({_shown(source)})"
@@ -346,7 +346,7 @@ def check_sources(config: ReplayConfig | None) -> None:
         return
     for name, source in zip(_names(config.sources), config.sources, strict=True):
         counts = Counts()
-        if source.name not in WRITTEN and next(iter(_open(source, Asked(1, counts=counts))), None) is None:
+        if source.name not in WRITTEN and next(iter(_open(source, ReplayRequest(1, counts=counts))), None) is None:
             dropped = counts.dropped or "none"
             raise DataError(f"the replay source {name} ({_shown(source)}) holds no example; dropped: {dropped}.")
 
@@ -413,7 +413,7 @@ def _without(chosen: Chosen, apart: Sequence[Apart], counts: Counts) -> Chosen:
     return Chosen([example for example, _ in stay], [stratum for _, stratum in stay])
 
 
-def _open(source: Entry, asked: Asked) -> Iterable[Instruction]:
+def _open(source: Entry, asked: ReplayRequest) -> Iterable[Instruction]:
     """A source's examples; one that takes an argument beside its options is told what is asked."""
     read = REPLAY_SOURCES.get(source.name)
     takes = [each for each in inspect.signature(read).parameters.values() if each.kind is not each.KEYWORD_ONLY]

@@ -20,7 +20,7 @@ from instructalign.errors import DataError
 from instructalign.files import read_jsonl, write_json, write_jsonl
 from instructalign.instructions import InstructionStream
 from instructalign.mixture.replay import ReplayBuffer
-from instructalign.mixture.replay_sources import Asked
+from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.randomness import digest_key, permuted
 from instructalign.types import Instruction
 
@@ -130,7 +130,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read: {error}. Take the folder from where it came again.") from None
 
 
-def read_carried(asked: Asked, *, path: Path | None = None) -> Iterator[Instruction]:
+def read_carried(asked: ReplayRequest, *, path: Path | None = None) -> Iterator[Instruction]:
     """The replay buffer that an adapted model carries.
 
     Args:

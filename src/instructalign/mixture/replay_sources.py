@@ -1,4 +1,4 @@
-"""Where past instruction data comes from: JSON lines on disk, or a data set on the Hub."""
+"""Where replay data come from: JSON lines on disk, or a dataset on the Hub."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.config import ModelConfig
-from instructalign.errors import DataError
-from instructalign.files import read_jsonl as read_records
+from instructalign.data.readers import field_names, field_of, files_in, read_hub
+from instructalign.errors import DataError, suggest
+from instructalign.files import read_jsonl
 from instructalign.progress import Progress, silent
 from instructalign.types import Counts, Instruction
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a replay source is told beside its options, if its function takes an argument for it.
+class ReplayRequest:
+    """What a replay source is given beside its options, if its function takes a positional argument.
 
     Attributes:
-        wanted: how many examples the run takes of it, if all are usable; for sources that make them.
+        wanted: how many examples the run takes from it if all are usable; for sources that make them.
         seed: the run's seed.
-        counts: for what the source leaves out: `read` and `dropped` of the examples that it does not give.
+        counts: for what the source leaves out: `read` and `dropped` of the examples that it does not yield.
         model: the model that is going to be trained; None where there is none.
-        report: told how far a long step is.
+        progress: called during long steps.
     """
 
     wanted: int = 0
     seed: int = 0
     counts: Counts = field(default_factory=Counts)
     model: ModelConfig | None = None
-    report: Progress = silent
+    progress: Progress = silent
 
 
-def read_jsonl(
-    asked: Asked | None = None,
+def read_jsonl_examples(
+    request: ReplayRequest | None = None,
     *,
     path: Path,
     prompt: str = "inputs",
@@ -44,25 +45,28 @@ def read_jsonl(
     language: str = "lang",
     languages: list[str] | None = None,
 ) -> Iterator[Instruction]:
-    """Past instruction data from a JSON-lines file, or from every `*.jsonl` of a folder.
+    """Replay examples from a JSON-lines file, or from every `*.jsonl` of a folder.
 
     Args:
-        asked: where the examples in other languages are counted.
+        request: where the examples in other languages are counted.
         path: the file or folder.
-        prompt, answer: the fields of question and answer (the defaults are P3's and xP3's).
-        task, language: fields that are kept for the record where they exist.
-        languages: only examples whose language field holds one of these.
+        prompt, answer: the fields of question and answer (the defaults are P3's and xP3's); dots lead into
+            nested objects.
+        task, language: fields of the example's task and language, kept where they exist.
+        languages: only examples whose language field is one of these.
 
     Raises:
-        DataError: a file is missing, a line is not JSON, or a field is missing (file and line are named).
+        DataError: a file is missing, a line is not JSON, or a field is missing; the message names file and line.
     """
-    for file in _files(path):
-        for number, record in read_records(file):
-            yield from _example(record, f"{file}:{number}", prompt, answer, task, language, languages, asked)
+    fields = (prompt, answer, task, language)
+    for file in files_in(path, "jsonl"):
+        for number, record in read_jsonl(file):
+            if example := _example(record, f"{file}:{number}", fields, languages, request):
+                yield example
 
 
-def read_hub(
-    asked: Asked | None = None,
+def read_hub_examples(
+    request: ReplayRequest | None = None,
     *,
     name: str,
     subset: str | None = None,
@@ -77,77 +81,56 @@ def read_hub(
     scan: int | None = 200_000,
     streaming: bool = True,
 ) -> Iterator[Instruction]:
-    """Past instruction data from a data set on the Hub, such as xP3.
+    """Replay examples from a Hub dataset such as xP3.
 
     Args:
-        asked: where the examples in other languages are counted.
-        name: the data set, a local folder in the Hub's layout, or a file type (`json`, `parquet`) whose
-            files `data_files` names. xP3 needs the last: its repository holds a loading script, which
+        request: where the examples in other languages are counted.
+        name: the dataset, a local folder in the Hub's layout, or a file type (`json`, `parquet`) whose
+            files `data_files` names. xP3 needs the last: its repository has a loading script, which
             `datasets` refuses, but its files can be read as they are.
-        subset: the data set's configuration.
+        subset: the dataset's configuration.
         split, revision, data_files: as in `datasets.load_dataset`.
-        prompt, answer, task, language, languages: as in `read_jsonl`.
+        prompt, answer, task, language, languages: as in `read_jsonl_examples`.
         scan: how many examples from the start to choose from, since xP3's English part alone has tens of
             millions; null for all, in one pass.
         streaming: read over the network as needed; otherwise download first.
 
     Raises:
-        DataError: the data set cannot be loaded, or a field is missing.
+        DataError: the dataset cannot be loaded, or a field is missing.
     """
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(
-            name, subset, split=split, revision=revision, data_files=data_files, streaming=streaming
-        )
-        for number, record in enumerate(islice(rows, scan)):
-            yield from _example(
-                record, f"{name} ({split}, row {number})", prompt, answer, task, language, languages, asked
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"the replay data set {name!r} cannot be read: {reason} Check its name, the network and your "
-            "access token; or download it and use format: jsonl with its path."
-        ) from None
+    options = {"split": split, "revision": revision, "data_files": data_files, "streaming": streaming}
+    records = read_hub(name, subset, "or download it and use format: jsonl with its path.", **options)
+    fields = (prompt, answer, task, language)
+    for number, record in islice(records, scan):
+        if example := _example(record, f"{name} ({split}, row {number - 1})", fields, languages, request):
+            yield example
 
 
 def _example(
     record: Mapping[str, Any],
     where: str,
-    prompt: str,
-    answer: str,
-    task: str,
-    language: str,
+    fields: tuple[str, str, str, str],
     languages: list[str] | None,
-    asked: Asked | None,
-) -> Iterator[Instruction]:
-    for name in (prompt, answer):
-        if not isinstance(record.get(name), str):
+    request: ReplayRequest | None,
+) -> Instruction | None:
+    """The example in a record; None, and counted, where it is in another language than those configured."""
+    prompt, answer, task, language = (field_of(record, name) for name in fields)
+    for key, name, text in zip(("prompt", "answer"), fields, (prompt, answer), strict=False):
+        if not isinstance(text, str):
             raise DataError(
-                f"{where}: no text under {name!r}; found the fields {', '.join(map(repr, record))}. "
-                "Name the right ones with replay.source.prompt and replay.source.answer."
+                f"{where}: no text in the field {name!r}. {suggest(name, list(field_names(record)))} "
+                f"Set replay.source.{key} to the right one."
             )
-    if languages is not None and record.get(language) not in languages:
-        if asked:
-            asked.counts.read += 1
-            asked.counts.drop("language not asked for")
-        return
-    yield Instruction(
-        prompt=record[prompt].rstrip(),
-        answer=record[answer].strip(),
+    if languages is not None and language not in languages:
+        if request:
+            request.counts.read += 1
+            request.counts.drop("other language")
+        return None
+    return Instruction(
+        prompt=prompt.rstrip(),
+        answer=answer.strip(),
         objective="replay",
-        target=str(record.get(language) or ""),
-        row=f"{where.rpartition('/')[2]}",
-        template=str(record.get(task) or ""),
+        target=str(language or ""),
+        row=where.rpartition("/")[2],
+        template=str(task or ""),
     )
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(path.glob("*.jsonl"))
-    if not files:
-        found = ", ".join(sorted(child.name for child in path.iterdir())[:12]) or "nothing"
-        raise DataError(f"{path} holds no *.jsonl file; it holds: {found}.")
-    return files

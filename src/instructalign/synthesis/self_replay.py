@@ -21,7 +21,7 @@ from pydantic import Field
 from instructalign.config import Config, ModelConfig, Positive
 from instructalign.errors import ConfigError, DataError
 from instructalign.files import read_jsonl, text_hash, write_jsonl
-from instructalign.mixture.replay_sources import Asked
+from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.progress import Progress, silent
 from instructalign.synthesis.candidates import (
     Candidate,
@@ -43,7 +43,7 @@ _DEFAULT_COUNT = 1000
 
 
 def read_self(
-    asked: Asked,
+    request: ReplayRequest,
     *,
     method: SynthesisMethod = "complete",
     seeds: str = "eng",
@@ -65,7 +65,7 @@ def read_self(
     resumes. If several processes need them, one writes while the others wait for its lock.
 
     Args:
-        asked: the model, the seed, and how many examples are wanted.
+        request: the model, the seed, and how many examples are wanted.
         method: `complete` seed prompts; `imitate` a few instructions of a file; or `answer` those of a file.
         seeds: the shipped set of seed prompts: `eng`, `ind`, `toy`.
         path: your own seed prompts (YAML, for `complete`), or the file of instructions (JSON lines).
@@ -83,7 +83,7 @@ def read_self(
         DataError: the file cannot be read.
         ModelError: the model cannot be loaded.
     """
-    if asked.model is None:
+    if request.model is None:
         raise DataError("the replay source self needs a model that writes the examples, and none was given.")
     if method != "complete" and path is None:
         raise ConfigError([f"replay.source.method {method} needs replay.source.path: a file of instructions"])
@@ -96,13 +96,13 @@ def read_self(
         top_k,
         instruction_tokens,
         answer_tokens,
-        asked.seed,
+        request.seed,
     )
-    most = tries * asked.wanted if method != "answer" else min(tries * asked.wanted, len(sampling.prompts))
-    folder = _cache_folder(asked.model, sampling, cache)
+    most = tries * request.wanted if method != "answer" else min(tries * request.wanted, len(sampling.prompts))
+    folder = _cache_folder(request.model, sampling, cache)
     load = functools.cache(_load)
     candidates: list[Candidate] = []
-    good, enough = 0, asked.wanted
+    good, enough = 0, request.wanted
     with ExitStack() as stack:
         lock = FileLock(folder / ".lock")
         for first in range(0, most, _CHUNK):
@@ -112,14 +112,14 @@ def read_self(
                 stack.enter_context(lock)
             if not file.exists():  # nobody wrote it in the meantime
                 attempts = range(first, min(first + _CHUNK, most))
-                write_jsonl(file, map(asdict, write_candidates(load(asked.model), sampling, attempts)))
+                write_jsonl(file, map(asdict, write_candidates(load(request.model), sampling, attempts)))
             chunk = [Candidate(**record) for _, record in read_jsonl(file)]
             candidates += chunk
             good += sum(not defect_of(each, likelihood, words) for each in chunk)
-            asked.report("writing replay data", min(good, enough), enough, f"{len(candidates)} candidates")
+            request.progress("writing replay data", min(good, enough), enough, f"{len(candidates)} candidates")
             if good >= enough:  # only now look for near-duplicates, which takes long for many
                 filtered = filter_candidates(candidates, likelihood, words)
-                missing = asked.wanted - sum(not defect for _, defect in filtered)
+                missing = request.wanted - sum(not defect for _, defect in filtered)
                 if missing <= 0:
                     break
                 enough = good + missing
@@ -127,15 +127,15 @@ def read_self(
     given = 0
     for candidate, defect in filter_candidates(candidates, likelihood, words):
         if defect:
-            asked.counts.read += 1
-            asked.counts.drop(defect)
+            request.counts.read += 1
+            request.counts.drop(defect)
             continue
         row = f"self-{candidate.attempt}"
         yield Instruction(
             candidate.prompt, candidate.answer, "replay", target=language, row=row, template=candidate.seed
         )
         given += 1
-        if given == asked.wanted:
+        if given == request.wanted:
             return
 
 
@@ -170,7 +170,7 @@ def synthesize(
     options = dict(sources[0].options) if sources else {}
     counts = Counts()
     wanted = count or (config.replay.size if config.replay else _DEFAULT_COUNT)
-    examples = list(read_self(Asked(wanted, config.seed, counts, config.model, progress), **options))
+    examples = list(read_self(ReplayRequest(wanted, config.seed, counts, config.model, progress), **options))
     counts.read, counts.kept = counts.read + len(examples), len(examples)
     if not examples:
         raise DataError(f"no candidate can be used; dropped: {counts.dropped}.")

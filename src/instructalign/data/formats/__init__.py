@@ -1,5 +1,130 @@
-"""The corpus formats, one file each. `registry.FORMATS` lists them.
+"""The corpus formats: which languages a corpus has, and what makes a parallel row of its texts.
 
-A reader is a generator `read(languages, counts, *, options...)` that yields a row for each record of its
-files: it counts what it reads, and drops, with a reason, what is no parallel row.
+A reader is a generator `read_x(languages, counts, *, options...)` that yields a row for each record of its files:
+it counts what it reads, and drops, with a reason, what is no parallel row. `plugins.FORMATS` lists the readers.
 """
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator
+
+from instructalign.errors import DataError
+from instructalign.languages import canonical
+from instructalign.types import Counts, ParallelRow
+
+T = TypeVar("T")
+
+
+def _checked(code: str) -> str:
+    try:
+        return canonical(code)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+LanguageCode = Annotated[str, AfterValidator(_checked)]
+"""A language code as an option of a reader; made canonical when the configuration is checked."""
+
+
+def is_language(name: str) -> bool:
+    """Whether a name (of a column, a file, a subset) is a language code."""
+    try:
+        canonical(name)
+    except DataError:
+        return False
+    return True
+
+
+# NUL marks a file that is not text (often UTF-16 read as UTF-8); lone surrogates cannot be written anywhere.
+_INVALID = re.compile("[\0\ud800-\udfff]")
+
+
+def select_languages(languages: Sequence[str], present: Mapping[str, T], where: object) -> dict[str, T]:
+    """The configured languages that a corpus has, in the configured order.
+
+    Args:
+        languages: canonical codes.
+        present: by language code as the corpus or the user spells it, where its text is.
+        where: the corpus, for the error message.
+
+    Raises:
+        DataError: two keys are one language, or the corpus has fewer than two of the languages.
+    """
+    places: dict[str, T] = {}
+    for code, place in present.items():
+        if canonical(code) in places:
+            raise DataError(f"{where}: {canonical(code)} is given twice ({', '.join(map(str, present))}).")
+        places[canonical(code)] = place
+    require_two_languages(languages, places, where)
+    return {code: places[code] for code in languages if code in places}
+
+
+def require_two_languages(languages: Sequence[str], present: Collection[str], where: object) -> None:
+    """Refuses a corpus that has fewer than two of the configured languages; all codes are canonical.
+
+    Raises:
+        DataError: it has; the message lists what it does have.
+    """
+    found = [code for code in languages if code in present]
+    if len(found) < 2:
+        raise DataError(
+            f"{where}: a parallel corpus needs text in at least two of the configured languages "
+            f"({', '.join(languages)}); found {', '.join(found) or 'none of them'}. "
+            f"Languages in the corpus: {', '.join(sorted(present)) or 'none'}."
+        )
+
+
+def make_row(id: str, fields: Iterable[tuple[str, str]], counts: Counts) -> ParallelRow | None:
+    """A row from (language, text) pairs, or None where they are no parallel row, counted with the reason.
+
+    Space around a text is left out; a language whose text is empty is left out of the row.
+    """
+    counts.read += 1
+    texts = {code: text for code, raw in fields if (text := raw.strip())}
+    if len(texts) < 2:
+        counts.drop("text in fewer than two languages" if texts else "empty")
+    elif not id:
+        counts.drop("no id")
+    elif any(map(_INVALID.search, texts.values())) or _INVALID.search(id):
+        counts.drop("invalid characters (NUL or lone surrogate)")
+    else:
+        return ParallelRow(id, texts)
+    return None
+
+
+def rows_of_lines(
+    sides: Mapping[str, tuple[object, Iterator[tuple[int, str]]]],
+    counts: Counts,
+    name: Callable[[int], str] = str,
+) -> Iterator[ParallelRow]:
+    """The rows of line-aligned texts: line i of each is a translation of line i of the others.
+
+    Args:
+        sides: by language, the text's name and its numbered lines.
+        counts: takes what was read and dropped.
+        name: makes a row's id of its line number, from 1.
+
+    Raises:
+        DataError: the texts differ in length; the message gives the length of each.
+    """
+    missing = (0, "")
+    readers = [lines for _, lines in sides.values()]
+    for count, lines in enumerate(zip_longest(*readers, fillvalue=missing)):
+        if missing in lines:
+            lengths = [
+                count + (line != missing) + sum(1 for _ in reader)
+                for line, reader in zip(lines, readers, strict=True)
+            ]
+            listed = ", ".join(f"{side} has {n}" for (side, _), n in zip(sides.values(), lengths, strict=True))
+            raise DataError(
+                f"line-aligned files must have the same number of lines, but {listed}. "
+                "A line was lost or split on one side; the pairs after it would not be translations."
+            )
+        fields = [(code, text) for code, (_, text) in zip(sides, lines, strict=True)]
+        if row := make_row(name(count + 1), fields, counts):
+            yield row

@@ -10,41 +10,35 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
-from instructalign.data.formats.columns import make_row, select
-from instructalign.data.formats.moses import align_lines
+from instructalign.data.formats import is_language, rows_of_lines, select_languages
 from instructalign.errors import DataError
-from instructalign.files import decode_lines
-from instructalign.languages import canonical
+from instructalign.files import check_file, decode_lines
 from instructalign.types import Counts, ParallelRow
 
 
-def read(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
-    """Reads a zip file of line-aligned texts (`Tatoeba.en-id.en`, `Tatoeba.en-id.id`); rows go by line.
+def read_opus(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
+    """Reads a zip file of line-aligned texts (`Tatoeba.en-id.en`, `Tatoeba.en-id.id`); row ids are line numbers.
 
     Args:
-        languages: canonical codes; the files of others are left alone.
+        languages: canonical codes; the files of others are ignored.
         counts: takes what was read and dropped.
         path: the zip file.
 
     Raises:
-        DataError: the file is missing, damaged, locked by a password, holds names that lead out of it, or
-            does not hold one file for each of two of the languages.
+        DataError: the file is missing, damaged or protected by a password, contains a path outside the archive,
+            or does not contain one file for each of two of the languages.
     """
+    check_file(path)
     try:
         with zipfile.ZipFile(path) as archive, ExitStack() as stack:
-            members = select(languages, _members(archive, path), path)
+            members = select_languages(languages, _members(archive, path), path)
             sides = {
                 code: (name, decode_lines(stack.enter_context(archive.open(name)), f"{path}:{name}"))
                 for code, name in members.items()
             }
-            for number, fields in align_lines(sides):
-                row = make_row(str(number), fields, counts)
-                if row:
-                    yield row
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
+            yield from rows_of_lines(sides, counts)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
-        raise DataError(f"{path}: not a zip file that can be read ({error}). Get it again.") from None
+        raise DataError(f"{path}: not a readable zip file ({error}). Get the file again.") from None
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
@@ -53,17 +47,14 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
     for name in archive.namelist():
         place = PurePosixPath(name.replace("\\", "/"))
         if place.is_absolute() or ".." in place.parts or ":" in "".join(place.parts[:1]):
-            raise DataError(f"{path}: holds the name {name!r}, which leads out of it; not to be trusted.")
+            raise DataError(f"{path}: contains {name!r}, a path outside the archive; do not trust this file.")
         corpus, _, code = name.rpartition(".")
-        try:
-            canonical(code)
-        except DataError:
-            continue
-        found.setdefault(corpus, {})[code] = name
+        if is_language(code):
+            found.setdefault(corpus, {})[code] = name
     corpora = [corpus for corpus, members in found.items() if len(members) > 1]
     if len(corpora) != 1:
         raise DataError(
             f"{path}: expected the files of one corpus, such as Tatoeba.en-id.en and Tatoeba.en-id.id; found "
-            f"{len(corpora)} among {', '.join(archive.namelist()[:12]) or 'no files'}."
+            f"{len(corpora)} corpora among {', '.join(archive.namelist()[:12]) or 'no files'}."
         )
     return found[corpora[0]]

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from instructalign.data.formats.columns import make_row, require_two
+from instructalign.data.formats import is_language, make_row, require_two_languages
 from instructalign.data.formats.xml_events import read_events
 from instructalign.errors import DataError
 from instructalign.languages import canonical
 from instructalign.types import Counts, ParallelRow
 
 _CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
-"""Elements within a segment that hold mark-up of the original document, not text."""
+"""Elements within a segment whose content is markup of the original document, not text."""
 
 
-def read(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
+def read_tmx(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
     """Reads a TMX file as a stream, plain or compressed.
 
-    A unit with several variants in one language gives as many rows, all with the unit's id. Mark-up within
-    segments is left out, the text around and inside highlights is kept. Rows are named by `tuid`, or else by
-    the unit's number.
+    A unit with several variants in one language gives as many rows, all with the unit's id: its `tuid`, or else
+    its number. Markup within segments is left out, the text around and inside highlights is kept.
 
     Args:
-        languages: canonical codes; variants in others are left alone.
+        languages: canonical codes; variants in others are ignored.
         counts: takes what was read and dropped.
         path: the file.
 
@@ -35,13 +34,12 @@ def read(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[Pa
     for number, (id, variants) in enumerate(_units(path), start=1):
         seen.update(variants)
         texts = {code: variants[code] for code in languages if code in variants}
-        for turn in range(max(map(len, texts.values()), default=1)):
+        for turn in range(max(map(len, texts.values()), default=1)):  # the last variant of a language repeats
             fields = [(code, among[min(turn, len(among) - 1)]) for code, among in texts.items()]
-            row = make_row(id or str(number), fields, counts)
-            if row:
+            if row := make_row(id or str(number), fields, counts):
                 yield row
     if number:
-        require_two(languages, seen, path)
+        require_two_languages(languages, seen, path)
 
 
 def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
@@ -62,7 +60,8 @@ def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
             if event.value == "tu":
                 id, variants = event.attributes.get("tuid", "").strip(), {}
             elif event.value == "tuv":
-                code = _code(event.attributes.get("lang", ""))
+                tag = event.attributes.get("lang", "")
+                code = canonical(tag) if is_language(tag) else ""
             elif event.value == "seg":
                 text = []
             hidden += event.value in _CODES
@@ -74,10 +73,3 @@ def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
                 text = None
             elif event.value == "tu":
                 yield id, variants
-
-
-def _code(tag: str) -> str:
-    try:
-        return canonical(tag)
-    except DataError:
-        return ""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from instructalign.data.formats.columns import make_row, require_two
+from instructalign.data.formats import make_row, require_two_languages
 from instructalign.data.formats.xml_events import read_events
 from instructalign.errors import DataError
 from instructalign.languages import canonical
 from instructalign.types import Counts, ParallelRow
 
 _HIDDEN = frozenset({"bpt", "ept", "it", "ph", "alt-trans", "matches"})
-"""Elements whose text is mark-up of the original document, or somebody else's translation."""
+"""Elements whose text is markup of the original document, or a suggested translation."""
 
 
-def read(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
-    """Reads the source and target of each unit; rows are named by the unit's id and its segment's number.
+def read_xliff(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
+    """Reads the source and target of each unit; a row's id is the unit's id and its segment's number.
 
     Args:
         languages: canonical codes.
@@ -27,9 +27,8 @@ def read(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[Pa
         DataError: the file is missing, not XLIFF, or not between two of the languages.
     """
     for id, texts in _segments(path):
-        require_two(languages, texts, path)
-        row = make_row(id, [(code, texts[code]) for code in languages if code in texts], counts)
-        if row:
+        require_two_languages(languages, texts, path)
+        if row := make_row(id, [(code, texts[code]) for code in languages if code in texts], counts):
             yield row
 
 

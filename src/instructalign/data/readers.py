@@ -1,0 +1,171 @@
+"""The reader layer: records of CSV/TSV, Parquet and Arrow files and of Hub datasets, each with its place.
+
+Corpora (`data.formats.tables`), replay data (`mixture.replay_sources`) and evaluation tasks
+(`evaluation.task_sources`) all read through here, so that a file is opened, parsed and explained in one way, and
+an option has one meaning. JSON lines are `files.read_jsonl`; every text file is opened by `files.open_bytes`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import StringConstraints
+
+from instructalign.errors import DataError, first_line
+from instructalign.files import check_file, read_lines
+
+Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=1)]
+"""The character between two columns, as an option of a reader."""
+
+Record = tuple[int, dict[str, Any]]
+"""The line number (or else the running number) of a record, from 1, and its fields."""
+
+
+def read_delimited(path: Path, delimiter: str, quoting: bool) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each record of a CSV or TSV file, with the number of the record's first line.
+
+    Args:
+        path: the file, plain or compressed.
+        delimiter: the character between two columns.
+        quoting: whether quotation marks around a field are not part of it, so that it may contain delimiters and
+            line ends. Without, every character but the delimiter and the line end is text.
+
+    Returns:
+        An empty list for an empty line.
+
+    Raises:
+        DataError: the file is missing or not UTF-8, or a quotation mark is left open.
+    """
+    if not quoting:
+        for number, line in read_lines(path):
+            yield number, line.split(delimiter) if line else []
+        return
+    # Before Python 3.11, csv refuses NUL. A lone surrogate is invalid in the same way, and is treated as NUL is.
+    lines = (line.replace("\0", "\ud800") + "\n" for _, line in read_lines(path))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        start = reader.line_num + 1
+        try:
+            yield start, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"{path}:{start}: not CSV ({error}; detected in line {reader.line_num}). A quotation mark may be "
+                "left open; if quotation marks are plain text, set quoting: false."
+            ) from None
+
+
+def read_parquet(path: Path) -> Iterator[Record]:
+    """The records of a Parquet file, or of all `*.parquet` of a folder by name; or of `.arrow` (IPC) files.
+
+    Raises:
+        DataError: a file is missing or damaged, or a folder contains none.
+    """
+    from pyarrow import ArrowException
+
+    number = 0
+    for file in files_in(path, "parquet", "arrow"):
+        check_file(file)
+        try:
+            for batch in _arrow_batches(file):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+        except (ArrowException, OSError, ValueError) as error:
+            kind = "Arrow" if file.suffix == ".arrow" else "Parquet"
+            raise DataError(f"{file}: not {kind}, or damaged ({error}). Get the file again.") from None
+
+
+def _arrow_batches(file: Path) -> Iterator[Any]:
+    """The records of a file, up to 1024 at a time."""
+    if file.suffix == ".arrow":
+        from pyarrow import ipc, memory_map
+
+        with memory_map(str(file)) as mapped, ipc.open_file(mapped) as reader:
+            for place in range(reader.num_record_batches):
+                batch = reader.get_batch(place)
+                yield from (batch.slice(start, 1024) for start in range(0, len(batch), 1024))
+    else:
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(file) as table:
+            yield from table.iter_batches(batch_size=1024)
+
+
+def read_hub(
+    name: str, subset: str | None, advice: str, *, class_names: bool = False, **options: Any
+) -> Iterator[Record]:
+    """The records of a Hub dataset, or of a local folder in the Hub's layout, through `datasets`.
+
+    Args:
+        name: the dataset, a folder, or a file type (`json`, `parquet`) whose files are given by `data_files`.
+        subset: the dataset's configuration.
+        advice: the end of the error message: what else the user can do.
+        class_names: replace the numbers of class labels by their names.
+        options: `split`, `revision`, `data_files`, `streaming`, as in `datasets.load_dataset`.
+
+    Raises:
+        DataError: the dataset cannot be loaded or read on; the message has the library's first line.
+    """
+    from datasets import ClassLabel, load_dataset
+
+    try:
+        records: Any = load_dataset(name, subset, **options)
+        features: Mapping[str, Any] = (class_names and records.features) or {}
+        classes = {key: feature for key, feature in features.items() if isinstance(feature, ClassLabel)}
+        for number, record in enumerate(records, start=1):
+            for key, labels in classes.items():
+                if record[key] is not None and record[key] >= 0:
+                    record[key] = labels.int2str(record[key])
+            yield number, record
+    except Exception as error:
+        raise hub_error(name, error, advice, subset, options.get("split")) from None
+
+
+def hub_error(name: str, error: Exception, advice: str, *about: str | None) -> DataError:
+    """What to raise where the Hub's libraries fail: their errors (of httpx, fsspec, datasets …) share no base."""
+    where = ", ".join(part for part in about if part)
+    return DataError(
+        f"the dataset {name}{f' ({where})' if where else ''} cannot be loaded: {first_line(error).rstrip('.')}. "
+        f"Check its name, the network and your access token (`hf auth login`; a gated dataset also requires its "
+        f"terms to be accepted on its page); {advice}"
+    )
+
+
+def files_in(path: Path, *endings: str) -> list[Path]:
+    """A file itself, or a folder's files of the first of these endings that it contains, by name.
+
+    Raises:
+        DataError: the folder contains none; the message lists what it contains.
+    """
+    if not path.is_dir():
+        return [path]
+    for ending in endings:
+        if files := sorted(path.glob(f"*.{ending}")):
+            return files
+    found = ", ".join(sorted(child.name for child in path.iterdir())[:12]) or "nothing"
+    raise DataError(f"{path} contains no {' or '.join(f'*.{each}' for each in endings)} file; found: {found}.")
+
+
+def field_of(record: Any, key: str) -> Any:
+    """A field of a record; dots lead into nested objects (`translation.en`). None where there is none."""
+    if key in record:
+        return record[key]
+    for part in key.split("."):
+        if not isinstance(record, Mapping):
+            return None
+        record = record.get(part)
+    return record
+
+
+def field_names(record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys of a record as `field_of` takes them, those within nested objects with their path."""
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from field_names(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
