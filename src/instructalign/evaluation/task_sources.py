@@ -83,7 +83,15 @@ def read_tsv_items(
     language_column: str | None = None,
     quoting: bool = False,
 ) -> Iterator[dict[str, str]]:
-    """Reads a tab-separated table; see `read_csv_items`. Quotation marks are plain text by default."""
+    """Reads a tab-separated table, as `read_csv_items`; quotation marks are plain text by default.
+
+    Args:
+        data, language, name: as in `read_csv_items`.
+        path: the file, with `{name}` in the place of the language's name.
+        columns: the names of the columns of a file without a header.
+        language_column: the column with the language, in a file of several; rows of others are skipped.
+        quoting: whether quotation marks enclose values.
+    """
     options: dict[str, Any] = {"columns": columns, "language_column": language_column, "quoting": quoting}
     return read_csv_items(data, language, name, path=path, delimiter="\t", **options)
 
@@ -94,7 +102,9 @@ def read_jsonl_items(
     """Reads JSON lines, one object an item; values that are not text become their JSON.
 
     Args:
-        data, language, name, path, language_column: as in `read_csv_items`, with keys for columns.
+        data, language, name: as in `read_csv_items`.
+        path: the file, with `{name}` in the place of the language's name.
+        language_column: the key with the language, in a file of several; lines of others are skipped.
 
     Raises:
         DataError: the file is missing or a line is not a JSON object.

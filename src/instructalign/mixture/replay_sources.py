@@ -90,7 +90,10 @@ def read_hub_examples(
             `datasets` refuses, but its files can be read as they are.
         subset: the dataset's configuration.
         split, revision, data_files: as in `datasets.load_dataset`.
-        prompt, answer, task, language, languages: as in `read_jsonl_examples`.
+        prompt, answer: the columns of question and answer (the defaults are P3's and xP3's); dots lead into
+            nested objects.
+        task, language: columns of the example's task and language, kept where they exist.
+        languages: only examples whose language column is one of these.
         scan: how many examples from the start to choose from, since xP3's English part alone has tens of
             millions; null for all, in one pass.
         streaming: read over the network as needed; otherwise download first.
@@ -98,8 +101,10 @@ def read_hub_examples(
     Raises:
         DataError: the dataset cannot be loaded, or a field is missing.
     """
-    options = {"split": split, "revision": revision, "data_files": data_files, "streaming": streaming}
-    records = read_hub(name, subset, "or download it and use format: jsonl with its path.", **options)
+    advice = "or download it and use format: jsonl with its path."
+    records = read_hub(
+        name, subset, advice, split=split, revision=revision, data_files=data_files, streaming=streaming
+    )
     fields = (prompt, answer, task, language)
     for number, record in islice(records, scan):
         if example := _example(record, f"{name} ({split}, row {number - 1})", fields, languages, request):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from instructalign.data.formats import is_language, make_row, rows_of_lines, select_languages
 from instructalign.data.readers import hub_error, read_hub
@@ -91,7 +92,7 @@ def read_flores_plus(
             found.setdefault(canonical(code), subset)
     subsets = select_languages(languages, found, name)
     for split in splits:
-        options = {"split": split, "revision": revision, "streaming": True}
+        options: dict[str, Any] = {"split": split, "revision": revision, "streaming": True}
         sides = [read_hub(name, subset, _ADVICE, **options) for subset in subsets.values()]
         for several in zip_longest(*sides, fillvalue=(0, {})):
             records = [record for _, record in several]

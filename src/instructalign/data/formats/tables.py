@@ -36,7 +36,16 @@ def read_tsv_rows(
     header: bool = True,
     quoting: bool = False,
 ) -> Iterator[ParallelRow]:
-    """Reads a tab-separated table; see `read_csv_rows`. Quotation marks are plain text by default."""
+    """Reads a tab-separated table, as `read_csv_rows`; quotation marks are plain text by default.
+
+    Args:
+        languages, counts: as in `read_csv_rows`.
+        path: the file.
+        columns: the column of each language; by default those whose names are language codes.
+        id: the column with the row ids; by default a row's id is the number of its line.
+        header: whether the first line names the columns.
+        quoting: whether quotation marks around a field are not part of it.
+    """
     return read_csv_rows(
         languages, counts, path=path, columns=columns, id=id, header=header, delimiter="\t", quoting=quoting
     )
@@ -143,9 +152,11 @@ def read_parquet_rows(
     """Reads a Parquet file, or all `*.parquet` of a folder by name; or `.arrow` (IPC) files.
 
     Args:
-        languages, counts, columns, id: as in `read_jsonl_rows`, with structs for objects; by default a row's id
-            is its number.
+        languages, counts: as in `read_jsonl_rows`.
         path: the file or folder.
+        columns: the column of each language; dots lead into structs (`translation.en`). By default those that are
+            language codes, at the top or in a struct `translation`.
+        id: the column with the row ids; by default a row's id is its number.
 
     Raises:
         DataError: a file is missing or damaged, or a column does not exist.
@@ -169,9 +180,12 @@ def read_hub_rows(
     """Reads a Hub dataset that has a column for each language.
 
     Args:
-        languages, counts, columns, id: as in `read_jsonl_rows`; by default a row's id is its number.
+        languages, counts: as in `read_jsonl_rows`.
         name: the dataset, or a local folder in the Hub's layout.
         subset, split, revision, data_files: as in `datasets.load_dataset`.
+        columns: the column of each language; dots lead into objects (`translation.en`). By default those that are
+            language codes, at the top or in an object `translation`.
+        id: the column with the row ids; by default a row's id is its number.
         streaming: read over the network as needed; otherwise download first.
 
     Raises:
