@@ -214,7 +214,7 @@ def test_lists() -> None:
         (["validate", "config.yaml", "--set", "evaluation.tasks=[nusax_sent]"], 2, "Did you mean 'nusax_senti'?"),
         (["train", "config.yaml", "--set", "model.base=./nowhere"], 1, "does not exist"),
         (["train", "config.yaml", "--set", "corpora.0.path=no.tsv"], 1, "no.tsv does not exist"),
-        (["train", "config.yaml", "--set", "languages.new=[sun]"], 1, "needs two of the languages asked for"),
+        (["train", "config.yaml", "--set", "languages.new=[sun]"], 1, "at least two of the configured languages"),
         (["run", "config.yaml", "--out", "past.jsonl"], 1, "past.jsonl is a file; a run needs a folder"),
         (["generate", "config.yaml", "--count", "3", "--out", "past.jsonl/x.jsonl"], 1, "past.jsonl"),
         (["generate", "config.yaml", "--count", "3", "--out", "model"], 1, "model is a folder. Name a file"),

@@ -230,7 +230,7 @@ def test_label_given_twice(tmp_path):
         ({"labels": {"good": {"ind": "bagus"}, "bad": {"eng": "bad"}}}, "labels.bad: no word in ind"),
         ({"labels": {"good": "bagus"}}, "labels: "),
         ({"labels": {True: "ya", False: "tidak"}}, "labels: put the label in quotation marks"),
-        ({"languages": {"jawa": "jawa"}}, "languages: 'jawa' is not a language code"),
+        ({"languages": {"jawaa": "jawa"}}, "languages: 'jawaa' is not a language code"),
         ({"fields": {"text": "review"}}, "fields.label: missing"),
         ({"fields": {"label": "stars"}}, "fields: needs at least one text"),
         ({"data": {"path": "x.csv"}}, "data: needs a format"),

@@ -32,13 +32,17 @@ LanguageCode = Annotated[str, AfterValidator(_checked)]
 
 
 def is_language(name: str) -> bool:
-    """Whether a name (of a column, a file, a subset) is a language code."""
+    """Whether the name of a column, a file or a subset is a language code: `eng`, `zh-TW`, `jav_Latn`."""
+    if not _CODE.fullmatch(name):  # `canonical` also takes English names, such as that of Label (lbb)
+        return False
     try:
         canonical(name)
     except DataError:
         return False
     return True
 
+
+_CODE = re.compile(r"[A-Za-z]{2,3}([-_@.].*)?")
 
 # NUL marks a file that is not text (often UTF-16 read as UTF-8); lone surrogates cannot be written anywhere.
 _INVALID = re.compile("[\0\ud800-\udfff]")
