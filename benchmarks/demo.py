@@ -1,9 +1,9 @@
-"""The demo over several seeds: does what it shows hold, and by how much?
+"""The demo over several seeds: whether its claims hold, and by how much.
 
     python benchmarks/demo.py --seeds 1 2 3 --out docs/results/demo.md
 
-Runs `instructalign demo` once a seed (the seed sets which past examples are chosen, which sentences are held out
-and the order of everything), and writes one table of all seeds with the claims and whether each holds.
+Runs `instructalign demo` once per seed (the seed decides which replay examples are chosen, which sentences are held
+out and the order of everything), and writes one table of all seeds with the claims and whether each holds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def table(rows: Sequence[Score], task: str) -> Table:
 
 
 def claims(scores: Table) -> list[tuple[str, float, bool]]:
-    """The demo's claims with the number each rests on, in points."""
+    """The demo's claims, each with its number in points of F1."""
     base, plain, replay, mono = (scores[name] for name in ("base", *(name.replace(" ", "-") for name in RUNS)))
     gain, mono_gain = replay["L2"] - base["L2"], mono["L2"] - base["L2"]
     return [
@@ -71,7 +71,7 @@ def render(results: dict[int, tuple[Table, float]], command: str) -> str:
         held = sum(holds for _, _, holds in each)
         lines.append(f"| {each[0][0]} | {values} | {held} of {len(each)} |")
     seconds = ", ".join(f"{spent:.0f}" for _, spent in results.values())
-    lines += ["", f"Seconds a demo took on this machine, which did other work beside: {seconds}.", ""]
+    lines += ["", f"Seconds per demo on this machine, with other work running: {seconds}.", ""]
     return "\n".join(lines)
 
 

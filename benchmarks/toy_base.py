@@ -3,7 +3,7 @@
     python benchmarks/toy_base.py --out src/instructalign/toy/base
     python benchmarks/toy_base.py --out runs/toy-large --width 192 --layers 4      another size, for comparisons
 
-A byte-level BPE tokenizer and a small LLaMA, trained on the toy family's past instruction data alone: sentiment,
+A byte-level BPE tokenizer and a small LLaMA, trained on the toy family's instruction data alone: sentiment,
 topic and translation in the known languages. One thread and one seed, so that the same versions on the same kind
 of machine give the same weights; a few minutes.
 """
@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from instructalign.files import write_text
-from instructalign.toy.datasets import past_instruction, read_replay
+from instructalign.toy.datasets import read_replay, replay_instruction
 from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
 from instructalign.training.loss import token_losses
 from instructalign.training.tokenization import Codec
@@ -40,7 +40,7 @@ class Past:
     """The past instruction data, as the stream that batches are cut from."""
 
     def __getitem__(self, index: int) -> Instruction:
-        return past_instruction(index)
+        return replay_instruction(index)
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:

@@ -1,4 +1,4 @@
-"""The demonstration: one base model adapted three ways on the toy family, and one table of what came of it."""
+"""The demo: one base model adapted three ways on the toy family, and one table of the results."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def demo_config(name: str, seed: int = 42) -> Config:
 def run_demo(out: Path, *, seed: int = 42, progress: Progress = silent) -> Report:
     """Evaluates the shipped base, adapts it three ways and reports them side by side.
 
-    The runs go on at the same time, as many as there are processors.
+    The runs are trained in parallel, as many as there are processors.
 
     Args:
-        out: the folder for the runs and the report; runs that are finished there are not done again.
+        out: the folder for the runs and the report; finished runs in it are not repeated.
         seed: of the choice of data and its order.
-        progress: told what is under way.
+        progress: called with each step's progress.
 
     Raises:
         RunFolderError: `out` holds runs of another seed or version.

@@ -1,11 +1,11 @@
 """A made-up language family with a known truth.
 
-Six *known* languages have words of their own for the same concepts. Each *new* language descends from a
-known one, each *related* language from a new one: a share of the words, the *relatedness*, is inherited
-through regular sound changes, the others are replaced. A sentence is a meaning (concepts, a topic, a
-sentiment) that every language can say in its own words and word order.
+Six *known* languages have their own words for the same concepts. Each *new* language descends from a known one,
+each *related* language from a new one: a share of the words, the *relatedness*, is inherited through regular sound
+changes, the others are replaced. A sentence is a meaning (concepts, a topic, a sentiment) that every language
+expresses in its own words and word order.
 
-Everything is a function of the family's seed and of an index, so no data is shipped and none is stored.
+Everything is a function of the family's seed and of an index, so that no data is shipped or stored.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DESCENT = {
 }
 """Of every new (`qn…`) and related (`qr…`) language: the parent and the relatedness to it.
 
-The new ones are distant on purpose: with more words in common, denoising them alone already helps (docs/LOG.md).
+The new ones are distant on purpose: with more common words, monolingual denoising already helps (docs/LOG.md).
 """
 
 NEW = tuple(code for code in DESCENT if code.startswith("qn"))
@@ -46,16 +46,16 @@ _ORDERS = ("SVO", "SOV", "VSO")
 
 
 @dataclass(frozen=True, slots=True)
-class Language:
+class ToyLanguage:
     """A toy language.
 
     Attributes:
         code: ISO 639-3 code for private use.
-        name: what it is called, in its own sounds.
+        name: its name, in its own sounds.
         words: its word for each concept; no two are the same.
         order: of subject, verb and object (`SVO`, …).
-        adjective_first: whether adjectives stand before their noun.
-        adverb_first: whether the adverb opens the sentence; it ends it otherwise.
+        adjective_first: whether adjectives precede their noun.
+        adverb_first: whether the adverb comes first in the sentence, not last.
         sounds: consonants and vowels that new words are made of.
         changes: sound changes since the known ancestor, in order, as pairs of letters (from, to).
     """
@@ -72,7 +72,7 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a sentence says, whatever the language: concepts by slot, and its labels."""
+    """The meaning of a sentence in any language: concepts by slot, and its labels."""
 
     topic: str
     sentiment: str
@@ -84,28 +84,28 @@ class Meaning:
     manner: str
 
 
-def language(code: str, *, seed: int = 0, relatedness: float | None = None) -> Language:
+def language(code: str, *, seed: int = 0, relatedness: float | None = None) -> ToyLanguage:
     """One language of a family.
 
     Args:
         code: one of `KNOWN` or a key of `DESCENT`.
         seed: the family's seed; another seed is another family.
-        relatedness: for a related language (`qr…`), the dial: the share of words it inherits, from 0 (none)
-            to 1 (the parent's twin); its usual place in `DESCENT` if None. As the dial rises, words are
-            only ever added to those inherited.
+        relatedness: for a related language (`qr…`), the share of words it inherits, from 0 (none) to 1 (the same
+            as the parent); that of `DESCENT` if None. The words inherited at a lower relatedness are inherited at
+            a higher one too.
 
     Raises:
-        DataError: the family has no such language, or the dial stands outside 0 to 1.
+        DataError: the family has no such language, or the relatedness is outside 0 to 1.
     """
     if code not in KNOWN and code not in DESCENT:
         raise DataError(f"the toy family has no language {code!r}. {suggest(code, [*KNOWN, *DESCENT])}")
     if relatedness is not None and not 0 <= relatedness <= 1:
-        raise DataError(f"relatedness must lie between 0 and 1, found {relatedness}")
+        raise DataError(f"relatedness must be between 0 and 1, found {relatedness}")
     return _language(code, seed, relatedness if code in RELATED else None)
 
 
 @lru_cache(maxsize=256)
-def _language(code: str, seed: int, relatedness: float | None) -> Language:
+def _language(code: str, seed: int, relatedness: float | None) -> ToyLanguage:
     if code in KNOWN:
         return _root(code, seed)
     parent_code, usual = DESCENT[code]
@@ -113,7 +113,7 @@ def _language(code: str, seed: int, relatedness: float | None) -> Language:
     return _descend(_language(parent_code, seed, None), code, share, seed)
 
 
-def _root(code: str, seed: int) -> Language:
+def _root(code: str, seed: int) -> ToyLanguage:
     draws = Draws(digest_key(seed, "toy language", code), 0)
     consonants, vowels = list(_CONSONANTS), list(_VOWELS)
     draws.shuffle(consonants)
@@ -124,10 +124,10 @@ def _root(code: str, seed: int) -> Language:
     for concept in concepts():
         words[concept] = _new_word(words, sounds, "", draws)
     name = _new_word(words, sounds, "", draws).capitalize()
-    return Language(code, name, words, order, adjective_first, adverb_first, sounds)
+    return ToyLanguage(code, name, words, order, adjective_first, adverb_first, sounds)
 
 
-def _descend(parent: Language, code: str, relatedness: float, seed: int) -> Language:
+def _descend(parent: ToyLanguage, code: str, relatedness: float, seed: int) -> ToyLanguage:
     """A language whose words are the parent's after sound changes, a share of them replaced by new ones."""
     key = digest_key(seed, "toy language", code)
     draws = Draws(key, 0)
@@ -143,7 +143,7 @@ def _descend(parent: Language, code: str, relatedness: float, seed: int) -> Lang
             word = _new_word({**parent.words, **words}, parent.sounds, (*parent.changes, *changes), own)
         words[concept] = word
     name = _new_word(words, parent.sounds, (*parent.changes, *changes), draws).capitalize()
-    return Language(
+    return ToyLanguage(
         code,
         name,
         words,
@@ -176,7 +176,7 @@ def _change(word: str, changes: tuple[str, ...]) -> str:
 
 
 def meaning(index: int, *, seed: int = 0) -> Meaning:
-    """What sentence `index` says; no two indices below `meanings()` say the same.
+    """The meaning of sentence `index`; no two indices below `meanings()` have the same.
 
     All meanings are numbered, one digit a slot; a permutation keyed by the seed scatters the numbers, so
     that any range of indices is a fair sample and disjoint ranges share no sentence.
@@ -221,7 +221,7 @@ def meanings() -> int:
     return len(topics) * len(tones) * int(scene) * int(colour)
 
 
-def say(language: Language, meaning: Meaning) -> str:
+def say(language: ToyLanguage, meaning: Meaning) -> str:
     """A meaning as a sentence of a language."""
 
     def phrase(noun: str, quality: str) -> list[str]:

@@ -8,7 +8,7 @@ import yaml
 
 from instructalign.errors import DataError
 from instructalign.toy import datasets
-from instructalign.toy.datasets import past_instruction, read_corpus, read_replay, read_task
+from instructalign.toy.datasets import read_corpus, read_replay, read_task, replay_instruction
 from instructalign.toy.family import DESCENT, KNOWN, language, meanings
 from instructalign.types import Counts
 
@@ -21,24 +21,24 @@ def items(code: str, **options: object) -> list[dict[str, str]]:
 
 
 def test_the_ranges_of_sentences_are_disjoint_and_exist() -> None:
-    assert datasets.PAST.stop <= datasets.CORPUS.start
-    assert datasets.CORPUS.stop <= datasets.TEST.start
-    assert datasets.TEST.stop <= meanings()
+    assert datasets.REPLAY_SENTENCES.stop <= datasets.CORPUS_SENTENCES.start
+    assert datasets.CORPUS_SENTENCES.stop <= datasets.TEST_SENTENCES.start
+    assert datasets.TEST_SENTENCES.stop <= meanings()
 
 
-def test_no_test_sentence_is_in_the_corpus_or_in_past_data_in_any_language() -> None:
+def test_no_test_sentence_is_in_the_corpus_or_in_replay_data_in_any_language() -> None:
     tested = {row["text"] for code in EVERY for row in items(code, items=300)}
     rows = read_corpus(EVERY, Counts(), rows=2000)
     assert not tested & {text for row in rows for text in row.texts.values()}
-    past: set[str] = set()
+    replayed: set[str] = set()
     for each in read_replay(rows=5000):
         words = f"{each.prompt} {each.answer}".split()
-        past |= {" ".join(words[start : start + 6]) for start in range(len(words) - 5)}
+        replayed |= {" ".join(words[start : start + 6]) for start in range(len(words) - 5)}
     assert all(len(text.split()) == 6 for text in tested)
-    assert not tested & past
+    assert not tested & replayed
 
 
-def test_corpus_rows_are_the_same_sentence_in_each_language_wanted() -> None:
+def test_corpus_rows_are_the_same_sentence_in_each_language() -> None:
     counts = Counts()
     rows = list(read_corpus(["qka", "qna", "eng"], counts, rows=50))
     assert counts.read == len(rows) == 50
@@ -57,7 +57,7 @@ def test_more_rows_are_a_continuation() -> None:
 
 
 @pytest.mark.parametrize("task", ["sentiment", "topic"])
-def test_past_data_and_test_items_are_worded_alike(task: str) -> None:
+def test_replay_data_and_test_items_have_the_same_wording(task: str) -> None:
     spec = yaml.safe_load((PACKAGE / f"evaluation/tasks/toy_{task}.yaml").read_text(encoding="utf-8"))
     (prompt,) = (each["prompt"] for each in spec["prompts"].values())
     head, tail = prompt.split("{text}")
@@ -68,7 +68,7 @@ def test_past_data_and_test_items_are_worded_alike(task: str) -> None:
     assert all(each.prompt.endswith(tail) for each in asked)
 
 
-def test_past_labels_are_true() -> None:
+def test_replay_labels_are_true() -> None:
     spec = yaml.safe_load((PACKAGE / "evaluation/tasks/toy_topic.yaml").read_text(encoding="utf-8"))
     concepts = yaml.safe_load((PACKAGE / "toy/concepts.yaml").read_text(encoding="utf-8"))["topics"]
     head = spec["prompts"]["place"]["prompt"].split("{text}")[0]
@@ -79,21 +79,21 @@ def test_past_labels_are_true() -> None:
             assert meant & set(concepts[each.answer]["nouns"])
 
 
-def test_past_data_stays_within_the_known_languages_and_mixes_all() -> None:
-    past = list(read_replay(rows=3000))
-    assert {each.objective for each in past} == {"replay"}
-    sources_seen = Counter(each.source for each in past)
+def test_replay_data_is_in_all_known_languages_and_no_other() -> None:
+    replayed = list(read_replay(rows=3000))
+    assert {each.objective for each in replayed} == {"replay"}
+    sources_seen = Counter(each.source for each in replayed)
     assert set(sources_seen) == set(KNOWN)
     assert min(sources_seen.values()) > 400
-    pairs = Counter((each.source, each.target) for each in past if each.target)
+    pairs = Counter((each.source, each.target) for each in replayed if each.target)
     assert len(pairs) == len(KNOWN) * (len(KNOWN) - 1)
     assert min(pairs.values()) > 20
-    assert 0.45 < sum(pairs.values()) / len(past) < 0.55
+    assert 0.45 < sum(pairs.values()) / len(replayed) < 0.55
 
 
-def test_past_translations_are_true() -> None:
+def test_replay_translations_are_true() -> None:
     for index in range(300):
-        each = past_instruction(index)
+        each = replay_instruction(index)
         if each.target:
             given = {word: concept for concept, word in language(each.source).words.items()}
             asked = {word: concept for concept, word in language(each.target).words.items()}
@@ -110,20 +110,30 @@ def test_items_are_the_same_sentences_in_all_languages_and_labels_are_balanced()
     assert min(Counter(row["label"] for row in items("qka")).values()) > 40
 
 
-def test_the_dial_reaches_the_test_items() -> None:
+def test_relatedness_changes_the_test_items() -> None:
     assert [row["text"] for row in items("qra", relatedness=1.0)] == [row["text"] for row in items("qna")]
+
+
+def test_the_tasks_of_the_relatedness_sweep_differ_in_nothing_else() -> None:
+    shipped = yaml.safe_load((PACKAGE / "evaluation/tasks/toy_sentiment.yaml").read_text(encoding="utf-8"))
+    files = sorted((PACKAGE.parents[1] / "configs/toy/dial").glob("*.yaml"))
+    assert [file.stem[-3:] for file in files] == ["000", "025", "050", "075", "100"]
+    for file in files:
+        task = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert task["data"].pop("relatedness") == int(file.stem[-3:]) / 100
+        assert {**task, "title": shipped["title"]} == shipped
 
 
 @pytest.mark.parametrize("rows", [0, -1, 10**7])
 def test_counts_out_of_range_are_refused(rows: int) -> None:
-    with pytest.raises(DataError, match=f"rows must lie between 1 and 200000.*found {rows}"):
+    with pytest.raises(DataError, match=f"rows .*1 and 200000.*found {rows}"):
         list(read_corpus(["qka"], Counts(), rows=rows))
-    with pytest.raises(DataError, match=f"rows must lie between 1 and 600000.*found {rows}"):
+    with pytest.raises(DataError, match=f"rows .*1 and 600000.*found {rows}"):
         list(read_replay(rows=rows))
-    with pytest.raises(DataError, match=f"items must lie between 1 and 200000.*found {rows}"):
+    with pytest.raises(DataError, match=f"items .*1 and 200000.*found {rows}"):
         items("qka", items=rows)
 
 
 def test_a_language_outside_the_family_has_no_items() -> None:
-    with pytest.raises(DataError, match="the toy family has no language 'eng'"):
+    with pytest.raises(DataError, match="'eng'"):
         items("eng")
