@@ -1,4 +1,4 @@
-"""A format, an objective, a task source and a strategy from outside the package: one file, one entry point each."""
+"""A format, an objective, a task source and a strategy from outside the package, one file each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The toy family as a parallel corpus, as replay data and as test items.
 
-Each use has its own range of sentence indices, and no two indices have the same meaning (`family.meaning`): no test
-sentence occurs in a corpus or in what the base model was trained on, in any language.
+Each use has its own range of sentence indices, and no two indices have the same meaning (`family.meaning`), so no
+test sentence occurs in a corpus or in what the base model was trained on, in any language.
 """
 
 from __future__ import annotations
