@@ -2,8 +2,8 @@
 
     python benchmarks/demo.py --seeds 1 2 3 --out docs/results/demo.md
 
-Runs `instructalign demo` once per seed (which replay examples are chosen, which sentences are held out and the order
-of everything), and writes one table of all seeds with the claims and whether each holds.
+Runs `instructalign demo` once per seed (it decides the replay examples, the held-out sentences and all order), and
+writes one table of all seeds with the claims and whether each holds.
 """
 
 from __future__ import annotations
