@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from instructalign.merging import merge
     from instructalign.pipeline import generate, preview, run, train
     from instructalign.report import write_report
-    from instructalign.sweeps.sweep import sweep
+    from instructalign.sweeps.run_sweep import sweep
     from instructalign.types import Instruction, ParallelRow, Score
 
 __version__ = "0.1.0"
@@ -46,7 +46,7 @@ _HOMES = {
     "preview": "pipeline",
     "read_corpora": "data",
     "run": "pipeline",
-    "sweep": "sweeps.sweep",
+    "sweep": "sweeps.run_sweep",
     "train": "pipeline",
     "write_report": "report",
 }

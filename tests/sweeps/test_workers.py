@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from instructalign.errors import DataError
-from instructalign.sweeps.workers import Job, run_jobs
+from instructalign.sweeps.workers import Job, LocalExecutor, run_jobs
 
 
 def note(path: Path) -> None:
@@ -47,9 +47,9 @@ def test_failures_and_deaths_stop_nothing_else(tmp_path: Path) -> None:
         *(Job(f"good {i}", note, (notes,), log, after=("wrong", "broken")) for i in range(3)),
     ]
     environments = [{"CUDA_VISIBLE_DEVICES": str(i), "OMP_NUM_THREADS": "1"} for i in range(2)]
-    run_jobs(jobs, lambda job, error, _: ends.update({job.name: error}), lambda: None, environments=environments)
+    run_jobs(jobs, LocalExecutor(environments), lambda job, error, _: ends.update({job.name: error}))
     assert ends["wrong"] == "the data is wrong."
-    assert "SIGKILL; the memory may have run out: try fewer --workers" in ends["dead"]
+    assert "SIGKILL; it may have run out of memory" in ends["dead"]
     assert ends["broken"].startswith("ZeroDivisionError: by zero (see ")
     assert [ends[f"good {i}"] for i in range(3)] == [""] * 3
     assert list(ends).index("broken") > list(ends).index("dead")
@@ -69,10 +69,11 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, way: signa
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
         "from test_workers import wait_forever\n"
-        "from instructalign.sweeps.workers import Job, run_jobs\n"
+        "from instructalign.sweeps.workers import Job, LocalExecutor, run_jobs\n"
         "if __name__ == '__main__':\n"
         "    jobs = [Job('a', wait_forever, (Path(sys.argv[2]),), Path(sys.argv[2] + '.log'))]\n"
-        "    run_jobs(jobs, print, lambda: None, environments=[{'PYTHONPATH': sys.argv[1] + ':' + sys.argv[3]}])\n"
+        "    executor = LocalExecutor([{'PYTHONPATH': sys.argv[1] + ':' + sys.argv[3]}])\n"
+        "    run_jobs(jobs, executor, print)\n"
     )
     script = tmp_path / "start.py"
     script.write_text(code, encoding="utf-8")

@@ -161,11 +161,11 @@ def sweep(
 
     Example: `instructalign sweep my-language.yaml --set replay.size=0,100,1000 --seeds 1,2,3 --out runs/replay`
     """
-    from instructalign.sweeps import on_cluster, read_parameters
+    from instructalign.sweeps import SlurmExecutor, read_slurm_parameters
     from instructalign.sweeps import sweep as run_sweep
 
     folder = folder_of(config, out)
-    executor = None if slurm is None else on_cluster(folder, read_parameters(slurm))
+    executor = None if slurm is None else SlurmExecutor(folder, read_slurm_parameters(slurm))
     with console.progress() as progress:
         result = run_sweep(
             config,

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from instructalign.sweeps.grid import Axis, Cell, Plan, plan_sweep
-from instructalign.sweeps.slurm import on_cluster, read_parameters
-from instructalign.sweeps.sweep import SweepResult, sweep
+from instructalign.sweeps.grid import GridAxis, SweepCell, SweepPlan, plan_sweep
+from instructalign.sweeps.run_sweep import SweepResult, sweep
+from instructalign.sweeps.slurm import SlurmExecutor, read_slurm_parameters
 
-__all__ = ["Axis", "Cell", "Plan", "SweepResult", "on_cluster", "plan_sweep", "read_parameters", "sweep"]
+__all__ = [
+    "GridAxis",
+    "SlurmExecutor",
+    "SweepCell",
+    "SweepPlan",
+    "SweepResult",
+    "plan_sweep",
+    "read_slurm_parameters",
+    "sweep",
+]

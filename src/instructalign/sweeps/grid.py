@@ -1,4 +1,4 @@
-"""What a sweep consists of: its axes, its cells, and the configuration of each."""
+"""What a sweep consists of: the axes of its grid, its cells, and the configuration of each."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.files import text_hash
 from instructalign.pipeline import check_names
 
-LONGEST = 100  # characters of a folder's name that come from a cell's name
-SHOWN = 3  # cells named in an error message; the others are counted
+_MAX_NAME = 100  # characters of a folder's name that come from a cell's name
+_MAX_SHOWN = 3  # cells named in an error message; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
-    """One direction of the grid.
+class GridAxis:
+    """One axis of the grid.
 
     Attributes:
         name: the key that varies, or a name of the user's.
-        labels: what its values are called, in order.
-        settings: what each of them sets.
-        numbers: the values as numbers, where all of them are; a curve can be drawn over those.
+        labels: the names of its values, in order.
+        settings: the keys and values that each of them sets.
+        numbers: the values as numbers, if all of them are numeric; the report draws curves over those.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class SweepCell:
     """One run of a sweep.
 
     Attributes:
-        name: what it is called; the same for all seeds.
+        name: the same for all seeds.
         seed: its seed.
-        at: the labels of its place on each axis; empty for a cell of the list.
+        at: its label on each axis; empty for a cell of the list.
         config: its whole configuration.
         folder: the name of its run folder.
     """
@@ -56,20 +56,19 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SweepPlan:
     """A sweep before it runs: the axes of its grid, and all of its cells."""
 
-    axes: tuple[Axis, ...]
-    cells: tuple[Cell, ...]
+    axes: tuple[GridAxis, ...]
+    cells: tuple[SweepCell, ...]
 
 
-def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[int] | None = None) -> Plan:
+def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[int] | None = None) -> SweepPlan:
     """Lays out a sweep and checks the configuration of every cell.
 
     Args:
         path: a configuration file, with or without a `sweep` block.
-        settings: `key=value` for all cells, or `key=a,b,c` for an axis of the grid; what is said here of a key
-            takes the place of what the file says of it.
+        settings: `key=value` for all cells, or `key=a,b,c` for an axis of the grid; they override the file.
         seeds: instead of those in the file; the configuration's own seed by default.
 
     Raises:
@@ -77,14 +76,16 @@ def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[i
     """
     path = Path(path)
     data = read_yaml(path)
-    fixed, axes, problems = _read_settings(settings)
+    fixed, named = _read_settings(settings)
     block = build_sweep(data, str(path))
     config = build_config(data, folder=path.parent, overrides=fixed, where=str(path))
-    axes = _merged(block, axes, {key for key, _ in fixed})
+    # The command line has the last word on a key; its axes replace those of the file in their place.
+    keys = {key for key, _ in fixed}
+    axes = {name: _axis(name, values) for name, values in block.grid.items() if name not in keys} | named
     chosen = list(dict.fromkeys(seeds or block.seeds or [config.seed]))
-    cells: list[Cell] = []
-    found: dict[str, list[str]] = {}
-    for name, at, own in _points(block, axes):
+    cells: list[SweepCell] = []
+    problems: dict[str, list[str]] = {}
+    for name, at, own in _points(block, list(axes.values())):
         for seed in chosen:
             overrides = [*own.items(), *fixed, ("seed", seed)]
             try:
@@ -92,18 +93,17 @@ def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[i
                 check_names(made)
             except (ConfigError, UnknownNameError) as error:
                 for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
-                    found.setdefault(problem, []).append(name)
+                    problems.setdefault(problem, []).append(name)
                 continue
-            cells.append(Cell(name, seed, at, made, _folder_name(name, seed)))
-    problems += [f"{problem} ({_where(names)})" for problem, names in found.items()]
-    problems += _doubles(cells)
-    if problems:
-        raise ConfigError(problems, str(path))
-    return Plan(tuple(axes), tuple(cells))
+            cells.append(SweepCell(name, seed, at, made, _folder_name(name, seed)))
+    sentences = [f"{problem} ({_where(names)})" for problem, names in problems.items()] + _duplicates(cells)
+    if sentences:
+        raise ConfigError(sentences, str(path))
+    return SweepPlan(tuple(axes.values()), tuple(cells))
 
 
 def split_values(text: str) -> list[str]:
-    """Splits `a,b,c` at the commas that stand outside of brackets and quotes."""
+    """Splits `a,b,c` at the commas outside of brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if quote:
@@ -121,50 +121,41 @@ def split_values(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _read_settings(settings: Sequence[str]) -> tuple[list[tuple[str, Any]], list[Axis], list[str]]:
+def _read_settings(settings: Sequence[str]) -> tuple[list[tuple[str, Any]], dict[str, GridAxis]]:
     """What the command line sets for all cells, and the axes that it names."""
     fixed: list[tuple[str, Any]] = []
-    axes: list[Axis] = []
+    axes: dict[str, GridAxis] = {}
     problems: list[str] = []
     for setting in settings:
         key, equals, text = setting.partition("=")
-        values = split_values(text)
+        key, values = key.strip(), split_values(text)
         try:
             if not equals or len(values) == 1:
                 fixed.append(parse_setting(setting))
-            elif key.strip() == "seed":
-                problems.append("--set seed: seeds are no axis; give them with --seeds 1,2,3")
+            elif key == "seed":
+                problems.append("--set seed: seeds are not an axis; give them with --seeds 1,2,3")
             else:
-                axes.append(_axis(key.strip(), [parse_setting(f"{key}={value}")[1] for value in values]))
+                axes[key] = _axis(key, [parse_setting(f"{key}={value}")[1] for value in values])
         except ConfigError as error:
             problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
-    return fixed, axes, problems
+    return fixed, axes
 
 
-def _merged(block: SweepConfig, axes: Sequence[Axis], fixed: set[str]) -> list[Axis]:
-    """The axes of the file and of the command line, which has the last word on a key."""
-    named = {axis.name: axis for axis in axes}
-    merged: dict[str, Axis] = {}
-    for name, values in block.grid.items():
-        if name not in fixed:
-            merged[name] = named.get(name) or _axis(name, values)
-    return list({**merged, **named}.values())
-
-
-def _axis(name: str, values: Sequence[Any] | Mapping[str, Mapping[str, Any]]) -> Axis:
+def _axis(name: str, values: Sequence[Any] | Mapping[str, Mapping[str, Any]]) -> GridAxis:
     if isinstance(values, Mapping):
         labels, settings = tuple(values), tuple(values.values())
         numbers = [_number(label) for label in labels]
     else:
         labels = tuple(
-            short(value) if isinstance(value, (dict, list)) else f"{name}={short(value)}" for value in values
+            value_label(value) if isinstance(value, (dict, list)) else f"{name}={value_label(value)}"
+            for value in values
         )
         settings = tuple({name: value} for value in values)
         numbers = [_number(value) for value in values]
     known = tuple(number for number in numbers if number is not None)
-    return Axis(name, labels, settings, known if len(known) == len(numbers) > 1 else None)
+    return GridAxis(name, labels, settings, known if len(known) == len(numbers) > 1 else None)
 
 
 def _number(value: Any) -> float | None:
@@ -176,7 +167,7 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def short(value: Any) -> str:
+def value_label(value: Any) -> str:
     """A value as part of a name: `{tlm: 1, mt: 2}` becomes `tlm+mt:2`."""
     if value is None:
         return "all"
@@ -184,17 +175,17 @@ def short(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, Mapping) and value:
         return "+".join(
-            f"{key}" if inner in (1, None) else f"{key}:{short(inner)}" for key, inner in value.items()
+            f"{key}" if inner in (1, None) else f"{key}:{value_label(inner)}" for key, inner in value.items()
         )
     if isinstance(value, (list, tuple)):
-        return "+".join(map(short, value))
+        return "+".join(map(value_label, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _points(
-    block: SweepConfig, axes: Sequence[Axis]
+    block: SweepConfig, axes: Sequence[GridAxis]
 ) -> Iterator[tuple[str, Mapping[str, str], Mapping[str, Any]]]:
-    """Name, place and settings of every point of the grid, and of every cell of the list."""
+    """Name, labels on the axes, and settings of every point of the grid and every cell of the list."""
     if axes or not block.cells:
         for place in product(*(range(len(axis.labels)) for axis in axes)):
             chosen = list(zip(axes, place, strict=True))
@@ -208,20 +199,20 @@ def _points(
 def _folder_name(name: str, seed: int) -> str:
     """A name for a cell's folder: the same for the same cell, different for different ones."""
     plain = re.sub(r"[^\w.+=-]+", "_", name)
-    if plain != name.replace(", ", "_") or len(plain) > LONGEST:
-        plain = f"{plain[:LONGEST].rstrip('_')}~{text_hash(name)[:6]}"
+    if plain != name.replace(", ", "_") or len(plain) > _MAX_NAME:
+        plain = f"{plain[:_MAX_NAME].rstrip('_')}~{text_hash(name)[:6]}"
     return f"{plain}_seed={seed}"
 
 
 def _where(names: Sequence[str]) -> str:
     """In which cells a problem was found."""
     cells = list(dict.fromkeys(names))
-    rest = f" and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
-    return f"in {'cell' if len(cells) == 1 else 'cells'} {'; '.join(cells[:SHOWN])}{rest}"
+    rest = f" and {len(cells) - _MAX_SHOWN} more" if len(cells) > _MAX_SHOWN else ""
+    return f"in {'cell' if len(cells) == 1 else 'cells'} {'; '.join(cells[:_MAX_SHOWN])}{rest}"
 
 
-def _doubles(cells: Sequence[Cell]) -> list[str]:
-    """Cells that would do the same under two names, or have one name for two things."""
+def _duplicates(cells: Sequence[SweepCell]) -> list[str]:
+    """Cells with the same configuration, and different cells with the same name."""
     problems = []
     first: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -232,6 +223,6 @@ def _doubles(cells: Sequence[Cell]) -> list[str]:
                 f"the cells {first[key]!r} and {cell.name!r} have the same configuration; leave one out"
             )
         elif names.setdefault(cell.folder, key) != key:
-            problems.append(f"two cells are called {cell.name!r}; give them names of their own")
+            problems.append(f"two cells are called {cell.name!r}; give each its own name")
         first.setdefault(key, cell.name)
     return list(dict.fromkeys(problems))

@@ -1,15 +1,14 @@
-"""Jobs on a cluster that Slurm runs, through submitit (docs/decisions).
+"""Jobs on a cluster that Slurm manages, through submitit (docs/decisions).
 
-The process that submits stays and waits, and submits a cell when what it needs is done. It may end at any time:
-what Slurm runs goes on, and the same command takes it up again by the job ids that it wrote down.
+The process that submits stays and waits, and submits a job when those that it depends on have ended. It may end at
+any time: submitted jobs keep running, and the same command finds them again by the job ids that it wrote down.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,22 @@ from instructalign.config_file import parse_setting
 from instructalign.errors import ConfigError, InstructAlignError
 from instructalign.files import write_json
 from instructalign.sweeps.grid import split_values
-from instructalign.sweeps.workers import Ended, Job, do
+from instructalign.sweeps.workers import Job, do_job
 
-DEFAULTS = {"timeout_min": 24 * 60, "gpus_per_node": 1, "cpus_per_task": 4, "name": "instructalign"}
-"""What a job gets unless something else is asked for; submitit's own time limit is five minutes."""
-
-COMMON = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
-"""Parameters that submitit has for every cluster; others are Slurm's own."""
-
-EVERY = 2.0  # seconds between two looks; submitit asks Slurm far less often
+# What a job gets unless something else is asked for; submitit's own time limit is five minutes.
+_DEFAULTS = {"timeout_min": 24 * 60, "gpus_per_node": 1, "cpus_per_task": 4, "name": "instructalign"}
+# Parameters that submitit has for every cluster; others are Slurm's own.
+_COMMON = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
+_POLL_SECONDS = 2.0  # submitit asks Slurm itself far less often
 
 
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    job: Job
-    handle: Any
-    began: float
-
-
-def read_parameters(texts: Sequence[str]) -> dict[str, Any]:
+def read_slurm_parameters(texts: Sequence[str]) -> dict[str, Any]:
     """The parameters of `partition=gpu,timeout_min=600`, given once or several times.
 
     Raises:
         ConfigError: one is not a name and a value.
     """
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     problems = []
     for text in (part for each in texts for part in split_values(each) if part):
         try:
@@ -49,92 +39,93 @@ def read_parameters(texts: Sequence[str]) -> dict[str, Any]:
         except ConfigError:
             problems.append(f"--slurm {text}: expected name=value, for example partition=gpu,timeout_min=600")
             continue
-        found[key] = value
+        parameters[key] = value
     if problems:
         raise ConfigError(problems)
-    return found
+    return parameters
 
 
-def on_cluster(
-    folder: Path, parameters: Mapping[str, Any], *, cluster: str = "slurm"
-) -> Callable[[Sequence[Job], Ended, Callable[[], None]], None]:
-    """Does jobs on a cluster, each as a job of its own.
+class SlurmExecutor:
+    """Runs each job as a Slurm job.
 
     Args:
         folder: the sweep's folder; the nodes must see it under the same path.
         parameters: as submitit's `update_parameters` takes them: `timeout_min`, `gpus_per_node`, `mem_gb`, and
-            Slurm's own with `slurm_` before them or without, such as `partition`.
+            Slurm's own with or without the prefix `slurm_`, such as `partition`.
         cluster: `slurm`; `local` runs the jobs on this machine in the same way, for a try.
 
     Raises:
         ConfigError: there is no such parameter.
         InstructAlignError: submitit is not installed, or this machine has no Slurm.
     """
-    place = folder.resolve() / "logs" / "submitit"
-    executor = _executor(place, {**DEFAULTS, **parameters}, cluster)
-    ids = place / "jobs.json"
 
-    def execute(jobs: Sequence[Job], ended: Ended, tick: Callable[[], None]) -> None:
-        before = json.loads(ids.read_text(encoding="utf-8")) if ids.exists() else {}
-        waiting, running = list(jobs), dict[str, _Submitted]()
-        while waiting or running:
-            open_names = {job.name for job in waiting} | set(running)
-            for job in [job for job in waiting if not open_names.intersection(job.after)]:
-                waiting.remove(job)
-                handle = _running(executor, place, before.pop(job.name, None))
-                handle = handle or executor.submit(do, job.call, job.arguments, job.log)
-                running[job.name] = _Submitted(job, handle, time.monotonic())
-                write_json(ids, {**before, **{name: each.handle.job_id for name, each in running.items()}})
-            for name, each in list(running.items()):
-                if each.handle.done():
-                    del running[name]
-                    ended(each.job, _error(each), time.monotonic() - each.began)
-            tick()
-            time.sleep(EVERY if running else 0)
-        ids.unlink(missing_ok=True)
+    def __init__(self, folder: Path, parameters: Mapping[str, Any], *, cluster: str = "slurm") -> None:
+        self._folder = folder.resolve() / "logs" / "submitit"
+        self._executor = _submitit(self._folder, {**_DEFAULTS, **parameters}, cluster)
+        self._id_file = self._folder / "jobs.json"
+        ids = json.loads(self._id_file.read_text(encoding="utf-8")) if self._id_file.exists() else {}
+        self._earlier: dict[str, str] = ids
+        self._running: dict[str, tuple[Job, Any]] = {}
 
-    return execute
+    def has_room(self) -> bool:
+        """Always: Slurm has a queue."""
+        return True
+
+    def start(self, job: Job) -> None:
+        """Submits a job, unless an earlier process did so and it is still queued or running."""
+        handle, id = None, self._earlier.pop(job.name, None)
+        if id is not None:
+            earlier = self._executor.job_class(self._folder, id)
+            handle = None if earlier.done(force_check=True) else earlier
+        if handle is None:
+            handle = self._executor.submit(do_job, job.call, job.arguments, job.log)
+        self._running[job.name] = job, handle
+        write_json(self._id_file, {**self._earlier, **{name: h.job_id for name, (_, h) in self._running.items()}})
+
+    def ended(self) -> Iterator[tuple[Job, str]]:
+        """The jobs that ended; waits for two seconds if there are none."""
+        done = [(job, handle) for job, handle in self._running.values() if handle.done()]
+        for job, handle in done:
+            del self._running[job.name]
+            yield job, _error(job, handle)
+        if not done:
+            time.sleep(_POLL_SECONDS)
+
+    def close(self) -> None:
+        """Leaves submitted jobs alone; where there are none, their ids are forgotten."""
+        if not self._running:
+            self._id_file.unlink(missing_ok=True)
 
 
-def _executor(place: Path, parameters: Mapping[str, Any], cluster: str) -> Any:
+def _submitit(folder: Path, parameters: Mapping[str, Any], cluster: str) -> Any:
     try:
         import submitit
     except ImportError:
         raise InstructAlignError(
-            "a sweep on a cluster needs submitit, which is not installed: pip install 'instructalign[slurm]'"
+            "a sweep on Slurm needs submitit, which is not installed: pip install 'instructalign[slurm]'"
         ) from None
     try:
-        executor = submitit.AutoExecutor(folder=place, cluster=cluster)
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     except RuntimeError as error:
         raise InstructAlignError(
             f"this machine cannot submit jobs to Slurm ({error}) Run the command on the cluster's login node, or "
             "leave --slurm out to use this machine."
         ) from None
-    named = {
-        key if key in COMMON or key.startswith("slurm_") else f"slurm_{key}": value
+    prefixed = {
+        key if key in _COMMON or key.startswith("slurm_") else f"slurm_{key}": value
         for key, value in parameters.items()
     }
     try:
-        executor.update_parameters(**named)
+        executor.update_parameters(**prefixed)
     except (NameError, ValueError, AssertionError) as error:
         raise ConfigError([f"--slurm: {' '.join(str(error).split())}"]) from None
     return executor
 
 
-def _running(executor: Any, place: Path, id: str | None) -> Any:
-    """A job that an earlier process submitted and that is still under way; None where there is none."""
-    if id is None:
-        return None
-    handle = executor.job_class(place, id)
-    return None if handle.done(force_check=True) else handle
-
-
-def _error(submitted: _Submitted) -> str:
-    """How a job ended: empty if well."""
-    handle = submitted.handle
+def _error(job: Job, handle: Any) -> str:
     failure = handle.exception()
     if failure is None:
         return str(handle.result())
     lines = [line for line in str(failure).strip().splitlines() if line.strip()]
     why = lines[-1] if lines else type(failure).__name__
-    return f"job {handle.job_id} ended as {handle.state.lower()}: {why} (see {submitted.job.log})"
+    return f"job {handle.job_id} ended as {handle.state.lower()}: {why} (see {job.log})"

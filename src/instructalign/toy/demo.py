@@ -10,9 +10,8 @@ from instructalign.errors import TrainingError
 from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
 from instructalign.run_folder import open_folder
-from instructalign.sweeps.run_cell import evaluate_base, run_cell
-from instructalign.sweeps.sweep import local, steps_done
-from instructalign.sweeps.workers import Job
+from instructalign.sweeps.run_sweep import evaluate_base, run_cell, steps_done
+from instructalign.sweeps.workers import Job, local_executor, run_jobs
 
 CONFIG = Path(__file__).parent / "demo.yaml"
 
@@ -63,7 +62,7 @@ def run_demo(out: Path, *, seed: int = 42, progress: Progress = silent) -> Repor
     def tick() -> None:
         progress("adapting the base three ways", sum(map(steps_done, folders.values())), total, "")
 
-    local(None, len(RUNS))(jobs, ended, tick)
+    run_jobs(jobs, local_executor(None, len(RUNS)), ended, tick)
     if failed:
         raise TrainingError("; ".join(f"{name}: {error}" for name, error in failed.items()))
     return write_report(list(folders.values()), Path(out))

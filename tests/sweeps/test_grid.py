@@ -10,7 +10,7 @@ import yaml
 
 from instructalign.errors import ConfigError
 from instructalign.sweeps import plan_sweep
-from instructalign.sweeps.grid import short, split_values
+from instructalign.sweeps.grid import split_values, value_label
 
 
 def with_sweep(recipe: Path, block: dict[str, Any]) -> Path:
@@ -39,9 +39,14 @@ def test_values_are_split_outside_of_brackets(text: str, values: list[str]) -> N
     assert split_values(text) == values
 
 
-def test_names_of_values_are_short() -> None:
-    assert short({"tlm": 1, "mt": 2, "xss": {"negatives": "paper"}}) == "tlm+mt:2+xss:negatives:paper"
-    assert (short(None), short(True), short(0.5), short(["a", "b"])) == ("all", "yes", "0.5", "a+b")
+def test_names_of_values_are_value_label() -> None:
+    assert value_label({"tlm": 1, "mt": 2, "xss": {"negatives": "paper"}}) == "tlm+mt:2+xss:negatives:paper"
+    assert (value_label(None), value_label(True), value_label(0.5), value_label(["a", "b"])) == (
+        "all",
+        "yes",
+        "0.5",
+        "a+b",
+    )
 
 
 def test_grid_from_the_command_line(recipe: Path) -> None:
@@ -94,7 +99,7 @@ def test_numbers_as_names_make_a_curve(recipe: Path) -> None:
     assert (axis.labels, axis.numbers) == (("0.0", "0.5"), (0.0, 0.5))
 
 
-def test_the_command_line_has_the_last_word(recipe: Path) -> None:
+def test_the_command_line_overrides_the_file(recipe: Path) -> None:
     with_sweep(recipe, {"grid": {"replay.size": [0, 5, 10], "training.steps": [2, 4]}, "seeds": [1, 2]})
     plan = plan_sweep(recipe, ["replay.size=0,1", "training.steps=7"], seeds=[9])
     assert [(cell.name, cell.seed, cell.config.training.steps) for cell in plan.cells] == [
@@ -124,13 +129,13 @@ def test_long_names_make_short_folders_that_differ(recipe: Path) -> None:
         (["replay.size=0,-5"], "replay.size: input should be greater than or equal to 0, found -5"),
         (["training.strategy=replay,repaly"], "unknown strategy 'repaly'. Did you mean 'replay'?"),
         (["evaluation.tasks=[toy_sentiment],[toy_sentimen]"], "Did you mean 'toy_sentiment'?"),
-        (["seed=1,2"], "seeds are no axis; give them with --seeds 1,2,3"),
+        (["seed=1,2"], "give them with --seeds 1,2,3"),
         (["replay.size={1,2"], "not YAML"),
         (["nothing"], "expected key.path=value"),
         (["replay.size=5,5"], "the cells 'replay.size=5' and 'replay.size=5' have the same configuration"),
     ],
 )
-def test_what_is_wrong_is_refused_with_the_cell(recipe: Path, settings: list[str], message: str) -> None:
+def test_what_is_wrong_is_refused_with_its_cell(recipe: Path, settings: list[str], message: str) -> None:
     found = problems(recipe, *settings)
     assert any(message in problem for problem in found), found
 
@@ -138,10 +143,10 @@ def test_what_is_wrong_is_refused_with_the_cell(recipe: Path, settings: list[str
 def test_one_name_for_two_things_is_refused(recipe: Path) -> None:
     block = {"grid": {"size": {"a": {"replay.size": 1}}}, "cells": [{"name": "a", "set": {"replay.size": 2}}]}
     [problem] = problems(with_sweep(recipe, block))
-    assert problem == "two cells are called 'a'; give them names of their own"
+    assert problem.startswith("two cells are called 'a'")
 
 
-def test_problems_of_many_cells_are_said_once(recipe: Path) -> None:
+def test_problems_of_many_cells_are_reported_once(recipe: Path) -> None:
     [problem] = problems(recipe, "training.stpes=1,2,3,4,5")
     assert problem.endswith("(in cells training.stpes=1; training.stpes=2; training.stpes=3 and 2 more)")
 

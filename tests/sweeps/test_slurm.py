@@ -13,8 +13,8 @@ from test_workers import crash, note, refuse
 from instructalign import sweep
 from instructalign.errors import ConfigError, InstructAlignError
 from instructalign.sweeps import slurm
-from instructalign.sweeps.slurm import on_cluster, read_parameters
-from instructalign.sweeps.workers import Job
+from instructalign.sweeps.slurm import SlurmExecutor, read_slurm_parameters
+from instructalign.sweeps.workers import Job, run_jobs
 
 pytest.importorskip("submitit")
 
@@ -23,7 +23,7 @@ pytest.importorskip("submitit")
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     source, tests = Path(__file__).parents[2] / "src", Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{source}:{tests}")
-    monkeypatch.setattr(slurm, "EVERY", 0.1)
+    monkeypatch.setattr(slurm, "_POLL_SECONDS", 0.1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
@@ -34,8 +34,8 @@ def test_jobs_end_as_they_do_on_this_machine(tmp_path: Path) -> None:
         Job("wrong", refuse, (), log),
         Job("broken", crash, (), log),
     ]
-    execute = on_cluster(tmp_path, {"gpus_per_node": 0}, cluster="local")
-    execute(jobs, lambda job, error, seconds: ends.update({job.name: error}), lambda: None)
+    executor = SlurmExecutor(tmp_path, {"gpus_per_node": 0}, cluster="local")
+    run_jobs(jobs, executor, lambda job, error, seconds: ends.update({job.name: error}))
     assert ends["good"] == ""
     assert ends["wrong"] == "the data is wrong."
     assert ends["broken"].startswith("ZeroDivisionError: by zero (see ")
@@ -45,8 +45,8 @@ def test_jobs_end_as_they_do_on_this_machine(tmp_path: Path) -> None:
     assert not (tmp_path / "logs" / "submitit" / "jobs.json").exists()
 
 
-def test_what_is_under_way_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after the end of the process that had submitted the job: it is waited for and not submitted twice."""
+def test_a_running_job_is_not_submitted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the end of the process that had submitted the job."""
 
     class Handle:
         looks = 0
@@ -74,37 +74,37 @@ def test_what_is_under_way_is_taken_up_again(tmp_path: Path, monkeypatch: pytest
     place = tmp_path / "logs" / "submitit"
     place.mkdir(parents=True)
     (place / "jobs.json").write_text(json.dumps({"good": "77"}), encoding="utf-8")
-    monkeypatch.setattr(slurm, "_executor", lambda *args: Executor())
+    monkeypatch.setattr(slurm, "_submitit", lambda *args: Executor())
     ends = {}
     job = Job("good", note, (tmp_path / "notes",), tmp_path / "log")
-    on_cluster(tmp_path, {})([job], lambda job, error, _: ends.update({job.name: error}), lambda: None)
+    run_jobs([job], SlurmExecutor(tmp_path, {}), lambda job, error, _: ends.update({job.name: error}))
     assert ends == {"good": "what it said"}
 
 
 def test_parameters() -> None:
-    assert read_parameters(["partition=gpu,timeout_min=600", "mem_gb=64"]) == {
+    assert read_slurm_parameters(["partition=gpu,timeout_min=600", "mem_gb=64"]) == {
         "partition": "gpu",
         "timeout_min": 600,
         "mem_gb": 64,
     }
-    with pytest.raises(ConfigError, match="--slurm gpu: expected name=value, for example partition=gpu"):
-        read_parameters(["gpu"])
+    with pytest.raises(ConfigError, match="--slurm gpu: expected name=value"):
+        read_slurm_parameters(["gpu"])
 
 
 def test_bad_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InstructAlignError, match="this machine cannot submit jobs to Slurm"):
-        on_cluster(tmp_path, {})
+    with pytest.raises(InstructAlignError, match="cannot submit jobs to Slurm"):
+        SlurmExecutor(tmp_path, {})
     with pytest.raises(ConfigError, match=r"--slurm: .*slurm_partitoin"):
-        on_cluster(tmp_path, {"partitoin": "gpu"}, cluster="local")
+        SlurmExecutor(tmp_path, {"partitoin": "gpu"}, cluster="local")
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InstructAlignError, match=r"pip install 'instructalign\[slurm\]'"):
-        on_cluster(tmp_path, {})
+        SlurmExecutor(tmp_path, {})
 
 
 @pytest.mark.slow
 def test_a_sweep_through_submitit(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    executor = on_cluster(out, {"gpus_per_node": 0}, cluster="local")
+    executor = SlurmExecutor(out, {"gpus_per_node": 0}, cluster="local")
     result = sweep(recipe, out, settings=["replay.size=0,5"], executor=executor)
     assert result.failed == {}
     assert result.report is not None
