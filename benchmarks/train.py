@@ -140,7 +140,7 @@ def write_examples(options: argparse.Namespace) -> None:
     stream, encoder = build_data(config).mixture, ExampleEncoder(load_codec(config.model), LENGTH)
     with (options.work / "examples.jsonl").open("w", encoding="utf-8") as file:
         for index in range(options.steps * BATCH):
-            encoded, _ = encoder(stream[index])
+            encoded = encoder(stream[index])
             file.write(json.dumps({"prompt": encoded.prompt, "answer": encoded.answer}) + "\n")
 
 

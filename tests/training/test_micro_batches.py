@@ -1,4 +1,4 @@
-"""Cutting a step into micro-batches, against trying all ways; packing, against its promises."""
+"""Dividing a step into micro-batches, against trying all ways; packing, against its promises."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cost(parts: list[range], lengths: list[tuple[int]], limits: MicroBatchLimits
 
 
 @given(LENGTHS, LIMITS)
-def test_no_way_of_cutting_takes_less_time(numbers: list[int], limits: MicroBatchLimits) -> None:
+def test_no_other_division_takes_less_time(numbers: list[int], limits: MicroBatchLimits) -> None:
     lengths = [(number,) for number in numbers]
     places = range(1, len(lengths))
     ways = [

@@ -131,7 +131,7 @@ def test_empirical_fisher_is_the_mean_squared_gradient_of_plain_transformers(tmp
     strategy.prepare(context)
     model, expected = tiny_model("llama"), Counter[str]()
     for example in calibration_examples(context, "replay", 3):
-        encoded, _ = context.batches.encoder(example)
+        encoded = context.batches.encoder(example)
         ids = torch.tensor([encoded.prompt + encoded.answer])
         labels = ids.clone()
         labels[:, : len(encoded.prompt)] = -100
@@ -291,7 +291,7 @@ def test_shielded_columns_are_those_of_highest_importance(adapter: Any, tmp_path
     strategy = SourceShielded(share=0.25, examples=4)
     strategy.prepare(context)
     model = tiny_model("llama").model
-    encoded = [context.batches.encoder(example)[0] for example in context.data.replay.examples]
+    encoded = [context.batches.encoder(example) for example in context.data.replay.examples]
     ids = torch.tensor([token for each in encoded for token in each.prompt + each.answer])
     # What the first layer's projections read is the normalised embedding of each token.
     features = model.layers[0].input_layernorm(model.embed_tokens(ids))
@@ -337,7 +337,7 @@ def test_reference_is_the_gradient_of_the_mean_loss_on_replay_examples(family: s
     model = tiny_model(family)
     losses, tokens = torch.zeros(()), 0
     for example in context.data.replay.examples:
-        encoded, _ = context.batches.encoder(example)
+        encoded = context.batches.encoder(example)
         if family == "t5":
             ids, labels = torch.tensor([encoded.prompt]), torch.tensor([encoded.answer])
         else:

@@ -1,4 +1,4 @@
-"""Encoding, cutting and batching, checked by hand with a tokenizer whose ids say what they are."""
+"""Tokenisation, truncation and batching, checked by hand with a tokenizer whose ids say what they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from instructalign.training.batching import ExampleEncoder, LossWeights, collate
 from instructalign.training.loss import token_losses
-from instructalign.training.tokenization import Codec, encode_pair, truncate_pair
+from instructalign.training.tokenization import Codec, truncate_pair
 from instructalign.types import Instruction
 from tiny import DECODER_ONLY, ENCODER_DECODER, tiny_model, tiny_tokenizer
 
@@ -37,25 +37,25 @@ def instruction(prompt: str, answer: str, kind: str = "mt") -> Instruction:
 
 def test_pair_of_a_decoder_only_model() -> None:
     assert codec().pair("one three", "a bb") == ([100, 3, 5], [1, 2])
-    encoded, cuts = ExampleEncoder(codec(), 16)(instruction("one three", "a bb"))
-    assert (encoded.prompt, encoded.answer, cuts) == ([100, 3, 5], [1, 2, 99], [])
+    encoded = ExampleEncoder(codec(), 16)(instruction("one three", "a bb"))
+    assert (encoded.prompt, encoded.answer, encoded.truncated) == ([100, 3, 5], [1, 2, 99], ())
 
 
 def test_pair_of_an_encoder_decoder_model() -> None:
-    encoded, _ = ExampleEncoder(codec(encoder_decoder=True), 16)(instruction("one three", "a bb"))
+    encoded = ExampleEncoder(codec(encoder_decoder=True), 16)(instruction("one three", "a bb"))
     assert (encoded.prompt, encoded.answer) == ([100, 3, 5], [1, 2, 99])
 
 
-def test_long_prompt_is_cut_at_its_start_and_keeps_its_first_token() -> None:
-    encoded, cuts = ExampleEncoder(codec(), 8)(instruction("a bb ccc dddd eeeee ffffff", "a bb"))
+def test_long_prompt_is_truncated_at_its_start_and_keeps_its_first_token() -> None:
+    encoded = ExampleEncoder(codec(), 8)(instruction("a bb ccc dddd eeeee ffffff", "a bb"))
     assert (encoded.prompt, encoded.answer) == ([100, 3, 4, 5, 6], [1, 2, 99])
-    assert cuts == ["prompt truncated"]
+    assert encoded.truncated == ("prompt truncated",)
 
 
 def test_long_answer_keeps_half_and_does_not_end() -> None:
-    encoded, cuts = ExampleEncoder(codec(), 8)(instruction("a a a a a a a", "bb bb bb bb bb bb bb"))
+    encoded = ExampleEncoder(codec(), 8)(instruction("a a a a a a a", "bb bb bb bb bb bb bb"))
     assert (encoded.prompt, encoded.answer) == ([100, 1, 1, 1], [2, 2, 2, 2])
-    assert cuts == ["prompt truncated", "answer truncated"]
+    assert encoded.truncated == ("prompt truncated", "answer truncated")
 
 
 @given(
@@ -73,10 +73,10 @@ def test_fit_keeps_the_length_and_some_of_the_answer(prompt: list[int], answer: 
 
 def test_seam_follows_the_whole_text() -> None:
     tokenizer = tiny_tokenizer()
-    prompt, answer = encode_pair(tokenizer, "the food is", "good", encoder_decoder=False)
+    prompt, answer = Codec(tokenizer, False).pair("the food is", "good")
     assert prompt == tokenizer.encode("the food is")
     assert prompt + answer == tokenizer.encode("the food is good")
-    assert encode_pair(tokenizer, "the food is  ", "good", False)[0] == prompt
+    assert Codec(tokenizer, False).pair("the food is  ", "good")[0] == prompt
 
 
 def test_chat_template_wraps_the_prompt_and_the_answer_follows() -> None:
@@ -89,20 +89,20 @@ def test_chat_template_wraps_the_prompt_and_the_answer_follows() -> None:
     assert tokenizer.decode(answer) == "yes"
 
 
-def test_a_cut_prompt_of_a_chat_keeps_the_beginning_of_the_turn() -> None:
+def test_a_truncated_prompt_of_a_chat_keeps_the_beginning_of_the_turn() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<a>"
     chat = Codec(tokenizer, False, chat=True, system_prompt="be kind")
     opening = chat.opening()
     assert tokenizer.decode(opening) == "<system>be kind<user>"
     long = instruction(" ".join(f"word{i}" for i in range(60)), "yes")
-    whole, _ = ExampleEncoder(chat, 1000)(long)
-    encoded, cuts = ExampleEncoder(chat, 100)(long)
-    assert cuts == ["prompt truncated"]
+    whole = ExampleEncoder(chat, 1000)(long)
+    encoded = ExampleEncoder(chat, 100)(long)
+    assert encoded.truncated == ("prompt truncated",)
     assert len(encoded) == 100
     assert encoded.prompt[: len(opening)] == opening
     assert encoded.prompt[len(opening) :] == whole.prompt[len(opening) - len(encoded.prompt) :]
-    short, _ = ExampleEncoder(chat, len(opening))(long)  # no room for an opening and for what it opens
+    short = ExampleEncoder(chat, len(opening))(long)  # no room for an opening and for what it opens
     assert short.prompt[:1] == opening[:1]
     assert short.prompt[1:] == whole.prompt[1 - len(short.prompt) :]
 

@@ -374,7 +374,7 @@ def test_the_planned_share_is_realised_and_token_shares_are_counted(family: str,
     )
     lengths = {"replay": [0, 0], "new": [0, 0]}
     for made in (stream[i] for i in range(640)):
-        encoded = encoder(made)[0]
+        encoded = encoder(made)
         of_kind = lengths["replay" if made.objective == "replay" else "new"]
         of_kind[0] += len(encoded.prompt) + len(encoded.answer)
         of_kind[1] += len(encoded.answer)  # every prompt has at least one token, so no answer token is the first

@@ -83,16 +83,15 @@ def take_sample(config: Config, mixture: Mixture, codec: Codec, sample: int) -> 
     taken = []
     for index in range(min(sample, config.training.steps * config.training.batch_size)):
         instruction = mixture[index]
-        full, without = whole(instruction)
-        kept, cuts = cut(instruction)
+        full, kept = whole(instruction), cut(instruction)
         taken.append(
             Sampled(
                 kind=full.kind,
                 prompt=len(full.prompt),
-                answer=0 if without else len(full.answer),
+                answer=0 if full.truncated else len(full.answer),
                 kept_prompt=len(kept.prompt),
                 kept_answer=len(kept.answer),
-                cuts=tuple(cuts),
+                cuts=kept.truncated,
             )
         )
     return taken

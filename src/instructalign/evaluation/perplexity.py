@@ -69,10 +69,10 @@ def score_heldout_answers(
     encode = ExampleEncoder(loaded.codec, context_length(loaded) or 1 << 30)
     questions = plan.questions()
     encoded = [encode(made) for _, _, made in questions]
-    queries = [Query(tuple(ids.prompt), (tuple(ids.answer),)) for ids, _ in encoded]
+    queries = [Query(tuple(ids.prompt), (tuple(ids.answer),)) for ids in encoded]
     scores = score_queries(loaded, queries, config, runner)
     records: dict[str, list[dict[str, Any]]] = {language: [] for language in plan.instructions}
-    for (language, number, made), query, score, (_, cuts) in zip(questions, queries, scores, encoded, strict=True):
+    for (language, number, made), query, score, ids in zip(questions, queries, scores, encoded, strict=True):
         part = made.template if plan.by_template else ""
         answer = AnswerLikelihood(
             plan.name,
@@ -82,11 +82,11 @@ def score_heldout_answers(
             made.answer,
             score.labels[0],
             len(query.labels[0]),
-            bool(cuts),
+            bool(ids.truncated),
             part,
         )
         records[language].append(answer.record())
-    return list(records.values()), heldout_entry(plan, sum(bool(cuts) for _, cuts in encoded))
+    return list(records.values()), heldout_entry(plan, sum(bool(ids.truncated) for ids in encoded))
 
 
 METRIC = "token_probability"

@@ -79,8 +79,8 @@ def answer_loss(
         encoder_decoder: whether the model has an encoder and a decoder.
         limits: how much goes through the model at once.
     """
-    examples = sorted(map(encoder, instructions), key=lambda pair: len(pair[0]))
-    parts = plan_micro_batches([(len(example),) for example, _ in examples], limits)
+    examples = sorted(map(encoder, instructions), key=len)
+    parts = plan_micro_batches([(len(example),) for example in examples], limits)
     batches = [collate([examples[k] for k in part], encoder.codec, LossWeights()) for part in parts]
 
     def measure(model: Any) -> float:
@@ -114,17 +114,17 @@ def kl_monitor(
         TrainingError: no sentence of a known language is held out.
     """
     batches: list[dict[str, Any]] = []
-    pairs, counted = [], 0
+    rows, counted = [], 0
     for example in _half_sentences(heldout, config.languages.known):
-        pairs.append(encoder(example))
-        counted += len(pairs[-1][0].answer)
-        if len(pairs) == _KL_ROWS or counted >= positions:
-            batches.append(collate(pairs, encoder.codec, LossWeights()))
-            pairs = []
+        rows.append(encoder(example))
+        counted += len(rows[-1].answer)
+        if len(rows) == _KL_ROWS or counted >= positions:
+            batches.append(collate(rows, encoder.codec, LossWeights()))
+            rows = []
         if counted >= positions:
             break
-    if pairs:
-        batches.append(collate(pairs, encoder.codec, LossWeights()))
+    if rows:
+        batches.append(collate(rows, encoder.codec, LossWeights()))
     if not batches:
         raise TrainingError(
             "training.kl needs held-out sentences in a known language (languages.known), and there are none: "

@@ -160,7 +160,7 @@ def check_answers(data: Data, encoder: ExampleEncoder) -> None:
     Raises:
         TrainingError: none of them has an answer that a loss could be computed on.
     """
-    lengths = [len(encoder(data.mixture[i])[0].answer) for i in range(_EXAMPLES)]
+    lengths = [len(encoder(data.mixture[i]).answer) for i in range(_EXAMPLES)]
     shortest = 2 if encoder.codec.tokenizer.eos_token_id is not None else 1
     if max(lengths) < shortest:
         raise TrainingError(

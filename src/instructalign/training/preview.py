@@ -32,7 +32,7 @@ class PreviewExample:
     answer: str
     prompt_tokens: int
     answer_tokens: int
-    truncated: list[str]
+    truncated: tuple[str, ...]
     loss_on_prompt: bool
 
 
@@ -55,7 +55,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
     shown = []
     for index in range(first, first + count):
         instruction = stream[index]
-        encoded, truncated = encoder(instruction)
+        encoded = encoder(instruction)
         shown.append(
             PreviewExample(
                 index=index,
@@ -64,7 +64,7 @@ def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None =
                 answer=str(codec.tokenizer.decode(encoded.answer)),
                 prompt_tokens=len(encoded.prompt),
                 answer_tokens=len(encoded.answer),
-                truncated=truncated,
+                truncated=encoded.truncated,
                 loss_on_prompt=config.training.loss_on == "all" and not codec.encoder_decoder,
             )
         )

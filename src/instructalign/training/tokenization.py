@@ -1,4 +1,4 @@
-"""From texts to token ids, the same way in training and in evaluation."""
+"""From texts to token ids, the same way in training and in evaluation, and truncation to a length."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How one model wants prompts and answers as tokens.
+    """How a model's prompts and answers become tokens.
 
     Attributes:
         tokenizer: the model's own.
-        encoder_decoder: whether prompt and answer go to an encoder and a decoder, or stand in one sequence.
+        encoder_decoder: whether prompt and answer go to an encoder and a decoder, or are one sequence.
         chat: whether the tokenizer's chat template wraps the prompt as a user's turn.
         system_prompt: the system's turn of a chat; None for the template's own default.
-        context: how many tokens the model takes at most; None where nothing sets a limit.
+        context: the model's context length in tokens; None where nothing sets a limit.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -39,7 +39,7 @@ class Codec:
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def opening(self) -> list[int]:
-        """The token ids that every prompt begins with: all before a chat user's words, or the first token."""
+        """The token ids every prompt begins with: all before the user's words in a chat, or the first token."""
         if not self.chat:
             first = self.tokenizer.bos_token_id
             return [] if first is None else [first]
@@ -51,8 +51,8 @@ class Codec:
         """Token ids of a prompt and of an answer to it, without an end-of-sequence token.
 
         Decoder-only models get one space between the two, and the answer's ids are what the whole text adds to
-        the prompt's own, so that a tokenizer which merges spaces into words sees the text that it would see in
-        use (the rule of lm-evaluation-harness). A chat template sets its own seam.
+        the prompt's own, so that a tokenizer which merges spaces into words sees the text as in normal use (the
+        rule of lm-evaluation-harness). A chat template has its own boundary.
         """
         if self.chat:
             context = self.wrap(prompt)
@@ -62,7 +62,7 @@ class Codec:
         return encode_continuation(self.tokenizer, prompt, f" {answer}")
 
     def pairs(self, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """`pair` for many at once, each text encoded only once: for scoring, where prompts come back."""
+        """`pair` for many at once, each text encoded only once: for scoring, where prompts recur."""
         if self.encoder_decoder and not self.chat:
             heads, tails = self._encode_all(prompts), self._encode_all(answers, add_special_tokens=False)
             return [(heads[prompt], tails[answer]) for prompt, answer in zip(prompts, answers, strict=True)]
@@ -80,20 +80,13 @@ class Codec:
         return dict(zip(unique, found["input_ids"], strict=True))
 
 
-def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, encoder_decoder: bool
-) -> tuple[list[int], list[int]]:
-    """`Codec.pair` for a model without a chat template."""
-    return Codec(tokenizer, encoder_decoder).pair(prompt, answer)
-
-
 def encode_continuation(
     tokenizer: PreTrainedTokenizerBase, context: str, continuation: str, *, add_special_tokens: bool = True
 ) -> tuple[list[int], list[int]]:
     """Token ids of a context and of its continuation within the whole text.
 
     Spaces at the context's end count with the continuation. The continuation's ids are those of the whole
-    text behind as many as the context alone has (the rule of lm-evaluation-harness).
+    text after as many as the context alone has (the rule of lm-evaluation-harness).
     """
     bare = context.rstrip(" ")
     continuation = context[len(bare) :] + continuation
@@ -114,15 +107,17 @@ class EncodedExample:
 
     Attributes:
         prompt: token ids of the prompt.
-        answer: token ids of the answer, closed by the end-of-sequence token unless it was cut.
+        answer: token ids of the answer, ended by the end-of-sequence token unless it is truncated.
         kind: the objective it came from, or `replay`.
-        target: code of the language asked for; empty where there is none.
+        target: code of the target language; empty where there is none.
+        truncated: what was lost, of `prompt truncated`, `answer truncated`, `answer without tokens`.
     """
 
     prompt: list[int]
     answer: list[int]
     kind: str
     target: str
+    truncated: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -131,24 +126,23 @@ class EncodedExample:
 def truncate_pair(
     prompt: list[int], answer: list[int], end: int | None, max_length: int, opening: Sequence[int] = ()
 ) -> tuple[list[int], list[int]]:
-    """Closes an answer with the end token and cuts both to a common length, never the whole answer.
+    """Ends an answer with the end token and truncates both to a common length, never the whole answer.
 
-    Where the two are too long together, the answer keeps half of the length, or more where the prompt leaves
-    it; it is cut at its end. The prompt is cut at its start, where instructions have the least to say, but behind
-    its opening.
+    Where the two are too long together, the answer keeps half of the length, or more where the prompt leaves it;
+    its end is truncated. The prompt loses its start, which matters least in instructions, but not its opening.
 
     Args:
         prompt, answer: token ids.
-        end: id of the end-of-sequence token; a cut answer does not get it, since it does not end there.
+        end: id of the end-of-sequence token; a truncated answer does not get it, since it does not end there.
         max_length: tokens that prompt and answer may have together.
-        opening: what every prompt begins with (`Codec.opening`); a cut prompt keeps it where that leaves as much
-            room for what follows, and the first of it in any case.
+        opening: what every prompt begins with (`Codec.opening`); a truncated prompt keeps it where that leaves at
+            least as much for what follows, and its first token in any case.
     """
-    closed = answer if end is None else [*answer, end]
-    if len(prompt) + len(closed) <= max_length:
-        return prompt, closed
+    ended = answer if end is None else [*answer, end]
+    if len(prompt) + len(ended) <= max_length:
+        return prompt, ended
     room = max(max_length // 2, max_length - len(prompt))
-    kept = closed[:room]
+    kept = ended[:room]
     left = max_length - len(kept)
     begins = list(opening) if left > 0 and prompt[: len(opening)] == list(opening) else []
     if 2 * len(begins) > left:

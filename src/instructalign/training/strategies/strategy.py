@@ -72,8 +72,8 @@ class StrategyContext:
         encoder = self.batches.encoder
         size = size or self.batches.limits.rows_of(encoder.max_length)
         for first in range(0, len(examples), size):
-            pairs = [encoder(example) for example in examples[first : first + size]]
-            yield to_device(collate(pairs, encoder.codec, LossWeights()), device)
+            chunk = [encoder(example) for example in examples[first : first + size]]
+            yield to_device(collate(chunk, encoder.codec, LossWeights()), device)
 
     def shard(self, examples: Sequence[Any]) -> Sequence[Any]:
         """This process's share of work that all processes do together."""

@@ -171,11 +171,11 @@ class TeacherCache:
         """Batches of examples of similar length, with the examples' places among the numbers."""
         batches, stream = self._context.batches, self._context.data.mixture
         device = next(self._context.model.parameters()).device
-        pairs = [batches.encoder(stream[number]) for number in numbers]
-        order = sorted(range(len(pairs)), key=lambda place: len(pairs[place][0]))
-        for part in plan_micro_batches([(len(pairs[place][0]),) for place in order], batches.limits):
+        examples = [batches.encoder(stream[number]) for number in numbers]
+        order = sorted(range(len(examples)), key=lambda place: len(examples[place]))
+        for part in plan_micro_batches([(len(examples[place]),) for place in order], batches.limits):
             places = [order[number] for number in part]
-            chosen = [pairs[place] for place in places]
+            chosen = [examples[place] for place in places]
             yield places, to_device(collate(chosen, batches.encoder.codec, batches.weights), device)
 
     def _path(self, number: int) -> Path:
