@@ -1,4 +1,4 @@
-"""What a long step shows while it goes on: in a terminal, and without one."""
+"""The progress of a long step: in a terminal, and without one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REMARK = "loss 1.234, 5,678 tokens/s, 910 MB"
 def shown(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     """What is written while ten of forty steps are done, two seconds each, after six that an earlier run did."""
     now, text = [100.0], io.StringIO()
-    told = Console(file=text, force_terminal=terminal, width=140, get_time=lambda: now[0])
-    monkeypatch.setattr(console, "told", told)
+    status = Console(file=text, force_terminal=terminal, width=140, get_time=lambda: now[0])
+    monkeypatch.setattr(console, "status", status)
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(console, "EVERY", 0.0)
+    monkeypatch.setattr(console, "_LINE_SECONDS", 0.0)
     with console.progress() as report:
         for done in range(6, 17):
             report("training", done, 40, REMARK if done == 16 else "")
@@ -32,9 +32,9 @@ def test_a_terminal_shows_how_far_how_fast_and_with_how_much_memory(monkeypatch:
     assert re.search(r"training .* 16/40 +0\.5/s +0:00:48 +loss 1\.234, 5,678 tokens/s, 910 MB", last)
 
 
-def test_the_end_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
-    monkeypatch.setattr(console, "told", Console(file=text, width=140))
+    monkeypatch.setattr(console, "status", Console(file=text, width=140))
     report = console.Reporter(None)
     for cells in (1, 1, 1, 2):
         report("sweeping", 60, 60, f"{cells} of 2 cells done")
@@ -46,3 +46,8 @@ def test_without_a_terminal_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> 
     first, *_, last = shown(False, monkeypatch).splitlines()
     assert first == "training …"
     assert last == f"training: 16 of 40, 0.5/s, 48 s left, {REMARK}"
+
+
+def test_no_rate_is_shown_where_none_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    console.Reporter(None)("writing", 20, 20)
+    assert capsys.readouterr().err.splitlines() == ["writing …", "writing: 20 of 20"]

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -21,67 +22,58 @@ if TYPE_CHECKING:
     from instructalign.report.rendering import ReportTable
     from instructalign.training.preview import PreviewExample
 
-EVERY = 10.0  # seconds between two plain progress lines
+_LINE_SECONDS = 10.0  # between two plain progress lines
 
-# Of several processes, the first speaks; errors come from each.
+# Of several processes, only the main one prints; errors are printed by each.
 out = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
-told = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
+status = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_main_process())
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Reporter:
-    """Shows how far a long step is: a bar in a terminal, a plain line now and then elsewhere."""
+    """Shows the progress of a long step: a bar in a terminal, elsewhere a plain line every ten seconds.
 
-    def __init__(self, bar: Progress | None) -> None:
+    It is called as `instructalign.progress.Progress`; a remark stays until the next one.
+    """
+
+    def __init__(self, bar: ProgressBar | None) -> None:
         self._bar = bar
         self._task: Any = None
         self._what = ""
-        self._began = self._said = time.monotonic()
+        self._began = self._printed = time.monotonic()
         self._from = 0
         self._remark = ""
-        self._ended: str | None = None  # the remark that its end was told with
+        self._ended: str | None = None  # the remark with which its end was printed
 
     def __call__(self, what: str, done: int, total: int, remark: str = "") -> None:
-        """Tells how much of what is done; a remark stays until the next one."""
+        """Shows how much of the step `what` is done; `total` is 0 where it is unknown."""
+        now = time.monotonic()
         if what != self._what:
-            self._start(what, done, total)
+            self._what, self._from, self._remark, self._ended = what, done, "", None
+            self._began = self._printed = now
+            if self._bar is None:
+                status.print(f"{what} …")
+            else:
+                if self._task is not None:
+                    self._bar.remove_task(self._task)
+                self._task = self._bar.add_task(what, total=total or None, completed=done, rate="", remark="")
         self._remark = remark or self._remark
+        per_second = (done - self._from) / (now - self._began) if now > self._began else 0.0
+        rate = f"{per_second:.1f}/s" if done > self._from else ""
         if self._bar is not None:
-            rate = f"{self._rate(done):.1f}/s" if done > self._from else ""
             self._bar.update(self._task, completed=done, total=total or None, rate=rate, remark=self._remark)
-        elif time.monotonic() - self._said >= EVERY or (total and done == total and self._remark != self._ended):
-            self._line(done, total)
+        elif now - self._printed >= _LINE_SECONDS or (total and done == total and self._remark != self._ended):
+            left = f"{_duration((total - done) / per_second)} left" if per_second > 0 and total > done else ""
+            count = f"{what}: {done}" + (f" of {total}" if total else "")
+            status.print(", ".join(part for part in (count, rate, left, self._remark) if part))
+            self._printed = now
             self._ended = self._remark if done == total else None
-
-    def _start(self, what: str, done: int, total: int) -> None:
-        self._what, self._from, self._remark, self._ended = what, done, "", None
-        self._began = self._said = time.monotonic()
-        if self._bar is None:
-            told.print(f"{what} …")
-            return
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(what, total=total or None, completed=done, rate="", remark="")
-
-    def _line(self, done: int, total: int) -> None:
-        self._said = time.monotonic()
-        rate = self._rate(done)
-        speed = f", {rate:.1f}/s" if done > self._from else ""
-        left = f", {_duration((total - done) / rate)} left" if rate > 0 and total > done else ""
-        of = f" of {total}" if total else ""
-        remark = f", {self._remark}" if self._remark else ""
-        told.print(f"{self._what}: {done}{of}{speed}{left}{remark}")
-
-    def _rate(self, done: int) -> float:
-        """How much was done a second since this began."""
-        spent = time.monotonic() - self._began
-        return (done - self._from) / spent if spent > 0 else 0.0
 
 
 @contextmanager
 def progress() -> Iterator[Reporter]:
-    """A reporter for the time of a command."""
-    if not told.is_terminal or told.quiet:
+    """A reporter for the duration of a command."""
+    if not status.is_terminal or status.quiet:
         yield Reporter(None)
         return
     columns = (
@@ -92,12 +84,12 @@ def progress() -> Iterator[Reporter]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    with Progress(*columns, console=told, transient=True) as bar:
+    with ProgressBar(*columns, console=status, transient=True) as bar:
         yield Reporter(bar)
 
 
 def show_previews(previews: Sequence[PreviewExample]) -> None:
-    """Prints examples with the part that carries the loss marked: green in a terminal, in ⟦ ⟧ elsewhere."""
+    """Prints examples; tokens that carry the loss are green in a terminal, in ⟦ ⟧ elsewhere."""
     for example in previews:
         about = example.instruction
         way = f" {about.source}→{about.target}" if about.source else ""
@@ -114,7 +106,7 @@ def show_previews(previews: Sequence[PreviewExample]) -> None:
 
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:
-    """Prints what an examination found: tables, findings with what to do, and the verdict."""
+    """Prints a diagnosis: tables, findings with advice, and the verdict."""
     from instructalign.doctor.display import lines, tables
 
     for table in tables(diagnosis):
@@ -141,7 +133,7 @@ def print_json(value: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False
 ) -> None:
-    """Prints a small table; with `numbers`, all columns but the first are set to the right."""
+    """Prints a small table; with `numbers`, all columns but the first are right-aligned."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if numbers and place else "left")
@@ -151,7 +143,7 @@ def print_table(
 
 
 def show_table(table: ReportTable) -> None:
-    """Prints a table of the report, with what stands small in it behind the numbers."""
+    """Prints a table of the report, with the notes below its numbers."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
         title = f"{column.title}\n{column.note}" if column.note else column.title

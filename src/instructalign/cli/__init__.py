@@ -12,7 +12,7 @@ from instructalign import console
 from instructalign.cli import data_commands, list_commands, run_commands
 from instructalign.errors import ConfigError, InstructAlignError, UnknownNameError
 
-INTERRUPTED = 130  # the exit code of Ctrl-C
+_INTERRUPTED = 130  # the exit code after Ctrl-C
 
 app = typer.Typer(
     name="instructalign",
@@ -48,8 +48,8 @@ def main() -> None:
     """Runs the command line; the exit code is 0 for done, 1 for failed, 2 for wrong use or configuration."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it wherever it is, wanted or not
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its own messages
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it wherever it is installed
     try:
         app()
     except (ConfigError, UnknownNameError) as error:
@@ -59,23 +59,23 @@ def main() -> None:
         console.err.print(f"error: {error}", markup=False)
         sys.exit(1)
     except OSError as error:
-        console.err.print(f"error: {_in_words(error)}", markup=False)
+        console.err.print(f"error: {_os_error(error)}", markup=False)
         sys.exit(1)
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:
-            console.err.print("stopped. Nothing is half-written; the same command goes on from what is saved.")
+        if ended.code == _INTERRUPTED:
+            console.err.print("Interrupted. Rerun the same command to resume.")
         raise
 
 
-def _in_words(error: OSError) -> str:
+def _os_error(error: OSError) -> str:
     """What the system refused, for which file, and what to do."""
     file = error.filename2 or error.filename
     if file is None or error.strerror is None:
         return str(error)
     if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return f"{file} cannot be made: a file stands where a folder is needed. Give another place with --out."
+        return f"{file}: cannot create the folder, because a file with this name exists. Choose another --out."
     if isinstance(error, IsADirectoryError):
-        return f"{file} is a folder; a file is needed here."
+        return f"{file} is a folder; expected a file."
     if isinstance(error, PermissionError):
-        return f"{file}: {error.strerror}. Change the rights of it, or give another place."
+        return f"{file}: {error.strerror}. Check its permissions, or choose another path."
     return f"{file}: {error.strerror}."

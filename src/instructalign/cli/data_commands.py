@@ -1,4 +1,4 @@
-"""Commands before a run: a configuration, a look at the data, instructions."""
+"""Commands before training: configuration, diagnosis, preview, instructions and replay data as files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from instructalign import console
-from instructalign.cli.options import ConfigFile, Settings, load, load_checked
+from instructalign.cli.options import ConfigFile, Settings, load
 from instructalign.errors import InstructAlignError
 
 
 def init(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")] = Path(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path(
         "instructalign.yaml"
     ),
 ) -> None:
@@ -25,9 +25,9 @@ def init(
     from instructalign.files import write_text
 
     if out.exists():
-        raise InstructAlignError(f"{out} exists already; give another name with --out.")
+        raise InstructAlignError(f"{out} already exists; choose another --out.")
     write_text(out, starter())
-    console.out.print(f"wrote {out}; edit it, then: instructalign validate {out}")
+    console.out.print(f"wrote {out}. Edit it, then run: instructalign validate {out}")
 
 
 def validate(config: ConfigFile, settings: Settings = None) -> None:
@@ -39,9 +39,9 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
     from instructalign.config_file import build_sweep, read_yaml
     from instructalign.sweeps import plan_sweep
 
-    load_checked(config, settings)
+    load(config, settings, names=True)
     if build_sweep(read_yaml(config)) == SweepConfig():
-        console.out.print(f"{config} is valid; into files, model and data looks: instructalign doctor {config}")
+        console.out.print(f"{config} is valid. To check files, model and data, run: instructalign doctor {config}")
     else:
         count = len(plan_sweep(config, settings or []).cells)
         console.out.print(f"{config} is valid, and so are the {count} runs of its sweep.")
@@ -49,10 +49,10 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
 
 def doctor(
     config: ConfigFile,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines: all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Looks at everything that would go wrong in a run, without training; exit code 1 where something would.
+    """Checks files, tokenizer, lengths, contamination, memory and time before training; exit code 1 on a problem.
 
     Example: `instructalign doctor my-language.yaml`
     """
@@ -71,11 +71,11 @@ def doctor(
 
 def preview(
     config: ConfigFile,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many examples.")] = 5,
-    step: Annotated[int, typer.Option(min=0, help="The optimizer step to look at, from 0.")] = 0,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of examples.")] = 5,
+    step: Annotated[int, typer.Option(min=0, help="Optimizer step to show, from 0.")] = 0,
     settings: Settings = None,
 ) -> None:
-    """Shows training examples as the model will see them, with the part that carries the loss marked.
+    """Shows training examples as the model sees them; tokens that carry the loss are marked.
 
     Example: `instructalign preview my-language.yaml -n 10 --step 2000`
     """
@@ -86,21 +86,22 @@ def preview(
 
 def generate(
     config: ConfigFile,
-    count: Annotated[int, typer.Option(min=1, help="How many instructions.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write: .jsonl, or .parquet.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of instructions.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write: .jsonl or .parquet.")],
     form: Annotated[
-        Literal["plain", "messages"], typer.Option("--format", help="Prompt and answer, or a chat's messages.")
+        Literal["plain", "messages"], typer.Option("--format", help="Prompt and answer, or chat messages.")
     ] = "plain",
     processes: Annotated[
-        int | None, typer.Option(min=1, help="How many make them (1; with Ray, all); the file stays the same.")
+        int | None,
+        typer.Option(min=1, help="Worker processes (default: 1; with Ray, all cores)."),
     ] = None,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="Where rows are cleaned and instructions made: here, or on a Ray cluster."),
+        typer.Option(help="Clean rows and generate instructions on this machine, or on a Ray cluster."),
     ] = "local",
     store: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="With Ray: keep the cleaned rows in a folder all machines see."),
+        typer.Option(metavar="DIR", help="With Ray: shared folder that keeps the cleaned rows."),
     ] = None,
     settings: Settings = None,
 ) -> None:
@@ -112,12 +113,12 @@ def generate(
     from instructalign.pipeline import write_generated
 
     if out.is_dir() or out.suffix not in ENDINGS:
-        what = "is a folder" if out.is_dir() else "does not say the format"
+        what = "is a folder" if out.is_dir() else "has no known extension"
         raise InstructAlignError(f"{out} {what}. Name a file: {' or '.join(ENDINGS)}.")
     if out.exists():
-        raise InstructAlignError(f"{out} exists already; give another name with --out, or remove it.")
+        raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
     if store is not None and engine == "local":
-        raise typer.BadParameter("--store keeps rows that a Ray cluster cleaned: give --engine ray as well")
+        raise typer.BadParameter("--store needs --engine ray")
     loaded = load(config, settings)
     with console.progress() as progress:
         written = write_generated(
@@ -132,12 +133,12 @@ def synthesize(
     count: Annotated[int | None, typer.Option(min=1, help="Number of examples (default: replay.size).")] = None,
     settings: Settings = None,
 ) -> None:
-    """Lets the base model write replay data: instructions and its own answers (self-synthesized rehearsal).
+    """Generates replay data with the base model itself (self-synthesized rehearsal).
 
     Example: `instructalign synthesize my-language.yaml --count 1000 --out replay.jsonl`
     """
     if out.exists():
-        raise InstructAlignError(f"{out} exists already; choose another --out, or remove it.")
+        raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
     loaded = load(config, settings)
     from instructalign.synthesis import synthesize as write
 

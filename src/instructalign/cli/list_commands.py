@@ -1,4 +1,4 @@
-"""Commands for what ships as data: templates and tasks."""
+"""Commands that list and show what ships as data: templates, tasks, languages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 from instructalign import console
 from instructalign.errors import InstructAlignError
 
-templates = typer.Typer(help="The wordings of alignment instructions.", no_args_is_help=True)
-tasks = typer.Typer(help="The evaluation tasks.", no_args_is_help=True)
+templates = typer.Typer(help="Prompt templates of the alignment instructions.", no_args_is_help=True)
+tasks = typer.Typer(help="Evaluation tasks.", no_args_is_help=True)
 
 
 @templates.command("ls")
@@ -24,7 +24,7 @@ def list_templates() -> None:
 
 
 @templates.command("show")
-def show_templates(name: Annotated[str, typer.Argument(help="A set's name, or a file of yours.")]) -> None:
+def show_templates(name: Annotated[str, typer.Argument(help="A shipped set, or your own YAML file.")]) -> None:
     """Shows the templates of a set by objective.
 
     Example: `instructalign templates show ind`
@@ -47,7 +47,7 @@ def list_tasks() -> None:
 
 
 @tasks.command("show")
-def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file of yours.")]) -> None:
+def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your own YAML file.")]) -> None:
     """Shows a task: its source, languages, files, labels and prompts.
 
     Example: `instructalign tasks show nusax_senti`
@@ -74,7 +74,7 @@ def show_task(name: Annotated[str, typer.Argument(help="A task's name, or a file
 
 
 @tasks.command("validate")
-def validate_task(path: Annotated[str, typer.Argument(help="A task file.")]) -> None:
+def validate_task(path: Annotated[str, typer.Argument(help="A task file (YAML).")]) -> None:
     """Checks a task file and lists every error at once.
 
     Example: `instructalign tasks validate my-task.yaml`
@@ -87,13 +87,13 @@ def validate_task(path: Annotated[str, typer.Argument(help="A task file.")]) -> 
 
 @tasks.command("export")
 def export_task(
-    name: Annotated[str, typer.Argument(help="A task's name, or a file of yours.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="The folder of evaluation data.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
-    items: Annotated[int | None, typer.Option(min=1, help="At most so many items a language.")] = None,
+    name: Annotated[str, typer.Argument(help="A shipped task, or your own YAML file.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The folder with the evaluation data.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to.")],
+    items: Annotated[int | None, typer.Option(min=1, help="Maximum number of items per language.")] = None,
     to: Annotated[Literal["lm-eval"], typer.Option("--format", help="The harness to write for.")] = "lm-eval",
 ) -> None:
-    """Writes a task for lm-evaluation-harness, with its items, in every language that has data.
+    """Exports a task with its items for lm-evaluation-harness, in every language that has data.
 
     Example: `instructalign tasks export nusax_senti --format lm-eval --data data --out harness`
     """

@@ -1,11 +1,11 @@
-"""What the commands have in common: arguments, and how they end."""
+"""Arguments and output that several commands share."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,36 +15,33 @@ from instructalign.errors import ConfigError
 if TYPE_CHECKING:
     from instructalign.config import Config
     from instructalign.report import Report
-    from instructalign.types import Score
+
+_Number = TypeVar("_Number", int, float)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration file (YAML).")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override any key: `--set training.steps=100`. May repeat."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any key: `--set training.steps=100`. Repeatable."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")]
 
 
-def load(path: Path, settings: list[str] | None) -> Config:
-    """The configuration of a file, with the overrides of the command line."""
+def load(path: Path, settings: list[str] | None, *, names: bool = False) -> Config:
+    """The configuration of a file with the overrides of the command line.
 
+    Args:
+        path: the file.
+        settings: the overrides.
+        names: whether names of tasks, prompts and template sets are checked too.
+    """
     from instructalign.config_file import load_config
 
-    return load_config(path, settings or [])
+    config = load_config(path, settings or [])
+    if names:
+        from instructalign.pipeline import check_names
 
-
-def load_checked(path: Path, settings: list[str] | None) -> Config:
-    """The same, with the names of tasks and template sets checked."""
-    from instructalign.pipeline import check_names
-
-    config = load(path, settings)
-    check_names(config)
+        check_names(config)
     return config
-
-
-def bounds(score: Score) -> str:
-    """The interval of a score in words."""
-    return "" if score.low is None or score.high is None else f"{100 * score.low:.1f} to {100 * score.high:.1f}"
 
 
 def folder_of(config: Path, out: Path | None) -> Path:
@@ -52,46 +49,30 @@ def folder_of(config: Path, out: Path | None) -> Path:
     return out or Path("runs") / config.stem
 
 
-def decimals(text: str | None, option: str) -> list[float] | None:
-    """The numbers of `0.3,0.5`.
+def parse_numbers(text: str, option: str, example: str, kind: type[_Number]) -> list[_Number]:
+    """The comma-separated numbers of an option, none below 0.
 
     Raises:
-        ConfigError: it is not that.
+        ConfigError: it holds something else.
     """
-    if text is None:
-        return None
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(
-            [f"{option}: expected numbers with commas between them, as in 0.3,0.5, found {text!r}"]
-        ) from None
+        numbers = []
+    if not numbers or (kind is int and min(numbers) < 0):
+        what = "whole numbers" if kind is int else "numbers"
+        raise ConfigError([f"{option}: expected comma-separated {what}, as in {example}, found {text!r}"])
+    return numbers
 
 
-def numbers(text: str | None) -> list[int] | None:
-    """The whole numbers of `1,2,3`.
-
-    Raises:
-        ConfigError: it is not that.
-    """
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ConfigError(
-            [f"--seeds: expected whole numbers with commas between them, as in 1,2,3, found {text!r}"]
-        )
-    return [int(part) for part in parts]
-
-
-def say_unfinished(step: int, folder: Path) -> None:
-    """Says where a run stopped and how it goes on."""
-    again = " ".join(shlex.quote(part) for part in ["instructalign", *sys.argv[1:]])
-    console.out.print(f"stopped at step {step}; the checkpoint is in {folder}. To go on: {again}")
+def print_unfinished(step: int, folder: Path) -> None:
+    """Prints where a run stopped and how to resume it."""
+    command = " ".join(shlex.quote(part) for part in ["instructalign", *sys.argv[1:]])
+    console.out.print(f"stopped at step {step}; the checkpoint is in {folder}. To resume, run: {command}")
 
 
 def show_report(report: Report) -> None:
-    """Prints the result in words and the main table."""
+    """Prints the summary of a report and its main table."""
     for sentence in report.sentences:
         console.out.print(sentence, markup=False)
     console.out.print()

@@ -1,4 +1,4 @@
-"""Commands that train, evaluate and report."""
+"""Commands that train, evaluate, report and merge."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from instructalign.cli.options import (
     ConfigFile,
     Out,
     Settings,
-    bounds,
-    decimals,
     folder_of,
     load,
-    load_checked,
-    numbers,
-    say_unfinished,
+    parse_numbers,
+    print_unfinished,
     show_report,
 )
 from instructalign.errors import ConfigError
@@ -26,10 +23,10 @@ from instructalign.types import Rule
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write to.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of the data and the training order.")] = 42,
 ) -> None:
-    """The whole pipeline offline, on a made-up language family: three ways to adapt, one table.
+    """Runs the whole pipeline offline on a family of toy languages: three ways to adapt a model, one report.
 
     Example: `instructalign demo --out runs/demo`
     """
@@ -42,7 +39,7 @@ def demo(
 
 
 def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
-    """Trains; an unfinished run of the same configuration goes on from its last checkpoint.
+    """Trains; an unfinished run of the same configuration resumes from its last checkpoint.
 
     Example: `instructalign train my-language.yaml --out runs/javanese --set training.steps=2000`
     """
@@ -50,17 +47,17 @@ def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> Non
 
     folder = folder_of(config, out)
     with console.progress() as progress:
-        result = fit(load_checked(config, settings), folder, progress)
+        result = fit(load(config, settings, names=True), folder, progress)
     if result.finished:
         early = f" (training ended early: {result.ended_early})" if result.ended_early else ""
         console.out.print(f"the adapted model is in {result.model}{early}")
     else:
-        say_unfinished(result.step, folder)
+        print_unfinished(result.step, folder)
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or Hub name.")],
-    config: Annotated[Path, typer.Option(metavar="CONFIG", help="Says which tasks, languages and prompts.")],
+    config: Annotated[Path, typer.Option(metavar="CONFIG", help="Defines tasks, languages and prompts.")],
     out: Out = None,
     settings: Settings = None,
 ) -> None:
@@ -84,22 +81,23 @@ def score(
     files: Annotated[list[Path], typer.Argument(metavar="PREDICTIONS...", help="Files that evaluate wrote.")],
     rule: Annotated[
         Rule | None,
-        typer.Option(help="Decide anew by this rule; the saved decisions count unless one is given."),
+        typer.Option(help="Re-score with this rule (default: the predictions as saved)."),
     ] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Draws for the intervals.")] = 1000,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for confidence intervals.")] = 1000,
 ) -> None:
-    """Computes scores from files of predictions alone.
+    """Computes scores from prediction files.
 
     Example: `instructalign score runs/javanese/evaluation/adapted/predictions/*.jsonl --rule mean`
     """
     from instructalign.evaluation import score_predictions
 
-    rows = [
-        [each.task, each.language, each.metric, f"{100 * each.value:.1f}", bounds(each), str(each.n)]
-        for each in score_predictions(files, rule=rule, rounds=bootstrap)
-        if each.metric in ("accuracy", "f1_weighted") and each.run == "predictions"
-    ]
-    console.print_table("", ["task", "language", "metric", "score", "95 %", "items"], rows)
+    rows = []
+    for each in score_predictions(files, rule=rule, rounds=bootstrap):
+        if each.metric in ("accuracy", "f1_weighted") and each.run == "predictions":
+            low, high = each.low, each.high
+            interval = "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+            rows.append([each.task, each.language, each.metric, f"{100 * each.value:.1f}", interval, str(each.n)])
+    console.print_table("", ["task", "language", "metric", "score", "95 % interval", "items"], rows)
 
 
 def report(
@@ -108,12 +106,11 @@ def report(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where to write: a folder, or a file's name. Without it, the run's own folder; of several runs, "
-            "the folder that all of them are in.",
+            help="Folder or file name to write to (default: the run's folder, or that which all runs are in).",
         ),
     ] = None,
 ) -> None:
-    """Writes report.md, report.json and report.html from one or more runs, side by side.
+    """Writes report.md, report.json and report.html that compare one or more runs.
 
     Example: `instructalign report runs/demo/* --out runs/demo`
     """
@@ -123,18 +120,18 @@ def report(
 
 
 def run(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
-    """All of it: evaluate the base, train, evaluate the adapted model, report.
+    """Runs everything: evaluates the base, trains, evaluates the adapted model, writes the report.
 
     Example: `instructalign run configs/nusantara-small.yaml --out runs/nusantara`
     """
     from instructalign.pipeline import run as run_all
 
     folder = folder_of(config, out)
-    loaded = load_checked(config, settings)
+    loaded = load(config, settings, names=True)
     with console.progress() as progress:
         result = run_all(loaded, folder, progress=progress)
     if not result.finished:
-        say_unfinished(result.step, folder)
+        print_unfinished(result.step, folder)
     elif result.report is not None:
         show_report(result.report)
 
@@ -144,20 +141,22 @@ def sweep(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=A,B,C", help="An axis of the grid, or `KEY=VALUE` for all cells. May repeat."
+            "--set", metavar="KEY=A,B,C", help="An axis of the grid, or `KEY=VALUE` for all cells. Repeatable."
         ),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="Runs every cell with each of them.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="Run every cell with each seed.")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Cells at a time; one a GPU, or one a core, by default.")
+        int | None, typer.Option(min=1, help="Parallel runs (default: one per GPU or CPU core).")
     ] = None,
     slurm: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE,...", help="A job of Slurm a cell: `--slurm partition=gpu,mem_gb=64`."),
+        typer.Option(
+            metavar="NAME=VALUE,...", help="Submit runs as Slurm jobs: `--slurm partition=gpu,mem_gb=64`."
+        ),
     ] = None,
 ) -> None:
-    """Runs a grid or list of cells, side by side, and compares them; the same command goes on where it stopped.
+    """Runs a grid or list of configurations in parallel and compares them; rerun the command to resume.
 
     Example: `instructalign sweep my-language.yaml --set replay.size=0,100,1000 --seeds 1,2,3 --out runs/replay`
     """
@@ -171,7 +170,7 @@ def sweep(
             config,
             folder,
             settings=settings or [],
-            seeds=numbers(seeds),
+            seeds=None if seeds is None else parse_numbers(seeds, "--seeds", "1,2,3", int),
             workers=workers,
             executor=executor,
             progress=progress,
@@ -201,7 +200,7 @@ def merge(
     keep: Annotated[float, typer.Option(help="Maximum allowed drop on L1: F1, or nats per token.")] = 0.01,
     settings: Settings = None,
 ) -> None:
-    """Interpolates a base model with one or more adapted models; chooses the coefficient on validation data.
+    """Merges weights: interpolates a base and fine-tuned models; chooses the coefficient on validation data.
 
     Example: `instructalign merge bigscience/bloomz-560m runs/javanese/model --alpha 0.3,0.5,0.7 --config
     my-language.yaml --out runs/javanese/merged`
@@ -214,7 +213,7 @@ def merge(
             ],
             "the arguments of merge",
         )
-    loaded = load_checked(config, settings) if config else None
+    loaded = load(config, settings, names=True) if config else None
     from instructalign.merging import merge as merge_models
 
     with console.progress() as progress:
@@ -222,8 +221,8 @@ def merge(
             base,
             adapted,
             out,
-            alphas=decimals(alpha, "--alpha") or [],
-            weights=decimals(weights, "--weights"),
+            alphas=parse_numbers(alpha, "--alpha", "0.3,0.5", float),
+            weights=None if weights is None else parse_numbers(weights, "--weights", "0.3,0.5", float),
             config=loaded,
             keep=keep,
             progress=progress,
