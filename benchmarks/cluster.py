@@ -31,7 +31,7 @@ from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.files import file_hash
 from instructalign.instructions import write_stream
-from instructalign.mixture.training_data import build_instructions, read_guarded
+from instructalign.mixture.training_data import build_instructions, prepare_corpus
 from instructalign.types import ParallelRow
 from machine import describe, put
 from read import sentences
@@ -105,7 +105,7 @@ def two_workers() -> Iterator[None]:
             local.add_node(num_cpus=1, include_dashboard=False)
         local.wait_for_nodes()
         os.environ["RAY_ADDRESS"] = local.address
-        with ray_data.session():
+        with ray_data.ray_session():
             yield
     finally:
         local.shutdown()
@@ -117,7 +117,7 @@ def work(engine: str, folder: Path, preset: str, count: int) -> dict[str, Any]:
     out = folder / f"made-{engine}.jsonl"
     start = time.perf_counter()
     if engine == "local":
-        train, heldout, _ = read_guarded(config)
+        train, heldout, _ = prepare_corpus(config)
         cleaned = time.perf_counter()
         write_stream(out, build_instructions(config, train), count)
         done = time.perf_counter()
@@ -126,9 +126,9 @@ def work(engine: str, folder: Path, preset: str, count: int) -> dict[str, Any]:
 
         with two_workers():
             start = time.perf_counter()
-            train, heldout, _ = ray_data.read_rows(config, folder / "store")
+            train, heldout, _ = ray_data.prepare_corpus(config, folder / "store")
             cleaned = time.perf_counter()
-            write_stream(out, build_instructions(config, train), count, spread=ray_data.spread)
+            write_stream(out, build_instructions(config, train), count, spread=ray_data.map_on_cluster)
             done = time.perf_counter()
     peak = next(
         int(line.split()[1])

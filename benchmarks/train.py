@@ -132,12 +132,12 @@ def configuration(options: argparse.Namespace, **training: Any) -> Any:
 
 def write_examples(options: argparse.Namespace) -> None:
     """The examples of all steps as token ids, cut as ours are, for the peers to read."""
-    from instructalign.mixture.training_data import build_data
+    from instructalign.mixture.training_data import prepare_data
     from instructalign.training.batching import ExampleEncoder
     from instructalign.training.models import load_codec
 
     config = configuration(options)
-    stream, encoder = build_data(config).mixture, ExampleEncoder(load_codec(config.model), LENGTH)
+    stream, encoder = prepare_data(config).mixture, ExampleEncoder(load_codec(config.model), LENGTH)
     with (options.work / "examples.jsonl").open("w", encoding="utf-8") as file:
         for index in range(options.steps * BATCH):
             encoded = encoder(stream[index])

@@ -16,8 +16,8 @@ from instructalign.cli import main
 from instructalign.config import Config
 from instructalign.config_file import build_config, load_config
 from instructalign.errors import ConfigError, DataError, RunFolderError
-from instructalign.mixture.training_data import build_data
-from instructalign.pipeline import guard
+from instructalign.mixture.training_data import prepare_data
+from instructalign.pipeline import contamination_check
 from instructalign.report import write_report
 from tiny import save_tiny
 
@@ -99,7 +99,7 @@ def test_a_run_reports_by_default(project: Path, tmp_path: Path, caplog: pytest.
     assert record["dropped"] == {"corpora": 0, "replay": 0}
     assert sets(record) == FOUND
     assert record["leaked"][0]["examples"] == [{"row": "corpus/9", "item": "0", "how": "exact", "text": LEAKED[1]}]
-    warned = [text for text in caplog.messages if "test items stand in" in text]
+    warned = [text for text in caplog.messages if "test items found in" in text]
     assert "corpora: mood (jav) 1 of 3 (contamination: drop would leave them out)" in warned[0]
     assert "replay: mood (eng) 1 of 3" in warned[1]
     assert done.report is not None
@@ -115,7 +115,7 @@ def test_dropping_leaves_them_out_and_counts(project: Path, tmp_path: Path) -> N
     config = configure(project, "contamination=drop")
     assert LEAKED[1] not in {made.answer for made in generate(config, 200)}
     assert LEAKED[1] in {made.answer for made in generate(configure(project), 200)}
-    data = build_data(config, guard(config))
+    data = prepare_data(config, contamination_check(config))
     assert [row.id for row in data.corpus if row.id == "corpus/9"] == []
     assert (len(data.corpus), len(data.replay)) == (20, 5)
     assert data.corpus.counts.dropped == {"in a test set": 1}
@@ -138,8 +138,8 @@ def test_a_preview_shows_what_is_trained_on(project: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], r"(?s)1 sentences of the training corpus give test items away:.*mood \(jav\): 1 items \(1 exact\)"),
-        (["evaluation.languages=[eng]"], r"(?s)1 of the examples to replay give test items away:.*mood \(eng\)"),
+        ([], r"(?s)1 rows of the training corpus overlap with test items:.*mood \(jav\): 1 items \(1 exact\)"),
+        (["evaluation.languages=[eng]"], r"(?s)1 of the replay examples overlap with test items:.*mood \(eng\)"),
     ],
 )
 def test_refusing(project: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
@@ -170,23 +170,23 @@ def test_test_data_that_is_not_there(project: Path, tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING):
         assert train(configure(project, away), tmp_path / "run").finished
     assert "mood has no data for the languages of this configuration" in recorded(tmp_path / "run")["not_checked"]
-    assert any("the training data is not searched for test items" in text for text in caplog.messages)
+    assert any("the training data is not checked for test items" in text for text in caplog.messages)
     with pytest.raises(DataError, match="mood has no data"):
         train(configure(project, away, "contamination=drop"), tmp_path / "other")
 
 
 def test_without_the_items_dropping_is_refused(project: Path) -> None:
     with pytest.raises(DataError, match=r"contamination is drop, but no test items were given.*instructalign"):
-        build_data(configure(project, "contamination=drop"))
-    assert len(build_data(configure(project, "contamination=drop", "evaluation.tasks=[]")).corpus) == 21
+        prepare_data(configure(project, "contamination=drop"))
+    assert len(prepare_data(configure(project, "contamination=drop", "evaluation.tasks=[]")).corpus) == 21
 
 
 def test_all_of_the_replay_in_a_test_set(project: Path) -> None:
     only = json.dumps({"inputs": PAST, "targets": "yes"}) + "\n"
     (project / "only.jsonl").write_text(only, encoding="utf-8")
     config = configure(project, "contamination=drop", "replay.source.path=only.jsonl")
-    with pytest.raises(DataError, match="all 1 examples to replay give test items away"):
-        build_data(config, guard(config))
+    with pytest.raises(DataError, match="all 1 replay examples overlap with test items"):
+        prepare_data(config, contamination_check(config))
 
 
 def test_what_is_dropped_belongs_to_the_run(project: Path, tmp_path: Path) -> None:

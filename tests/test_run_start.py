@@ -11,7 +11,7 @@ import pytest
 from instructalign import run
 from instructalign.config_file import load_config
 from instructalign.errors import DataError, InstructAlignError
-from instructalign.mixture.training_data import build_instructions, read_rows
+from instructalign.mixture.training_data import build_instructions, prepare_corpus
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
@@ -23,7 +23,7 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
         (["corpora=[{format: tsv, path: pairs.tsv, columns: {qka: Miza, qna: Sinup}}]"], "Sinup"),
         (["instructions.heldout=1000"], "held out"),
         (["replay.source={format: jsonl, path: past.jsonl, prompt: question}"], "no text under 'question'"),
-        (["replay.source={format: jsonl, path: past.jsonl, languages: [xx]}"], "holds no example"),
+        (["replay.source={format: jsonl, path: past.jsonl, languages: [xx]}"], "holds no usable example"),
         (["training.max_length=257"], "reads at most 256"),
         (["training.max_length=8"], "the template .* alone takes"),
         (["instructions={objectives: {dictionary: {lexicons: [{format: tsv, path: words.tsv}]}}}"], "words.tsv"),
@@ -46,14 +46,14 @@ def test_known_languages_need_no_text_unless_they_are_named_as_pivots(
 ) -> None:
     config = copy(QUICKSTART, tmp_path)
     with_eng, without = (
-        read_rows(load_config(config, [f"languages.known={some}", "corpora=[{format: toy, rows: 200}]"]))[0]
+        prepare_corpus(load_config(config, [f"languages.known={some}", "corpora=[{format: toy, rows: 200}]"]))[0]
         for some in ("[eng, qka, qkb]", "[qka, qkb]")
     )
     assert "no corpus has text in eng: nothing is aligned with it" in caplog.text
     assert list(with_eng) == list(without)
     with pytest.raises(DataError, match="no corpus has text in eng"):
-        read_rows(load_config(config, ["languages.known=[eng, qka, qkb]", "instructions.pivots=[eng, qka]"]))
+        prepare_corpus(load_config(config, ["languages.known=[eng, qka, qkb]", "instructions.pivots=[eng, qka]"]))
     alone = load_config(config, ["languages.known=[eng]"])
-    rows, _ = read_rows(alone)
+    rows = prepare_corpus(alone)[0]
     with pytest.raises(DataError, match="together with a pivot"):
         build_instructions(alone, rows)

@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from instructalign.config import Entry
-from instructalign.data import Corpus, ItemIndex, ItemText, check_corpus, check_texts, read_corpora
-from instructalign.data.contamination import Leak, describe
+from instructalign.data import (
+    ContaminationCheck,
+    Corpus,
+    ItemIndex,
+    ItemText,
+    check_corpus,
+    check_texts,
+    read_corpora,
+)
+from instructalign.data.contamination import Overlap
 from instructalign.data.normalization import fingerprint, shingles
 from instructalign.errors import DataError
 from instructalign.types import Counts, ParallelRow
@@ -21,7 +30,7 @@ def item(text: str, id: str = "411", language: str = "ind", task: str = "nusax")
 
 
 def ways(index: ItemIndex, *texts: str, row: str = "c/1") -> list[tuple[str, str]]:
-    return [(leak.how, leak.found.item) for leak in index.find(row, texts)]
+    return [(found.kind, found.item.item) for found in index.find(row, texts)]
 
 
 @pytest.mark.parametrize(
@@ -44,8 +53,8 @@ def test_a_text_is_found_exactly_or_nearly_or_not(text: str, how: str | None) ->
 def test_the_likeness_is_the_share_of_the_item_in_the_training_text() -> None:
     training = "tempatnya cukup bersih dan pelayanannya cepat"
     wanted = shingles(fingerprint(SENTENCE))
-    [leak] = ItemIndex([item(SENTENCE)]).find("c/1", [training])
-    assert leak == Leak("c/1", item(SENTENCE), "near", len(wanted & shingles(training)) / len(wanted))
+    [overlap] = ItemIndex([item(SENTENCE)]).find("c/1", [training])
+    assert overlap == Overlap("c/1", item(SENTENCE), "near", len(wanted & shingles(training)) / len(wanted))
 
 
 def test_short_items_are_found_as_a_whole_only() -> None:
@@ -82,12 +91,16 @@ def test_changed_copies_are_found_as_by_comparing_all_pairs() -> None:
             for other, candidate in enumerate(items)
             if len(shingles(candidate) & copy) / len(shingles(candidate)) >= 0.8
         }
-        got = {leak.found.item for leak in index.find("c/1", [" ".join(changed)])}
+        got = {overlap.item.item for overlap in index.find("c/1", [" ".join(changed)])}
         assert got <= expected
         found += len(got)
         missed += len(expected - got)
     assert found > 80
     assert missed <= 1
+
+
+def looking_for(index: ItemIndex, action: Any = "report") -> ContaminationCheck:
+    return ContaminationCheck(action, index, "")
 
 
 def corpus() -> Corpus:
@@ -98,33 +111,33 @@ def corpus() -> Corpus:
 
 def test_reporting_leaves_the_corpus_as_it_is() -> None:
     whole = corpus()
-    same, found = check_corpus(whole, ItemIndex([item(SENTENCE), item("jawa 1", "9", "jav")]), "report")
+    same, found = check_corpus(whole, looking_for(ItemIndex([item(SENTENCE), item("jawa 1", "9", "jav")])))
     assert same is whole
     assert found.checked == 3
     assert found.table() == {
         ("nusax", "ind"): {"items": 1, "exact": 1, "near": 0, "id": 0},
         ("nusax", "jav"): {"items": 1, "exact": 1, "near": 0, "id": 0},
     }
-    assert describe(found).splitlines()[0] == "  nusax (ind): 1 items (1 exact); c/0 has item 411"
+    assert found.describe().splitlines()[0] == "  nusax (ind): 1 items (1 exact); c/0 contains item 411"
 
 
 def test_dropping_takes_out_every_row_of_the_sentence_and_counts() -> None:
-    kept, _ = check_corpus(corpus(), ItemIndex([item(SENTENCE), item("jawa 1", "9", "jav")]), "drop")
+    kept, _ = check_corpus(corpus(), looking_for(ItemIndex([item(SENTENCE), item("jawa 1", "9", "jav")]), "drop"))
     assert [row.id for row in kept] == ["c/2"]
     assert kept.counts == Counts(4, 1, {"empty": 1, "in a test set": 2})
 
 
 def test_refusing_says_what_was_found_and_what_to_do() -> None:
-    with pytest.raises(DataError, match=r"(?s)1 sentences .* nusax \(ind\): 1 items .*Set contamination: drop"):
-        check_corpus(corpus(), ItemIndex([item(SENTENCE)]), "refuse")
-    same, found = check_corpus(corpus(), ItemIndex([item("Tidak ada yang seperti ini.")]), "refuse")
-    assert (len(same), found.leaks) == (3, [])
+    with pytest.raises(DataError, match=r"(?s)1 rows .* nusax \(ind\): 1 items .*Set contamination: drop"):
+        check_corpus(corpus(), looking_for(ItemIndex([item(SENTENCE)]), "refuse"))
+    same, found = check_corpus(corpus(), looking_for(ItemIndex([item("Tidak ada yang seperti ini.")]), "refuse"))
+    assert (len(same), found.overlaps) == (3, [])
 
 
 def test_a_corpus_of_test_items_alone_is_refused() -> None:
     index = ItemIndex(item(text, str(place), "jav") for place, text in enumerate(["jawa 0", "jawa 1", "jawa 2"]))
-    with pytest.raises(DataError, match="all 3 rows of the corpus give test items away"):
-        check_corpus(corpus(), index, "drop")
+    with pytest.raises(DataError, match="all 3 rows of the corpus overlap with test items"):
+        check_corpus(corpus(), looking_for(index, "drop"))
 
 
 # The leaks that shared/data/README.md lists, with its numbers; each was first counted there by other means.
@@ -143,7 +156,7 @@ def test_nusax_translations_are_the_sentiment_items(shared_data: Path) -> None:
     index = ItemIndex(items_of(shared_data / "nusax/sentiment/indonesian/test.csv", "nusax", "ind"))
     options = {"path": shared_data / "nusax/mt/test.csv", "columns": {"ind": "indonesian", "jav": 10}, "id": 1}
     training = read_corpora([Entry(name="csv", options=options)], ["ind", "jav"])
-    table = check_corpus(training, index)[1].table()
+    table = check_corpus(training, looking_for(index))[1].table()
     assert table == {("nusax", "ind"): {"items": 400, "exact": 400, "near": 0, "id": 0}}
 
 
@@ -167,12 +180,12 @@ def test_nusatranslation_mt_has_the_test_items_of_its_other_tasks(shared_data: P
     columns = {"ind": "ind_text", "jav": "tgt_text"}
     options = {"path": folder / "nusa_kalimat-mt-jav-train.csv", "columns": columns, "id": "id"}
     training = read_corpora([Entry(name="csv", options=options)], ["ind", "jav"])
-    kept, found = check_corpus(training, index, "drop")
+    kept, found = check_corpus(training, looking_for(index, "drop"))
     table = found.table()
     assert table["sentiment", "jav"]["id"] == 829
     assert table["emotion", "jav"]["id"] == 618
     assert table["sentiment", "jav"]["exact"] == 836  # seven items have the words of others
-    assert check_corpus(kept, index)[1].leaks == []
+    assert check_corpus(kept, looking_for(index))[1].overlaps == []
 
 
 def test_emot_has_the_sources_of_the_emotion_test_items(shared_data: Path) -> None:
@@ -195,4 +208,4 @@ def test_flores_dev_and_devtest_share_nothing(shared_data: Path) -> None:
         return (shared_data / f"flores200/{split}/eng_Latn.{split}").read_text(encoding="utf-8").splitlines()
 
     index = ItemIndex(item(text, f"devtest-{n}", "eng") for n, text in enumerate(sentences("devtest")))
-    assert check_texts(((f"f/dev-{n}", [text]) for n, text in enumerate(sentences("dev"))), index).leaks == []
+    assert check_texts(((f"f/dev-{n}", [text]) for n, text in enumerate(sentences("dev"))), index).overlaps == []

@@ -76,7 +76,7 @@ def test_a_large_corpus_takes_eight_bytes_a_row(tmp_path: Path, monkeypatch: pyt
     finally:
         tracemalloc.stop()
     assert len(train) == 4_900
-    assert held < 5_000 * 20  # 8 bytes for the offset, 8 for the place in the split
+    assert held < 5_000 * 16  # 8 bytes for the offset, 4 for the index of the split
     assert peak < 5_000 * 40 + 600_000  # the texts themselves are 1.5 MB
 
 

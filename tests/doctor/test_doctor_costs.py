@@ -16,7 +16,7 @@ from instructalign.doctor.check_costs import CostPart, examine_costs, format_byt
 from instructalign.doctor.check_lengths import Sampled
 from instructalign.doctor.findings import Findings
 from instructalign.doctor.memory_estimate import Shape, estimate_memory, shape_of
-from instructalign.mixture.training_data import build_data
+from instructalign.mixture.training_data import prepare_data
 from instructalign.training.adapters import add_adapter
 from instructalign.training.loss import token_losses
 from instructalign.training.models import load_codec, load_configured
@@ -224,7 +224,7 @@ def test_speed_is_measured_only_where_that_is_quick(
 ) -> None:
     torch.set_num_threads(1)
     config = configure()
-    codec, mixture = load_codec(config.model), build_data(config).mixture
+    codec, mixture = load_codec(config.model), prepare_data(config).mixture
     part, _ = examine_costs(config, codec, mixture, TAKEN, tmp_path)
     assert part is not None
     assert part.tokens == 200 * 8 * 100
@@ -266,7 +266,7 @@ def test_a_step_that_fails_or_has_no_loss(
     model.get_output_embeddings().weight.data.fill_(float("nan"))
     model.save_pretrained(save_tiny(tmp_path / "model"))
     config = configure(f"model.base={tmp_path / 'model'}")
-    codec, mixture = load_codec(config.model), build_data(config).mixture
+    codec, mixture = load_codec(config.model), prepare_data(config).mixture
     _, findings = examine_costs(config, codec, mixture, TAKEN, tmp_path)
     assert only(findings, "the loss of")[:2] == (
         "problem",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from instructalign.config import Config
 from instructalign.doctor.check_lengths import Sampled, enough_for, examine_lengths, percentile, take_sample
 from instructalign.doctor.check_replay import examine_mixture
-from instructalign.mixture.training_data import Data, build_data
+from instructalign.mixture.training_data import TrainingData, prepare_data
 from instructalign.training.batching import ExampleEncoder, MicroBatchLimits, StepBatches
 from instructalign.training.models import load_codec
 from instructalign.training.train import loss_weights
@@ -98,7 +98,7 @@ def test_shares_are_those_of_the_batches(family: str, loss_on: str, tmp_path: Pa
     base = save_tiny(tmp_path / "base", family)
     config = project_config(tmp_path, base, f"training.loss_on={loss_on}", "training.max_length=64")
     codec = load_codec(config.model)
-    data: Data = build_data(config)
+    data: TrainingData = prepare_data(config)
     taken = take_sample(config, data.mixture, codec, 40)
     part, _ = examine_mixture(
         config, data.mixture, len(data.corpus), data.instructions.epoch, taken, codec.encoder_decoder
@@ -124,7 +124,7 @@ def test_shares_are_those_of_the_batches(family: str, loss_on: str, tmp_path: Pa
 
 def test_epochs_and_repeats(configure: Configure) -> None:
     config = configure("training.steps=300", "replay.share=0.25", "replay.size=75")
-    data = build_data(config)
+    data = prepare_data(config)
     assert data.instructions.epoch == 2 * 556
     part, findings = examine_mixture(config, data.mixture, 556, data.instructions.epoch, [], False)
     assert (part.examples, part.replayed) == (2400, 75)
@@ -134,7 +134,7 @@ def test_epochs_and_repeats(configure: Configure) -> None:
 
 
 def found(config: Config, taken: list[Sampled] | None = None) -> list[tuple[str, str, str]]:
-    data = build_data(config)
+    data = prepare_data(config)
     _, findings = examine_mixture(
         config, data.mixture, len(data.corpus), data.instructions.epoch, taken or [], False
     )

@@ -14,7 +14,7 @@ from instructalign.errors import DataError
 from instructalign.evaluation import classification, compare, evaluate, load_task, perplexity
 from instructalign.evaluation.predictions import read_answers, read_predictions
 from instructalign.evaluation.task_selection import plan_heldout
-from instructalign.mixture.training_data import read_rows
+from instructalign.mixture.training_data import prepare_corpus
 from instructalign.pipeline import run
 from instructalign.training.batching import ExampleEncoder, LossWeights, collate
 from instructalign.training.loss import token_losses
@@ -110,7 +110,7 @@ def test_closed_questions_are_a_classification_task(model_folder, loaded_model, 
 
 def test_only_sentences_held_out_are_asked_and_all_of_them(config):
     settings = config("x")
-    rows, apart = read_rows(settings)
+    rows, apart, _ = prepare_corpus(settings)
     asked = {
         made.row
         for exam in plan_heldout(settings, load_task("heldout_instructions"))

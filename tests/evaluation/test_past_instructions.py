@@ -14,7 +14,7 @@ from instructalign.evaluation import compare, evaluate, load_task
 from instructalign.evaluation.perplexity import sample_of_answers
 from instructalign.evaluation.predictions import AnswerLikelihood, read_answers
 from instructalign.evaluation.task_selection import plan_heldout
-from instructalign.mixture.training_data import build_data
+from instructalign.mixture.training_data import prepare_data
 from instructalign.pipeline import check_names, run
 from instructalign.report import write_report
 from instructalign.report.collect import Evaluated
@@ -133,7 +133,7 @@ def test_what_is_asked_is_never_replayed_and_the_same_whatever_is(config):
     for size in (0, 5, 30):
         settings = config(size=size)
         assert plan_heldout(settings, load_task(TASK))[0] == exam
-        buffer = build_data(settings).replay
+        buffer = prepare_data(settings).replay
         assert len(buffer) == size
         assert asked.isdisjoint({each.prompt for each in buffer.examples})
     assert len(asked) == 90

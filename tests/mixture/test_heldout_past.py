@@ -17,7 +17,7 @@ from instructalign.config import Entry, ReplayConfig, SelectConfig
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.mixture import load_replay
-from instructalign.mixture.replay import Apart, choose
+from instructalign.mixture.replay import Holdout, choose
 from instructalign.run_folder import training_hash
 from instructalign.types import Counts, Instruction
 
@@ -33,9 +33,9 @@ def texts(examples: Any) -> list[str]:
 
 
 def split(examples: list[Instruction], size: int, heldout: int, seed: int = 1, **how: Any) -> Any:
-    counts, apart = Counts(), Apart(heldout)
-    chosen = choose(iter(examples), size, seed, SelectConfig(**how), counts, apart=apart)
-    return list(chosen.examples), apart.examples, counts
+    counts, holdout = Counts(), Holdout(heldout)
+    chosen = choose(iter(examples), size, seed, SelectConfig(**how), counts, holdout=holdout)
+    return [example for example, _ in chosen], holdout.examples, counts
 
 
 @settings(max_examples=60)
@@ -68,8 +68,8 @@ def test_held_out_as_by_sorting_all_and_never_chosen(count, copies, heldout, siz
 def test_without_any_the_choice_is_what_it_was() -> None:
     examples = pool(200, 20)
     for how in ({}, {"by": "task"}, {"order": "shortest"}):
-        before = choose(examples, 50, 7, SelectConfig(**how), Counts()).examples
-        assert split(examples, 50, 0, 7, **how)[0] == list(before)
+        before = [example for example, _ in choose(examples, 50, 7, SelectConfig(**how), Counts())]
+        assert split(examples, 50, 0, 7, **how)[0] == before
 
 
 def test_the_same_for_every_size_and_a_smaller_choice_begins_a_larger_one() -> None:
@@ -130,7 +130,7 @@ def test_what_another_source_holds_out_is_not_replayed(tmp_path: Path) -> None:
 
 def test_too_few_are_refused(tmp_path: Path) -> None:
     source = write(tmp_path, "past", pool(20, copies=20))
-    with pytest.raises(DataError, match=r"takes 21 different examples of the replay source past .* holds 20"):
+    with pytest.raises(DataError, match=r"takes 21 different examples of .* past .* only 20 are usable"):
         load_replay(ReplayConfig(source=source, size=0, heldout=21), seed=1)
     with pytest.raises(DataError, match=r"no usable example beyond the 20 that replay\.heldout takes"):
         load_replay(ReplayConfig(source=source, size=5, heldout=20), seed=1)

@@ -17,10 +17,11 @@ from scipy.integrate import quad
 from instructalign.config import Entry, ReplayConfig, SelectConfig, ShareScheduleConfig
 from instructalign.config_file import build_config
 from instructalign.errors import DataError
-from instructalign.mixture import Mixture, ReplayBuffer, load_replay, training_data
+from instructalign.mixture import Mixture, ReplayBuffer, load_replay
 from instructalign.mixture.mixture import ReplaySchedule
 from instructalign.mixture.replay import choose
 from instructalign.mixture.replay_sources import read_hub_examples, read_jsonl_examples
+from instructalign.mixture.training_data import CorpusCache, prepare_corpus
 from instructalign.types import Counts, Instruction
 
 
@@ -174,7 +175,7 @@ def test_schedules_that_do_not_fit(schedule: dict[str, object], message: str) ->
 def select(examples: list[Instruction], size: int, seed: int, **how: Any) -> tuple[list[Instruction], Counts]:
     counts = Counts()
     chosen = choose(examples, size, seed, SelectConfig(**how), counts)
-    return list(chosen.examples), counts
+    return [example for example, _ in chosen], counts
 
 
 def test_smaller_selection_is_part_of_larger_one() -> None:
@@ -258,7 +259,7 @@ def test_hub_name_that_is_not_there(tmp_path: Path) -> None:
         list(read_hub_examples(name=str(tmp_path / "nowhere")))
 
 
-def test_kept_corpus_is_read_again_where_its_file_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_corpus_is_read_again_where_its_file_changed(tmp_path: Path) -> None:
     path = tmp_path / "corpus.tsv"
     path.write_text("eng\tjav\nthe food\tpangan\nthe place\tpanggonan\n", encoding="utf-8")
     config = build_config(
@@ -271,9 +272,10 @@ def test_kept_corpus_is_read_again_where_its_file_changed(tmp_path: Path, monkey
         },
         folder=tmp_path,
     )
-    monkeypatch.setattr(training_data, "_kept", {})
-    first = training_data.read_rows(config)[0]
-    assert len(training_data._kept or {}) == 1
+    cache = CorpusCache()
+    first = cache.read(config)
+    assert cache.read(config) is first
+    assert prepare_corpus(config, cache=cache)[0] is first
     with path.open("a", encoding="utf-8") as file:
         file.write("the house\tomah\n")
-    assert [len(training_data.read_rows(config)[0]), len(first)] == [3, 2]
+    assert [len(cache.read(config)), len(first)] == [3, 2]

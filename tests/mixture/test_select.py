@@ -28,7 +28,7 @@ def examples(**tasks: int) -> list[Instruction]:
 
 
 def chosen(size: int, pool: list[Instruction], seed: int = 1, **how: Any) -> list[Instruction]:
-    return list(choose(pool, size, seed, SelectConfig(**how), Counts()).examples)
+    return [example for example, _ in choose(pool, size, seed, SelectConfig(**how), Counts())]
 
 
 def test_equal_strata_give_the_same_and_take_over_from_small_ones() -> None:

@@ -17,7 +17,7 @@ from instructalign.config_file import build_config, load_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.continual_metrics import continual_scores
 from instructalign.mixture.replay import load_replay
-from instructalign.mixture.replay_memory import Carried, read_carried, within
+from instructalign.mixture.replay_memory import MemoryExample, read_carried, within_budget
 from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.training.callbacks import GracefulStop
 
@@ -139,7 +139,7 @@ def test_a_stop_in_any_stage_changes_nothing(done: Path, tmp_path: Path, monkeyp
     def once_a_stage(self: GracefulStop, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if state.global_step == 3 and args.output_dir not in stopped:
             stopped.add(args.output_dir)
-            self.asked = True
+            self.requested = True
         usual(self, args, state, control, **rest)
 
     monkeypatch.setattr(GracefulStop, "on_step_end", once_a_stage)
@@ -151,14 +151,14 @@ def test_a_stop_in_any_stage_changes_nothing(done: Path, tmp_path: Path, monkeyp
 
 
 def test_what_stays_is_the_same_whatever_came_first() -> None:
-    every = [Carried(f"past/{i}", "q", "a", "", "") for i in range(200)]
-    few = within(20, every, 1)
+    every = [MemoryExample(f"past/{i}", "q", "a", "", "") for i in range(200)]
+    few = within_budget(20, every, 1)
     assert len(few) == 20
-    assert within(20, every[::-1], 1)[::-1] == few
-    assert set(few) <= set(within(50, every, 1))
-    assert within(20, [*within(20, every[:150], 1), *every[150:]], 1) == few
-    assert within(20, every, 2) != few
-    assert within(500, every, 1) == every
+    assert within_budget(20, every[::-1], 1)[::-1] == few
+    assert set(few) <= set(within_budget(50, every, 1))
+    assert within_budget(20, [*within_budget(20, every[:150], 1), *every[150:]], 1) == few
+    assert within_budget(20, every, 2) != few
+    assert within_budget(500, every, 1) == every
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_train_alone_refuses_stages(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_carries_nothing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"carries no replay buffer: it has no replay\.jsonl"):
+    with pytest.raises(DataError, match=r"carries no replay examples: it has no replay\.jsonl"):
         list(read_carried(replace(ReplayRequest(), model=staged(model={"base": str(tmp_path)}).model)))
     (tmp_path / "replay.jsonl").write_text('{"id": "past/1", "inputs": "a"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"replay\.jsonl:1: no text under targets"):

@@ -17,7 +17,7 @@ from test_train import settings
 from transformers import AutoModelForCausalLM
 
 from instructalign.config_file import build_config
-from instructalign.mixture.training_data import build_data
+from instructalign.mixture.training_data import prepare_data
 from tiny import tiny_tokenizer
 
 SCRIPT = Path(__file__).parent / "gradients.py"
@@ -27,7 +27,7 @@ def by_hand(folder: Path, data: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Plain transformers in float64: each example alone, losses of its answer and the end summed, one mean."""
     tokenizer = tiny_tokenizer()
     model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float64).train()
-    stream = build_data(build_config(data, folder=folder)).mixture
+    stream = prepare_data(build_config(data, folder=folder)).mixture
     total, count = torch.zeros((), dtype=torch.float64), 0
     for number in range(data["training"]["batch_size"]):
         example = stream[number]

@@ -11,7 +11,7 @@ from test_tokenization import codec, instruction
 from torch.utils.data import DataLoader
 
 from instructalign.config_file import build_config
-from instructalign.mixture.training_data import build_data
+from instructalign.mixture.training_data import prepare_data
 from instructalign.training.batching import (
     ExampleEncoder,
     LossWeights,
@@ -133,7 +133,7 @@ def test_padding_is_under_five_per_cent_on_flores(shared_data: Path) -> None:
     )
     encoder = ExampleEncoder(Codec(tiny_tokenizer(), False), 512)
     batches = StepBatches(
-        build_data(config).mixture,
+        prepare_data(config).mixture,
         encoder,
         batch_size=32,
         limits=MicroBatchLimits(tokens=4096, overhead=micro_batch_limits(config.training, "cpu").overhead),

@@ -15,7 +15,7 @@ from test_train import configure, settings
 
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, TrainingError
-from instructalign.mixture.training_data import build_data
+from instructalign.mixture.training_data import prepare_data
 from instructalign.plugins import STRATEGIES
 from instructalign.randomness import Draws, digest_key
 from instructalign.training.adapters import add_adapter
@@ -45,7 +45,7 @@ def prepared(folder: Path, family: str = "llama", adapter: Any = None, **trainin
     config = build_config(data, folder=folder)
     loaded = load_configured(config.model)
     model = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
-    built = build_data(config)
+    built = prepare_data(config)
     encoder = ExampleEncoder(loaded.codec, config.training.max_length)
     batches = StepBatches(
         built.mixture, encoder, batch_size=8, limits=MicroBatchLimits(rows=4, overhead=1000), weights=LossWeights()

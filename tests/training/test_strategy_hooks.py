@@ -145,11 +145,11 @@ def test_needed_replay_data_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_replay_data_is_mixed_in_by_replay_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from instructalign.mixture.training_data import build_data
+    from instructalign.mixture.training_data import prepare_data
 
     monkeypatch.setattr(Spy, "replay_data", "used")
     for strategy, expected in (("replay", 2), ("spy", 0), (["spy", "replay"], 2)):
-        data = build_data(configure(tmp_path, strategy=strategy))
+        data = prepare_data(configure(tmp_path, strategy=strategy))
         assert len(data.replay) == 4
         assert [data.mixture[i].objective for i in range(8)].count("replay") == expected
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, ModelError, RunFolderError, TrainingError
-from instructalign.mixture.training_data import build_data
+from instructalign.mixture.training_data import prepare_data
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import compile_layers, load_codec
 from instructalign.training.train import train
@@ -369,7 +369,7 @@ def test_the_planned_share_is_realised_and_token_shares_are_counted(family: str,
     assert planned["rows"] == realised["rows"]["replay"] == 192
     assert planned["repeats"] == 192 / 4
     stream, encoder = (
-        build_data(config).mixture,
+        prepare_data(config).mixture,
         ExampleEncoder(load_codec(config.model), config.training.max_length),
     )
     lengths = {"replay": [0, 0], "new": [0, 0]}

@@ -7,6 +7,7 @@ import logging
 import marshal
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -14,11 +15,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from instructalign.config import Entry, FilterConfig
 from instructalign.config_file import explain_all
-from instructalign.data.deduplication import Marks, find_exact, find_near
+from instructalign.data.deduplication import find_exact, find_near
 from instructalign.data.filters import Cleaner, Removed, cleaning
 from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
@@ -32,13 +35,32 @@ _IN_MEMORY = 128 << 20
 """Bytes of packed rows up to which a store is kept in memory."""
 
 
-class RowStore(Sequence[ParallelRow]):
-    """A sequence of rows that keeps the text of a large corpus out of the process's memory.
+class ParallelRows(Sequence[ParallelRow], ABC):
+    """Rows by number, wherever their text is kept: a store has a length and gives one row."""
 
-    A row takes 8 bytes of memory and its UTF-8 text; the text of a large store lies in a temporary file (in
-    the folder TMPDIR). Reading a row takes two microseconds, four from the file. The file has no name, so
-    that nothing is left behind whatever happens. Forked processes share it; one that is started otherwise (a
-    spawned worker) gets a copy.
+    @abstractmethod
+    def row(self, number: int) -> ParallelRow:
+        """The row of a number from 0 to below the length."""
+
+    @overload
+    def __getitem__(self, index: int) -> ParallelRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ParallelRow]: ...
+    def __getitem__(self, index: int | slice) -> ParallelRow | list[ParallelRow]:
+        if isinstance(index, slice):
+            return [self.row(i) for i in range(*index.indices(len(self)))]
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {index} is outside a corpus of {len(self)}")
+        return self.row(number)
+
+
+class RowStore(ParallelRows):
+    """Rows that keep the text of a large corpus out of the process's memory.
+
+    A row takes 8 bytes of memory and its UTF-8 text; the text of a large store is in a temporary file (in the
+    folder TMPDIR). Reading a row takes two microseconds, four from the file. The file has no name, so that nothing
+    is left on the disk whatever happens. Forked processes share it; a spawned one gets a copy.
 
     Args:
         rows: stored in this order; consumed once.
@@ -55,7 +77,7 @@ class RowStore(Sequence[ParallelRow]):
         for row in rows:
             codes = tuple(row.texts)
             number = numbers.setdefault(codes, len(numbers))
-            # marshal is the fastest packing that Python has. Its format may change between versions, which
+            # marshal is the fastest serialisation that Python has. Its format may change between versions, which
             # does not matter here: the file lives no longer than the process.
             end += self._write(marshal.dumps((row.id, number, *row.texts.values())))
             self._offsets.append(end)
@@ -89,69 +111,44 @@ class RowStore(Sequence[ParallelRow]):
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> ParallelRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ParallelRow]: ...
-    def __getitem__(self, index: int | slice) -> ParallelRow | list[ParallelRow]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
-            raise IndexError(f"row {index} is outside a corpus of {len(self)}")
-        start, end = self._offsets[index], self._offsets[index + 1]
+    def row(self, number: int) -> ParallelRow:
+        """The row of a number."""
+        start, end = self._offsets[number], self._offsets[number + 1]
         if self._data is not None:
             packed = self._data[start:end]
         else:
             # Not seek and read, which forked processes would do to one another; not a memory map, whose pages
             # would count as the process's own.
             packed = os.pread(self._file.fileno(), end - start, start)
-        id, number, *texts = marshal.loads(packed)
-        return ParallelRow(id, dict(zip(self._languages[number], texts, strict=True)))
+        id, languages, *texts = marshal.loads(packed)
+        return ParallelRow(id, dict(zip(self._languages[languages], texts, strict=True)))
 
     def __iter__(self) -> Iterator[ParallelRow]:
-        return (self[i] for i in range(len(self)))
+        return map(self.row, range(len(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RowStore, (list(self),)
-
-
-class Selection(Sequence[ParallelRow]):
-    """Some rows of a sequence, by index, without a copy of them."""
-
-    def __init__(self, rows: Sequence[ParallelRow], indices: Iterable[int]) -> None:
-        self._rows = rows
-        self._indices = array("Q", indices)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @overload
-    def __getitem__(self, index: int) -> ParallelRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ParallelRow]: ...
-    def __getitem__(self, index: int | slice) -> ParallelRow | list[ParallelRow]:
-        if isinstance(index, slice):
-            return [self._rows[i] for i in self._indices[index]]
-        return self._rows[self._indices[index]]
 
 
 BEYOND = "beyond instructions.sentences"
 """The reason under which rows are counted that a limited corpus leaves out."""
 
 LARGE = 100_000
-"""Rows from which one side of a split is taken to have every language of the whole."""
+"""Rows from which one side of a split is assumed to have every language of the whole."""
 
 
 class Corpus:
-    """Parallel rows in a fixed order, with the count of what was read and dropped on the way.
+    """Parallel rows in a fixed order, with the counts of what was read and dropped on the way.
+
+    A part of a corpus (without duplicates, without the held-out sentences, …) is the same rows with an index of
+    the numbers that belong to it: 4 bytes per row.
 
     Args:
         rows: any sequence of rows; not copied.
         counts: what was read and dropped.
-        languages: the languages in the rows, where they are known; found by going through the rows otherwise.
+        languages: the languages in the rows, where they are known; found by iterating over the rows otherwise.
         removed: what each filter took out, by its name.
+        index: the numbers of the rows that belong to the corpus, in order; all by default.
     """
 
     def __init__(
@@ -160,29 +157,43 @@ class Corpus:
         counts: Counts,
         languages: Iterable[str] | None = None,
         removed: Mapping[str, Removed] | None = None,
+        index: Iterable[int] | None = None,
     ) -> None:
-        self.rows = rows
+        self._rows = rows
+        self._index = None if index is None else array("I" if len(rows) < 1 << 32 else "Q", index)
         self.counts = counts
         self.removed = dict(removed or {})
         if languages is None:
-            languages = {code for row in rows for code in row.texts}
+            languages = {code for row in self for code in row.texts}
         self.languages: tuple[str, ...] = tuple(sorted(set(languages)))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows) if self._index is None else len(self._index)
 
     def __getitem__(self, index: int) -> ParallelRow:
-        return self.rows[index]
+        return self._rows[index] if self._index is None else self._rows[self._index[index]]
 
     def __iter__(self) -> Iterator[ParallelRow]:
-        return iter(self.rows)
+        return iter(self._rows) if self._index is None else map(self._rows.__getitem__, self._index)
 
     def language_runs(self) -> Iterator[tuple[frozenset[str], int]]:
         """See the function of this name."""
-        return language_runs(self.rows)
+        return language_runs(self._rows) if self._index is None else _language_runs(self)
+
+    def take(self, positions: Iterable[int], counts: Counts, languages: Iterable[str] | None = None) -> Corpus:
+        """The rows at some positions, in their order.
+
+        Args:
+            positions: from 0, ascending.
+            counts: of the part.
+            languages: of the part, where they are known.
+        """
+        if self._index is not None:
+            positions = map(self._index.__getitem__, positions)
+        return Corpus(self._rows, counts, languages, self.removed, positions)
 
     def split(self, heldout: int, seed: int) -> tuple[Corpus, Corpus]:
-        """Takes sentences out of training: (the rest, the held-out ones).
+        """Holds sentences out of training: (the rest, the held-out ones).
 
         The sentences with the smallest keyed hash of their id are held out, with all their rows. So a
         sentence is on one side in all its languages, whatever the order of the rows; and a sentence added to
@@ -198,12 +209,12 @@ class Corpus:
         if heldout == 0:
             return self, Corpus([], Counts())
         key = digest_key(seed, "heldout")
-        limit = first_kept(smallest((rank(row.id, key) for row in self.rows), heldout + 1), heldout)
-        inside = bytes(rank(row.id, key) < limit for row in self.rows)
-        return self._take(inside, 0, "held out"), self._take(inside, 1, "kept for training")
+        limit = first_kept(smallest((rank(row.id, key) for row in self), heldout + 1), heldout)
+        inside = bytes(rank(row.id, key) < limit for row in self)
+        return self._side(inside, 0, "held out"), self._side(inside, 1, "kept for training")
 
     def limit(self, sentences: int, seed: int) -> Corpus:
-        """A part of the corpus: as many of its sentences as wanted, with all their rows.
+        """A part of the corpus: a number of its sentences, with all their rows.
 
         The sentences with the smallest keyed hash of their id are taken, so that a smaller part is in every
         larger one.
@@ -216,16 +227,16 @@ class Corpus:
             DataError: the corpus has fewer sentences.
         """
         key = digest_key(seed, "sentences")
-        last = last_taken(smallest((rank(row.id, key) for row in self.rows), sentences), sentences)
-        return self._take(bytes(rank(row.id, key) > last for row in self.rows), 0, BEYOND)
+        last = last_taken(smallest((rank(row.id, key) for row in self), sentences), sentences)
+        return self._side(bytes(rank(row.id, key) > last for row in self), 0, BEYOND)
 
-    def _take(self, sides: bytes, side: int, reason: str) -> Corpus:
-        """The rows of one side; those of the other count as dropped for the reason."""
-        rows = Selection(self.rows, (i for i, value in enumerate(sides) if value == side))
-        counts = side_counts(self.counts, len(rows), reason, len(self.rows) - len(rows))
+    def _side(self, sides: bytes, side: int, reason: str) -> Corpus:
+        """The rows of one side [rows]; those of the other count as dropped for the reason."""
+        size = sides.count(side)
+        counts = side_counts(self.counts, size, reason, len(sides) - size)
         # A large side has every language; only a small one needs to be looked through.
-        languages = self.languages if len(rows) > LARGE else None
-        return Corpus(rows, counts, languages, self.removed)
+        languages = self.languages if size > LARGE else None
+        return self.take((i for i, value in enumerate(sides) if value == side), counts, languages)
 
 
 def side_counts(counts: Counts, rows: int, reason: str, others: int) -> Counts:
@@ -236,21 +247,21 @@ def side_counts(counts: Counts, rows: int, reason: str, others: int) -> Counts:
 
 
 def language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str], int]]:
-    """The languages that rows have text in, and how many rows one behind the other have the same.
+    """The languages that rows have text in, and how many rows in a row have the same.
 
-    Rows that know are asked, by their method of this name; others are gone through.
+    Rows that have a method of this name are asked, as Arrow files know it; others are iterated over.
     """
     known: Callable[[], Iterator[tuple[frozenset[str], int]]] | None = getattr(rows, "language_runs", None)
-    if known is not None:
-        yield from known()
-        return
-    spoken = (frozenset(code for code, text in row.texts.items() if text.strip()) for row in rows)
-    for languages, several in groupby(spoken):
-        yield languages, sum(1 for _ in several)
+    return _language_runs(rows) if known is None else known()
+
+
+def _language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str], int]]:
+    present = (frozenset(code for code, text in row.texts.items() if text.strip()) for row in rows)
+    return ((languages, sum(1 for _ in several)) for languages, several in groupby(present))
 
 
 def rank(id: str, key: bytes) -> bytes:
-    """Where a sentence stands in the order in which sentences are held out."""
+    """The rank of a sentence in the order in which sentences are held out."""
     return blake2b(id.encode(), digest_size=16, key=key).digest()
 
 
@@ -304,20 +315,20 @@ def smallest(values: Iterable[bytes], count: int) -> list[bytes]:
 
 
 def read_corpora(
-    entries: Sequence[Entry],
+    entries: Sequence[Entry | Mapping[str, Any]],
     languages: Sequence[str],
     filter: FilterConfig | None = None,
     optional: Collection[str] = (),
 ) -> Corpus:
-    """Reads corpora one behind the other into one, and cleans it.
+    """Reads corpora one after another into one, cleans it, and takes duplicates out.
 
-    A row's id gets the name of its corpus before it (`flores200/dev-0001`), so that ids of two corpora are
-    never taken for each other: the label given to it, or the name of its file or folder. Corpora of one label
+    A row's id gets the name of its corpus as a prefix (`flores200/dev-0001`), so that ids of two corpora are
+    never mistaken for each other: the label given to it, or the name of its file or folder. Corpora of one label
     share their ids, so that a sentence that several of them have is split as one.
 
     Args:
         entries: the corpora, as in a configuration: `{"format": "moses", "files": {"en": …, "id": …}}`.
-        languages: the languages wanted, the known ones first; text in others is not read.
+        languages: the languages to read, the known ones first; text in others is not read.
         filter: which rows to keep; all by default.
         optional: languages of which there need not be text.
 
@@ -325,27 +336,63 @@ def read_corpora(
         ConfigError: an entry is wrong.
         DataError: a file is wrong, nothing is left of a corpus, or no corpus has text in one of the others.
     """
-    wanted = list(dict.fromkeys(map(canonical, languages)))
+    codes = list(dict.fromkeys(map(canonical, languages)))
     counts = Counts()
     with cleaning(filter or FilterConfig(preset="none")) as cleaner:
-        store = RowStore(_rows(check_entries(entries), wanted, counts, cleaner))
-        rows = _without_duplicates(store, counts, cleaner)
-    check_languages(wanted, store.languages, cleaner.removed, optional)
-    return Corpus(rows, counts, store.languages, cleaner.removed)
+        rows = RowStore(_rows(check_entries(entries), codes, counts, cleaner))
+        find = {"exact": find_exact, "near": find_near}.get(cleaner.duplicates)
+        index = None
+        if find is not None:
+            similarity = np.zeros(len(rows), dtype=np.uint16)
+            for number, value in find(rows):
+                similarity[number] = round(1000 * value)
+            index = take_out_duplicates(rows, similarity, counts, cleaner)
+    check_languages(codes, rows.languages, cleaner.removed, optional)
+    return Corpus(rows, counts, rows.languages, cleaner.removed, index)
+
+
+def take_out_duplicates(
+    rows: Sequence[ParallelRow], similarity: NDArray[np.uint16], counts: Counts, cleaner: Cleaner
+) -> Any:
+    """Counts duplicates as dropped and writes them to the rejects.
+
+    Args:
+        rows: the rows.
+        similarity: how similar each is to an earlier one, in thousandths; 0 for rows to keep [rows].
+        counts: counts of the corpus, which are changed.
+        cleaner: takes the rejects.
+
+    Returns:
+        The numbers of the rows to keep [kept], or None for all.
+    """
+    duplicates = np.flatnonzero(similarity)
+    if not len(duplicates):
+        return None
+    for number in duplicates.tolist():
+        row = rows[number]
+        code, text = next(iter(row.texts.items()))
+        cleaner.remove("duplicates", row.id, code, text, int(similarity[number]) / 1000)
+    cleaner.removed["duplicates"].rows = len(duplicates)
+    counts.drop("duplicates", len(duplicates))
+    counts.kept -= len(duplicates)
+    return np.flatnonzero(similarity == 0)
 
 
 def check_languages(
-    wanted: Sequence[str], found: Collection[str], removed: Mapping[str, Removed], optional: Collection[str] = ()
+    languages: Sequence[str],
+    found: Collection[str],
+    removed: Mapping[str, Removed],
+    optional: Collection[str] = (),
 ) -> None:
-    """Refuses corpora without text in one of the languages wanted; of optional ones the log says so.
+    """Refuses corpora without text in one of the languages; a warning is logged for optional ones.
 
     Raises:
-        DataError: there is none; the message says what there is, and what filters took out.
+        DataError: there is none; the message lists the languages found, and what filters took out.
     """
-    spared = [code for code in wanted if code not in found and code in optional]
-    absent = [code for code in wanted if code not in found and code not in optional]
-    if spared and not absent:
-        logger.warning("no corpus has text in %s: nothing is aligned with it", ", ".join(spared))
+    absent = [code for code in languages if code not in found and code not in optional]
+    missing = [code for code in languages if code not in found and code in optional]
+    if missing and not absent:
+        logger.warning("no corpus has text in %s: nothing is aligned with it", ", ".join(missing))
     if absent:
         taken = ", ".join(f"{name} {each.texts}" for name, each in removed.items())
         raise DataError(
@@ -356,7 +403,7 @@ def check_languages(
 
 
 def check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
-    """Entries with checked options; those of a configuration are so already, and stay as they are.
+    """Entries with checked options; those of a configuration are checked already, and stay as they are.
 
     Raises:
         ConfigError: an entry is wrong; all problems are listed.
@@ -378,7 +425,7 @@ def _rows(
 
 
 def read_entry(entry: Entry, name: str, languages: Sequence[str], counts: Counts) -> Iterator[ParallelRow]:
-    """The rows of one corpus, with its name before their ids."""
+    """The rows of one corpus, with its name as a prefix of their ids."""
     for row in FORMATS.get(entry.name)(languages, counts, **entry.options):
         yield ParallelRow(f"{name}/{row.id}", row.texts)
 
@@ -398,7 +445,7 @@ def check_kept(entry: Entry, name: str, counts: Counts) -> None:
     """Refuses a corpus of which nothing is left.
 
     Raises:
-        DataError: nothing is; the message has the reasons.
+        DataError: nothing is left; the message lists the reasons.
     """
     if not counts.kept:
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items())
@@ -408,31 +455,8 @@ def check_kept(entry: Entry, name: str, counts: Counts) -> None:
         )
 
 
-def _without_duplicates(rows: RowStore, counts: Counts, cleaner: Cleaner) -> Sequence[ParallelRow]:
-    find = {"exact": find_exact, "near": find_near}.get(cleaner.duplicates)
-    if find is None:
-        return rows
-    marks = Marks(len(rows))
-    for index, likeness in find(rows):
-        marks.put(index, likeness)
-    return take_out(rows, marks, counts, cleaner)
-
-
-def take_out(rows: Sequence[ParallelRow], marks: Marks, counts: Counts, cleaner: Cleaner) -> Sequence[ParallelRow]:
-    """The rows without the duplicates that are marked, which are written down and counted."""
-    if not marks.count:
-        return rows
-    for index, likeness in marks:
-        code, text = next(iter(rows[index].texts.items()))
-        cleaner.remove("duplicates", rows[index].id, code, text, likeness)
-    cleaner.removed["duplicates"].rows = marks.count
-    counts.drop("duplicates", marks.count)
-    counts.kept -= marks.count
-    return Selection(rows, marks.unmarked())
-
-
 def corpus_names(entries: Sequence[Entry]) -> list[str]:
-    """A name for each corpus: its label, or that of its file or folder, with folders where two are alike."""
+    """A name for each corpus: its label, or that of its file or folder, and parent folders where two are equal."""
     places = [_place(entry) for entry in entries]
     names: list[str] = []
     for index, (entry, parts) in enumerate(zip(entries, places, strict=True)):

@@ -1,4 +1,4 @@
-"""Finds rows that say what an earlier row says."""
+"""Exact and near-duplicates among parallel rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import numpy as np
 from instructalign.data.normalization import fingerprint, shingles
 from instructalign.types import ParallelRow
 
-NEAR = 0.8
-"""Share of common shingles (Jaccard index) from which two rows are near-duplicates."""
+_NEAR = 0.8  # Jaccard index of the shingles from which two rows are near-duplicates
 
 # Locality-sensitive hashing by minima (Broder 1997; bands as in Leskovec, Rajaraman and Ullman 2014, chapter 3):
 # with 10 bands of 4 minima, rows at an index of 0.8 meet in some band with probability 0.995, rows at 0.3 with
@@ -24,39 +23,6 @@ BANDS, _MINIMA, _LENGTH = 10, 4, 5
 _ODD: Any = np.frombuffer(
     b"".join(blake2b(bytes([i]), digest_size=8).digest() for i in range(64)), dtype=np.uint64
 ) | np.uint64(1)
-
-
-class Marks:
-    """Which of so many rows say what an earlier one says, in two bytes a row.
-
-    Args:
-        size: how many rows there are.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._marks: Any = np.zeros(size, dtype=np.uint16)
-
-    def put(self, index: Any, likeness: Any) -> None:
-        """Marks a row, or an array of rows, as so much like an earlier one; kept to three decimals."""
-        self._marks[index] = np.rint(np.multiply(likeness, 1000))
-
-    @property
-    def count(self) -> int:
-        """How many rows are marked."""
-        return int(np.count_nonzero(self._marks))
-
-    @property
-    def marked(self) -> Any:
-        """Whether each row is marked [rows]."""
-        return self._marks > 0
-
-    def unmarked(self) -> Any:
-        """The numbers of the rows that are not marked, in their order."""
-        return np.flatnonzero(self._marks == 0)
-
-    def __iter__(self) -> Iterator[tuple[int, float]]:
-        """Number and likeness of each marked row, in the rows' order."""
-        return ((int(index), int(self._marks[index]) / 1000) for index in np.flatnonzero(self._marks))
 
 
 def find_exact(rows: Sequence[ParallelRow]) -> Iterator[tuple[int, float]]:
@@ -72,9 +38,9 @@ def find_near(rows: Sequence[ParallelRow]) -> Iterator[tuple[int, float]]:
     Rows are compared by the fingerprints of all their texts together. Exact duplicates are found first.
     """
     dropped = bytearray(len(rows))
-    for index, likeness in find_exact(rows):
+    for index, similarity in find_exact(rows):
         dropped[index] = True
-        yield index, likeness
+        yield index, similarity
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(BANDS)]
         for row in rows:
@@ -83,9 +49,9 @@ def find_near(rows: Sequence[ParallelRow]) -> Iterator[tuple[int, float]]:
         for file in files:
             file.seek(0)
             for group in groups(np.frombuffer(file.read(), dtype=np.uint64)):
-                for index, likeness in near_copies(rows, [int(index) for index in group if not dropped[index]]):
+                for index, similarity in near_copies(rows, [int(index) for index in group if not dropped[index]]):
                     dropped[index] = True
-                    yield index, likeness
+                    yield index, similarity
 
 
 def near_copies(rows: Sequence[ParallelRow], members: Sequence[int]) -> Iterator[tuple[int, float]]:
@@ -93,9 +59,9 @@ def near_copies(rows: Sequence[ParallelRow], members: Sequence[int]) -> Iterator
     first = shingles(_words(rows[members[0]])) if len(members) > 1 else set()
     for index in members[1:]:
         other = shingles(_words(rows[index]))
-        likeness = len(first & other) / len(first | other)
-        if likeness >= NEAR:
-            yield index, likeness
+        similarity = len(first & other) / len(first | other)
+        if similarity >= _NEAR:
+            yield index, similarity
 
 
 def exact_key(row: ParallelRow) -> int:

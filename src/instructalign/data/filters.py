@@ -21,7 +21,7 @@ from instructalign.files import atomic, json_line
 from instructalign.languages import canonical, is_private
 from instructalign.types import ParallelRow
 
-Score = Callable[[str, str], float]
+ScoreFunction = Callable[[str, str], float]
 
 _LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 _NOT_LETTERS = regex.compile(r"[^\p{L}]+")
@@ -50,13 +50,13 @@ def score_script(text: str, language: str) -> float:
 
 
 def score_control(text: str, _language: str) -> float:
-    """Number of characters that no text has: controls, unassigned and private ones, replacements of lost ones."""
-    # What Python finds printable is none of these but for the replacement; most texts go no further.
+    """Number of characters that belong in no text: control, unassigned, private, and replacement ones."""
+    # A fast path for most texts: what Python finds printable is none of these but for the replacement character.
     return 0.0 if text.isprintable() and "\ufffd" not in text else len(_CONTROL.findall(text))
 
 
 def score_length_ratio(reference: str, text: str) -> float:
-    """How many times longer the longer text is, in letters; Chinese, Japanese and Korean ones count double.
+    """Ratio of the longer to the shorter text in letters; Chinese, Japanese and Korean ones count double.
 
     Ten letters are added to both, so that short texts may differ by more.
     """
@@ -65,25 +65,25 @@ def score_length_ratio(reference: str, text: str) -> float:
 
 
 def score_identical(reference: str, text: str) -> float:
-    """1 where both say the same in the same words, of which there are at least three; else 0."""
+    """1 where both have the same words, at least three; else 0."""
     words = _word_count(text)
     return float(words.count(" ") >= 2 and words == _word_count(reference))
 
 
-TEXT_SCORES: dict[str, Score] = {
+TEXT_SCORES: dict[str, ScoreFunction] = {
     "control": score_control,
     "length": score_length,
     "alphabetic": score_alphabetic,
     "script": score_script,
 }
-PAIR_SCORES: dict[str, Score] = {
+PAIR_SCORES: dict[str, ScoreFunction] = {
     "identical": score_identical,
     "length_ratio": score_length_ratio,
 }
 
 
 @lru_cache(maxsize=2)
-def score_language_by(model: Path) -> Score:
+def score_language_by(model: Path) -> ScoreFunction:
     """A score of text and language: the probability that a fastText model gives the language.
 
     A language that the model does not know scores 1. Any model with labels such as `__label__jav_Latn` will
@@ -92,7 +92,7 @@ def score_language_by(model: Path) -> Score:
     Raises:
         DataError: fastText is not installed, or the model cannot be read.
     """
-    identifier = Identifier(model)
+    identifier = LanguageIdentifier(model)
 
     def score(text: str, language: str) -> float:
         if language not in identifier.known:
@@ -102,17 +102,17 @@ def score_language_by(model: Path) -> Score:
     return score
 
 
-class Identifier:
-    """Says which language a text is in, by a fastText model of the user's.
+class LanguageIdentifier:
+    """Language identification with a fastText model of the user's.
 
     Args:
         model: the file.
 
     Attributes:
-        known: codes of the languages that the model tells apart.
+        known: codes of the languages that the model distinguishes.
 
     Raises:
-        DataError: fastText is not installed, the model cannot be read, or it tells no languages apart.
+        DataError: fastText is not installed, the model cannot be read, or its labels are not languages.
     """
 
     def __init__(self, model: Path) -> None:
@@ -173,7 +173,7 @@ def _script_pattern(language: str) -> Any:
 
 _EXAMPLES = 5
 
-Filter = tuple[str, Score, float, float]
+Filter = tuple[str, ScoreFunction, float, float]
 """A filter's name and score, and the lowest and highest score that it accepts."""
 
 
@@ -251,7 +251,7 @@ class Cleaner:
         return (ParallelRow(row.id, texts) if self._normalise or len(texts) < before else row), ""
 
     def remove(self, name: str, row: str, language: str, text: str, score: float) -> None:
-        """Writes down that a filter took a text out."""
+        """Counts a text that a filter took out, and writes it to the rejects."""
         removed = self.removed.setdefault(name, Removed())
         removed.texts += 1
         example = {"row": row, "language": language, "text": text, "score": round(score, 3)}
@@ -293,7 +293,7 @@ def _presets() -> Mapping[str, Mapping[str, Any]]:
     return {name: preset or {} for name, preset in yaml.safe_load(text).items()}
 
 
-def _with_bounds(scores: Mapping[str, Score], settings: Mapping[str, Any]) -> list[Filter]:
+def _with_bounds(scores: Mapping[str, ScoreFunction], settings: Mapping[str, Any]) -> list[Filter]:
     return [
         (name, score, settings[name].get("min", 0), settings[name].get("max", float("inf")))
         for name, score in scores.items()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from instructalign.config import ContaminationAction
-from instructalign.data import Corpus, Guard, ItemIndex, ItemText
-from instructalign.data.contamination import MUCH, Contamination, Leaked, guard_corpus, leaked
+from instructalign.data import ContaminationCheck, Corpus, ItemIndex, ItemText, check_corpus
+from instructalign.data.contamination import SEVERE_SHARE, ContaminatedSet, Contamination, contaminated_sets
 from instructalign.doctor.findings import Findings, listed, percent
 from instructalign.mixture import ReplayBuffer
-from instructalign.mixture.replay import guard_replay
+from instructalign.mixture.replay import check_replay
 from instructalign.progress import Progress, silent
 
 ADVICE = {
@@ -35,7 +35,7 @@ class LeakPart:
     checked: int
     texts: int
     dropped: int
-    leaked: tuple[Leaked, ...]
+    leaked: tuple[ContaminatedSet, ...]
 
 
 def examine_leaks(
@@ -59,19 +59,22 @@ def examine_leaks(
     """
     findings = Findings("contamination")
     index = ItemIndex(texts)
-    guard = Guard("drop" if action == "drop" else "report", index)
+    check = ContaminationCheck("drop" if action == "drop" else "report", index)
     in_corpus, in_replay = Contamination(), Contamination()
     if corpus is not None:
-        kept = findings.attempt(ADVICE["corpora"], partial(guard_corpus, corpus, guard, progress))
+        kept = findings.attempt(ADVICE["corpora"], partial(check_corpus, corpus, check, progress))
         corpus, in_corpus = kept or (None, in_corpus)
     if replay is not None:
-        chosen = findings.attempt(ADVICE["replay"], partial(guard_replay, replay, guard))
+        chosen = findings.attempt(ADVICE["replay"], partial(check_replay, replay, check))
         replay, in_replay = chosen or (None, in_replay)
     part = LeakPart(
         checked=in_corpus.checked + in_replay.checked,
         texts=len(index),
         dropped=in_corpus.dropped + in_replay.dropped,
-        leaked=(*leaked("corpora", in_corpus, index), *leaked("replay", in_replay, index)),
+        leaked=(
+            *contaminated_sets("corpora", in_corpus, index),
+            *contaminated_sets("replay", in_replay, index),
+        ),
     )
     _judge(part, action, findings)
     return corpus, replay, part, findings
@@ -92,7 +95,7 @@ def _judge(part: LeakPart, action: ContaminationAction, findings: Findings) -> N
             findings.problem(f"contamination is refuse, and {where} has test items: {listed(sets)}.", advice)
         elif said:
             worst = said[0]
-            note = findings.problem if worst.share >= MUCH else findings.warn
+            note = findings.problem if worst.share >= SEVERE_SHARE else findings.warn
             sets = [f"{each.task} ({each.language}) {percent(each.share)}" for each in said]
             example = worst.examples[0]
             note(

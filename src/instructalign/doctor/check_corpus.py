@@ -13,7 +13,7 @@ from instructalign.data import Corpus, ItemText
 from instructalign.data.filters import Cleaner
 from instructalign.doctor.findings import Findings, listed, percent
 from instructalign.errors import DataError
-from instructalign.mixture.training_data import optional_of, read_rows
+from instructalign.mixture.training_data import optional_languages, prepare_corpus
 from instructalign.plugins import FORMATS
 from instructalign.types import Counts, ParallelRow
 
@@ -139,7 +139,7 @@ def examine_corpus(config: Config, sample: int) -> tuple[Corpus | None, CorpusPa
     # A run writes the file of rejects; an examination leaves no trace.
     quiet = config.model_copy(update={"filter": config.filter.model_copy(update={"rejects": None})})
     try:
-        corpus, heldout = read_rows(quiet)
+        corpus, heldout, _ = prepare_corpus(quiet)
     except DataError as error:
         broken = list(_broken(config))
         for key, reason in broken:
@@ -170,7 +170,7 @@ def _rows(entry: Entry, languages: list[str]) -> Iterator[ParallelRow]:
 def _count(config: Config, corpus: Corpus, heldout: Corpus, sample: int) -> CorpusPart:
     sentences: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
-    pivots = [code for code in config.pivots if code in corpus.languages or code not in optional_of(config)]
+    pivots = [code for code in config.pivots if code in corpus.languages or code not in optional_languages(config)]
     wanted = [(one, other) for one, other in product(pivots, config.targets) if one != other]
     for row in corpus:
         sentences.update(row.texts.keys())

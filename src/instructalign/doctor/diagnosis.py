@@ -20,7 +20,7 @@ from instructalign.doctor.findings import Finding, Findings
 from instructalign.errors import ModelError
 from instructalign.instructions import InstructionStream
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay
-from instructalign.mixture.training_data import build_instructions, lay
+from instructalign.mixture.training_data import build_instructions, build_mixture
 from instructalign.progress import Progress, silent
 from instructalign.training.models import load_codec
 from instructalign.training.tokenization import Codec
@@ -113,7 +113,7 @@ def examine(
     about_stream = Findings("mixture")
     replay = about_stream.attempt(
         "Change replay.source.",
-        lambda: load_replay(_scanned(config), config.seed, config.model, made=LOOKED_AT, report=progress),
+        lambda: load_replay(_scanned(config), config.seed, config.model, made=LOOKED_AT, progress=progress),
     )
     corpus, replay, contamination, about_leaks = examine_leaks(
         corpus, replay, items, config.contamination, progress
@@ -186,7 +186,7 @@ def _lay(
     )
     if stream is None or replay is None or codec is None:
         return stream, None
-    return stream, lay(config, stream, replay)
+    return stream, build_mixture(config, stream, replay)
 
 
 def _take(

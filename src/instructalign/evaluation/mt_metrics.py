@@ -18,7 +18,7 @@ from langcodes import Language
 from numpy.typing import NDArray
 
 from instructalign.config import EvaluationConfig
-from instructalign.data.filters import Identifier, score_script
+from instructalign.data.filters import LanguageIdentifier, score_script
 from instructalign.data.normalization import fingerprint
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap, Sample, Signature, Values, score_rows, signer
@@ -233,8 +233,8 @@ def _off_target(target: str, model: Path) -> Iterator[tuple[str, tuple[Callable[
 
 
 @lru_cache(maxsize=2)
-def _identifier(model: Path) -> Identifier:
-    return Identifier(model)
+def _identifier(model: Path) -> LanguageIdentifier:
+    return LanguageIdentifier(model)
 
 
 @lru_cache(maxsize=2)

@@ -25,7 +25,7 @@ from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream, load_templates
 from instructalign.languages import canonical, name_in
 from instructalign.mixture import load_replay
-from instructalign.mixture.training_data import read_rows
+from instructalign.mixture.training_data import prepare_corpus
 from instructalign.plugins import OBJECTIVES
 from instructalign.types import Instruction, Item
 
@@ -341,7 +341,7 @@ def plan_heldout(
     settings, limit = config.instructions, min(task.items, config.evaluation.items or task.items)
     if task.kind == "past":
         return _plan_replay(config, task, limit, replay)
-    rows = read_rows(config)[1] if rows is None else rows
+    rows = prepare_corpus(config)[1] if rows is None else rows
     if len(rows) < 2:
         raise DataError(
             f"{task.name} evaluates sentences that are held out from training, and there are {len(rows)}. Set "

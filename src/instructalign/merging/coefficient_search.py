@@ -12,8 +12,8 @@ from instructalign.errors import ConfigError
 from instructalign.evaluation import evaluate
 from instructalign.evaluation.tasks import Task, load_task, validation_task
 from instructalign.mixture import load_replay
-from instructalign.mixture.training_data import Data, build_data
-from instructalign.pipeline import guard
+from instructalign.mixture.training_data import TrainingData, prepare_data
+from instructalign.pipeline import contamination_check
 from instructalign.progress import Progress, silent
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import load_configured
@@ -132,7 +132,7 @@ def criterion_of(config: Config, work: Path, progress: Progress = silent) -> Cri
 
 
 def _loss_criterion(config: Config, progress: Progress) -> Criterion:
-    data = build_data(config, guard(config), progress)
+    data = prepare_data(config, contamination_check(config), progress)
     if len(data.heldout) < 2:
         raise ConfigError(
             [
@@ -152,7 +152,7 @@ def _loss_criterion(config: Config, progress: Progress) -> Criterion:
     return Criterion(f"negative loss on held-out instructions (L2) and on {description} (L1)", measure)
 
 
-def _unseen_examples(config: Config, data: Data) -> tuple[list[Instruction], str]:
+def _unseen_examples(config: Config, data: TrainingData) -> tuple[list[Instruction], str]:
     """What the base model knew and training did not see, and what to call it."""
     if config.replay and config.replay.size:
         size = config.replay.size

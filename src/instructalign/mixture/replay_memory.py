@@ -1,8 +1,8 @@
-"""What an adapted model's folder carries: the past examples that the next stage replays, and where they are from.
+"""What the folder of an adapted model carries for the next stage: replay examples, and where they are from.
 
-`instructalign.json` names the languages that the model was taught and each stage that it went through;
+`instructalign.json` lists the languages that the model was taught and each stage that it went through;
 `replay.jsonl` holds the examples, in the fields of P3 and xP3. With `format: carried` as replay source, a
-configuration whose `model.base` is such a folder goes on from it.
+configuration whose `model.base` is such a folder continues from it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.randomness import digest_key, permuted
 from instructalign.types import Instruction
 
-MANIFEST, EXAMPLES = "instructalign.json", "replay.jsonl"
-PAST = "past"  # where examples are from that no stage made
-SOURCE = "carried"  # this replay source's name
+MEMORY_MANIFEST = "instructalign.json"
+CARRIED_SOURCE = "carried"  # the name of this replay source
+
+_EXAMPLES = "replay.jsonl"
+_NO_STAGE = "past"  # the origin of examples that no stage made
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
-    """One example of the buffer; its id begins with where it is from: `past/12`, `jav+sun/mt-873`."""
+class MemoryExample:
+    """One example of the memory; its id begins with its origin: `past/12`, `jav+sun/mt-873`."""
 
     id: str
     inputs: str
@@ -45,34 +47,43 @@ class Carried:
         return self.id.partition("/")[0]
 
 
-def carry(
-    folder: Path, config: Config, memory: MemoryConfig, past: ReplayBuffer, stream: InstructionStream, trained: int
+def write_memory(
+    folder: Path,
+    config: Config,
+    memory: MemoryConfig,
+    replay: ReplayBuffer,
+    stream: InstructionStream,
+    trained: int,
 ) -> None:
-    """Writes what the next stage needs into an adapted model's folder; the manifest last.
+    """Writes what the next stage needs into the folder of an adapted model; the manifest last.
 
     Args:
         folder: the model's folder.
         config: the configuration that it was trained by.
         memory: how much is carried.
-        past: the past examples that were replayed.
+        replay: the examples that were replayed.
         stream: the alignment instructions.
         trained: how many of these were trained on, from the first.
     """
     stage = "+".join(config.targets)
-    kept = within(
-        memory.budget, [*_past(past), *_made(stream, stage, memory.per_stage, trained, config.seed)], config.seed
-    )
-    write_jsonl(
-        folder / EXAMPLES,
-        (
-            {"id": each.id, "inputs": each.inputs, "targets": each.targets, "task": each.task, "lang": each.lang}
-            for each in kept
-        ),
-    )
-    before = read_manifest(Path(config.model.base))
+    examples = []
+    origins = replay.origins or [("", "")] * len(replay)
+    for number, (example, (source, _)) in enumerate(zip(replay.examples, origins, strict=True)):
+        carried = source.partition(" ")[0] == CARRIED_SOURCE
+        id = example.row if carried else f"{_NO_STAGE}/{number}"
+        examples.append(MemoryExample(id, example.prompt, example.answer, example.template, example.target))
+    for number in range(min(memory.per_stage, trained)):  # of the instructions trained on, none twice
+        index = permuted(number, trained, config.seed, "carried")
+        made = stream[index]
+        id = f"{stage}/{made.objective}-{index}"
+        examples.append(MemoryExample(id, made.prompt, made.answer, made.objective, made.target))
+    kept = within_budget(memory.budget, examples, config.seed)
+    fields = ("id", "inputs", "targets", "task", "lang")
+    write_jsonl(folder / _EXAMPLES, ({name: getattr(each, name) for name in fields} for each in kept))
+    before = read_memory(Path(config.model.base))
     this = {"taught": config.targets, "seed": config.seed, "steps": config.training.steps}
     write_json(
-        folder / MANIFEST,
+        folder / MEMORY_MANIFEST,
         {
             "format": 1,
             "known": config.languages.known,
@@ -80,31 +91,20 @@ def carry(
             "names": dict(config.languages.names),
             "base": before.get("base") or config.model.base,
             "stages": [*before.get("stages", []), this],
-            "replay": {"file": EXAMPLES, "examples": len(kept), "from": dict(Counter(e.origin for e in kept))},
+            "replay": {
+                "file": _EXAMPLES,
+                "examples": len(kept),
+                "from": dict(Counter(each.origin for each in kept)),
+            },
         },
     )
 
 
-def _past(buffer: ReplayBuffer) -> Iterator[Carried]:
-    origins = buffer.origins or [("", "")] * len(buffer)
-    for number, (example, (source, _)) in enumerate(zip(buffer.examples, origins, strict=True)):
-        carried = source.partition(" ")[0] == SOURCE
-        id = example.row if carried else f"{PAST}/{number}"
-        yield Carried(id, example.prompt, example.answer, example.template, example.target)
+def within_budget(budget: int, examples: Sequence[MemoryExample], seed: int) -> list[MemoryExample]:
+    """As many examples as fit the budget: those with the smallest keyed hash of their id, in their order.
 
-
-def _made(stream: InstructionStream, stage: str, count: int, trained: int, seed: int) -> Iterator[Carried]:
-    """Some of the instructions that were trained on, none of them twice."""
-    for number in range(min(count, trained)):
-        index = permuted(number, trained, seed, "carried")
-        made = stream[index]
-        yield Carried(f"{stage}/{made.objective}-{index}", made.prompt, made.answer, made.objective, made.target)
-
-
-def within(budget: int, examples: Sequence[Carried], seed: int) -> list[Carried]:
-    """As many examples as the budget has room for: those with the smallest keyed hash of their id, in their order.
-
-    What has had to make room once would have to again, so that what stays is a fair sample of all that ever came.
+    An example that had to leave once would have to leave again, so that what stays is a fair sample of all that
+    ever came.
     """
     if len(examples) <= budget:
         return list(examples)
@@ -114,42 +114,42 @@ def within(budget: int, examples: Sequence[Carried], seed: int) -> list[Carried]
     return [each for each in examples if hashes[each.id] <= bound]
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a model's folder says of its stages; nothing where it carries none.
+def read_memory(folder: Path) -> dict[str, Any]:
+    """What the manifest in a model's folder says of its stages; empty where there is none.
 
     Raises:
         DataError: the file cannot be read.
     """
-    path = folder / MANIFEST
+    path = folder / MEMORY_MANIFEST
     if not path.is_file():
         return {}
     try:
         found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return dict(found)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Take the folder from where it came again.") from None
+        raise DataError(f"{path} cannot be read: {error}. Copy the folder again from its source.") from None
 
 
-def read_carried(asked: ReplayRequest, *, path: Path | None = None) -> Iterator[Instruction]:
-    """The replay buffer that an adapted model carries.
+def read_carried(request: ReplayRequest, *, path: Path | None = None) -> Iterator[Instruction]:
+    """The replay examples that an adapted model carries.
 
     Args:
-        asked: names the model that is to be trained.
+        request: names the model to be trained.
         path: another model's folder; the base's own by default.
 
     Raises:
-        DataError: the folder carries none, or it cannot be read.
+        DataError: the folder carries none, or they cannot be read.
     """
-    folder = path or Path(asked.model.base if asked.model else "")
-    if not (folder / EXAMPLES).is_file():
+    file = (path or Path(request.model.base if request.model else "")) / _EXAMPLES
+    if not file.is_file():
         raise DataError(
-            f"{folder} carries no replay buffer: it has no {EXAMPLES}. Runs with stages or a memory block "
+            f"{file.parent} carries no replay examples: it has no {_EXAMPLES}. Runs with stages or a memory block "
             "write it into the folder of their model: name that under model.base, or as path of the source."
         )
-    for number, record in read_jsonl(folder / EXAMPLES):
+    for number, record in read_jsonl(file):
         missing = [name for name in ("id", "inputs", "targets") if not isinstance(record.get(name), str)]
         if missing:
-            raise DataError(f"{folder / EXAMPLES}:{number}: no text under {', '.join(missing)}.")
+            raise DataError(f"{file}:{number}: no text under {', '.join(missing)}.")
         yield Instruction(
             prompt=record["inputs"],
             answer=record["targets"],

@@ -1,38 +1,42 @@
-"""From a configuration to the training stream: the first three stages in order."""
+"""From a configuration to the training stream: everything that a run trains on, prepared once and handed on."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config
-from instructalign.data import Corpus, Guard, read_corpora
-from instructalign.data.contamination import MUCH, Contamination, guard_corpus, leaked, record
+from instructalign.data import ContaminationCheck, Corpus, check_corpus, read_corpora
+from instructalign.data.contamination import (
+    SEVERE_SHARE,
+    Contamination,
+    contaminated_sets,
+    contamination_metadata,
+)
 from instructalign.errors import ConfigError, DataError
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
 from instructalign.mixture.mixture import Mixture, ReplaySchedule
-from instructalign.mixture.replay import ReplayBuffer, guard_replay, load_replay
+from instructalign.mixture.replay import ReplayBuffer, check_replay, load_replay
 from instructalign.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """Everything that a run trains on and checks itself with.
+class TrainingData:
+    """Everything that a run trains on and validates with.
 
     Attributes:
-        corpus: the rows trained on.
-        heldout: the rows kept apart, by sentence id.
+        corpus: the rows to train on.
+        heldout: the rows held out, by sentence id.
         instructions: alignment instructions made of `corpus`.
-        replay: the chosen past examples.
+        replay: the replay buffer.
         mixture: the training stream.
-        contamination: what was found of test items in `corpus` and `replay`, and done about it, as it stands
-            in the run's record.
+        contamination: what was found of test items in `corpus` and `replay`, and done about it, for run.json.
     """
 
     corpus: Corpus
@@ -43,76 +47,72 @@ class Data:
     contamination: Mapping[str, Any] = field(default_factory=dict)
 
 
-def build_data(config: Config, guard: Guard | None = None, progress: Progress = silent) -> Data:
-    """Reads the corpora and the replay sources of a configuration and lays the training stream over them.
+def prepare_data(
+    config: Config,
+    check: ContaminationCheck | None = None,
+    progress: Progress = silent,
+    cache: CorpusCache | None = None,
+) -> TrainingData:
+    """Prepares the data of a run: corpora, the instructions made of them, replay buffer, and their mixture.
 
     Args:
         config: the run's configuration.
-        guard: the test items to look for; without, nothing is looked for.
-        progress: told how far the looking for test items is, and the writing of past data.
+        check: the test items to look for; without, nothing is looked for.
+        progress: reports rows checked for test items, and replay examples written.
+        cache: keeps the corpora for the next run of this process.
 
     Raises:
-        DataError: a file cannot be read, a language has no text, or the training data holds test items and
-            must not; also where the configuration says so and there is no guard.
+        DataError: a file cannot be read, a language has no text, or the training data contain test items and must
+            not; also where the configuration says so and there is no check.
     """
-    corpus, heldout, in_corpora = read_guarded(config, guard, progress)
-    instructions = build_instructions(config, corpus)
-    guard = guard or Guard()
-    past = load_replay(config.replay, config.seed, config.model, report=progress)
-    replay, in_replay = guard_replay(past, guard)
-    warn_of("replay", in_replay, guard)
-    mixture = lay(config, instructions, replay)
-    found = record(guard, {"corpora": in_corpora, "replay": in_replay})
-    return Data(corpus, heldout, instructions, replay, mixture, found)
-
-
-def check_guarded(config: Config, guard: Guard | None) -> Guard:
-    """The guard, or one that looks for nothing.
-
-    Raises:
-        DataError: there is none, and the configuration says that test items are dropped or refused.
-    """
-    if guard is None and config.contamination in ("drop", "refuse") and config.evaluation.tasks:
+    if check is None and config.contamination in ("drop", "refuse") and config.evaluation.tasks:
         raise DataError(
             f"contamination is {config.contamination}, but no test items were given to look for. Call the "
             "functions of `instructalign` itself (train, preview, generate), which read them."
         )
-    return guard or Guard()
+    check = check or ContaminationCheck()
+    corpus, heldout, in_corpora = prepare_corpus(config, check, progress, cache)
+    instructions = build_instructions(config, corpus)
+    replay = load_replay(config.replay, config.seed, config.model, progress=progress)
+    replay, in_replay = check_replay(replay, check)
+    log_contamination("replay", in_replay, check)
+    metadata = contamination_metadata(check, {"corpora": in_corpora, "replay": in_replay})
+    mixture = build_mixture(config, instructions, replay)
+    return TrainingData(corpus, heldout, instructions, replay, mixture, metadata)
 
 
-def read_guarded(
-    config: Config, guard: Guard | None = None, progress: Progress = silent
+def prepare_corpus(
+    config: Config,
+    check: ContaminationCheck | None = None,
+    progress: Progress = silent,
+    cache: CorpusCache | None = None,
 ) -> tuple[Corpus, Corpus, Contamination]:
-    """The parallel rows of a configuration, and what was found of test items in those to train on.
+    """The parallel rows of a configuration: read, cleaned, deduplicated, split and checked for test items.
 
-    Test items are looked for behind the split, so that another evaluation moves no held-out sentence.
+    Test items are looked for after the split, so that another evaluation moves no held-out sentence.
+
+    Returns:
+        The rows to train on, the rows held out by sentence id, and the test items found among the former.
 
     Raises:
-        DataError: as `build_data`.
+        DataError: as `prepare_data`.
     """
-    guard = check_guarded(config, guard)
-    corpus, heldout = read_rows(config)
-    corpus, found = guard_corpus(corpus, guard, progress)
-    warn_of("corpora", found, guard)
+    corpus, heldout = _read(config, cache).split(config.instructions.heldout, config.seed)
+    if config.instructions.sentences is not None:
+        corpus = corpus.limit(config.instructions.sentences, config.seed)
+    check = check or ContaminationCheck()
+    corpus, found = check_corpus(corpus, check, progress)
+    log_contamination("corpora", found, check)
     return corpus, heldout, found
 
 
-def warn_of(where: str, found: Contamination, guard: Guard) -> None:
-    """Says in the log what was found, the worst test sets first: loudly where it spoils a score."""
-    if guard.index is None or not found.leaks:
-        return
-    sets = sorted(leaked(where, found, guard.index), key=lambda each: -each.items / each.size)
-    listed = ", ".join(f"{each.task} ({each.language}) {each.items} of {each.size}" for each in sets[:3])
-    more = f", and {len(sets) - 3} more sets" if len(sets) > 3 else ""
-    done = f"{found.dropped} rows dropped" if found.dropped else "contamination: drop would leave them out"
-    loud = any(each.share >= MUCH for each in sets)
-    logger.log(
-        logging.WARNING if loud else logging.INFO, "test items stand in %s: %s%s (%s)", where, listed, more, done
-    )
+def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:
+    """The alignment instructions that a configuration makes of a corpus."""
+    return InstructionStream(corpus, config.instructions, config.languages, config.pivots, config.seed)
 
 
-def lay(config: Config, instructions: InstructionStream, replay: ReplayBuffer) -> Mixture:
-    """The training stream of a configuration: its instructions with its replay among them."""
+def build_mixture(config: Config, instructions: InstructionStream, replay: ReplayBuffer) -> Mixture:
+    """The training stream of a configuration: its instructions with its replay examples among them."""
     if config.replay is None or not config.mixes_replay:
         return Mixture(instructions, replay, 0.0, config.seed)
     steps, batch_size = config.training.steps, config.training.batch_size
@@ -121,7 +121,7 @@ def lay(config: Config, instructions: InstructionStream, replay: ReplayBuffer) -
 
 
 def refuse_repeats(config: Config, mixture: Mixture) -> None:
-    """Refuses a run that would show a replayed example again where that is not allowed.
+    """Refuses a run that would repeat a replay example where that is not allowed.
 
     Raises:
         ConfigError: replay.repeat is false, and the run needs more replay examples than there are.
@@ -143,7 +143,7 @@ def refuse_repeats(config: Config, mixture: Mixture) -> None:
 
 
 def describe_mixture(config: Config, mixture: Mixture) -> dict[str, Any]:
-    """The planned mixture as run.json holds it: the share of replay in rows, and how often each is repeated."""
+    """The planned mixture as run.json has it: the share of replay, and how often an example is repeated."""
     total = config.training.steps * config.training.batch_size
     replayed, size = mixture.replayed(total), len(mixture.replay)
     described: dict[str, Any] = {
@@ -158,64 +158,76 @@ def describe_mixture(config: Config, mixture: Mixture) -> dict[str, Any]:
     return described
 
 
-def read_rows(config: Config) -> tuple[Corpus, Corpus]:
-    """The parallel rows of a configuration: those to train on, and those held out by sentence id."""
-    rows, heldout = _all_rows(config).split(config.instructions.heldout, config.seed)
-    if config.instructions.sentences is not None:
-        rows = rows.limit(config.instructions.sentences, config.seed)
-    return rows, heldout
+def log_contamination(where: str, found: Contamination, check: ContaminationCheck) -> None:
+    """Logs what was found, the worst test sets first: as a warning where it spoils a score."""
+    if check.index is None or not found.overlaps:
+        return
+    sets = sorted(contaminated_sets(where, found, check.index), key=lambda each: -each.items / each.size)
+    listed = ", ".join(f"{each.task} ({each.language}) {each.items} of {each.size}" for each in sets[:3])
+    more = f", and {len(sets) - 3} more sets" if len(sets) > 3 else ""
+    done = f"{found.dropped} rows dropped" if found.dropped else "contamination: drop would leave them out"
+    severe = any(each.share >= SEVERE_SHARE for each in sets)
+    logger.log(
+        logging.WARNING if severe else logging.INFO,
+        "contamination: test items found in %s: %s%s (%s)",
+        where,
+        listed,
+        more,
+        done,
+    )
 
 
-_kept: dict[str, Corpus] | None = None
-"""The corpus read last in this process, by what it was read from; None where nothing is kept."""
-
-
-def keep_corpora() -> None:
-    """From now on, this process does not read again what it has read last: for runs that share their corpora.
-
-    Files whose size or time has changed are read again.
-    """
-    global _kept
-    _kept = _kept or {}
-
-
-def _state(option: Any) -> list[tuple[str, int, int]]:
-    """Size and time of every file that an option of a corpus names."""
-    if isinstance(option, dict):
-        return [state for value in option.values() for state in _state(value)]
-    if isinstance(option, (list, tuple)):
-        return [state for value in option for state in _state(value)]
-    if not isinstance(option, Path):
-        return []
-    files = sorted(option.rglob("*")) if option.is_dir() else [option]
-    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
-
-
-def _all_rows(config: Config) -> Corpus:
-    languages = languages_of(config)
-    if _kept is None:
-        return read_corpora(config.corpora, languages, config.filter, optional_of(config))
-    entries = [entry.model_dump() for entry in config.corpora]
-    files = [_state(value) for entry in config.corpora for value in entry.options.values()]
-    optional = optional_of(config)
-    key = text_hash([entries, languages, optional, config.filter.model_dump(), files])
-    if key not in _kept:
-        _kept.clear()
-        _kept[key] = read_corpora(config.corpora, languages, config.filter, optional)
-    return _kept[key]
-
-
-def languages_of(config: Config) -> list[str]:
+def corpus_languages(config: Config) -> list[str]:
     """The languages that are read from the corpora, the known ones first."""
     return list(dict.fromkeys([*config.pivots, *config.targets]))
 
 
-def optional_of(config: Config) -> list[str]:
+def optional_languages(config: Config) -> list[str]:
     """The languages of which the corpora need not have text: known ones, where no pivots are named."""
     named = config.instructions.pivots is not None
     return [] if named else [code for code in config.languages.known if code not in config.targets]
 
 
-def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:
-    """The alignment instructions that a configuration makes of a corpus."""
-    return InstructionStream(corpus, config.instructions, config.languages, config.pivots, config.seed)
+class CorpusCache:
+    """Keeps the corpus read last, for runs of one process that share their corpora, as the runs of a sweep do.
+
+    It is read again where a file has changed in size or time, or the configuration reads it otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._key = ""
+        self._corpus: Corpus | None = None
+
+    def read(self, config: Config) -> Corpus:
+        """The corpora of a configuration, cleaned and without duplicates, before the split."""
+        entries = [entry.model_dump() for entry in config.corpora]
+        languages = [corpus_languages(config), optional_languages(config)]
+        key = text_hash([entries, languages, config.filter.model_dump(), corpus_files(config)])
+        if self._corpus is None or key != self._key:
+            self._corpus = None  # let go of the one before first: the memory has room for one
+            self._corpus, self._key = _read(config), key
+        return self._corpus
+
+
+def _read(config: Config, cache: CorpusCache | None = None) -> Corpus:
+    if cache is not None:
+        return cache.read(config)
+    return read_corpora(config.corpora, corpus_languages(config), config.filter, optional_languages(config))
+
+
+def corpus_files(config: Config) -> list[tuple[str, int, int]]:
+    """Name, size and time of every file that the corpora of a configuration name."""
+
+    def paths(option: Any) -> Iterator[Path]:
+        if isinstance(option, Path):
+            yield option
+        elif isinstance(option, (dict, list, tuple)):
+            for value in option.values() if isinstance(option, dict) else option:
+                yield from paths(value)
+
+    files = []
+    for path in paths([entry.options for entry in config.corpora]):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                files.append((str(file), file.stat().st_size, file.stat().st_mtime_ns))
+    return files

@@ -1,4 +1,4 @@
-"""The corpora of a configuration, read, cleaned and divided on a cluster, as rows in a folder."""
+"""The corpora of a configuration, read, cleaned, split and checked on a Ray cluster, as rows in a folder."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-from itertools import accumulate
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import yaml
 
 from instructalign import __version__
 from instructalign.config import Config, FilterConfig
-from instructalign.data import Corpus, Guard
-from instructalign.data.contamination import Contamination, ItemText, Leak, count_out, to_drop
+from instructalign.data import ContaminationCheck, Corpus, ItemIndex, check_texts
+from instructalign.data.contamination import Contamination, ItemText, Overlap, counts_without, rows_to_drop
 from instructalign.data.corpus import (
     BEYOND,
     LARGE,
@@ -25,57 +25,75 @@ from instructalign.data.corpus import (
     check_kept,
     check_languages,
     corpus_names,
+    first_kept,
+    last_taken,
+    rank,
     side_counts,
-    take_out,
+    smallest,
+    take_out_duplicates,
 )
-from instructalign.data.deduplication import Marks
 from instructalign.data.filters import Cleaner, Removed, resolve
 from instructalign.errors import RunFolderError
 from instructalign.files import atomic, text_hash, write_json, write_text
-from instructalign.mixture.training_data import check_guarded, languages_of, optional_of, warn_of
+from instructalign.mixture.training_data import (
+    corpus_files,
+    corpus_languages,
+    log_contamination,
+    optional_languages,
+)
 from instructalign.progress import Progress, silent
-from instructalign.ray_data import cleaning
-from instructalign.ray_data.cleaning import Cleaned, Part, clean
-from instructalign.ray_data.partition import Divider, Side
-from instructalign.ray_data.row_files import StoredRows, write_index
-from instructalign.types import Counts
+from instructalign.randomness import digest_key
+from instructalign.ray_data.arrow_rows import ArrowRows, read_part, write_index, write_part
+from instructalign.ray_data.ray_cleaning import CleanedBlock, clean_blocks, find_duplicates, part_items, parts_of
+from instructalign.ray_data.ray_session import map_unordered
+from instructalign.types import Counts, ParallelRow
 
-MANIFEST = "corpus.json"
-UNFINISHED = "unfinished"
-_FOLDERS = ("blocks", "train", "heldout")
+_MANIFEST = "corpus.json"
+_UNFINISHED = "unfinished"
+_SIDES = ("train", "heldout")
+_FORMAT = 2  # of the manifest
 
 
-def read_rows(
-    config: Config, folder: Path, guard: Guard | None = None, progress: Progress = silent
+def prepare_corpus(
+    config: Config, folder: Path, check: ContaminationCheck | None = None, progress: Progress = silent
 ) -> tuple[Corpus, Corpus, Contamination]:
-    """What `mixture.build.read_guarded` gives, made on the Ray cluster of the session.
+    """What `mixture.training_data.prepare_corpus` gives, made on the Ray cluster of the session.
 
     Args:
         config: the run's configuration.
-        folder: where the rows are kept; every machine of the cluster has to see it under this name, as well as
+        folder: where the rows are kept; every machine of the cluster must see it under this name, as well as
             the corpora. One that was filled from the same corpora in the same way is read as it is.
-        guard: the test items to look for.
-        progress: told what is under way.
+        check: the test items to look for.
+        progress: reports each step.
 
     Returns:
         The rows to train on, the held-out ones, and the test items found among the former.
 
     Raises:
         RunFolderError: the folder holds something else.
-        DataError: as `mixture.build.read_guarded`.
+        DataError: as `mixture.training_data.prepare_corpus`.
     """
-    guard = check_guarded(config, guard)
+    check = check or ContaminationCheck()
     folder = folder.resolve()
-    made_of = _made_of(config, guard)
+    made_of = _made_of(config, check)
     if not _is_made(folder, made_of):
-        _make(config, folder, guard, made_of, progress)
-    train, heldout, found = _load(folder)
-    warn_of("corpora", found, guard)
+        _make(config, folder, check, made_of, progress)
+    made = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    removed = {name: Removed(**each) for name, each in made["removed"].items()}
+    train, heldout = (
+        Corpus(ArrowRows(folder / name), Counts(**made[name]["counts"]), made[name]["languages"], removed)
+        for name in _SIDES
+    )
+    found = Contamination(**made["contamination"])
+    found.overlaps = [
+        Overlap(**{**each, "item": ItemText(**each["item"])}) for each in made["contamination"]["overlaps"]
+    ]
+    log_contamination("corpora", found, check)
     return train, heldout, found
 
 
 @contextmanager
-def place(out: Path, store: Path | None) -> Iterator[Path]:
+def rows_folder(out: Path, store: Path | None) -> Iterator[Path]:
     """The folder for the rows: the one to keep them in, or one beside the result that ends with the block."""
     if store is not None:
         yield store
@@ -85,54 +103,84 @@ def place(out: Path, store: Path | None) -> Iterator[Path]:
         yield Path(folder) / "rows"
 
 
-def _make(config: Config, folder: Path, guard: Guard, made_of: str, progress: Progress) -> None:
+def _make(config: Config, folder: Path, check: ContaminationCheck, made_of: str, progress: Progress) -> None:
     """Fills the folder; the manifest is written last."""
-    write_text(folder / UNFINISHED, "The rows of this folder are not complete; it can be removed.\n")
-    (folder / "blocks").mkdir()
-    languages = languages_of(config)
-    cleaned = _clean(config, languages, folder / "blocks", progress)
-    counts, removed, found = _account(config, cleaned, languages)
-    parts = _parts(cleaned)
-    write_index(folder / "blocks", languages, [each.part for each in cleaned if each.rows])
+    write_text(folder / _UNFINISHED, "The rows of this folder are not complete; it can be removed.\n")
+    blocks = folder / "blocks"
+    blocks.mkdir()
+    languages = corpus_languages(config)
+    cleaned, counts, removed = _clean(config, languages, blocks, progress)
+    found = set().union(*(each.languages for each in cleaned))
+    parts = parts_of(cleaned)
+    write_index(blocks, languages, [each.part for each in cleaned if each.rows])
+
     progress("looking for duplicates", 0, 0, "")
-    marks = _take_out_duplicates(config, folder / "blocks", cleaned, parts, counts, removed)
-    check_languages(languages, found, removed, optional_of(config))
-    progress("dividing the rows", 0, 0, "")
-    divider = Divider(folder, parts, ~marks.marked, languages, config.instructions, config.seed)
+    similarity = find_duplicates(resolve(config.filter).get("duplicates", ""), blocks, parts)
+    with ExitStack() as stack:
+        rejects = None
+        if config.filter.rejects:
+            rejects = stack.enter_context(atomic(config.filter.rejects))
+            for each in cleaned:
+                rejects.write((blocks / f"{each.stem}.rejects").read_bytes())
+        cleaner = Cleaner(FilterConfig(preset="none"), rejects)
+        cleaner.removed = removed
+        take_out_duplicates(ArrowRows(blocks), similarity, counts, cleaner)
+    check_languages(languages, found, removed, optional_languages(config))
+
+    progress("splitting the rows", 0, 0, "")
+    items, shared = part_items(parts), {"folder": folder, "alive": similarity == 0, "languages": languages}
+    sieve = _sieve(config, items, shared)
     contamination = Contamination()
-    if guard.index is not None:
-        progress("looking for test items in the training data", 0, 0, "")
-        contamination = divider.leaks(guard.index)
-    train, held, beyond = divider.write(to_drop(contamination, guard.action))
-    kept, away = _sides_counted(config, counts, train.rows, held.rows, beyond)
-    if guard.action == "drop" and contamination.leaks:
-        kept = count_out(kept, contamination, train.rows - sum(part["rows"] for part in train.parts))
-    shutil.rmtree(folder / "blocks")
-    sides = {"train": _side(kept, train, found), "heldout": _side(away, held, found)}
-    about = {name: asdict(each) for name, each in removed.items()}
-    made = {"made_of": made_of, **sides, "removed": about, "contamination": asdict(contamination)}
-    write_json(folder / MANIFEST, made)
-    (folder / UNFINISHED).unlink()
+    if check.index is not None:
+        progress("checking the training data for test items", 0, 0, "")
+        overlaps = map_unordered(items, _check_part, sieve=sieve, index=check.index, **shared)
+        for _, here in sorted(overlaps, key=lambda each: each[0]):
+            contamination.checked += here.checked
+            contamination.overlaps.extend(here.overlaps)
+    contaminated = rows_to_drop(contamination, check.action)
+    for name in _SIDES:
+        (folder / name).mkdir()
+    written = map_unordered(items, _write_part, sieve=sieve, contaminated=contaminated, **shared)
+    sides = [each for _, each in sorted(written, key=lambda each: each[0])]
+    beyond = sum(each["beyond"] for each in sides)
+    rows = {name: sum(each[name]["rows"] for each in sides) for name in _SIDES}
+
+    # The counts as `Corpus.split`, `Corpus.limit` and `check_corpus` give them.
+    kept = {"train": counts, "heldout": Counts()}
+    if config.instructions.heldout:
+        kept["train"] = side_counts(counts, rows["train"] + beyond, "held out", rows["heldout"])
+        kept["heldout"] = side_counts(counts, rows["heldout"], "kept for training", rows["train"] + beyond)
+    if config.instructions.sentences is not None:
+        kept["train"] = side_counts(kept["train"], rows["train"], BEYOND, beyond)
+    if contaminated:
+        left = sum(part["rows"] for each in sides for part in each["train"]["parts"])
+        kept["train"] = counts_without(kept["train"], contamination, rows["train"] - left)
+    made: dict[str, Any] = {"made_of": made_of}
+    for name in _SIDES:
+        write_index(folder / name, languages, [part for each in sides for part in each[name]["parts"]])
+        spoken = found if rows[name] > LARGE else set().union(*(each[name]["languages"] for each in sides))
+        made[name] = {"counts": asdict(kept[name]), "languages": sorted(spoken)}
+    shutil.rmtree(blocks)
+    made["removed"] = {name: asdict(each) for name, each in removed.items()}
+    made["contamination"] = asdict(contamination)
+    write_json(folder / _MANIFEST, made)
+    (folder / _UNFINISHED).unlink()
 
 
-def _clean(config: Config, languages: Sequence[str], folder: Path, progress: Progress) -> list[Cleaned]:
-    """Every block as it was cleaned, in the corpora's order."""
+def _clean(
+    config: Config, languages: Sequence[str], folder: Path, progress: Progress
+) -> tuple[list[CleanedBlock], Counts, dict[str, Removed]]:
+    """Every block as it was cleaned, in the corpora's order; the counts; and what each filter took out."""
     entries = check_entries(config.corpora)
-    done: list[Cleaned] = []
+    names = corpus_names(entries)
+    cleaned: list[CleanedBlock] = []
     rows = 0
     progress("cleaning", 0, 0, "")
-    for each in clean(entries, corpus_names(entries), languages, config.filter, folder):
-        done.append(each)
+    for each in clean_blocks(entries, names, languages, config.filter, folder):
+        cleaned.append(each)
         rows += each.counts.read
         progress("cleaning", rows, 0, "")
-    return sorted(done, key=lambda each: (each.entry, each.block))
-
-
-def _account(
-    config: Config, cleaned: Sequence[Cleaned], languages: Sequence[str]
-) -> tuple[Counts, dict[str, Removed], set[str]]:
-    """What was read and dropped, what each filter took out, and the languages there are, over all blocks."""
-    entries = check_entries(config.corpora)
+    cleaned.sort(key=lambda each: (each.entry, each.block))
     by_entry = [Counts() for _ in entries]
     removed: dict[str, Removed] = {}
     for each in cleaned:
@@ -140,68 +188,90 @@ def _account(
         for name, here in each.removed.items():
             removed.setdefault(name, Removed()).add(here)
     counts = Counts()
-    for entry, name, own in zip(entries, corpus_names(entries), by_entry, strict=True):
+    for entry, name, own in zip(entries, names, by_entry, strict=True):
         check_kept(entry, name, own)
         counts.add(own)
-    return counts, removed, set().union(*(each.languages for each in cleaned))
+    return cleaned, counts, removed
 
 
-def _parts(cleaned: Sequence[Cleaned]) -> list[Part]:
-    """The parts of the blocks that have rows left."""
-    left = [each for each in cleaned if each.rows]
-    begins = accumulate((each.rows for each in left), initial=0)
-    return [Part(each.stem, begin, each.rows) for each, begin in zip(left, begins, strict=False)]
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """Which side a sentence is on, as `Corpus.split` and then `Corpus.limit` have it.
+
+    Attributes:
+        key, limit: sentences of a lower rank by this key are held out.
+        key_taken, last: of the others, those of a higher rank by this key are left out; None takes all.
+    """
+
+    key: bytes
+    limit: bytes = b""
+    key_taken: bytes = b""
+    last: bytes | None = None
+
+    def side(self, id: str) -> int:
+        """0 for training, 1 for held out, 2 for neither."""
+        if rank(id, self.key) < self.limit:
+            return 1
+        return 2 * (self.last is not None and rank(id, self.key_taken) > self.last)
 
 
-def _take_out_duplicates(
-    config: Config,
-    folder: Path,
-    cleaned: Sequence[Cleaned],
-    parts: Sequence[Part],
-    counts: Counts,
-    removed: dict[str, Removed],
-) -> Marks:
-    """Marks the duplicates, counts them, and completes the file of rejects."""
-    kind = resolve(config.filter).get("duplicates", "")
-    marks = cleaning.find(kind, folder, parts) if kind else Marks(sum(part.rows for part in parts))
-    with ExitStack() as stack:
-        rejects = None
-        if config.filter.rejects:
-            rejects = stack.enter_context(atomic(config.filter.rejects))
-            for each in cleaned:
-                rejects.write((folder / f"{each.stem}.rejects").read_bytes())
-        cleaner = Cleaner(FilterConfig(preset="none"), rejects)
-        cleaner.removed = removed
-        take_out(StoredRows(folder), marks, counts, cleaner)
-    return marks
+def _sieve(config: Config, items: Sequence[dict[str, Any]], shared: dict[str, Any]) -> Sieve:
+    """The sides of a configuration.
+
+    Raises:
+        DataError: the corpus has fewer sentences than are to be held out, or taken.
+    """
+    heldout, sentences = config.instructions.heldout, config.instructions.sentences
+    sieve = Sieve(digest_key(config.seed, "heldout"), key_taken=digest_key(config.seed, "sentences"))
+
+    def ranks(key: bytes, count: int) -> list[bytes]:
+        found = map_unordered(items, _rank_part, sieve=sieve, key=key, count=count, **shared)
+        return smallest(chain.from_iterable(found), count)
+
+    if heldout:
+        sieve = replace(sieve, limit=first_kept(ranks(sieve.key, heldout + 1), heldout))
+    if sentences is not None:
+        sieve = replace(sieve, last=last_taken(ranks(sieve.key_taken, sentences), sentences))
+    return sieve
 
 
-def _sides_counted(config: Config, counts: Counts, train: int, held: int, beyond: int) -> tuple[Counts, Counts]:
-    """The counts of the rows to train on and of those held out, as `Corpus.split` and `Corpus.limit` give them."""
-    kept, away = counts, Counts()
-    if config.instructions.heldout:
-        kept = side_counts(counts, train + beyond, "held out", held)
-        away = side_counts(counts, held, "kept for training", train + beyond)
-    if config.instructions.sentences is not None:
-        kept = side_counts(kept, train, BEYOND, beyond)
-    return kept, away
+def _rows(
+    stem: str, begin: int, rows: int, folder: Path, alive: Any, languages: Sequence[str]
+) -> Iterator[ParallelRow]:
+    """The rows of a part that are no duplicates."""
+    here = alive[begin : begin + rows].tolist()
+    part = read_part(folder / "blocks" / f"{stem}.arrow", languages)
+    return (row for row, kept in zip(part, here, strict=True) if kept)
 
 
-def _side(counts: Counts, side: Side, languages: set[str]) -> dict[str, Any]:
-    return {"counts": asdict(counts), "languages": sorted(languages if side.rows > LARGE else side.languages)}
+def _rank_part(*, sieve: Sieve, key: bytes, count: int, **part: Any) -> list[bytes]:
+    """The smallest ranks of a part's rows that are not held out yet."""
+    return smallest((rank(row.id, key) for row in _rows(**part) if sieve.side(row.id) != 1), count)
 
 
-def _load(folder: Path) -> tuple[Corpus, Corpus, Contamination]:
-    """The corpora of a folder that is complete."""
-    made = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    removed = {name: Removed(**each) for name, each in made["removed"].items()}
-    corpora = [
-        Corpus(StoredRows(folder / name), Counts(**made[name]["counts"]), made[name]["languages"], removed)
-        for name in ("train", "heldout")
-    ]
-    found = Contamination(**made["contamination"])
-    found.leaks = [Leak(**{**each, "found": ItemText(**each["found"])}) for each in made["contamination"]["leaks"]]
-    return corpora[0], corpora[1], found
+def _check_part(*, stem: str, sieve: Sieve, index: ItemIndex, **part: Any) -> tuple[str, Contamination]:
+    trained = ((row.id, row.texts.values()) for row in _rows(stem, **part) if sieve.side(row.id) == 0)
+    return stem, check_texts(trained, index)
+
+
+def _write_part(*, stem: str, sieve: Sieve, contaminated: set[str], **part: Any) -> tuple[str, dict[str, Any]]:
+    """Writes a part's rows to both sides.
+
+    Returns:
+        The part's stem; and for each side its entries in the index (one, or none where no row is left), how many
+        rows there were before any was left out, and their languages; and how many rows are on neither side.
+    """
+    sides: tuple[list[ParallelRow], ...] = [], [], []
+    for row in _rows(stem, **part):
+        sides[sieve.side(row.id)].append(row)
+    written: dict[str, Any] = {"beyond": len(sides[2])}
+    for rows, name, dropped in zip(sides[:2], _SIDES, (contaminated, set()), strict=True):
+        kept = [row for row in rows if row.id not in dropped]
+        path = part["folder"] / name / f"{stem}.arrow"
+        parts = [write_part(path, kept, part["languages"])] if kept else []
+        spoken = {code for row in rows for code in row.texts}
+        written[name] = {"parts": parts, "rows": len(rows), "languages": spoken}
+    return stem, written
 
 
 def _is_made(folder: Path, made_of: str) -> bool:
@@ -212,44 +282,30 @@ def _is_made(folder: Path, made_of: str) -> bool:
     """
     if not folder.exists():
         return False
-    path = folder / MANIFEST
+    path = folder / _MANIFEST
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8"))["made_of"] == made_of:
             return True
         raise RunFolderError(
-            f"{folder} holds the rows of other corpora, or cleaned or divided otherwise, or the files have "
+            f"{folder} holds the rows of other corpora, or cleaned or split otherwise, or the files have "
             "changed since. Give another folder, or remove this one."
         )
     strangers = sorted(path.name for path in folder.iterdir())
-    if strangers and UNFINISHED not in strangers:
+    if strangers and _UNFINISHED not in strangers:
         raise RunFolderError(
             f"{folder} is not empty and holds no stored rows (found: {', '.join(strangers[:8])}). "
             "Give an empty or new folder."
         )
-    for name in _FOLDERS:
+    for name in ("blocks", *_SIDES):
         shutil.rmtree(folder / name, ignore_errors=True)
     return False
 
 
-def _made_of(config: Config, guard: Guard) -> str:
+def _made_of(config: Config, check: ContaminationCheck) -> str:
     """A hash of everything that the rows depend on: the corpora's files, and what is done to them."""
     plain = yaml.safe_load(config.to_yaml())
     plain["filter"].pop("rejects", None)
-    files = [
-        [str(file), file.stat().st_size, file.stat().st_mtime_ns]
-        for entry in config.corpora
-        for path in _paths(entry.options)
-        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
-        if file.is_file()
-    ]
-    tests = [guard.action, guard.index.digest() if guard.index else ""]
-    divided = [config.instructions.heldout, config.instructions.sentences, config.seed]
-    return text_hash([__version__, plain["corpora"], plain["filter"], languages_of(config), files, tests, divided])
-
-
-def _paths(value: Any) -> Iterator[Path]:
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _paths(inner)
+    tests = [check.action, check.index.digest() if check.index else ""]
+    split = [config.instructions.heldout, config.instructions.sentences, config.seed]
+    corpora = [plain["corpora"], plain["filter"], corpus_languages(config), corpus_files(config)]
+    return text_hash([__version__, _FORMAT, corpora, tests, split])

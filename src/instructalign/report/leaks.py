@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from instructalign.data.contamination import HOWS, MUCH
+from instructalign.data.contamination import OVERLAP_KINDS, SEVERE_SHARE
 from instructalign.report.collect import Run
 from instructalign.report.number_format import shorten
 from instructalign.report.rendering import (
@@ -37,7 +37,7 @@ def spoilt(runs: Sequence[Run], label: Callable[[str], str]) -> list[str]:
             sets = [
                 f"{each['task']} in {label(each['language'])} ({count} of {each['size']} items)"
                 for each, count in counted
-                if each["where"] == where and count >= MUCH * each["size"]
+                if each["where"] == where and count >= SEVERE_SHARE * each["size"]
             ]
             if sets:
                 more = f" and {len(sets) - 3} more" if len(sets) > 3 else ""
@@ -87,7 +87,7 @@ def _in_words(run: Run) -> Iterator[str]:
 
 def _rows(facts: Facts, found: Mapping[str, Any]) -> Iterator[tuple[TableCell, ...]]:
     for each in found.get("leaked", ()):
-        numbers = (each["size"], each["items"], *(each[how] for how in HOWS))
+        numbers = (each["size"], each["items"], *(each[how] for how in OVERLAP_KINDS))
         names = (each["where"], each["task"], facts.label(each["language"]))
         yield (*map(TableCell, names), *(TableCell(f"{number:,}") for number in numbers))
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from instructalign.config_file import load_config
 from instructalign.errors import InstructAlignError, RunFolderError
 from instructalign.files import copy_folder, text_hash, write_json
+from instructalign.mixture.training_data import CorpusCache
 from instructalign.pipeline import run
 from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
@@ -25,6 +26,7 @@ from instructalign.sweeps.workers import Executor, Job, local_executor, run_jobs
 
 _STATUS_FILE = "sweep.json"
 _CELLS, _LOGS, _LOCK = "cells", "logs", ".lock"
+_corpora = CorpusCache()  # for the cells that one worker process runs one after another
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,6 @@ def run_cell(folder: Path, base: Path | None, twin: Path | None) -> None:
     Raises:
         InstructAlignError: a stage failed, or the run was stopped.
     """
-    from instructalign.mixture.training_data import keep_corpora
-
-    keep_corpora()
     config = load_config(folder / "config.yaml")
     if twin is not None and (twin / "model").exists() and not (folder / "model").exists():
         record = read_record(twin)
@@ -131,7 +130,7 @@ def run_cell(folder: Path, base: Path | None, twin: Path | None) -> None:
                 shutil.copyfile(twin / "log.jsonl", folder / "log.jsonl")
             copy_folder(twin / "model", folder / "model", link=True)
     usable = base is not None and (base / "predictions" / "manifest.json").exists()
-    result = run(config, folder, base_evaluation=base if usable else None)
+    result = run(config, folder, base_evaluation=base if usable else None, cache=_corpora)
     if not result.finished:
         raise InstructAlignError(f"stopped at step {result.step}; rerun the same command to resume.")
     if config.training.keep_checkpoints == 1:  # the one to resume from; more are kept for their own sake

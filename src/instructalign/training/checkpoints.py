@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from instructalign.config import AdapterConfig, Config
 from instructalign.errors import RunFolderError, TrainingError
 from instructalign.files import text_hash
-from instructalign.mixture.training_data import Data
+from instructalign.mixture.training_data import TrainingData
 from instructalign.run_folder import FREE
 from instructalign.training.early_stopping import STOPPING_STATE
 from instructalign.training.metrics_log import COUNTERS
@@ -60,7 +60,7 @@ _DIFFERENCES = {
 }
 
 
-def identity_of(config: Config, data: Data) -> CheckpointIdentity:
+def identity_of(config: Config, data: TrainingData) -> CheckpointIdentity:
     """The identity of the checkpoints that a run writes and can resume from."""
     plain = yaml.safe_load(config.to_yaml())
     training = {key: value for key, value in plain["training"].items() if key not in FREE["training"]}

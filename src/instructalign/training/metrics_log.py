@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from instructalign.config import Config
-from instructalign.mixture.training_data import Data, describe_mixture
+from instructalign.mixture.training_data import TrainingData, describe_mixture
 from instructalign.run_folder import training_hash, versions
 from instructalign.training.models import LoadedModel
 
@@ -121,7 +121,7 @@ def _from_all_processes(mine: Any) -> list[Any]:
     return parts
 
 
-def start_metadata(config: Config, data: Data, loaded: LoadedModel, hash: str) -> dict[str, Any]:
+def start_metadata(config: Config, data: TrainingData, loaded: LoadedModel, hash: str) -> dict[str, Any]:
     """What run.json says before the first step: versions, seed, data and model, with the hash of its files."""
     counts = data.corpus.counts
     return {
@@ -167,7 +167,7 @@ def command() -> str | None:
 
 
 def end_metadata(
-    config: Config, data: Data, counts: dict[str, Any], seconds: float, strategies: Mapping[str, Any]
+    config: Config, data: TrainingData, counts: dict[str, Any], seconds: float, strategies: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What run.json says after the last step: what the model was trained on, and how long it took."""
     truncated, passed = counts.pop("truncated"), counts.pop("passed")

@@ -13,7 +13,7 @@ from torch import Tensor
 from instructalign.config import Config
 from instructalign.data import Corpus
 from instructalign.errors import TrainingError
-from instructalign.mixture.training_data import Data, build_instructions
+from instructalign.mixture.training_data import TrainingData, build_instructions
 from instructalign.training.batching import (
     ExampleEncoder,
     LossWeights,
@@ -50,7 +50,7 @@ class Monitor:
 
 def validation_loss(
     config: Config,
-    data: Data,
+    data: TrainingData,
     encoder: ExampleEncoder,
     loaded: LoadedModel,
     limits: MicroBatchLimits = _VALIDATION_LIMITS,

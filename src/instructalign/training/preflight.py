@@ -14,12 +14,10 @@ import torch
 from torch import nn
 
 from instructalign.config import Config
-from instructalign.data import Guard
 from instructalign.errors import ModelError, TrainingError
 from instructalign.files import format_bytes
 from instructalign.instructions import load_templates
-from instructalign.mixture.replay import check_sources
-from instructalign.mixture.training_data import Data, build_instructions, read_guarded, read_rows, refuse_repeats
+from instructalign.mixture.training_data import TrainingData, refuse_repeats
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import LoadedModel, load_codec, load_model_config
 from instructalign.training.tokenization import Codec
@@ -30,36 +28,38 @@ _EXAMPLES = 256  # looked at before training starts
 logger = logging.getLogger(__name__)
 
 
-def check_start(config: Config, guard: Guard | None = None) -> None:
-    """The checks that need neither the base's weights nor much time.
+def check_setup(config: Config) -> Codec:
+    """The checks that need neither the data nor the base's weights, and little time.
 
-    They run before a base is evaluated, which may take hours, so that a misspelt column is found first.
-
-    Args:
-        config: the run's configuration.
-        guard: test items to look for in the corpora.
+    Returns:
+        The tokenizer that the examples will be encoded with.
 
     Raises:
-        DataError, ModelError, TrainingError: the corpora, the replay data, the model or this machine do not allow
-            what is configured.
+        ModelError, TrainingError: the model or this machine do not allow what is configured.
     """
     check_machine(config)
-    build_instructions(config, read_guarded(config, guard)[0] if guard else read_rows(config)[0])
-    check_sources(config.replay)
+    codec = load_codec(config.model)
     options = {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
-    check_model(config, load_codec(config.model), load_model_config(config.model.base, **options))
+    check_model(config, codec, load_model_config(config.model.base, **options))
+    return codec
 
 
-def check_run(config: Config, data: Data, loaded: LoadedModel) -> None:
-    """The checks that need the data and the base.
+def check_examples(config: Config, data: TrainingData, codec: Codec) -> None:
+    """Checks the training data as the model would see them.
 
     Raises:
-        ConfigError, TrainingError, ModelError: as the checks below say.
+        ConfigError: replay examples would be repeated, and may not.
+        TrainingError: none of the first examples has an answer that a loss could be computed on.
     """
     refuse_repeats(config, data.mixture)
-    check_tokenizer(loaded)
-    check_model(config, loaded.codec, loaded.model.config)
-    check_answers(data, ExampleEncoder(loaded.codec, config.training.max_length))
+    encoder = ExampleEncoder(codec, config.training.max_length)
+    lengths = [len(encoder(data.mixture[i]).answer) for i in range(_EXAMPLES)]
+    shortest = 2 if codec.tokenizer.eos_token_id is not None else 1
+    if max(lengths) < shortest:
+        raise TrainingError(
+            f"none of the first {_EXAMPLES} examples has an answer of at least one token, so every label would be "
+            "masked. Look at them with `instructalign preview`."
+        )
 
 
 def check_machine(config: Config) -> None:
@@ -151,21 +151,6 @@ def check_tokenizer(loaded: LoadedModel) -> None:
             f"the tokenizer of {loaded.name} has the token {token!r} with id {number}, but the model has {rows} "
             "embeddings (ids from 0): they do not belong together. Put the model's own tokenizer into its folder, "
             "or, if tokens were added, save the model after resize_token_embeddings."
-        )
-
-
-def check_answers(data: Data, encoder: ExampleEncoder) -> None:
-    """Looks at the first examples as the model would see them.
-
-    Raises:
-        TrainingError: none of them has an answer that a loss could be computed on.
-    """
-    lengths = [len(encoder(data.mixture[i]).answer) for i in range(_EXAMPLES)]
-    shortest = 2 if encoder.codec.tokenizer.eos_token_id is not None else 1
-    if max(lengths) < shortest:
-        raise TrainingError(
-            f"none of the first {_EXAMPLES} examples has an answer of at least one token, so every label would be "
-            "masked. Look at them with `instructalign preview`."
         )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from instructalign.config import Config
-from instructalign.data import Guard
-from instructalign.mixture.training_data import build_data
+from instructalign.mixture.training_data import TrainingData
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import load_codec
 from instructalign.types import Instruction
@@ -36,25 +35,24 @@ class PreviewExample:
     loss_on_prompt: bool
 
 
-def preview(config: Config, count: int = 5, step: int = 0, guard: Guard | None = None) -> list[PreviewExample]:
+def preview(config: Config, data: TrainingData, count: int = 5, step: int = 0) -> list[PreviewExample]:
     """The first examples of an optimizer step.
 
     Args:
         config: the run's configuration.
+        data: what it trains on.
         count: how many examples; more than a step has continue into the next.
         step: which step, counted from 0.
-        guard: the test items to leave out of the training data; `instructalign.preview` reads them.
 
     Raises:
-        DataError, ModelError: the data or the tokenizer cannot be read.
+        ModelError: the tokenizer cannot be loaded.
     """
     codec = load_codec(config.model)
     encoder = ExampleEncoder(codec, config.training.max_length)
-    stream = build_data(config, guard).mixture
     first = step * config.training.batch_size
     shown = []
     for index in range(first, first + count):
-        instruction = stream[index]
+        instruction = data.mixture[index]
         encoded = encoder(instruction)
         shown.append(
             PreviewExample(

@@ -15,10 +15,9 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from instructalign.config import Config, TrainingConfig
-from instructalign.data import Guard
 from instructalign.errors import TrainingError
 from instructalign.files import text_hash
-from instructalign.mixture.training_data import Data, build_data
+from instructalign.mixture.training_data import TrainingData, prepare_data
 from instructalign.progress import Progress, silent
 from instructalign.run_folder import open_folder, read_record, training_hash, update_record
 from instructalign.training.adapters import add_adapter, new_language_tokens
@@ -43,9 +42,10 @@ from instructalign.training.monitors import Monitor, kl_monitor, validation_loss
 from instructalign.training.packing import enable_packing, packed_row_limits
 from instructalign.training.preflight import (
     check_disk,
+    check_examples,
     check_launch,
-    check_machine,
-    check_run,
+    check_setup,
+    check_tokenizer,
     disk_bytes,
     trained_embeddings,
 )
@@ -91,9 +91,10 @@ class TrainResult:
 def train(
     config: Config,
     out: str | Path,
+    data: TrainingData | None = None,
+    *,
+    accuracy_monitor: MonitorFactory | None = None,
     progress: Progress = silent,
-    guard: Guard | None = None,
-    probe: MonitorFactory | None = None,
 ) -> TrainResult:
     """Adapts the configured model to the new languages, in the run's folder.
 
@@ -103,9 +104,10 @@ def train(
     Args:
         config: the run's configuration.
         out: the run's folder.
+        data: what to train on, checked by `preflight`; prepared and checked now if None, without looking for test
+            items, which `instructalign.train` reads.
+        accuracy_monitor: makes what `training.probe` asks for, from the base; `instructalign.train` does.
         progress: called with what is under way, how much is done, how much there is, and a remark.
-        guard: the test items to look for in the training data; `instructalign.train` reads them.
-        probe: makes what `training.probe` asks for, from the base; `instructalign.train` does.
 
     Raises:
         RunFolderError: the folder belongs to another configuration, or its checkpoints to another model or data.
@@ -120,8 +122,11 @@ def train(
         step = early.get("stopped_at") or config.training.steps
         return TrainResult(out, model_folder, step, finished=True, ended_early=early.get("reason", ""))
     began = time.monotonic()
-    check_machine(config)
-    run = prepare_run(config, out, progress, guard)
+    if data is None:
+        codec = check_setup(config)
+        data = prepare_data(config, progress=progress)
+        check_examples(config, data, codec)
+    run = prepare_run(config, out, data, progress)
     last = next(reversed(complete_checkpoints(checkpoints)), None)
     if last is not None:
         check_checkpoint(last, run.identity)
@@ -136,7 +141,7 @@ def train(
     check_launch(config, run.loaded, trainer.layout, trainer.args.world_size)
     check_disk(out, _disk_bytes(config, trainer.model))
     trainer.strategies.prepare(_strategy_context(run, trainer))
-    log.monitors += make_monitors(run, trainer, probe)
+    log.monitors += make_monitors(run, trainer, accuracy_monitor)
 
     if trainer.args.should_save:
         clear_partial(checkpoints)
@@ -187,7 +192,7 @@ class TrainingRun:
     config: Config
     out: Path
     progress: Progress
-    data: Data
+    data: TrainingData
     loaded: LoadedModel
     encoder: ExampleEncoder
     identity: CheckpointIdentity
@@ -199,14 +204,12 @@ class TrainingRun:
         return add_adapter(loaded, adapter, self.trained_tokens) if adapter else loaded.model
 
 
-def prepare_run(config: Config, out: Path, progress: Progress, guard: Guard | None) -> TrainingRun:
-    """Reads the data and the base, and checks both."""
-    progress("reading data", 0, 0, "")
-    data = build_data(config, guard, progress)
+def prepare_run(config: Config, out: Path, data: TrainingData, progress: Progress) -> TrainingRun:
+    """Loads the base, and checks its tokenizer."""
     progress("loading model", 0, 0, config.model.base)
     adapter = config.model.adapter
     loaded = load_configured(config.model, quantised=adapter is not None and adapter.quantised)
-    check_run(config, data, loaded)
+    check_tokenizer(loaded)
     encoder = ExampleEncoder(loaded.codec, config.training.max_length)
     tokens = None
     if adapter and adapter.train_embeddings == "new":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from instructalign.config import Config
-    from instructalign.mixture.training_data import Data
+    from instructalign.mixture.training_data import TrainingData
     from instructalign.training.batching import StepBatches
     from instructalign.training.models import LoadedModel
     from instructalign.types import Instruction
@@ -50,7 +50,7 @@ class StrategyContext:
     config: Config
     loaded: LoadedModel
     model: Any
-    data: Data
+    data: TrainingData
     batches: StepBatches
     folder: Path
     run_hash: str = ""

@@ -13,13 +13,12 @@ import pytest
 
 from instructalign.config import Config
 from instructalign.config_file import build_config
-from instructalign.data import Guard, ItemIndex, ItemText
+from instructalign.data import ContaminationCheck, ItemIndex, ItemText
 from instructalign.errors import DataError, RunFolderError
 from instructalign.instructions import generate
-from instructalign.mixture.training_data import build_instructions, read_guarded
-from instructalign.ray_data import cleaning as cleaning
-from instructalign.ray_data import ray_corpus as stored
-from instructalign.ray_data import read_rows
+from instructalign.mixture.training_data import build_instructions, prepare_corpus
+from instructalign.ray_data import prepare_corpus as prepare_on_ray
+from instructalign.ray_data import ray_cleaning, ray_corpus
 
 WORDS = ["watu", "banyu", "geni", "angin", "lemah", "godhong", "wit", "manuk", "kali", "gunung", "dalan", "omah"]
 
@@ -28,25 +27,29 @@ WORDS = ["watu", "banyu", "geni", "angin", "lemah", "godhong", "wit", "manuk", "
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of seven rows, three ranges of keys, and every task called here, the last one first."""
 
-    def each(items: Sequence[dict[str, Any]], work: Callable[..., Any], **shared: Any) -> Iterator[Any]:
+    def map_unordered(items: Sequence[dict[str, Any]], work: Callable[..., Any], **shared: Any) -> Iterator[Any]:
         sent = pickle.dumps(shared)
         return (pickle.loads(pickle.dumps(work(**item, **pickle.loads(sent)))) for item in reversed(items))
 
-    def clean(entries: Any, names: Any, languages: Any, config: Any, folder: Path) -> Iterator[cleaning.Cleaned]:
+    def clean_blocks(
+        entries: Any, names: Any, languages: Any, config: Any, folder: Path
+    ) -> Iterator[ray_cleaning.CleanedBlock]:
         blocks = [
             block
             for place in range(len(entries))
-            for block in cleaning._read({"entry": place}, entries=entries, names=names, languages=languages)
+            for block in ray_cleaning._read_blocks(
+                {"entry": place}, entries=entries, names=names, languages=languages
+            )
         ]
         for block in reversed(blocks):
-            made = cleaning._clean(block, languages=languages, config=config, folder=folder)
+            made = ray_cleaning._clean_block(block, languages=languages, config=config, folder=folder)
             yield pickle.loads(made["cleaned"])
 
-    monkeypatch.setattr("instructalign.ray_data.partition.each", each)
-    monkeypatch.setattr("instructalign.ray_data.cleaning.each", each)
-    monkeypatch.setattr("instructalign.ray_data.cleaning.processors", lambda: 3)
-    monkeypatch.setattr("instructalign.ray_data.ray_corpus.clean", clean)
-    monkeypatch.setattr("instructalign.ray_data.cleaning.BLOCK", 7)
+    monkeypatch.setattr("instructalign.ray_data.ray_corpus.map_unordered", map_unordered)
+    monkeypatch.setattr("instructalign.ray_data.ray_cleaning.map_unordered", map_unordered)
+    monkeypatch.setattr("instructalign.ray_data.ray_cleaning.cluster_cpus", lambda: 3)
+    monkeypatch.setattr("instructalign.ray_data.ray_corpus.clean_blocks", clean_blocks)
+    monkeypatch.setattr("instructalign.ray_data.ray_cleaning._BLOCK_ROWS", 7)
 
 
 def sentence(draw: random.Random) -> str:
@@ -90,10 +93,10 @@ def configure(folder: Path, **changes: Any) -> Config:
     return build_config(settings, folder=folder)
 
 
-def assert_same(config: Config, folder: Path, guard: Guard | None = None) -> None:
-    train, heldout, found = read_guarded(config, guard)
+def assert_same(config: Config, folder: Path, check: ContaminationCheck | None = None) -> None:
+    train, heldout, found = prepare_corpus(config, check)
     rejects = config.filter.rejects.read_bytes() if config.filter.rejects else b""
-    train2, heldout2, found2 = read_rows(config, folder, guard)
+    train2, heldout2, found2 = prepare_on_ray(config, folder, check)
     for one, other in ((train, train2), (heldout, heldout2)):
         assert list(one) == list(other)
         assert [list(row.texts) for row in one] == [list(row.texts) for row in other]
@@ -118,7 +121,7 @@ def test_the_cases_are_there(tmp_path: Path) -> None:
     """What the comparison above would otherwise pass by: duplicates over blocks and corpora, and every filter."""
     write_corpora(tmp_path, 1)
     config = configure(tmp_path, filter={"preset": "strict", "without": ["script"]})
-    train, heldout, _ = read_rows(config, tmp_path / "store")
+    train, heldout, _ = prepare_on_ray(config, tmp_path / "store")
     assert train.counts.dropped["duplicates"] > 10
     assert {"control", "duplicates"} <= train.removed.keys()
     assert {code for row in train for code in row.texts} == {"eng", "jav", "sun"}
@@ -127,11 +130,11 @@ def test_the_cases_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("heldout", [0, 5])
-def test_so_many_sentences(tmp_path: Path, heldout: int) -> None:
+def test_a_limited_number_of_sentences(tmp_path: Path, heldout: int) -> None:
     write_corpora(tmp_path, 3)
     config = configure(tmp_path, instructions={"heldout": heldout, "sentences": 20})
     assert_same(config, tmp_path / "store")
-    assert len({row.id for row in read_rows(config, tmp_path / "store")[0]}) == 20
+    assert len({row.id for row in prepare_on_ray(config, tmp_path / "store")[0]}) == 20
 
 
 def test_nothing_held_out_and_nothing_rejected(tmp_path: Path) -> None:
@@ -144,25 +147,25 @@ def test_nothing_held_out_and_nothing_rejected(tmp_path: Path) -> None:
 def test_test_items(tmp_path: Path, action: Any) -> None:
     write_corpora(tmp_path, 5)
     config = configure(tmp_path, contamination=action)
-    rows = list(read_guarded(config, Guard())[0])[::9]
+    rows = list(prepare_corpus(config, ContaminationCheck())[0])[::9]
     texts = [ItemText("mood", rows[1].id.rpartition("/")[2], "eng", "a text of its own")]
     texts += [ItemText("mood", str(i), "jav", row.texts.get("jav", "siji")) for i, row in enumerate(rows)]
-    guard = Guard(action, ItemIndex(texts), "")
-    assert_same(config, tmp_path / "store", guard)
-    found = read_rows(config, tmp_path / "store", guard)[2]
-    assert {leak.how for leak in found.leaks} >= {"exact", "id"}
+    check = ContaminationCheck(action, ItemIndex(texts), "")
+    assert_same(config, tmp_path / "store", check)
+    found = prepare_on_ray(config, tmp_path / "store", check)[2]
+    assert {overlap.kind for overlap in found.overlaps} >= {"exact", "id"}
     assert bool(found.dropped) == (action == "drop")
 
 
 def test_test_items_refused(tmp_path: Path) -> None:
     write_corpora(tmp_path, 5)
     config = configure(tmp_path, contamination="refuse")
-    row = read_guarded(config, Guard())[0][3]
-    guard = Guard("refuse", ItemIndex([ItemText("mood", "1", "eng", next(iter(row.texts.values())))]), "")
+    text = next(iter(prepare_corpus(config)[0][3].texts.values()))
+    check = ContaminationCheck("refuse", ItemIndex([ItemText("mood", "1", "eng", text)]), "")
     with pytest.raises(DataError) as ours:
-        read_guarded(config, guard)
+        prepare_corpus(config, check)
     with pytest.raises(DataError) as theirs:
-        read_rows(config, tmp_path / "store", guard)
+        prepare_on_ray(config, tmp_path / "store", check)
     assert str(ours.value) == str(theirs.value)
 
 
@@ -179,18 +182,18 @@ def test_the_same_errors(tmp_path: Path, changes: dict[str, Any]) -> None:
     write_corpora(tmp_path, 6)
     config = configure(tmp_path, **changes)
     with pytest.raises(DataError) as ours:
-        read_guarded(config)
+        prepare_corpus(config)
     with pytest.raises(DataError) as theirs:
-        read_rows(config, tmp_path / "store")
+        prepare_on_ray(config, tmp_path / "store")
     assert str(ours.value) == str(theirs.value)
 
 
 def test_a_folder_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpora(tmp_path, 7)
     config = configure(tmp_path)
-    first = read_rows(config, tmp_path / "store")
+    first = prepare_on_ray(config, tmp_path / "store")
     monkeypatch.setattr("instructalign.ray_data.ray_corpus._make", None)
-    again = read_rows(configure(tmp_path, seed=42, model={"base": "another"}), tmp_path / "store")
+    again = prepare_on_ray(configure(tmp_path, seed=42, model={"base": "another"}), tmp_path / "store")
     assert list(again[0]) == list(first[0])
     assert (again[0].counts, again[0].removed, again[2]) == (first[0].counts, first[0].removed, first[2])
     for change in (
@@ -200,11 +203,11 @@ def test_a_folder_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         {"filter": {"preset": "none"}},
     ):
         with pytest.raises(RunFolderError, match=r"holds the rows of other corpora.*Give another folder"):
-            read_rows(configure(tmp_path, **change), tmp_path / "store")
+            prepare_on_ray(configure(tmp_path, **change), tmp_path / "store")
     with (tmp_path / "one.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"id": "new", "eng": "a new row", "jav": "larik anyar"}\n')
     with pytest.raises(RunFolderError, match="or the files have changed since"):
-        read_rows(config, tmp_path / "store")
+        prepare_on_ray(config, tmp_path / "store")
 
 
 def test_what_was_left_unfinished_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,11 +218,11 @@ def test_what_was_left_unfinished_is_made_again(tmp_path: Path, monkeypatch: pyt
         raise DataError("the power failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "write_json", fail)
+        patch.setattr(ray_corpus, "write_json", fail)
         with pytest.raises(DataError, match="the power failed"):
-            read_rows(config, tmp_path / "store")
+            prepare_on_ray(config, tmp_path / "store")
     assert (tmp_path / "store" / "train").is_dir()
-    assert list(read_rows(config, tmp_path / "store")[0]) == list(read_guarded(config)[0])
+    assert list(prepare_on_ray(config, tmp_path / "store")[0]) == list(prepare_corpus(config)[0])
 
 
 def test_a_strangers_folder_is_left_alone(tmp_path: Path) -> None:
@@ -227,5 +230,5 @@ def test_a_strangers_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine" / "train").mkdir(parents=True)
     (tmp_path / "mine" / "train" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"not empty and holds no stored rows \(found: train\)"):
-        read_rows(configure(tmp_path), tmp_path / "mine")
+        prepare_on_ray(configure(tmp_path), tmp_path / "mine")
     assert (tmp_path / "mine" / "train" / "thesis.txt").exists()

@@ -1,7 +1,7 @@
-"""Rows in a folder that many processes and machines can read: Arrow files, mapped into memory.
+"""Rows in a folder that many processes and machines can read: memory-mapped Arrow files.
 
-A file has the columns `id` and one for each language, empty where a row lacks it; anything that reads Arrow reads
-it. The file `rows.json` says which files there are, in the rows' order.
+A file has the columns `id` and one for each language, null where a row lacks it; any Arrow library reads it. The
+file `rows.json` lists the files in the rows' order.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from instructalign.data.corpus import language_runs
+from instructalign.data.corpus import ParallelRows, language_runs
 from instructalign.errors import DataError
 from instructalign.files import atomic, write_json
 from instructalign.types import ParallelRow
 
-INDEX = "rows.json"
-_RUNS = 1000  # runs of rows with the same languages that the index notes of a file
+_INDEX = "rows.json"
+_RUNS = 1000  # runs of rows with the same languages that the index keeps of a file
 
 
-class StoredRows(Sequence[ParallelRow]):
+class ArrowRows(ParallelRows):
     """The rows of a folder, by number, without a copy of them in memory.
 
-    Processes on one machine share what the system keeps of the files; pickled, it is the folder's name.
+    Processes on one machine share the page cache; pickled, it is the folder's name.
 
     Args:
         folder: what `write_part` and `write_index` wrote.
@@ -36,9 +36,9 @@ class StoredRows(Sequence[ParallelRow]):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        path = folder / INDEX
+        path = folder / _INDEX
         if not path.is_file():
-            raise DataError(f"{folder} holds no rows: {INDEX} is missing.")
+            raise DataError(f"{folder} holds no rows: {_INDEX} is missing.")
         index = json.loads(path.read_text(encoding="utf-8"))
         self.languages: list[str] = index["languages"]
         self._files: list[str] = [part["file"] for part in index["parts"]]
@@ -49,19 +49,10 @@ class StoredRows(Sequence[ParallelRow]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, index: int) -> ParallelRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ParallelRow]: ...
-    def __getitem__(self, index: int | slice) -> ParallelRow | list[ParallelRow]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
-            raise IndexError(f"row {index} is outside a corpus of {len(self)}")
-        part = bisect_right(self._ends, index)
-        place = index - (self._ends[part - 1] if part else 0)
+    def row(self, number: int) -> ParallelRow:
+        """The row of a number."""
+        part = bisect_right(self._ends, number)
+        place = number - (self._ends[part - 1] if part else 0)
         if part not in self._columns:
             self._columns[part] = read_columns(self.folder / self._files[part])
         id, *texts = self._columns[part]
@@ -73,7 +64,7 @@ class StoredRows(Sequence[ParallelRow]):
             yield from read_part(self.folder / file, self.languages)
 
     def language_runs(self) -> Iterator[tuple[frozenset[str], int]]:
-        """See `corpus.language_runs`; the rows are read only where there are many short runs."""
+        """See `corpus.language_runs`; the rows are read only where there are too many runs for the index."""
         for file, runs in zip(self._files, self._runs, strict=True):
             if runs is None:
                 yield from language_runs(read_part(self.folder / file, self.languages))
@@ -81,7 +72,7 @@ class StoredRows(Sequence[ParallelRow]):
                 yield from ((frozenset(languages), rows) for languages, rows in runs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StoredRows, (self.folder,)
+        return ArrowRows, (self.folder,)
 
 
 def write_part(path: Path, rows: Sequence[ParallelRow], languages: Sequence[str]) -> dict[str, Any]:
@@ -93,7 +84,7 @@ def write_part(path: Path, rows: Sequence[ParallelRow], languages: Sequence[str]
         languages: the columns.
 
     Returns:
-        What the folder's index says of it.
+        The file's entry in the folder's index.
     """
     import pyarrow
 
@@ -109,14 +100,14 @@ def write_part(path: Path, rows: Sequence[ParallelRow], languages: Sequence[str]
 
 
 def write_index(folder: Path, languages: Sequence[str], parts: Sequence[Mapping[str, Any]]) -> None:
-    """Writes down which files a folder of rows consists of.
+    """Writes the index of a folder of rows.
 
     Args:
         folder: where the files are.
         languages: the columns of every file.
-        parts: what `write_part` said of each file, in the rows' order.
+        parts: what `write_part` returned for each file, in the rows' order.
     """
-    write_json(folder / INDEX, {"languages": list(languages), "parts": list(parts)})
+    write_json(folder / _INDEX, {"languages": list(languages), "parts": list(parts)})
 
 
 def read_part(path: Path, languages: Sequence[str]) -> Iterator[ParallelRow]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from instructalign.data import Corpus
 from instructalign.data.corpus import language_runs
 from instructalign.errors import DataError
-from instructalign.ray_data.row_files import StoredRows, write_index, write_part
+from instructalign.ray_data.arrow_rows import ArrowRows, write_index, write_part
 from instructalign.types import Counts, ParallelRow
 
 CODES = ["eng", "ind", "jav", "ace_Arab"]
@@ -28,11 +28,11 @@ ROWS = st.lists(
 )
 
 
-def store(folder: Path, rows: list[ParallelRow], size: int) -> StoredRows:
+def store(folder: Path, rows: list[ParallelRow], size: int) -> ArrowRows:
     pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
     parts = [write_part(folder / f"{number}.arrow", piece, CODES) for number, piece in enumerate(pieces)]
     write_index(folder, CODES, parts)
-    return StoredRows(folder)
+    return ArrowRows(folder)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -56,7 +56,7 @@ def test_the_runs_of_languages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[ParallelRow], size: int, few: bool
 ) -> None:
     """From the index, or from the rows where there are more runs than it notes; both as the rows have them."""
-    monkeypatch.setattr("instructalign.ray_data.row_files._RUNS", 1 if few else 1000)
+    monkeypatch.setattr("instructalign.ray_data.arrow_rows._RUNS", 1 if few else 1000)
     stored = store(tmp_path, rows, size)
     spoken = [frozenset(code for code, text in row.texts.items() if text.strip()) for row in rows]
     for found in (stored.language_runs(), language_runs(rows), Corpus(stored, Counts()).language_runs()):
@@ -66,7 +66,7 @@ def test_the_runs_of_languages(
 
 def test_a_folder_without_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no rows: rows\.json is missing"):
-        StoredRows(tmp_path)
+        ArrowRows(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not Arrow at all, but long enough to be"])

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 
 from instructalign.config_file import build_config
-from instructalign.data import ItemIndex, ItemText
+from instructalign.data import ContaminationCheck, ItemIndex, ItemText
 from instructalign.errors import DataError
-from instructalign.mixture.training_data import read_guarded
-from instructalign.pipeline import Guard, write_generated
-from instructalign.ray_data.session import session
+from instructalign.mixture.training_data import prepare_corpus
+from instructalign.pipeline import write_generated
+from instructalign.ray_data.ray_session import ray_session
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(DataError, match=r"Ray Data is not installed: pip install 'instructalign\[ray\]'"),
-        session(),
+        ray_session(),
     ):
         pass
 
@@ -34,7 +34,7 @@ def ray() -> Iterator[None]:
     """A session of two processes for all tests below."""
     if importlib.util.find_spec("ray") is None:  # not imported here: how it listens is settled by its import
         pytest.skip("Ray is not installed: pip install 'instructalign[ray]'")
-    with session(2):
+    with ray_session(2):
         yield
 
 
@@ -91,8 +91,8 @@ def test_test_items_are_dropped_the_same(ray: None, tmp_path: Path) -> None:
     write_corpora(tmp_path)
     config = build_config(settings(contamination="drop"), folder=tmp_path)
     texts = [ItemText("mood", str(i), "jav", f"Ukara TWO {i} saka akeh!") for i in range(5)]
-    guard = Guard("drop", ItemIndex(texts), "")
-    ours, theirs = read_guarded(config, guard), ray_data.read_rows(config, tmp_path / "store", guard)
+    check = ContaminationCheck("drop", ItemIndex(texts), "")
+    ours, theirs = prepare_corpus(config, check), ray_data.prepare_corpus(config, tmp_path / "store", check)
     assert [list(ours[0]), list(ours[1]), ours[2]] == [list(theirs[0]), list(theirs[1]), theirs[2]]
     assert ours[0].counts == theirs[0].counts
     assert theirs[2].dropped >= 4
