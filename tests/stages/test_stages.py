@@ -165,11 +165,11 @@ def test_what_stays_is_the_same_whatever_came_first() -> None:
     ("changes", "message"),
     [
         ({"stages": [["qna"], ["qnc"]]}, "qnc are not among languages.new"),
-        ({"stages": [["qna"], ["qna", "qnb"]]}, "qna stand in two places"),
+        ({"stages": [["qna"], ["qna", "qnb"]]}, "qna are listed twice"),
         ({"stages": [["qna"], ["qna"]]}, "qnb of languages.new are missing"),
         ({"stages": [["qna", "qnb"]]}, "stages: list should have at least 2 items"),
         ({"instructions": {"targets": ["qna"]}}, "leave instructions.targets out"),
-        ({"replay": None}, "memory: later stages replay what is carried only with a replay block"),
+        ({"replay": None}, "memory: later stages use the memory only with a replay block"),
         ({"memory": {"budget": 0}}, "memory.budget: input should be greater than or equal to 1, found 0"),
     ],
 )
