@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from instructalign.ray_data.row_files import write_part
+from instructalign.ray_data.arrow_rows import write_part
 from pyarrow import parquet
 
 from data.reading import read, texts
