@@ -13,12 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from instructalign.ray_data.arrow_rows import write_part
 from pyarrow import parquet
 
 from data.reading import read, texts
 from instructalign.errors import DataError
 from instructalign.mixture.replay_sources import read_hub_examples
+from instructalign.ray_data.arrow_rows import write_part
 from instructalign.types import Counts, ParallelRow
 
 TMX = """<?xml version="1.0" encoding="UTF-8"?>
