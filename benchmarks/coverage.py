@@ -15,13 +15,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from instructalign.evaluation.bootstrap import interval
+from instructalign.evaluation.bootstrap import BootstrapScores, percentile_interval
 from instructalign.evaluation.variance import over_levels
 from machine import describe, put
 
-Draws = NDArray[np.float64]
 Bounds = tuple[float, float]
 
 LEVELS, ITEMS = (2, 3, 6), (100, 400)
@@ -29,25 +27,25 @@ APART = (0.0, 0.1, 0.3)  # standard deviation of the levels, in logits
 OF_ITEMS, TOGETHER, MEAN = 1.0, 0.7, 0.3  # of the items, of levels and items together; and the mean, in logits
 
 
-def over_items(draws: Draws, items: int, generator: np.random.Generator) -> Bounds:
-    """The bootstrap over items, for the levels at hand."""
-    return _bounds(interval(draws.mean(0)))
+def over_items(scores: BootstrapScores, items: int, generator: np.random.Generator) -> Bounds:
+    """The bootstrap over items, for the given levels."""
+    return _bounds(percentile_interval(scores.mean(0)))
 
 
-def resampled(draws: Draws, items: int, generator: np.random.Generator) -> Bounds:
-    """The bootstrap over levels and items, each drawn by itself (Owen 2007)."""
-    levels, rounds = draws.shape[0], draws.shape[1] - 1
-    weights = generator.multinomial(levels, np.full(levels, 1 / levels), rounds) / levels
-    return _bounds(interval(np.concatenate([[0.0], (draws[:, 1:].T * weights).sum(1)])))
+def resampled(scores: BootstrapScores, items: int, generator: np.random.Generator) -> Bounds:
+    """The bootstrap over levels and items, each resampled by itself (Owen 2007)."""
+    levels, resamples = scores.shape[0], scores.shape[1] - 1
+    weights = generator.multinomial(levels, np.full(levels, 1 / levels), resamples) / levels
+    return _bounds(percentile_interval(np.concatenate([[0.0], (scores[:, 1:].T * weights).sum(1)])))
 
 
-def components(draws: Draws, items: int, generator: np.random.Generator) -> Bounds:
+def components(scores: BootstrapScores, items: int, generator: np.random.Generator) -> Bounds:
     """Variance components with Student's t: what instructalign does."""
-    found = over_levels(draws, items)
+    found = over_levels(scores, items)
     return _bounds((found.low, found.high))
 
 
-WAYS: dict[str, Callable[[Draws, int, np.random.Generator], Bounds]] = {
+WAYS: dict[str, Callable[[BootstrapScores, int, np.random.Generator], Bounds]] = {
     "items only": over_items,
     "levels and items resampled": resampled,
     "variance components": components,
@@ -59,12 +57,14 @@ def _bounds(found: tuple[float | None, float | None]) -> Bounds:
     return (-np.inf, np.inf) if low is None or high is None else (low, high)
 
 
-def experiment(levels: int, items: int, apart: float, rounds: int, generator: np.random.Generator) -> Draws:
-    """Accuracies by level on made-up answers, on the items and on draws of them."""
+def experiment(
+    levels: int, items: int, apart: float, resamples: int, generator: np.random.Generator
+) -> BootstrapScores:
+    """Accuracies by level on made-up answers, on the items and on resamples of them."""
     logits = MEAN + generator.normal(0, apart, (levels, 1)) + generator.normal(0, OF_ITEMS, items)
     logits = logits + generator.normal(0, TOGETHER, (levels, items))
     right = generator.random((levels, items)) < 1 / (1 + np.exp(-logits))
-    weights = generator.multinomial(items, np.full(items, 1 / items), rounds) / items
+    weights = generator.multinomial(items, np.full(items, 1 / items), resamples) / items
     return np.concatenate([right.mean(1)[:, None], right @ weights.T], axis=1)
 
 
@@ -75,15 +75,15 @@ def truth(apart: float) -> float:
     return float((weights / (1 + np.exp(-(MEAN + spread * nodes)))).sum() / weights.sum())
 
 
-def measure(levels: int, items: int, apart: float, experiments: int, rounds: int) -> list[str]:
+def measure(levels: int, items: int, apart: float, experiments: int, resamples: int) -> list[str]:
     """The table's cells: by way, the share of intervals that hold the truth, and their mean width in points."""
     generator = np.random.default_rng([levels, items, round(100 * apart)])
     expected = truth(apart)
     held, width = dict.fromkeys(WAYS, 0), dict.fromkeys(WAYS, 0.0)
     for _ in range(experiments):
-        draws = experiment(levels, items, apart, rounds, generator)
+        scores = experiment(levels, items, apart, resamples, generator)
         for name, way in WAYS.items():
-            low, high = way(draws, items, generator)
+            low, high = way(scores, items, generator)
             held[name] += low <= expected <= high
             width[name] += 100 * (high - low) / experiments
     return [f"{100 * held[name] / experiments:.1f} ({width[name]:.1f})" for name in WAYS]
@@ -93,7 +93,7 @@ def main() -> None:
     """Measures every case and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experiments", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=500, help="draws of the bootstrap")
+    parser.add_argument("--resamples", type=int, default=500, help="bootstrap resamples")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows = [
@@ -101,7 +101,7 @@ def main() -> None:
         "| ---: | ---: | ---: |" + " ---: |" * 3,
     ]
     for levels, items, apart in product(LEVELS, ITEMS, APART):
-        cells = measure(levels, items, apart, given.experiments, given.rounds)
+        cells = measure(levels, items, apart, given.experiments, given.resamples)
         rows.append(f"| {levels} | {items} | {apart} | " + " | ".join(cells) + " |")
         print(rows[-1], flush=True)
     error = 100 * np.sqrt(0.95 * 0.05 / given.experiments)
@@ -110,7 +110,7 @@ def main() -> None:
             "# How often an interval over prompts or seeds holds the truth",
             f"Made by `python benchmarks/coverage.py --out docs/results/coverage.md` on {describe('numpy')}.",
             f"Percent of 95 % intervals that hold the accuracy over all levels and items there are, with their "
-            f"mean width in points, in {given.experiments} experiments a line with {given.rounds} draws each "
+            f"mean width in points, in {given.experiments} experiments a line of {given.resamples} resamples each "
             f"(standard error {error:.1f}). Levels are prompts or seeds; their spread is the standard deviation "
             f"in logits (items: {OF_ITEMS}; levels and items together: {TOGETHER}).",
             "\n".join(rows),

@@ -10,15 +10,18 @@ import torch
 
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
-from instructalign.evaluation import compare, evaluate, load_task
+from instructalign.evaluation import evaluate, load_task
+from instructalign.evaluation.bootstrap import Bootstrap
+from instructalign.evaluation.comparison import over_seeds
+from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.perplexity import sample_of_answers
 from instructalign.evaluation.predictions import AnswerLikelihood, read_answers
+from instructalign.evaluation.score_table import ScoreTable
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import prepare_data
 from instructalign.pipeline import check_names, run
 from instructalign.report import write_report
-from instructalign.report.collect import Evaluated
-from instructalign.report.compare import asked_alike
+from instructalign.types import Score
 
 TASK = "past_instructions"
 
@@ -171,8 +174,7 @@ def test_runs_with_and_without_replay_say_what_each_forgot(model_folder, config,
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))["replay"]
         assert (record["heldout"], record["chosen"], record["dropped"]) == (90, size, {"held out": 90})
         rows = {(row.task, row.metric, row.run): row for row in done.report.rows if not row.language}
-        changes = compare(*(folder / "evaluation" / what for what in ("base", "adapted")), config())
-        lost = next(s for s in changes if (s.task, s.metric, s.language) == (TASK, "forgetting", ""))
+        lost = rows[TASK, "forgetting", folder.name]
         before, after = (rows[TASK, "token_probability", name].value for name in ("base", folder.name))
         assert lost.value == pytest.approx(before - after, abs=1e-9)
         assert lost.low <= lost.value <= lost.high
@@ -194,7 +196,7 @@ def test_seeds_ask_the_same_and_are_put_together(model_folder, config, tmp_path)
     asked = [(folder / f"evaluation/base/instructions/{TASK}.eng.jsonl").read_bytes() for folder in folders]
     assert asked[0] == asked[1]
     report = write_report(folders, tmp_path / "both")
-    assert "were not put together" not in report.html.read_text(encoding="utf-8")
+    assert "were not averaged" not in report.html.read_text(encoding="utf-8")
     lost = {
         row.run: row for row in report.rows if (row.task, row.metric, row.language) == (TASK, "forgetting", "")
     }
@@ -203,15 +205,13 @@ def test_seeds_ask_the_same_and_are_put_together(model_folder, config, tmp_path)
     assert whole.low <= whole.value <= whole.high
 
 
-def test_open_questions_that_seeds_do_not_share_stay_out():
+def test_open_questions_that_seeds_do_not_share_are_not_averaged():
     def model(name, items):
-        answers = {
-            "jav": sample_of_answers([AnswerLikelihood("open", "jav", item, "q", "a", -1.0, 2) for item in items])
-        }
-        return Evaluated(name, answers={"open": answers}), {"open": answers, "closed": {}}
+        answers = [AnswerLikelihood("open", "jav", item, "q", "a", -1.0, 2) for item in items]
+        scores = ScoreTable([Score(name, "open", "jav", "L2", "token_probability", 0.6)])
+        return ModelResults(name, scores, answers={"open": {"jav": sample_of_answers(answers)}})
 
-    for items, kept in ((["1", "2"], {"open", "closed"}), (["1", "3"], {"closed"})):
-        one, other = model("one", ["1", "2"]), model("other", items)
-        samples = {"one": one[1], "other": other[1]}
-        alike = asked_alike(samples, {"one": one[0], "other": other[0]})
-        assert [by_task.keys() for by_task in alike.values()] == [kept, kept]
+    for items, rows in ((["1", "2"], 4), (["1", "3"], 0)):
+        models = [model("one", ["1", "2"]), model("other", items)]
+        samples = [each.samples() for each in models]
+        assert len(over_seeds("both", (1, 2), "open", models, samples, [], Bootstrap(10, 0))) == rows

@@ -9,7 +9,7 @@ import torch
 from random_models import TEXTS, random_model
 
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
-from instructalign.evaluation import classification, compare, evaluate, runner, score_predictions, task_selection
+from instructalign.evaluation import classification, evaluate, runner, score_predictions, task_selection
 from instructalign.evaluation.batch_runner import BatchRunner
 from instructalign.evaluation.likelihood import score_batch
 from instructalign.evaluation.predictions import read_evaluation_manifest, read_predictions
@@ -377,33 +377,6 @@ def test_pairs_at_once_equal_pairs_one_by_one(loaded_model, family):
     codec.tokenizer.chat_template = None
 
 
-# -- two models ------------------------------------------------------------------------------------------
-
-
-def test_compares_two_evaluations(model_folder, make_config, tmp_path):
-    config = make_config()
-    for run, family in (("base", "llama"), ("adapted", "qwen2")):
-        evaluate(model_folder(family), config, tmp_path / run, run=run)
-    rows = compare(tmp_path / "base", tmp_path / "adapted", config, metric="accuracy")
-    values = {
-        run: {
-            (s["group"], s["language"]): s["value"]
-            for s in json.loads((tmp_path / run / "scores.json").read_text())["scores"]
-            if (s["run"], s["metric"]) == (run, "accuracy")
-        }
-        for run in ("base", "adapted")
-    }
-    gains = {(row.group, row.language): row.value for row in rows if row.metric == "gain"}
-    assert gains == pytest.approx({key: values["adapted"][key] - values["base"][key] for key in values["base"]})
-    assert [row.value for row in rows if row.metric == "forgetting"] == pytest.approx([-gains["L1", ""]] * 2)
-    assert rows[0].signature["base"]["model"] != rows[0].signature["model"]
-
-
-def test_comparison_needs_predictions(make_config, tmp_path):
-    with pytest.raises(DataError, match="holds no predictions"):
-        compare(tmp_path, tmp_path, make_config())
-
-
 # -- scores from files -----------------------------------------------------------------------------------
 
 
@@ -411,7 +384,7 @@ def test_scores_are_computed_from_files_alone(model_folder, make_config, tmp_pat
     config = make_config()
     scores = evaluate(model_folder("llama"), config, tmp_path, run="base")
     files = sorted((tmp_path / "predictions").glob("*.jsonl"))
-    again = score_predictions(files, groups=config.languages.groups, rounds=50, seed=config.seed, run="base")
+    again = score_predictions(files, groups=config.languages.groups, resamples=50, seed=config.seed, run="base")
     assert {values(score) for score in again} == {values(score) for score in scores}
 
 
@@ -420,7 +393,7 @@ def test_another_rule_decides_anew(model_folder, make_config, tmp_path):
     files = sorted((tmp_path / "paper" / "predictions").glob("*.jsonl"))
     for rule in ("sum", "mean", "bytes", "calibrated"):
         scores = evaluate(model_folder("llama"), make_config(scoring=rule), tmp_path / rule, run="base")
-        again = score_predictions(files, rule=rule, rounds=50, run="base")
+        again = score_predictions(files, rule=rule, resamples=50, run="base")
         assert {values(score)[:4] for score in again} == {values(score)[:4] for score in scores if score.language}
         with pytest.raises(DataError, match="lack the likelihood of the prompts"):
             score_predictions(sorted((tmp_path / rule / "predictions").glob("*.jsonl")), rule="paper")

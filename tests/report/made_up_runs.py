@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from instructalign.evaluation.bootstrap import Bootstrap, outcome_of, score_outcomes, signer
+from instructalign.evaluation.bootstrap import Bootstrap, sample_of_predictions, score_classification, signer
 from instructalign.evaluation.mt_metrics import score_translations
 from instructalign.evaluation.predictions import Translated
 from instructalign.files import write_json, write_jsonl, write_text
@@ -69,10 +69,10 @@ def write_evaluation(folder: Path, tasks: Mapping[str, list[Prediction]], run: s
         for code in dict.fromkeys(p.language for p in found):
             chosen = [p for p in found if p.language == code]
             write_jsonl(folder / "predictions" / f"{task}.{code}.jsonl", map(asdict, chosen))
-            outcomes.append(outcome_of(chosen))
+            outcomes.append(sample_of_predictions(chosen))
 
         sign = signer({"version": "0.1.0"}, model=model, bootstrap=200)
-        scores += score_outcomes(outcomes, GROUPS, run, Bootstrap(200, 42), sign)
+        scores += score_classification(outcomes, GROUPS, run, Bootstrap(200, 42), sign)
     write_json(folder / "scores.json", {"scores": [asdict(score) for score in scores]})
     left_out = {"bjn": "nusax/sentiment/banjarese/test.csv does not exist"}
     manifest = {"model": {"name": model, "hash": model}, "tasks": {t: {"left_out": left_out} for t in tasks}}

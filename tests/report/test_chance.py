@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from made_up_runs import REPLAY, write_evaluation, write_run
 
+from instructalign.evaluation.comparison import Baselines
+from instructalign.evaluation.model_results import ModelResults
+from instructalign.evaluation.score_table import ScoreTable
 from instructalign.report import Report, write_report
 from instructalign.report.asked import asked_differently
-from instructalign.report.chance import Chance
-from instructalign.report.collect import Evaluated, Run
+from instructalign.report.run_results import RunResults
 from instructalign.report.words import verdicts
 from instructalign.types import Prediction, Score
 
@@ -37,7 +39,7 @@ def said(group: str, before: float, after: float, half: float = 0.03) -> str:
         row("new", "f1_weighted", after),
         row("new", "gain", after - before),
     ]
-    ((_, text),) = verdicts(rows, Chance(GUESSING), {"new": "base"})
+    ((_, text),) = verdicts(rows, Baselines(GUESSING), {"new": "base"})
     return text.replace("\u00a0", " ")
 
 
@@ -144,9 +146,9 @@ def test_each_run_is_held_against_its_own_baselines(tmp_path: Path) -> None:
         Score(f"random of {name}", "mood", "", "L2", "f1_weighted", value)
         for name, value in (("a", 0.3), ("b", 0.6))
     ]
-    chance = Chance(rows, {("a", "mood"): "a", ("b", "mood"): "b", ("c", "mood"): "b"})
+    chance = Baselines(rows, {("a", "mood"): "a", ("b", "mood"): "b", ("c", "mood"): "b"})
     scores = [Score(name, "mood", "", "L2", "f1_weighted", 0.5) for name in "abc"]
-    assert [chance.is_beaten_by(score) for score in scores] == [True, False, False]
+    assert [chance.are_below(score) for score in scores] == [True, False, False]
 
 
 def signature(n: int, prompt: str, scoring: str, questions: str) -> dict[str, Any]:
@@ -167,9 +169,9 @@ def signature(n: int, prompt: str, scoring: str, questions: str) -> dict[str, An
     ],
 )
 def test_what_differs_is_said(other: dict[str, Any], expected: list[str]) -> None:
-    def run(name: str, sign: dict[str, Any]) -> Run:
+    def run(name: str, sign: dict[str, Any]) -> RunResults:
         score = Score(name, "mood", "jav", "L2", "f1_weighted", 0.5, signature={**sign, "model": name})
-        return Run(name, Path(name), {}, {}, "", (), None, Evaluated(name, (score,)))
+        return RunResults(name, {}, None, ModelResults(name, ScoreTable([score])), Path(name), {}, "", ())
 
     found = asked_differently([run("a", signature(9, "x", "sum", "1")), run("b", other)])
     assert [text.split(", so that")[0] for text in found] == expected

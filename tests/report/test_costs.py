@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from instructalign.files import write_json, write_text
-from instructalign.report.collect import collect
 from instructalign.report.costs import size, strategies
 from instructalign.report.outcome import Facts
+from instructalign.report.run_results import read_runs
 
 
 def facts_of(folder: Path, taken: Any) -> Any:
     write_json(folder / "run.json", {"run": "r", "timings": {"training_seconds": 50.0}, "strategies": taken})
     write_text(folder / "config.yaml", "seed: 1\n")
-    runs = collect([folder])
+    runs = read_runs([folder])
     empty: Any = {}
     return Facts(runs=runs, rows=[], best=frozenset(), refused=empty, label=str, text=empty, correlation="")
 

@@ -15,13 +15,12 @@ from sacrebleu.metrics.chrf import CHRF
 from sklearn.metrics import f1_score
 
 from instructalign.evaluation import mt_metrics
+from instructalign.evaluation.comparison import Baselines, group_seeds
 from instructalign.evaluation.predictions import read_translations
 from instructalign.report import Report, write_report
-from instructalign.report.chance import Chance
-from instructalign.report.collect import collect
 from instructalign.report.evidence import continual_table
-from instructalign.report.levels import group_seeds
 from instructalign.report.number_format import p_text
+from instructalign.report.run_results import read_runs
 from instructalign.report.tables import gains_table, heat_map
 from instructalign.types import Score
 
@@ -86,7 +85,7 @@ def by_prompt(name: str, seed: int, group: str) -> np.ndarray:
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_group(seed_runs: list[Path]) -> None:
-    groups = group_seeds(collect(seed_runs))
+    groups = group_seeds(read_runs(seed_runs))
     assert [(group.name, group.seeds) for group in groups] == [
         ("replay, 3 seeds", (1, 2, 3)),
         ("no-replay, 3 seeds", (1, 2, 3)),
@@ -98,7 +97,7 @@ def test_other_configurations_and_repeated_seeds_are_no_group(tmp_path: Path) ->
         write_run(tmp_path, name, run_seed=seed, seed=seed) for name, seed in (("a1", 1), ("a2", 2), ("b1", 1))
     ]
     change_config(folders[1], training={"steps": 5})
-    assert group_seeds(collect(folders)) == []
+    assert group_seeds(read_runs(folders)) == []
     assert "over seeds" not in write_report(folders).markdown.read_text("utf-8")
 
 
@@ -118,7 +117,7 @@ def test_groups_are_named_by_what_their_runs_have_in_common(
     folders = [write_run(tmp_path / str(i), name, run_seed=i, seed=i) for i, name in enumerate(names)]
     config = (folders[0] / "config.yaml").read_text("utf-8").replace("seed: 0", "seed: 1")
     (folders[1] / "config.yaml").write_text(config, "utf-8")
-    assert [group.name for group in group_seeds(collect(folders))] == [expected]
+    assert [group.name for group in group_seeds(read_runs(folders))] == [expected]
 
 
 @pytest.mark.parametrize("group", ["L1", "L2", "L3"])
@@ -171,7 +170,8 @@ def test_seeds_that_were_asked_something_else_are_not_put_together(seed_runs: li
             path.write_text("\n".join(line for line in lines if '"item": "0"' not in line) + "\n", "utf-8")
     text = write_report(folders).markdown.read_text("utf-8")
     assert (
-        "replay, 2 seeds were not put together: mood in eng: the two models were not asked the same items" in text
+        "replay, 2 seeds were not averaged: mood in eng: the two models were not evaluated on the same items"
+        in text
     )
 
 
@@ -255,11 +255,11 @@ def test_continual_terms_by_hand() -> None:
         scored("new", "L2", "gain", 0.3),
     ]
     chance = [scored("random", group, "f1_weighted", 0.33) for group in ("L1", "L2")]
-    table = continual_table(rows, Chance(chance), [("new", "base")])
+    table = continual_table(rows, Baselines(chance), [("new", "base")])
     assert table is not None
     # ACC (0.8 + 0.7) / 2; BWT 0.8 − 0.9; FWT 0.4 − 0.33; forgetting 0.9 − 0.8.
     assert [cell.text for cell in table.rows[0]] == ["new", "75.0", "−10.0", "+7.0", "10.0"]
-    assert continual_table(rows, Chance(), [("new", "base")]) is None
+    assert continual_table(rows, Baselines(), [("new", "base")]) is None
 
 
 def test_what_is_gained_is_drawn_against_what_is_forgotten(demo_report: Report, tmp_path: Path) -> None:

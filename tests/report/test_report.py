@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 
 from instructalign.errors import DataError, RunFolderError
 from instructalign.report import Report, write_report
-from instructalign.report.collect import collect
+from instructalign.report.run_results import read_runs
 
 
 def rows_of(path: Path) -> list[dict[str, object]]:
@@ -40,7 +40,7 @@ def test_another_base_gets_a_row_of_its_own(tmp_path: Path) -> None:
 def test_a_run_without_a_base_of_its_own_takes_that_of_the_same_model(tmp_path: Path) -> None:
     folders = [write_run(tmp_path, "one"), write_run(tmp_path, "two", seed=2)]
     shutil.rmtree(folders[1] / "evaluation" / "base")
-    runs = collect(folders)
+    runs = read_runs(folders)
     assert runs[1].base is runs[0].base is not None
 
 
@@ -178,7 +178,8 @@ def test_predictions_that_do_not_match_are_not_compared_and_said_so(run_folder: 
     path.write_text("\n".join(line for line in lines if '"item": "0"' not in line) + "\n", encoding="utf-8")
     text = write_report([run_folder]).markdown.read_text(encoding="utf-8")
     assert (
-        "replay was not compared with its base: mood in eng: the two models were not asked the same items" in text
+        "replay was not compared with its base: mood in eng: the two models were not evaluated on the same items"
+        in text
     )
 
 
@@ -238,13 +239,13 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(
-        RunFolderError, match=r"holds none of config\.yaml, run\.json, log\.jsonl, scores\.json, evaluation"
+        RunFolderError, match=r"has none of config\.yaml, run\.json, log\.jsonl, scores\.json, evaluation"
     ):
         write_report([tmp_path])
 
 
 def test_a_folder_of_runs(demo_runs: list[Path]) -> None:
-    message = r"holds some\. Name those: instructalign report \S+/mlm \S+/no-replay"
+    message = r"instructalign report \S+/mlm \S+/no-replay"
     with pytest.raises(RunFolderError, match=message):
         write_report([demo_runs[0].parent])
 

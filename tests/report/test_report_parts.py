@@ -16,7 +16,6 @@ from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
 from instructalign.report import Report, main_table, write_report
-from instructalign.report.cells import brief
 from instructalign.report.items import confusion, gold_probability, most_changed
 from instructalign.report.number_format import shorten, signed
 from instructalign.report.plots import (
@@ -42,6 +41,7 @@ from instructalign.report.rendering import (
     render,
     text_column,
 )
+from instructalign.report.sweep_parts import brief
 from instructalign.report.words import verdicts
 from instructalign.types import Prediction, Score
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_run
 
+from instructalign.evaluation.model_results import ModelResults
+from instructalign.evaluation.score_table import ScoreTable
 from instructalign.report import Report, evidence, main_table, outcome, write_report
-from instructalign.report.collect import Evaluated, Run
 from instructalign.report.number_format import decimals
 from instructalign.report.plots import LanguageChange, dumbbells
+from instructalign.report.run_results import RunResults
 from instructalign.report.tables import gains_table, heat_map
 from instructalign.report.words import verdicts
 from instructalign.types import Score
@@ -103,13 +105,13 @@ def test_without_scores_the_caption_says_so() -> None:
 
 
 def test_panels_share_an_axis_by_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    def model(name: str, mood: float, past: float) -> Evaluated:
+    def model(name: str, mood: float, past: float) -> ModelResults:
         both = (("mood", "f1_weighted", mood), ("past", OPEN, past))
-        return Evaluated(name, tuple(Score(name, task, "eng", "L1", m, value) for task, m, value in both))
+        return ModelResults(name, ScoreTable(Score(name, task, "eng", "L1", m, value) for task, m, value in both))
 
     base = model("base", 0.9, 0.001)
     models = [model("a", 0.4, 0.002), model("b", 0.8, 0.004)]
-    runs = [Run(each.name, Path(each.name), {}, {}, "", (), base, each) for each in models]
+    runs = [RunResults(each.name, {}, base, each, Path(each.name), {}, "", ()) for each in models]
     rows = [row for each in (base, *models) for row in each.scores]
     found: dict[str, tuple[float, float]] = {}
 

@@ -12,7 +12,7 @@ import pytest
 from made_up_runs import ITEMS, write_evaluation
 from made_up_sweeps import GROUPS, answers, paper_skill, write_sweep
 
-from instructalign.evaluation.bootstrap import Bootstrap, outcome_of
+from instructalign.evaluation.bootstrap import Bootstrap, sample_of_predictions
 from instructalign.evaluation.variance import over_levels
 from instructalign.files import write_text
 from instructalign.report import write_report
@@ -47,8 +47,8 @@ def test_differences_are_those_of_both_cells_over_seeds_and_items(sweep: Path) -
         by_seed = []
         for seed in (1, 2, 3):
             found = answers(SKILLS[size], seed)
-            outcomes = [outcome_of([each for each in found if each.language == code]) for code in codes]
-            by_seed.append(np.mean([bootstrap.values(outcome, "f1_weighted") for outcome in outcomes], axis=0))
+            outcomes = [sample_of_predictions([each for each in found if each.language == code]) for code in codes]
+            by_seed.append(np.mean([bootstrap.scores([outcome]) for outcome in outcomes], axis=0))
         return np.array(by_seed)
 
     name, *cells = line(sweep)

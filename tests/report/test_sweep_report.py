@@ -14,11 +14,10 @@ from made_up_sweeps import BASE, GROUPS, MIXTURES, answers, paper_skill, write_p
 from scipy import stats
 
 from instructalign.errors import DataError
-from instructalign.evaluation.bootstrap import Bootstrap, outcome_of
-from instructalign.evaluation.variance import over_levels
+from instructalign.evaluation.bootstrap import Bootstrap, sample_of_predictions
+from instructalign.evaluation.variance import mean_interval, over_levels
 from instructalign.files import write_text
 from instructalign.report import Report, write_report
-from instructalign.report.cells import mean_interval
 from instructalign.report.sweep_parts import tick
 from instructalign.types import Prediction, Score
 
@@ -62,8 +61,8 @@ def test_with_predictions_the_interval_is_over_seeds_and_items(tmp_path: Path) -
     bootstrap = Bootstrap(200, 1)
 
     def draws(found: list[Prediction], codes: list[str]) -> Any:
-        outcomes = [outcome_of([each for each in found if each.language == code]) for code in codes]
-        return np.mean([bootstrap.values(outcome, "f1_weighted") for outcome in outcomes], axis=0)
+        outcomes = [sample_of_predictions([each for each in found if each.language == code]) for code in codes]
+        return np.mean([bootstrap.scores([outcome]) for outcome in outcomes], axis=0)
 
     report = write_report([folder])
     values = np.array([draws(found, GROUPS["L1"]) for found in after])
@@ -160,7 +159,7 @@ def test_numbers_of_an_axis_are_short() -> None:
 
 def test_a_broken_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match=r"sweep\.json: not a sweep's record"):
+    with pytest.raises(DataError, match=r"sweep\.json: KeyError"):
         write_report([tmp_path])
     (tmp_path / "sweep.json").write_text("no", encoding="utf-8")
     with pytest.raises(DataError, match=r"sweep\.json: cannot be parsed"):

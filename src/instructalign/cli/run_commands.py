@@ -92,7 +92,7 @@ def score(
     from instructalign.evaluation import score_predictions
 
     rows = []
-    for each in score_predictions(files, rule=rule, rounds=bootstrap):
+    for each in score_predictions(files, rule=rule, resamples=bootstrap):
         if each.metric in ("accuracy", "f1_weighted") and each.run == "predictions":
             low, high = each.low, each.high
             interval = "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"

@@ -1,4 +1,4 @@
-"""From a model to scores: tasks, label likelihoods, predictions, intervals, comparison of two models."""
+"""From a model to scores: tasks, label likelihoods, predictions, intervals, comparison of models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     from instructalign.evaluation.continual_metrics import continual_scores, correlate_gains
     from instructalign.evaluation.lm_eval_export import export_lm_eval
     from instructalign.evaluation.runner import evaluate
-    from instructalign.evaluation.scores import compare, score_predictions
+    from instructalign.evaluation.scores import score_predictions
 
 _HOMES = {
-    "compare": "scores",
     "continual_scores": "continual_metrics",
     "correlate_gains": "continual_metrics",
     "evaluate": "runner",
@@ -25,7 +24,6 @@ _HOMES = {
 __all__ = [
     "Task",
     "Translation",
-    "compare",
     "continual_scores",
     "correlate_gains",
     "evaluate",

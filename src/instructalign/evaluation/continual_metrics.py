@@ -1,79 +1,35 @@
-"""Measures of continual learning: ACC, BWT, FWT, forgetting, and correlation of gains."""
+"""Continual learning: the accuracy matrix, ACC, BWT, FWT and forgetting; the correlation of gains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from instructalign.errors import DataError
-from instructalign.evaluation.bootstrap import interval
+from instructalign.evaluation.bootstrap import Bootstrap, BootstrapScores, percentile_interval
+from instructalign.evaluation.model_results import ModelResults
+from instructalign.evaluation.paired_tests import GAIN
+from instructalign.evaluation.score_table import BASE, headline
 from instructalign.randomness import digest_key
 from instructalign.types import Score
 
 
-def correlate_gains(scores: Sequence[Score], rounds: int = 1000, seed: int = 0) -> list[Score]:
-    """Pearson's and Spearman's correlation of the gains on new (L2) and related (L3) languages.
-
-    Args:
-        scores: `gain` rows of groups from several runs or tasks; each run and task that has both is a point.
-        rounds: draws of the bootstrap over points, for the interval.
-        seed: of the draws.
-
-    Returns:
-        Two scores, or none where there are fewer than three points or no spread.
-    """
-    gains: dict[tuple[str, str], dict[str, float]] = {}
-    for score in scores:
-        if score.metric == "gain" and not score.language and score.group in ("L2", "L3"):
-            gains.setdefault((score.run, score.task), {})[score.group] = score.value
-    points = np.array([[both["L2"], both["L3"]] for both in gains.values() if len(both) == 2])
-    if len(points) < 3 or (np.ptp(points, axis=0) == 0).any():
-        return []
-    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest_key(seed, "correlation"), "little")))
-    draws = points[generator.integers(0, len(points), (rounds, len(points)))]
-    result = []
-    for name, prepare in (("pearson", lambda values: values), ("spearman", _ranks)):
-        spread = _correlation(prepare(draws))
-        low, high = interval(np.concatenate([[0.0], spread[np.isfinite(spread)]]))
-        value = float(_correlation(prepare(points)))
-        tasks = ",".join(sorted({task for _, task in gains}))
-        sign = {"metric": "gain", "points": len(points)}
-        result.append(Score("", tasks, "", "L2-L3", name, value, low, high, len(points), sign))
-    return result
-
-
-def _ranks(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks along the second last axis, means of ranks where values are equal."""
-    smaller = (points[..., :, None, :] > points[..., None, :, :]).sum(-2)
-    equal = (points[..., :, None, :] == points[..., None, :, :]).sum(-2)
-    ranks: NDArray[np.float64] = smaller + (equal - 1) / 2.0
-    return ranks
-
-
-def _correlation(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's correlation of points [..., n, 2]; not a number where there is no spread."""
-    centred = points - points.mean(-2, keepdims=True)
-    products: NDArray[np.float64] = (centred[..., 0] * centred[..., 1]).sum(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        result: NDArray[np.float64] = products / np.sqrt((centred**2).sum(-2).prod(-1))
-    return result
-
-
 @dataclass(frozen=True, slots=True)
-class Continual:
-    """What was learned, kept and carried over in a row of stages.
+class ContinualScores:
+    """What was learned, kept and transferred in a sequence of stages.
 
     Attributes:
-        average: the mean score on all stages' languages in the end (ACC; Lopez-Paz and Ranzato 2017).
-        backward: how much a stage's score changed by the stages behind it, on average (BWT; same source);
-            below 0 it is what was forgotten. None with one stage.
-        forward: how far above chance a stage's score stands before its own training, on average (FWT; same
-            source). None with one stage.
-        forgetting: how far a stage's score in the end lies below the best it ever was since its training, on
-            average (Chaudhry et al. 2018). None with one stage.
+        average: the mean score on all stages' languages at the end (ACC; Lopez-Paz and Ranzato 2017).
+        backward: how much later stages changed a stage's score, on average (backward transfer, BWT; same source);
+            negative values are forgetting. None with one stage.
+        forward: how far above the random baseline a stage's score is before its own training, on average (forward
+            transfer, FWT; same source). None with one stage.
+        forgetting: how far a stage's final score is below its best since its training, on average (Chaudhry et
+            al. 2018). None with one stage.
     """
 
     average: float
@@ -82,32 +38,162 @@ class Continual:
     forgetting: float | None
 
 
-def continual_scores(matrix: ArrayLike, chance: ArrayLike) -> Continual:
-    """Computes them from the matrix of scores.
+def continual_scores(matrix: ArrayLike, random: ArrayLike) -> ContinualScores:
+    """Computes them from the accuracy matrix.
 
     Args:
         matrix: [stages + 1, stages]; row i, column j is the score on the languages of stage j after i stages,
             so that the first row is the base model's.
-        chance: [stages], what guessing scores on the languages of each stage.
+        random: [stages], the random baseline's score on the languages of each stage.
 
     Raises:
-        DataError: the shapes do not fit each other.
+        DataError: the shapes do not match.
     """
-    scores, guess = np.asarray(matrix, dtype=np.float64), np.asarray(chance, dtype=np.float64)
-    stages = guess.size
-    if guess.ndim != 1 or stages == 0 or scores.shape != (stages + 1, stages):
+    scores, baseline = np.asarray(matrix, dtype=np.float64), np.asarray(random, dtype=np.float64)
+    stages = baseline.size
+    if baseline.ndim != 1 or stages == 0 or scores.shape != (stages + 1, stages):
         raise DataError(
-            f"a matrix of shape {scores.shape} does not fit {stages} stages: it needs a row for the base and one "
+            f"a matrix of shape {scores.shape} does not match {stages} stages: it needs a row for the base and "
             f"for each stage, and a column for each stage: ({stages + 1}, {stages})."
         )
     average = float(scores[-1].mean())
     if stages == 1:
-        return Continual(average, None, None, None)
+        return ContinualScores(average, None, None, None)
     own = np.array([scores[stage + 1, stage] for stage in range(stages)])
     best = np.array([scores[stage + 1 : stages, stage].max() for stage in range(stages - 1)])
-    return Continual(
+    return ContinualScores(
         average,
         backward=float((scores[-1] - own)[:-1].mean()),
-        forward=float(np.mean([scores[stage, stage] - guess[stage] for stage in range(1, stages)])),
+        forward=float(np.mean([scores[stage, stage] - baseline[stage] for stage in range(1, stages)])),
         forgetting=float((best - scores[-1, :-1]).mean()),
     )
+
+
+STAGED = "stages"
+"""The group of the rows on all stages of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageMatrix:
+    """One run's stages on one task.
+
+    Attributes:
+        run: the run's name.
+        task, metric: what was measured.
+        models: names of the rows: `base`, and each stage by its languages.
+        columns: names of the columns: L1, each stage's languages, L3.
+        scores: [stages + 1, columns, 1 + resamples], the mean score on the languages of each column.
+        own: the columns that are stages, in order.
+        random: by stage, the random baseline's score on its languages.
+        items: how many items a row has.
+    """
+
+    run: str
+    task: str
+    metric: str
+    models: tuple[str, ...]
+    columns: tuple[str, ...]
+    scores: BootstrapScores
+    own: tuple[int, ...]
+    random: tuple[float, ...]
+    items: int
+
+    def rows(self) -> list[Score]:
+        """ACC, BWT, FWT and forgetting (`stages_average`, …), with intervals over items."""
+        matrices = np.moveaxis(self.scores[:, list(self.own)], -1, 0)
+        every = [continual_scores(matrix, self.random) for matrix in matrices]
+        signature = {"task": self.task, "stages": list(self.models[1:]), "metric": self.metric}
+        found = []
+        for each in fields(ContinualScores):
+            values = [getattr(scores, each.name) for scores in every]
+            if values[0] is not None:
+                low, high = percentile_interval(np.array(values, dtype=np.float64))
+                place = (self.run, self.task, "", STAGED, f"stages_{each.name}")
+                found.append(Score(*place, values[0], low, high, self.items, signature))
+        return found
+
+
+def stage_matrices(
+    run: str,
+    base: ModelResults,
+    stages: Sequence[ModelResults],
+    taught: Sequence[tuple[str, Sequence[str]]],
+    bootstrap: Bootstrap,
+) -> list[StageMatrix]:
+    """The accuracy matrices of a run in several stages: one a classification task that has languages of all.
+
+    Args:
+        run: the run's name.
+        base: the results before the first stage.
+        stages: the results after each stage.
+        taught: by stage, the name of its column and the codes of the languages it teaches.
+        bootstrap: gives the intervals.
+    """
+    samples = [model.samples() for model in (base, *stages)]
+    found = []
+    for task in (task for task in samples[0] if task in base.predictions):
+        metric = headline(base.scores, task)
+        group_of = {row.language: row.group for row in base.scores.select(task=task) if row.language}
+        columns = {
+            "L1": [code for code, group in group_of.items() if group == "L1"],
+            **{name: [code for code in codes if code in group_of] for name, codes in taught},
+            "L3": [code for code, group in group_of.items() if group == "L3"],
+        }
+        columns = {name: codes for name, codes in columns.items() if codes}
+        by_model = [some.get(task, {}) for some in samples]
+        own = [name for name, _ in taught]
+        if not columns.keys() >= set(own) or any(set(group_of) - set(some) for some in by_model):
+            continue
+        scores = [[bootstrap.scores([some[c] for c in codes]) for codes in columns.values()] for some in by_model]
+        random = {row.language: row.value for row in base.baselines.select(run="random", task=task, metric=metric)}
+        found.append(
+            StageMatrix(
+                run,
+                task,
+                metric,
+                (BASE, *(f"after {name}" for name in own)),
+                tuple(columns),
+                np.array(scores),
+                tuple(list(columns).index(name) for name in own),
+                tuple(float(np.mean([random.get(code, 0.0) for code in columns[name]])) for name in own),
+                sum(len(sample.items) for sample in by_model[0].values()),
+            )
+        )
+    return found
+
+
+def correlate_gains(scores: Iterable[Score], resamples: int = 1000, seed: int = 0) -> list[Score]:
+    """Pearson's and Spearman's correlation of the gains on new (L2) and related (L3) languages.
+
+    Args:
+        scores: `gain` rows of groups from several runs or tasks; each run and task that has both is a point.
+        resamples: of the bootstrap over points, for the interval.
+        seed: of the bootstrap.
+
+    Returns:
+        Two scores, or none where there are fewer than three points or one of the gains does not vary.
+    """
+    from scipy.stats import pearsonr, rankdata  # slow to import
+
+    gains: dict[tuple[str, str], dict[str, float]] = {}
+    for score in scores:
+        if score.metric == GAIN and not score.language and score.group in ("L2", "L3"):
+            gains.setdefault((score.run, score.task), {})[score.group] = score.value
+    points = np.array([[both["L2"], both["L3"]] for both in gains.values() if len(both) == 2])
+    if len(points) < 3 or (np.ptp(points, axis=0) == 0).any():
+        return []
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest_key(seed, "correlation"), "little")))
+    resampled = points[generator.integers(0, len(points), (resamples, len(points)))]
+    tasks = ",".join(sorted({task for _, task in gains}))
+    result = []
+    for name in ("pearson", "spearman"):
+        # Spearman's coefficient is Pearson's of the ranks.
+        every = np.concatenate([points[None], resampled])  # [1 + resamples, points, 2]
+        every = rankdata(every, axis=1) if name == "spearman" else every
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of resamples in which a gain does not vary: they have no coefficient
+            found = pearsonr(every[..., 0], every[..., 1], axis=1).statistic
+        low, high = percentile_interval(np.concatenate([found[:1], found[1:][np.isfinite(found[1:])]]))
+        signature = {"metric": GAIN, "points": len(points)}
+        result.append(Score("", tasks, "", "L2-L3", name, float(found[0]), low, high, len(points), signature))
+    return result

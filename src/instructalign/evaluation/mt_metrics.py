@@ -21,7 +21,7 @@ from instructalign.config import EvaluationConfig
 from instructalign.data.filters import LanguageIdentifier, score_script
 from instructalign.data.normalization import fingerprint
 from instructalign.errors import DataError
-from instructalign.evaluation.bootstrap import Bootstrap, Sample, Signature, Values, score_rows, signer
+from instructalign.evaluation.bootstrap import Bootstrap, BootstrapScores, Sample, Signer, score_rows, signer
 from instructalign.evaluation.comet import comet_scores
 from instructalign.evaluation.predictions import Translated, read_evaluation_manifest, read_translations
 from instructalign.files import file_hash
@@ -135,7 +135,7 @@ def measure(
     order = [index for some in by_prompt.values() for index in some]
     first = records[0]
 
-    def sample(statistics: NDArray[np.float64], score: Callable[[NDArray[np.float64]], Values]) -> Sample:
+    def sample(statistics: NDArray[np.float64], score: Callable[[NDArray[np.float64]], BootstrapScores]) -> Sample:
         shaped = statistics[order].reshape(len(by_prompt), len(items[0]), -1)
         language = first.target
         return Sample(first.task, language, tuple(by_prompt), items[0], shaped, score)
@@ -156,14 +156,14 @@ def measure(
 
 def _sacrebleu(
     metric: Any, records: Sequence[Translated]
-) -> tuple[NDArray[np.float64], Callable[[NDArray[np.float64]], Values]]:
+) -> tuple[NDArray[np.float64], Callable[[NDArray[np.float64]], BootstrapScores]]:
     """The statistics of sentences, and the corpus score of sums of them, between 0 and 1."""
     texts, references = [record.translation for record in records], [record.reference for record in records]
     # The statistics of a sentence are not part of sacrebleu's public interface, but its own bootstrap uses
     # them in this way; a test compares the outcome with corpus_score.
     statistics = np.array(metric._extract_corpus_statistics(texts, [references]), dtype=np.float64)
 
-    def score(sums: NDArray[np.float64]) -> Values:
+    def score(sums: NDArray[np.float64]) -> BootstrapScores:
         rows = sums.reshape(-1, sums.shape[-1])
         values = [metric._compute_score_from_stats(row.tolist()).score / 100 for row in rows]
         return np.array(values).reshape(sums.shape[:-1])
@@ -171,7 +171,7 @@ def _sacrebleu(
     return statistics, score
 
 
-def _ratio(sums: NDArray[np.float64]) -> Values:
+def _ratio(sums: NDArray[np.float64]) -> BootstrapScores:
     """The first count over the second; 0 where nothing was counted."""
     return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
 
@@ -270,7 +270,7 @@ def score_translations(
     folder = out / "translations"
     manifest = read_evaluation_manifest(folder)
     found: dict[tuple[str, str], list[Sample]] = {}
-    signers: dict[tuple[str, str], Signature] = {}
+    signers: dict[tuple[str, str], Signer] = {}
     for file, entry in manifest.get("tasks", {}).items():
         records = read_translations(folder / file)
         comet = _comet(records, out / "comet" / f"{file.removesuffix('.jsonl')}.json", settings)
@@ -278,10 +278,10 @@ def score_translations(
             how = how or {"comet": settings.comet.model if settings.comet else ""}
             place = entry["title"], metric
             found.setdefault(place, []).append(replace(sample, task=entry["title"], language=entry["language"]))
-            signers[place] = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.rounds, **how)
+            signers[place] = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples, **how)
     scores: list[Score] = []
     for (task, metric), samples in found.items():
-        values = {sample.language: bootstrap.by_prompt(sample).mean(0) for sample in samples}
+        values = {sample.language: bootstrap.scores([sample]) for sample in samples}
         scores += score_rows(samples, values, groups, run, metric, signers[task, metric])
     return scores
 

@@ -1,10 +1,9 @@
-"""Likelihood of held-out instructions: which are asked, how they are answered, and their scores."""
+"""Likelihood of the answers to held-out instructions, and their perplexity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,29 +11,24 @@ from numpy.typing import NDArray
 
 from instructalign.config import Config
 from instructalign.evaluation.batch_runner import BatchRunner
-from instructalign.evaluation.bootstrap import Bootstrap, Sample, Signature, Values, score_rows, signer
+from instructalign.evaluation.bootstrap import BootstrapScores, Sample
 from instructalign.evaluation.classification import FileRecords, heldout_entry, score_queries
-from instructalign.evaluation.paired_tests import compare_samples
 from instructalign.evaluation.predictions import (
     AnswerLikelihood,
-    prediction_file,
-    read_answers,
-    read_evaluation_manifest,
 )
 from instructalign.evaluation.prompting import Query
 from instructalign.evaluation.task_selection import HELDOUT_PROMPT, HeldOutInstructions
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import LoadedModel, context_length
-from instructalign.types import Score
 
 SMALLEST_PART = 20
 """Items that a part must have in a language to be scored alone; with fewer, an interval says nothing."""
 
 
-def samples_of(task: str, answers: Mapping[str, Sequence[AnswerLikelihood]]) -> dict[str, dict[str, Sample]]:
-    """A task's answers by language as samples: of the whole task, and behind it of its parts.
+def samples_by_part(task: str, answers: Mapping[str, Sequence[AnswerLikelihood]]) -> dict[str, dict[str, Sample]]:
+    """A task's answers by language as samples: of the whole task, then of each part of it.
 
-    A part is there in the languages where it has `SMALLEST_PART` items; not where it would be the whole.
+    A part is scored in the languages where it has `SMALLEST_PART` items; not where it would be the whole.
     """
     found = {task: answers}
     names = sorted({each.part for some in answers.values() for each in some})
@@ -56,9 +50,13 @@ def sample_of_answers(records: Sequence[AnswerLikelihood]) -> Sample:
     return Sample(records[0].task, records[0].language, (HELDOUT_PROMPT,), items, statistics, token_probability)
 
 
-def token_probability(sums: NDArray[np.float64]) -> Values:
-    """e to the power of (log-likelihood over tokens); `sums` [..., 2] holds the two."""
-    result: Values = np.exp(sums[..., 0] / sums[..., 1])
+PROBABILITY = "token_probability"
+"""The metric of open questions: the geometric mean of the probabilities of the answers' tokens."""
+
+
+def token_probability(sums: NDArray[np.float64]) -> BootstrapScores:
+    """exp(−loss), the inverse of perplexity; `sums` [..., 2] has the log-likelihood in nats and the tokens."""
+    result: BootstrapScores = np.exp(sums[..., 0] / sums[..., 1])
     return result
 
 
@@ -87,45 +85,3 @@ def score_heldout_answers(
         )
         records[language].append(answer.record())
     return list(records.values()), heldout_entry(plan, sum(bool(ids.truncated) for ids in encoded))
-
-
-METRIC = "token_probability"
-
-
-def score_heldout(out: Path, groups: Mapping[str, Sequence[str]], run: str, bootstrap: Bootstrap) -> list[Score]:
-    """The scores of the open questions in an evaluation's folder, by language and by group.
-
-    Returns:
-        `token_probability`, the geometric mean of the probabilities of the answers' tokens: e to the power of
-        minus the loss on them, between 0 and 1.
-    """
-    scores: list[Score] = []
-    for samples, sign in _read_folder(out, bootstrap.rounds).values():
-        values = {sample.language: bootstrap.by_prompt(sample).mean(0) for sample in samples}
-        scores += score_rows(samples, values, groups, run, METRIC, sign)
-    return scores
-
-
-def compare_heldout(
-    base: Path, adapted: Path, groups: Mapping[str, Sequence[str]], run: str, bootstrap: Bootstrap
-) -> list[Score]:
-    """What adapting a model changed on the open questions of two folders; see `paired.compare_samples`."""
-    before = _read_folder(base, bootstrap.rounds)
-    scores: list[Score] = []
-    for task, (samples, sign) in _read_folder(adapted, bootstrap.rounds).items():
-        if task in before:
-            scores += compare_samples(before[task][0], samples, groups, run, bootstrap, sign, METRIC)
-    return scores
-
-
-def _read_folder(out: Path, rounds: int) -> dict[str, tuple[list[Sample], Signature]]:
-    """By task, and by part of one, the answers in every language and what signs their scores."""
-    folder = out / "instructions"
-    manifest = read_evaluation_manifest(folder)
-    found = {}
-    for task, entry in manifest.get("tasks", {}).items():
-        answers = {code: read_answers(prediction_file(folder, task, code)) for code in entry["items"]}
-        for name, samples in samples_of(task, answers).items():
-            sign = signer(entry, model=manifest["model"]["hash"], bootstrap=rounds)
-            found[name] = list(samples.values()), sign
-    return found

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 SCORE_COLUMNS = tuple(each.name for each in fields(Score))
 """run, task, language, group, metric, value, low, high, n, signature: the columns of `report.json`."""
 
+GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
+BASE = "base"  # name of the model before training
+BASELINES = ("random", "majority")  # names of the baselines of classification tasks
+
 _REQUIRED = SCORE_COLUMNS[:6]  # those without a default
+_HEADLINES = ("f1_weighted", "accuracy", "chrf")  # the first that a task has is shown and compared
 
 
 class ScoreTable(Sequence[Score]):
@@ -114,3 +119,27 @@ def signature_text(signature: Mapping[str, Any]) -> str:
 def signature_key(signature: Mapping[str, Any]) -> str:
     """A signature as a string that is equal for equal signatures, be they from memory or from JSON."""
     return json.dumps(signature, sort_keys=True, ensure_ascii=False)
+
+
+def headline(scores: Iterable[Score], task: str) -> str:
+    """The metric of a task that is shown first, and compared."""
+    metrics = list(dict.fromkeys(score.metric for score in scores if score.task == task))
+    return next((metric for metric in _HEADLINES if metric in metrics), metrics[0] if metrics else _HEADLINES[0])
+
+
+def groups_of(scores: Iterable[Score], task: str) -> dict[str, list[str]]:
+    """The language codes of each group (L1, L2, L3) that a task was scored in."""
+    pairs = dict.fromkeys(
+        (score.group, score.language) for score in scores if score.task == task and score.language
+    )
+    return {group: codes for group in GROUPS if (codes := [code for name, code in pairs if name == group])}
+
+
+def is_base(run: str) -> bool:
+    """Whether a row's run is a model before training."""
+    return run == BASE or run.startswith(f"{BASE} of ")
+
+
+def is_baseline(run: str) -> bool:
+    """Whether a row's run is a random or majority baseline, of every run or of one."""
+    return run in BASELINES or run.startswith(tuple(f"{name} of " for name in BASELINES))

@@ -1,65 +1,63 @@
-"""From predictions on disk to scores: of one model, and of what changed between two."""
+"""From an evaluation's saved predictions, answers and translations to its scores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import DataError
-from instructalign.evaluation.bootstrap import Bootstrap, Outcome, outcome_of, score_outcomes, signer
+from instructalign.evaluation.bootstrap import (
+    Bootstrap,
+    sample_of_predictions,
+    score_classification,
+    score_rows,
+    signer,
+)
 from instructalign.evaluation.decision_rules import decide
 from instructalign.evaluation.mt_metrics import score_translations
-from instructalign.evaluation.paired_tests import compare_outcomes
-from instructalign.evaluation.perplexity import compare_heldout, score_heldout
-from instructalign.evaluation.predictions import prediction_file, read_evaluation_manifest, read_predictions
+from instructalign.evaluation.perplexity import PROBABILITY, samples_by_part
+from instructalign.evaluation.predictions import (
+    prediction_file,
+    read_answers,
+    read_evaluation_manifest,
+    read_predictions,
+)
 from instructalign.types import Prediction, Rule, Score
 
 
 def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
-    """Computes the scores of an evaluation folder from its predictions.
+    """Computes the scores of an evaluation's folder: classification tasks, held-out instructions, translations.
 
     Args:
         out: a folder that `evaluate` wrote.
         config: gives the languages' groups and the bootstrap.
         run: what the scores call the model.
-    """
-    bootstrap = Bootstrap(config.evaluation.bootstrap, config.seed)
-    scores: list[Score] = []
-    for _, outcomes, entry in _outcomes(out):
-        sign = signer(entry, model=_manifest(out)["model"]["hash"], bootstrap=bootstrap.rounds)
-        scores += score_outcomes(outcomes, config.languages.groups, run, bootstrap, sign)
-    scores += score_heldout(out, config.languages.groups, run, bootstrap)
-    return scores + score_translations(out, config.languages.groups, run, bootstrap, config.evaluation)
-
-
-def compare(
-    base: Path, adapted: Path, config: Config, *, run: str = "adapted", metric: str = "f1_weighted"
-) -> list[Score]:
-    """What adapting a model changed: gain by language and group, and forgetting on the known languages.
-
-    Args:
-        base: folder of the evaluation before.
-        adapted: folder of the evaluation after, of the same tasks.
-        config: gives the languages' groups and the bootstrap.
-        run: what the scores call the adapted model.
-        metric: the score that is compared.
 
     Raises:
-        DataError: the two models were not asked the same.
+        DataError: the folder holds no predictions, or some of them cannot be read.
     """
-    bootstrap = Bootstrap(config.evaluation.bootstrap, config.seed)
-    hashes = [_manifest(folder)["model"]["hash"] for folder in (base, adapted)]
-    before = {task: outcomes for task, outcomes, _ in _outcomes(base)}
+    bootstrap, groups = Bootstrap(config.evaluation.bootstrap, config.seed), config.languages.groups
     scores: list[Score] = []
-    for task, outcomes, entry in _outcomes(adapted):
-        if task in before:
-            sign = signer(entry, model=hashes[1], bootstrap=bootstrap.rounds, base={"model": hashes[0]})
-            groups = config.languages.groups
-            scores += compare_outcomes(before[task], outcomes, groups, run, bootstrap, sign, metric)
-    return scores + compare_heldout(base, adapted, config.languages.groups, run, bootstrap)
+    folder = out / "predictions"
+    manifest = read_evaluation_manifest(folder)
+    if not manifest:
+        raise DataError(f"{folder} holds no predictions; `instructalign evaluate` writes them.")
+    for task, entry in manifest["tasks"].items():
+        files = [prediction_file(folder, task, code) for code in entry["items"]]
+        samples = [sample_of_predictions(read_predictions(file)) for file in files]
+        sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples)
+        scores += score_classification(samples, groups, run, bootstrap, sign)
+    folder = out / "instructions"
+    manifest = read_evaluation_manifest(folder)
+    for task, entry in manifest.get("tasks", {}).items():
+        answers = {code: read_answers(prediction_file(folder, task, code)) for code in entry["items"]}
+        sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples)
+        for by_language in samples_by_part(task, answers).values():
+            values = {code: bootstrap.scores([sample]) for code, sample in by_language.items()}
+            scores += score_rows(list(by_language.values()), values, groups, run, PROBABILITY, sign)
+    return scores + score_translations(out, groups, run, bootstrap, config.evaluation)
 
 
 def score_predictions(
@@ -67,7 +65,7 @@ def score_predictions(
     *,
     rule: Rule | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
-    rounds: int = 1000,
+    resamples: int = 1000,
     seed: int = 42,
     run: str = "predictions",
 ) -> list[Score]:
@@ -75,10 +73,10 @@ def score_predictions(
 
     Args:
         files: files that `evaluate` wrote, of one model.
-        rule: one of `evaluation.rules`; by default the saved decisions count.
+        rule: one of `evaluation.decision_rules`; by default the saved decisions are scored.
         groups: language codes by group, for scores of groups.
-        rounds: draws of the bootstrap; 0 for no intervals.
-        seed: of the draws.
+        resamples: number of bootstrap resamples; 0 for no intervals.
+        seed: of the bootstrap.
         run: what the scores call the model.
 
     Raises:
@@ -86,39 +84,19 @@ def score_predictions(
             needs.
         UnknownNameError: there is no such rule.
     """
-    predictions: dict[tuple[str, str], list[Prediction]] = {}
+    predictions: dict[str, dict[str, list[Prediction]]] = {}
     for file in files:
         for prediction in read_predictions(file):
-            chosen = prediction if rule is None else replace(prediction, predicted=decide(prediction, rule))
-            predictions.setdefault((prediction.task, prediction.language), []).append(chosen)
+            decided = prediction if rule is None else replace(prediction, predicted=decide(prediction, rule))
+            predictions.setdefault(prediction.task, {}).setdefault(prediction.language, []).append(decided)
     if not predictions:
         raise DataError(f"no predictions in {', '.join(map(str, files))}.")
-    outcomes: dict[str, list[Outcome]] = {}
-    for (task, _), some in predictions.items():
-        outcomes.setdefault(task, []).append(outcome_of(some))
-
-    sign = signer({"scoring": rule or "as predicted"}, bootstrap=rounds)
-    bootstrap = Bootstrap(rounds, seed)
+    bootstrap = Bootstrap(resamples, seed)
+    sign = signer({"scoring": rule or "as predicted"}, bootstrap=resamples)
     return [
-        score for some in outcomes.values() for score in score_outcomes(some, groups or {}, run, bootstrap, sign)
-    ]
-
-
-def _outcomes(out: Path) -> list[tuple[str, list[Outcome], Mapping[str, Any]]]:
-    """The answers in an evaluation folder, by task, with the manifest's entry."""
-    folder = out / "predictions"
-    return [
-        (
-            task,
-            [outcome_of(read_predictions(prediction_file(folder, task, code))) for code in entry["items"]],
-            entry,
+        score
+        for by_language in predictions.values()
+        for score in score_classification(
+            list(map(sample_of_predictions, by_language.values())), groups or {}, run, bootstrap, sign
         )
-        for task, entry in _manifest(out)["tasks"].items()
     ]
-
-
-def _manifest(out: Path) -> dict[str, Any]:
-    manifest = read_evaluation_manifest(out / "predictions")
-    if not manifest:
-        raise DataError(f"{out / 'predictions'} holds no predictions; `instructalign evaluate` writes them.")
-    return manifest

@@ -13,98 +13,93 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
-import numpy as np
-from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-Draws = NDArray[np.float64]
-"""Scores by level, on the items themselves and behind them on every draw of items: [levels, 1 + rounds]."""
+from instructalign.evaluation.bootstrap import BootstrapScores, percentile_interval
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """A mean over levels.
+class Estimate:
+    """A mean over levels, or a difference of two.
 
     Attributes:
         value: the mean.
-        low, high: its 95 % interval over levels and items; None with a single level, or without draws.
+        low, high: its 95 % interval over levels and items (of a single level, over items); None without resamples.
         deviation: the standard deviation of the levels' scores; None with a single level.
-        levels: how many they are.
     """
 
     value: float
     low: float | None
     high: float | None
     deviation: float | None
-    levels: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval is wholly above or below 0; false where there is none."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def over_levels(
-    values: Draws, items: int, *, minus: Draws | None = None, bounds: tuple[float, float] = (0, 1)
-) -> Spread:
+    scores: BootstrapScores,
+    items: int,
+    *,
+    minus: BootstrapScores | None = None,
+    bounds: tuple[float, float] = (0, 1),
+) -> Estimate:
     """The mean over levels, with its interval over levels and items.
 
+    With a single level on each side it is the percentile interval of the (paired) bootstrap over items.
+
     Args:
-        values: the scores.
+        scores: by level, [levels, 1 + resamples].
         items: how many items they are on.
-        minus: scores on the same items that are subtracted: levels of their own (other seeds), or a single row
-            for something that has no levels (the base).
-        bounds: what the score lies between; the interval is cut to it.
+        minus: scores on the same items and resamples that are subtracted: levels of their own (other seeds), or a
+            single row for something that has no levels (the base).
+        bounds: what the score lies between; the interval is clipped to it.
     """
-    sides = [values] if minus is None else [values, minus]
-    signs = (1, -1)
-    draws = sum(sign * side.mean(0) for sign, side in zip(signs, sides, strict=False))
-    value = float(np.asarray(draws)[0])
-    deviation = float(values[:, 0].std(ddof=1)) if len(values) > 1 else None
-    if deviation is None or values.shape[1] < 3:
-        return Spread(value, None, None, deviation, len(values))
-    # Mean squares, each with its degrees of freedom and its sign in the variance of the mean.
-    parts = [(float(np.asarray(draws)[1:].var(ddof=1)), items - 1.0)]
+    sides = [scores] if minus is None else [scores, minus]
+    mean = scores.mean(0) if minus is None else scores.mean(0) - minus.mean(0)
+    value = float(mean[0])
+    deviation = float(scores[:, 0].std(ddof=1)) if len(scores) > 1 else None
+    if max(map(len, sides)) == 1:
+        return Estimate(value, *percentile_interval(mean), deviation)
+    if scores.shape[1] < 3:
+        return Estimate(value, None, None, deviation)
+    # Mean squares as they enter the variance of the mean, each with its degrees of freedom: that of the items,
+    # and of each side what its levels add.
+    parts = [(float(mean[1:].var(ddof=1)), items - 1.0)]
     for side in sides:
         parts += _between(side, items)
-    variance, freedom = _combine(parts)
+    variance = sum(part for part, _ in parts)
+    spread = sum(part**2 / max(freedom, 1.0) for part, freedom in parts)
+    freedom = variance**2 / spread if spread > 0 else 1.0  # Satterthwaite 1946
     half = student_quantile(freedom) * variance**0.5
-    return Spread(value, max(bounds[0], value - half), min(bounds[1], value + half), deviation, len(values))
+    return Estimate(value, max(bounds[0], value - half), min(bounds[1], value + half), deviation)
 
 
-def _between(values: Draws, items: int) -> list[tuple[float, float]]:
-    """What levels add to the variance of a mean, as (part, degrees of freedom); the draws have the rest already.
-
-    The spread of the levels' scores is that of the levels and that of levels and items together. How much the
-    latter is, the draws tell: it is how the levels' scores move apart from one draw to the next. As the draws over
-    items hold it too, it is taken off once.
-    """
-    levels = len(values)
+def _between(scores: BootstrapScores, items: int) -> list[tuple[float, float]]:
+    """What levels add to the variance of a mean, as (part, degrees of freedom)."""
+    levels = len(scores)
     if levels < 2:
         return []
-    both = float(values[:, 0].var(ddof=1))
-    together = float((values[:, 1:] - values[:, :1]).var(axis=0, ddof=1).mean())
-    if both <= together:
+    # The variance between the levels' scores is that of levels and that of levels × items together. How large the
+    # latter is shows in how the levels' scores move apart from one resample to the next. The bootstrap over items
+    # has counted it already, so it is subtracted once.
+    both = float(scores[:, 0].var(ddof=1))
+    interaction = float((scores[:, 1:] - scores[:, :1]).var(axis=0, ddof=1).mean())
+    if both <= interaction:
         return []
-    return [(both / levels, levels - 1.0), (-together / levels, (levels - 1.0) * max(items - 1, 1))]
+    return [(both / levels, levels - 1.0), (-interaction / levels, (levels - 1.0) * max(items - 1, 1))]
 
 
-def _combine(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The sum of mean squares, and its degrees of freedom (Satterthwaite 1946)."""
-    total = sum(part for part, _ in parts)
-    spread = sum(part**2 / max(freedom, 1.0) for part, freedom in parts)
-    return total, (total**2 / spread if spread > 0 else 1.0)
+def student_quantile(freedom: float) -> float:
+    """The 97.5 % quantile of Student's t; the degrees of freedom need not be whole, and count as at least 1."""
+    return float(stdtrit(max(freedom, 1.0), 0.975))
 
 
-def student_quantile(freedom: float, share: float = 0.975) -> float:
-    """The quantile of Student's t.
-
-    With t = √f · tan θ its density is that of cosᶠ⁻¹ θ, which is smooth and bounded, so that a sum over a grid
-    is exact to four digits.
-
-    Args:
-        freedom: degrees of freedom, at least 1; need not be whole.
-        share: the probability below the quantile.
-    """
-    freedom = min(max(freedom, 1.0), 1e4)
-    angles = np.linspace(0, np.pi / 2, 20_001)
-    density = np.cos(angles) ** (freedom - 1)
-    steps = (density[1:] + density[:-1]) / 2
-    below = np.concatenate([[0.0], np.cumsum(steps)])
-    angle = np.interp((2 * share - 1) * below[-1], below, angles)
-    return float(np.sqrt(freedom) * np.tan(angle))
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of at least two values, by Student's t (Student 1908)."""
+    half = student_quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
+    return fmean(values) - half, fmean(values) + half

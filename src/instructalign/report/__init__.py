@@ -53,12 +53,12 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
         DataError: a file in a folder cannot be read.
     """
     from instructalign.report.assemble import assemble
-    from instructalign.report.cells import RECORD
     from instructalign.report.sweep import assemble_sweep
+    from instructalign.report.sweep_results import SWEEP_FILE
 
     # `report runs/*` also names the files of an earlier report among the runs.
     runs = [f for f in map(Path, folders) if not (f.is_file() and f.suffix in SUFFIXES)]
-    built = assemble_sweep(runs[0]) if len(runs) == 1 and (runs[0] / RECORD).exists() else assemble(runs)
+    built = assemble_sweep(runs[0]) if len(runs) == 1 and (runs[0] / SWEEP_FILE).exists() else assemble(runs)
     page, markdown, data = _places(runs, None if out is None else Path(out))
     write_text(page, built.page)
     write_text(markdown, built.markdown)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instructalign.report.collect import Evaluated, Run
-from instructalign.report.tables import headline, unique
+from instructalign.evaluation.model_results import ModelResults
+from instructalign.evaluation.score_table import headline
+from instructalign.report.run_results import RunResults
+from instructalign.report.tables import unique
 
 DIFFERENT = {
     "split": "items",
@@ -20,7 +22,7 @@ DIFFERENT = {
 _Asked = dict[str, Mapping[str, Any]]  # by language, the signature
 
 
-def asked_differently(runs: Sequence[Run]) -> list[str]:
+def asked_differently(runs: Sequence[RunResults]) -> list[str]:
     """A sentence for each task on which not all runs were asked the same."""
     models = [(run.name, model) for run in runs if (model := run.adapted or run.base) is not None]
     return [
@@ -31,7 +33,7 @@ def asked_differently(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _sets(models: Sequence[tuple[str, Evaluated]], task: str) -> list[tuple[_Asked, list[str]]]:
+def _sets(models: Sequence[tuple[str, ModelResults]], task: str) -> list[tuple[_Asked, list[str]]]:
     """The names of the models that were asked the same, with what that was."""
     sets: list[tuple[_Asked, list[str]]] = []
     for name, model in models:
@@ -45,7 +47,7 @@ def _sets(models: Sequence[tuple[str, Evaluated]], task: str) -> list[tuple[_Ask
     return [some for some in sets if some[0]]
 
 
-def _asked(model: Evaluated, task: str) -> _Asked:
+def _asked(model: ModelResults, task: str) -> _Asked:
     metric = headline(model.scores, task)
     return {
         score.language: score.signature

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.errors import InstructAlignError, RunFolderError
+from instructalign.evaluation.comparison import Baselines, baselines_of, compare_runs, models_of
+from instructalign.evaluation.paired_tests import FORGETTING
+from instructalign.evaluation.score_table import BASE, headline
 from instructalign.evaluation.task_items import read_items, source_of
 from instructalign.evaluation.tasks import Task, load_task
 from instructalign.languages import english_name
 from instructalign.report import costs, gains, leaks, making, outcome
 from instructalign.report.asked import asked_differently
-from instructalign.report.chance import Chance, chance_of
-from instructalign.report.collect import BASE, Run, collect, evaluated
-from instructalign.report.compare import compare
-from instructalign.report.lifelong import courses
 from instructalign.report.number_format import signed
 from instructalign.report.rendering import ReportTable, Section, render
-from instructalign.report.tables import FORGETTING, headline, main_table
+from instructalign.report.run_results import RunResults, bootstrap_of, read_runs, read_stages
+from instructalign.report.tables import main_table
 from instructalign.report.translations import translations
 from instructalign.types import Score
 
@@ -63,27 +63,28 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     """Reads run folders, compares the runs and renders the report.
 
     Raises:
-        RunFolderError, DataError: as `collect` does; nothing was evaluated or trained in any of the runs.
+        RunFolderError, DataError: as `read_runs` does; nothing was evaluated or trained in any of the runs.
     """
-    runs = collect(folders)
-    settings = _mapping(runs[0].config, "evaluation")
-    compared = compare(runs, int(settings.get("bootstrap", 1000)), int(runs[0].config.get("seed", 0)))
-    models = evaluated(runs)
+    runs = read_runs(folders)
+    bootstrap = bootstrap_of(runs[0].config)
+    compared = compare_runs(runs, bootstrap.resamples, bootstrap.seed)
+    models = models_of(runs)
     rows = [row for model in models for row in model.scores] + compared.rows
-    staged = courses(runs, language_names(runs))
-    rows += [score for course in staged for score in course.scores()]
+    label = language_names(runs)
+    staged = [matrix for run in runs for matrix in read_stages(run, label)]
+    rows += [score for matrix in staged for score in matrix.rows()]
     empty = [run for run in runs if not _has_begun(run)]
     if len(empty) == len(runs) and not rows:
         raise RunFolderError("\n".join(map(_how_to_begin, empty)))
-    chance = chance_of(runs, compared.seeds)
+    baselines = baselines_of(runs, compared.seeds)
     facts = outcome.Facts(
         runs=runs,
         rows=rows,
-        chance=chance,
-        best=_above_guessing(compared.best, rows + compared.over_seeds, chance),
+        baselines=baselines,
+        best=_above_guessing(compared.best, rows + compared.over_seeds, baselines),
         refused=[*compared.refused, *map(_how_to_begin, empty)],
-        courses=staged,
-        label=language_names(runs),
+        stage_matrices=staged,
+        label=label,
         text=item_texts(runs),
         correlation=_correlation(rows),
         seeds=compared.seeds,
@@ -96,13 +97,13 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     return Assembled(
         page=page,
         markdown=markdown,
-        rows=[*rows, *compared.over_seeds, *chance.rows],
+        rows=[*rows, *compared.over_seeds, *baselines.rows],
         sentences=[
             *(f"{run} {text}" for run, text in facts.said()),
             *asked_differently(runs),
             *leaks.spoilt(runs, facts.label),
         ],
-        table=main_table([*rows, *chance.rows], facts.best),
+        table=main_table([*rows, *baselines.rows], facts.best),
         about={
             "runs": [
                 {"run": run.name, "folder": run.folder.name, "base": run.base and run.base.name} for run in runs
@@ -111,13 +112,13 @@ def assemble(folders: Sequence[Path]) -> Assembled:
     )
 
 
-def _has_begun(run: Run) -> bool:
+def _has_begun(run: RunResults) -> bool:
     """Whether a run has anything of its own to report; its base may be another run's."""
     evaluated_base = (run.folder / "evaluation" / BASE / "scores.json").exists()
     return bool(evaluated_base or run.adapted or run.log or run.record.get("timings"))
 
 
-def _how_to_begin(run: Run) -> str:
+def _how_to_begin(run: RunResults) -> str:
     """That a run has nothing to report yet, and the command that goes on with it."""
     command = run.record.get("command")
     if not isinstance(command, list):
@@ -130,7 +131,7 @@ def _how_to_begin(run: Run) -> str:
 
 
 def _above_guessing(
-    best: Collection[tuple[str, str, str]], rows: Sequence[Score], chance: Chance
+    best: Collection[tuple[str, str, str]], rows: Sequence[Score], baselines: Baselines
 ) -> frozenset[tuple[str, str, str]]:
     """Of the cells that are better than all others of their column, those that are better than guessing too.
 
@@ -140,7 +141,7 @@ def _above_guessing(
     no_better = {
         (row.run, row.task, row.group)
         for row in rows
-        if not row.language and row.metric == metrics.get(row.task) and not chance.is_beaten_by(row)
+        if not row.language and row.metric == metrics.get(row.task) and not baselines.are_below(row)
     }
     return frozenset(
         (run, task, column)
@@ -149,7 +150,7 @@ def _above_guessing(
     )
 
 
-def language_names(runs: Sequence[Run]) -> Callable[[str], str]:
+def language_names(runs: Sequence[RunResults]) -> Callable[[str], str]:
     """Gives languages the names that the configurations have for them, or their English ones."""
     named = {
         str(code): str(name)
@@ -167,7 +168,7 @@ def language_names(runs: Sequence[Run]) -> Callable[[str], str]:
     return name
 
 
-def item_texts(runs: Sequence[Run]) -> Callable[[str, str, str], str]:
+def item_texts(runs: Sequence[RunResults]) -> Callable[[str, str, str], str]:
     """Finds the texts of test items where the tasks' data are still there; an empty text where not."""
     tasks: dict[str, tuple[Task, Path]] = {}
     for run in reversed(runs):
@@ -212,7 +213,7 @@ def _correlation(rows: Sequence[Score]) -> str:
     return f"Gains on L2 and L3: {', '.join(parts)}, over {count} points (runs and tasks).{doubt}"
 
 
-def _subtitle(run: Run, label: Callable[[str], str]) -> str:
+def _subtitle(run: RunResults, label: Callable[[str], str]) -> str:
     """What the runs are about, in a line."""
     languages = _mapping(run.config, "languages")
     base = str(_mapping(run.config, "model").get("base", ""))

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from instructalign.evaluation.comparison import OVER_PROMPTS, PROMPT_SD, SEED_SD, Baselines
 from instructalign.evaluation.continual_metrics import continual_scores
-from instructalign.report.chance import Chance
-from instructalign.report.levels import OVER_PROMPTS, PROMPT_SD, SEED_SD
+from instructalign.evaluation.paired_tests import FORGETTING, GAIN
+from instructalign.evaluation.score_table import GROUPS, headline
 from instructalign.report.number_format import NBSP, as_points, is_small, p_text, precision, signed
 from instructalign.report.rendering import ReportTable, TableCell, TableColumn, text_column
-from instructalign.report.tables import (
-    FORGETTING,
-    GAIN,
-    GROUPS,
-    by_group,
-    headline,
-    interval,
-    name_of,
-    names_of,
-    points,
-    unique,
-)
+from instructalign.report.tables import by_group, interval, name_of, names_of, points, unique
 from instructalign.types import Score
 
 
@@ -184,12 +174,14 @@ def tests_table(
     return ReportTable(caption, columns, tuple(lines), tuple(languages.values()))
 
 
-def continual_table(rows: Sequence[Score], chance: Chance, bases: Sequence[tuple[str, str]]) -> ReportTable | None:
+def continual_table(
+    rows: Sequence[Score], baselines: Baselines, bases: Sequence[tuple[str, str]]
+) -> ReportTable | None:
     """The result in the terms of continual learning: L1 is the first thing learned, L2 the second.
 
     Args:
         rows: scores as in `report.json`.
-        chance: what guessing would score.
+        baselines: the random and majority baselines.
         bases: (run, its base).
     """
     found = Rows(rows)
@@ -198,7 +190,7 @@ def continual_table(rows: Sequence[Score], chance: Chance, bases: Sequence[tuple
         metric = headline(rows, task)
         for run, base in bases:
             scores = [[found.get(name, task, metric, group) for group in ("L1", "L2")] for name in (base, run)]
-            drawn = [chance.guess(row, ("random",)) for row in scores[1] if row]
+            drawn = [baselines.value_for(row, ("random",)) for row in scores[1] if row]
             guess = [value for value in drawn if value is not None]
             if len(guess) < 2 or None in scores[0]:
                 continue
@@ -222,7 +214,7 @@ def continual_table(rows: Sequence[Score], chance: Chance, bases: Sequence[tuple
     )
     caption = (
         "In points, with L1 as the first task and L2 as the second. ACC: mean of both in the end. BWT: change of "
-        "L1 by learning L2. FWT: the base on L2, above chance (Lopez-Paz and Ranzato 2017). Forgetting: best of "
-        "L1 less its end (Chaudhry et al. 2018)."
+        "L1 by learning L2. FWT: the base on L2, above the random baseline (Lopez-Paz and Ranzato 2017). "
+        "Forgetting: best of L1 less its end (Chaudhry et al. 2018)."
     )
     return ReportTable(caption, columns, tuple(lines))

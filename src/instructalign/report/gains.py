@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from instructalign.report.collect import evaluated
+from instructalign.evaluation.comparison import models_of
+from instructalign.evaluation.paired_tests import FORGETTING, GAIN
 from instructalign.report.evidence import Rows, prompts_table
 from instructalign.report.outcome import Facts
 from instructalign.report.plots import PlotPoint, scatter
 from instructalign.report.rendering import Block, Panels, Paragraph, Section
-from instructalign.report.tables import FORGETTING, GAIN
 
 FEWEST_POINTS = 3  # below this a correlation says nothing
 NAMED = 12  # points up to which each has its name beside it
@@ -62,7 +62,7 @@ def prompts(facts: Facts) -> Section | None:
     """What other prompts of the same kind would do to the scores and gains."""
     tables = [
         prompts_table(
-            facts.rows, task, [model.name for model in evaluated(facts.runs)], [run for run, _ in facts.bases]
+            facts.rows, task, [model.name for model in models_of(facts.runs)], [run for run, _ in facts.bases]
         )
         for task in facts.tasks
     ]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from instructalign.data.contamination import OVERLAP_KINDS, SEVERE_SHARE
-from instructalign.report.collect import Run
 from instructalign.report.number_format import shorten
 from instructalign.report.rendering import (
     Block,
@@ -18,6 +17,7 @@ from instructalign.report.rendering import (
     TableColumn,
     text_column,
 )
+from instructalign.report.run_results import RunResults
 
 if TYPE_CHECKING:
     from instructalign.report.outcome import Facts
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LONGEST = 160  # characters shown of an item's text
 
 
-def spoilt(runs: Sequence[Run], label: Callable[[str], str]) -> list[str]:
+def spoilt(runs: Sequence[RunResults], label: Callable[[str], str]) -> list[str]:
     """A sentence for each run and kind of data that was trained on a good part of a test set."""
     sentences = []
     for run in runs:
@@ -69,7 +69,7 @@ def contamination(facts: Facts) -> Section | None:
     return Section("Test items in the training data", "contamination", blocks)
 
 
-def _in_words(run: Run) -> Iterator[str]:
+def _in_words(run: RunResults) -> Iterator[str]:
     found = _found(run)
     if not found:
         return
@@ -110,6 +110,6 @@ def _examples(facts: Facts) -> ReportTable:
     return ReportTable("The first items of each test set, and the training rows that have them.", columns, lines)
 
 
-def _found(run: Run) -> Mapping[str, Any]:
+def _found(run: RunResults) -> Mapping[str, Any]:
     found = run.record.get("contamination")
     return found if isinstance(found, Mapping) else {}

@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from instructalign.evaluation.score_table import signature_text
-from instructalign.report.collect import Run
+from instructalign.evaluation.score_table import headline, signature_text
 from instructalign.report.outcome import Facts
 from instructalign.report.plots import PlotLine, line_plot, stacked_shares
 from instructalign.report.rendering import (
@@ -23,7 +22,8 @@ from instructalign.report.rendering import (
     TableColumn,
     text_column,
 )
-from instructalign.report.tables import headline, unique
+from instructalign.report.run_results import RunResults
+from instructalign.report.tables import unique
 
 UNITS = {"rows": "rows", "tokens": "tokens", "loss_tokens": "loss tokens"}
 DROPS = ("corpus", "replay", "encoding")  # blocks of run.json that count what was read and dropped
@@ -51,7 +51,7 @@ def training(facts: Facts) -> Section | None:
     return Section("Training", "training", (Panels(panels, text), *gauges, *early))
 
 
-def _early(run: Run) -> str:
+def _early(run: RunResults) -> str:
     """Why a run ended before its last step."""
     return str(_block(run.record, "early_stopping").get("reason") or "")
 
@@ -86,7 +86,7 @@ def _probes(facts: Facts) -> Panels | None:
     return Panels(tuple(panels), text)
 
 
-def _curves(run: Run) -> list[PlotLine]:
+def _curves(run: RunResults) -> list[PlotLine]:
     names = [
         name
         for name in unique(key for line in run.log for key in line)
@@ -99,7 +99,9 @@ def _curves(run: Run) -> list[PlotLine]:
     return [series for series in found if series is not None]
 
 
-def _series(run: Run, name: str, label: str, factor: float = 1.0, *, strong: bool = False) -> PlotLine | None:
+def _series(
+    run: RunResults, name: str, label: str, factor: float = 1.0, *, strong: bool = False
+) -> PlotLine | None:
     """One number of a run's log over its steps; None where it stands in fewer than two lines."""
     points = [(line["step"], factor * line[name]) for line in run.log if _finite(line, name)]
     if len(points) < 2:
@@ -154,7 +156,7 @@ def mixture(facts: Facts) -> Section | None:
     )
 
 
-def _shares(run: Run) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+def _shares(run: RunResults) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Realised shares by unit and part, and the planned share of replay by unit."""
     counted = _block(_block(run.record, "mixture"), "realised")
     planned = _block(_block(_block(run.record, "mixture"), "planned"), "shares")
@@ -173,7 +175,7 @@ def _against(realised: float, planned: float | None) -> TableCell:
     return TableCell(f"{100 * realised:.1f}", "" if planned is None else f"{100 * planned:.1f}")
 
 
-def _asked(run: Run) -> TableCell:
+def _asked(run: RunResults) -> TableCell:
     """The share of replay that the configuration asks for, in its unit."""
     planned = _block(_block(run.record, "mixture"), "planned")
     share = planned.get("replay")
@@ -184,7 +186,7 @@ def _asked(run: Run) -> TableCell:
     return TableCell(f"{100 * share:.1f} % of {UNITS.get(str(planned.get('unit')), 'rows')}", note)
 
 
-def _repeats(run: Run) -> TableCell:
+def _repeats(run: RunResults) -> TableCell:
     repeats = _block(_block(run.record, "mixture"), "planned").get("repeats")
     return TableCell(f"{repeats:.1f}" if isinstance(repeats, (int, float)) else "–")
 
@@ -212,7 +214,7 @@ def dropped(facts: Facts) -> Section | None:
     return Section("What was dropped, and why", "dropped", blocks)
 
 
-def _left_out(facts: Facts, run: Run) -> Iterator[str]:
+def _left_out(facts: Facts, run: RunResults) -> Iterator[str]:
     """The languages that a task was not evaluated in, with the reasons."""
     for model in filter(None, (run.base, run.adapted)):
         for task, entry in _block(model.manifest, "tasks").items():
@@ -220,7 +222,7 @@ def _left_out(facts: Facts, run: Run) -> Iterator[str]:
                 yield f"{task} was not evaluated in {facts.label(code)}: {reason}."
 
 
-def _counts(run: Run) -> Iterator[tuple[str, int]]:
+def _counts(run: RunResults) -> Iterator[tuple[str, int]]:
     for stage in DROPS:
         for path, value in _numbers(_block(run.record, stage)):
             yield " · ".join([stage, *(name.replace("_", " ") for name in path)]), value
@@ -280,7 +282,7 @@ def _signatures(facts: Facts) -> ReportTable | None:
     return ReportTable(caption, columns, rows) if rows else None
 
 
-def _recipe(run: Run) -> Iterator[Block]:
+def _recipe(run: RunResults) -> Iterator[Block]:
     command = run.record.get("command")
     if command:
         yield Code(shlex.join(map(str, command)) if isinstance(command, list) else str(command))

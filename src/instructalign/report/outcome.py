@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
+from instructalign.evaluation.comparison import Baselines, SeedGroup, models_of
+from instructalign.evaluation.continual_metrics import StageMatrix
+from instructalign.evaluation.model_results import ModelResults
+from instructalign.evaluation.score_table import GROUPS, headline
 from instructalign.report.asked import asked_differently
-from instructalign.report.chance import Chance
-from instructalign.report.collect import Evaluated, Run, evaluated
 from instructalign.report.evidence import continual_table, seeds_table, tests_table
 from instructalign.report.items import Shift, confusion, most_changed
 from instructalign.report.leaks import spoilt
-from instructalign.report.levels import SeedGroup
-from instructalign.report.lifelong import Course, section
+from instructalign.report.lifelong import section
 from instructalign.report.number_format import shorten
 from instructalign.report.plots import LanguageChange, dumbbells
 from instructalign.report.rendering import (
@@ -27,7 +28,8 @@ from instructalign.report.rendering import (
     TableColumn,
     text_column,
 )
-from instructalign.report.tables import GROUPS, by_group, gains_table, headline, heat_map, main_table, unique
+from instructalign.report.run_results import RunResults
+from instructalign.report.tables import by_group, gains_table, heat_map, main_table, unique
 from instructalign.report.words import verdicts
 from instructalign.types import Prediction, Score
 
@@ -44,26 +46,26 @@ class Facts:
     Attributes:
         runs: the run folders.
         rows: all scores and paired gains, as in `report.json`.
-        chance: what guessing would score.
+        baselines: the random and majority baselines.
         best: (run, task, column) of the cells that a paired test supports as best.
         label: the name of a language, from its code.
         text: the text of a test item, from task, language and item; empty where unknown.
         correlation: the correlation of L2 and L3 gains in words; empty where there is none.
         refused: why a run could not be compared with its base, a sentence each.
-        courses: the runs in several stages.
+        stage_matrices: the accuracy matrices of runs in several stages.
         seeds: the runs that differ in nothing but the seed.
         over_seeds: the scores of those over seeds and items.
     """
 
-    runs: Sequence[Run]
+    runs: Sequence[RunResults]
     rows: Sequence[Score]
     best: frozenset[tuple[str, str, str]]
     label: Callable[[str], str]
     text: Callable[[str, str, str], str]
     correlation: str = ""
-    chance: Chance = field(default_factory=Chance)
+    baselines: Baselines = field(default_factory=Baselines)
     refused: Sequence[str] = ()
-    courses: Sequence[Course] = ()
+    stage_matrices: Sequence[StageMatrix] = ()
     seeds: Sequence[SeedGroup] = ()
     over_seeds: Sequence[Score] = ()
 
@@ -79,8 +81,8 @@ class Facts:
         starts = dict(self.bases)
         starts |= {g.name: g.runs[0].base.name for g in self.seeds if g.runs[0].base}
         bases = [row for row in self.rows if row.run in starts.values()]
-        over = verdicts([*bases, *self.over_seeds], self.chance, starts)
-        return [*over, *verdicts(alone, self.chance, starts)][:SAID]
+        over = verdicts([*bases, *self.over_seeds], self.baselines, starts)
+        return [*over, *verdicts(alone, self.baselines, starts)][:SAID]
 
     @property
     def tasks(self) -> list[str]:
@@ -99,18 +101,18 @@ def result(facts: Facts) -> Section | None:
     blocks: list[Block] = [*said]
     if over := _seeds(facts):
         # A single seed is no result beside several: what is best stands in the table over seeds.
-        plain = main_table([*facts.rows, *facts.chance.rows])
+        plain = main_table([*facts.rows, *facts.baselines.rows])
         blocks += [over, Fold("Each run by itself", (plain, *([gains] if gains else ())))]
     else:
-        blocks += [main_table([*facts.rows, *facts.chance.rows], facts.best), *([gains] if gains else ())]
-    if continual := continual_table(facts.rows, facts.chance, facts.bases):
+        blocks += [main_table([*facts.rows, *facts.baselines.rows], facts.best), *([gains] if gains else ())]
+    if continual := continual_table(facts.rows, facts.baselines, facts.bases):
         blocks.append(Fold("In the terms of continual learning", (continual,)))
     return Section("Result", "result", blocks)
 
 
 def stages(facts: Facts) -> Section | None:
     """What each stage of a run in several of them learned, kept and lost."""
-    return section(facts.courses)
+    return section(facts.stage_matrices)
 
 
 def _seeds(facts: Facts) -> ReportTable | None:
@@ -147,7 +149,7 @@ def _limits(changes: Sequence[LanguageChange]) -> tuple[float, float]:
     return min(edges) - pad, max(edges) + pad
 
 
-def _changes(facts: Facts, run: Run, task: str) -> list[LanguageChange]:
+def _changes(facts: Facts, run: RunResults, task: str) -> list[LanguageChange]:
     if run.base is None or run.adapted is None:
         return []
     metric = headline(facts.rows, task)
@@ -186,7 +188,7 @@ def mistakes(facts: Facts) -> Section | None:
     """Confusion matrices: a row of panels, one for each group, for each model; open where there are two models."""
     folds: list[Fold] = []
     for task in facts.tasks:
-        for model in evaluated(facts.runs):
+        for model in models_of(facts.runs):
             panels = []
             for group, codes in _codes_by_group(facts, task).items():
                 chosen = [p for p in model.predictions.get(task, ()) if p.language in codes]
@@ -234,7 +236,7 @@ def changed_items(facts: Facts) -> Section | None:
     return Section("Items that changed most", "items", (Paragraph(text), *blocks))
 
 
-def _all(model: Evaluated) -> list[Prediction]:
+def _all(model: ModelResults) -> list[Prediction]:
     return list(chain.from_iterable(model.predictions.values()))
 
 

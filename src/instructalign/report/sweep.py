@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from instructalign.evaluation.comparison import Baselines
+from instructalign.evaluation.score_table import headline, is_base, is_baseline
 from instructalign.report import sweep_parts as parts
 from instructalign.report.assemble import Assembled
-from instructalign.report.cells import find, read_sweep, summary
-from instructalign.report.chance import Chance
 from instructalign.report.number_format import decimals, signed
 from instructalign.report.plots import PlotPoint, scatter
 from instructalign.report.rendering import (
@@ -24,9 +24,9 @@ from instructalign.report.rendering import (
     render,
     text_column,
 )
-from instructalign.report.sweep_best import against_best, differences, how_sure
-from instructalign.report.sweep_facts import Facts
-from instructalign.report.tables import gains_table, headline, is_base, is_baseline, main_table, unique
+from instructalign.report.sweep_best import against_best, how_sure
+from instructalign.report.sweep_results import SweepResults, read_sweep
+from instructalign.report.tables import gains_table, main_table, unique
 from instructalign.types import Score
 
 _NONE_BETTER = " No cell gains more than it forgets: by that the base, left as it is, is best."
@@ -39,9 +39,7 @@ def assemble_sweep(folder: Path) -> Assembled:
         DataError: a file in it cannot be read.
     """
     sweep = read_sweep(folder)
-    facts = Facts(sweep, summary(sweep))
-    facts = replace(facts, against=differences(facts))
-    sections = [section for make in SECTIONS if (section := make(facts)) is not None]
+    sections = [section for make in SECTIONS if (section := make(sweep)) is not None]
     title = f"Sweep of {len(sweep.cells)} cells"
     seeds = unique(run.seed for run in sweep.runs)
     several = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "one seed"
@@ -53,83 +51,83 @@ def assemble_sweep(folder: Path) -> Assembled:
         page=page,
         markdown=markdown,
         about={"runs": runs, "failed": failed},
-        rows=list(facts.rows),
-        sentences=_sentences(facts),
-        table=_scores(facts),
+        rows=list(sweep.rows),
+        sentences=_sentences(sweep),
+        table=_scores(sweep),
     )
 
 
-def _result(facts: Facts) -> Section:
-    said: list[Block] = [Paragraph(text, lead=i == 0) for i, text in enumerate(_sentences(facts))]
-    blocks = [*said, _scores(facts)]
-    if gains := gains_table(_sorted(facts)):
-        blocks.append(Fold("Change against the base", (replace(gains, caption=_about(facts, gains.caption)),)))
+def _result(sweep: SweepResults) -> Section:
+    said: list[Block] = [Paragraph(text, lead=i == 0) for i, text in enumerate(_sentences(sweep))]
+    blocks = [*said, _scores(sweep)]
+    if gains := gains_table(_sorted(sweep)):
+        blocks.append(Fold("Change against the base", (replace(gains, caption=_about(sweep, gains.caption)),)))
     return Section("Result", "result", blocks)
 
 
-def _sentences(facts: Facts) -> list[str]:
+def _sentences(sweep: SweepResults) -> list[str]:
     said = []
-    for task in facts.tasks:
-        points = facts.points(task)
+    for task in sweep.tasks:
+        points = sweep.points(task)
         if not points:
             continue
-        best = facts.ranked(task)[0]
+        best = sweep.ranked(task)[0]
         loss, gain = points[best]
-        about = f"{task}: the" if len(facts.tasks) > 1 else "The"
+        about = f"{task}: the" if len(sweep.tasks) > 1 else "The"
         said.append(
-            f"{about} best balance has {best} ({_numbers(facts, task, best)}){how_sure(facts, task)}. "
-            f"{len(facts.front(task))} of {len(points)} cells stand on the Pareto front of the two."
+            f"{about} best balance has {best} ({_numbers(sweep, task, best)}){how_sure(sweep, task)}. "
+            f"{len(sweep.front(task))} of {len(points)} cells stand on the Pareto front of the two."
             + (_NONE_BETTER if gain <= loss else "")
         )
-    if facts.sweep.failed:
-        count = len(facts.sweep.failed)
+    if sweep.failed:
+        count = len(sweep.failed)
         said.append(f"{count} {'run' if count == 1 else 'runs'} failed; the errors stand at the end.")
-    if facts.sweep.missing:
-        count = facts.sweep.missing
+    if sweep.missing:
+        count = sweep.missing
         said.append(f"{count} {'run is' if count == 1 else 'runs are'} not finished; the same command goes on.")
     return said
 
 
-def _numbers(facts: Facts, task: str, cell: str) -> str:
+def _numbers(sweep: SweepResults, task: str, cell: str) -> str:
     """What a cell gained and forgot, and where guessing would do as well."""
-    loss, gain = facts.points(task)[cell]
+    loss, gain = sweep.points(task)[cell]
     digits = decimals((gain, loss))
     gained, lost = f"gain on L2 {signed(gain, digits)}", f"forgetting on L1 {signed(loss, digits)}"
-    chance = Chance([row for row in facts.rows if is_baseline(row.run)])
-    metric = headline(facts.rows, task)
-    after = find(facts.rows, cell, task, metric, "L2")
-    before = find(facts.rows, facts.sweep.base_of(cell), task, metric, "L1")
-    if after is not None and not chance.is_beaten_by(after):
+    baselines = Baselines([row for row in sweep.rows if is_baseline(row.run)])
+    metric = headline(sweep.rows, task)
+    after = sweep.rows.get(cell, task, metric, "L2")
+    before = sweep.rows.get(sweep.base_of(cell), task, metric, "L1")
+    if after is not None and not baselines.are_below(after):
         gained += ", not above guessing;"
-    if before is not None and not chance.is_beaten_by(before):
+    if before is not None and not baselines.are_below(before):
         lost += ", where the base was no better than guessing"
     return f"{gained} {lost}" if gained.endswith(";") else f"{gained}, {lost}"
 
 
-def _sorted(facts: Facts) -> list[Score]:
+def _sorted(sweep: SweepResults) -> list[Score]:
     """The rows with the cells in the order of their rank on the first task, bases first, baselines last."""
-    place = {cell: i for i, cell in enumerate(facts.ranked(facts.tasks[0]))} if facts.tasks else {}
-    ranked = sorted((row for row in facts.rows if row.run in place), key=lambda row: place[row.run])
-    bases = [row for row in facts.rows if is_base(row.run)]
-    return [*bases, *ranked, *(row for row in facts.rows if is_baseline(row.run))]
+    place = {cell: i for i, cell in enumerate(sweep.ranked(sweep.tasks[0]))} if sweep.tasks else {}
+    ranked = sorted((row for row in sweep.rows if row.run in place), key=lambda row: place[row.run])
+    bases = [row for row in sweep.rows if is_base(row.run)]
+    return [*bases, *ranked, *(row for row in sweep.rows if is_baseline(row.run))]
 
 
-def _scores(facts: Facts) -> ReportTable:
-    table = main_table(_sorted(facts))
-    fronts = {task: set(facts.front(task)) for task in facts.tasks}
-    several = len(facts.tasks) > 1
+def _scores(sweep: SweepResults) -> ReportTable:
+    table = main_table(_sorted(sweep))
+    fronts = {task: set(sweep.front(task)) for task in sweep.tasks}
+    several = len(sweep.tasks) > 1
 
     def marked(line: tuple[TableCell, ...]) -> tuple[TableCell, ...]:
-        task = line[1].text if several else facts.tasks[0]
+        task = line[1].text if several else sweep.tasks[0]
         front = line[0].text in fronts.get(task, ())
         return (replace(line[0], note="on the Pareto front" if front else "", best=front), *line[1:])
 
-    return replace(table, caption=_about(facts, table.caption), rows=tuple(map(marked, table.rows)))
+    return replace(table, caption=_about(sweep, table.caption), rows=tuple(map(marked, table.rows)))
 
 
-def _about(facts: Facts, caption: str) -> str:
+def _about(sweep: SweepResults, caption: str) -> str:
     """What stands above a table, with what the numbers of several seeds mean."""
-    seeds = max((len(facts.sweep.of(cell)) for cell in facts.sweep.cells), default=1)
+    seeds = max((len(sweep.of(cell)) for cell in sweep.cells), default=1)
     if seeds == 1:
         return caption
     return (
@@ -138,13 +136,13 @@ def _about(facts: Facts, caption: str) -> str:
     )
 
 
-def _trade(facts: Facts) -> Section | None:
+def _trade(sweep: SweepResults) -> Section | None:
     blocks: list[Block] = []
-    for task in facts.tasks:
-        points = facts.points(task)
+    for task in sweep.tasks:
+        points = sweep.points(task)
         if len(points) < 2:
             continue
-        front = facts.front(task)
+        front = sweep.front(task)
         marks = {cell: str(number) for number, cell in enumerate(front, start=1)}
         places = [
             PlotPoint(cell, *points[cell], group="L2" if cell in marks else "", mark=marks.get(cell, ""))
@@ -177,7 +175,7 @@ def _trade(facts: Facts) -> Section | None:
     return Section("What is gained for what is forgotten", "trade-off", (Paragraph(text), *blocks))
 
 
-SECTIONS: Sequence[Callable[[Facts], Section | None]] = (
+SECTIONS: Sequence[Callable[[SweepResults], Section | None]] = (
     _result,
     against_best,
     _trade,

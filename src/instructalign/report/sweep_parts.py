@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from statistics import fmean
 from typing import Any
 
-from instructalign.evaluation.continual_metrics import correlate_gains
-from instructalign.report.cells import Axis, brief, find
-from instructalign.report.lifelong import GROUP as STAGED
+from instructalign.evaluation.continual_metrics import STAGED, correlate_gains
+from instructalign.evaluation.paired_tests import FORGETTING, GAIN
+from instructalign.evaluation.score_table import GROUPS, headline
 from instructalign.report.lifelong import cell_of, column_of
 from instructalign.report.number_format import signed
 from instructalign.report.plots import PlotLine, PlotPoint, line_plot, scatter
@@ -24,24 +25,24 @@ from instructalign.report.rendering import (
     TableColumn,
     text_column,
 )
-from instructalign.report.sweep_facts import Facts
-from instructalign.report.tables import FORGETTING, FULL_SHADE, GAIN, GROUPS, headline, interval, unique
+from instructalign.report.sweep_results import SweepAxis, SweepResults
+from instructalign.report.tables import FULL_SHADE, interval, unique
 from instructalign.types import Score
 
 SHOWN = 3  # strategies' costs of a cell at most
 NAMED = 12  # points up to which each has its name beside it
 
 
-def curves(facts: Facts) -> Section | None:
+def curves(sweep: SweepResults) -> Section | None:
     """Scores over the axes whose values are numbers, a panel for each place on the other axes."""
     blocks: list[Block] = []
-    for axis in facts.sweep.axes:
+    for axis in sweep.axes:
         if axis.numbers is None:
             continue
         found = [
             (title, series)
-            for task in facts.tasks
-            for title, series in _series(facts, axis, task)
+            for task in sweep.tasks
+            for title, series in _series(sweep, axis, task)
             if any(len(line.x) > 1 for line in series)
         ]
         edges = [edge for _, series in found for line in series for edge in (*line.y, *line.low, *line.high)]
@@ -66,23 +67,23 @@ def tick(number: float) -> str:
     return f"{number:g}"
 
 
-def _series(facts: Facts, axis: Axis, task: str) -> list[tuple[str, list[PlotLine]]]:
+def _series(sweep: SweepResults, axis: SweepAxis, task: str) -> list[tuple[str, list[PlotLine]]]:
     """For each place on the other axes: its name, and a line for each group."""
-    others = [other for other in facts.sweep.axes if other is not axis]
+    others = [other for other in sweep.axes if other is not axis]
     values = [label for _, label in sorted(zip(axis.numbers or (), axis.labels, strict=True))]
-    metric = headline(facts.rows, task)
+    metric = headline(sweep.rows, task)
     found = []
     for labels in product(*(other.labels for other in others)):
         rest = dict(zip((other.name for other in others), labels, strict=True))
-        cells = [facts.sweep.cell_at({**rest, axis.name: value}) for value in values]
+        cells = [sweep.cell_at({**rest, axis.name: value}) for value in values]
         series = []
         for group, word in GROUPS.items():
-            rows = [(x, cell and find(facts.rows, cell, task, metric, group)) for x, cell in enumerate(cells)]
+            rows = [(x, cell and sweep.rows.get(cell, task, metric, group)) for x, cell in enumerate(cells)]
             if known := [(x, row) for x, row in rows if row]:
                 series.append(_line(f"{group} {word}", group, known))
         if series:
             title = ", ".join(rest.values()) or task
-            found.append((f"{title}, {task}" if rest and len(facts.tasks) > 1 else title, series))
+            found.append((f"{title}, {task}" if rest and len(sweep.tasks) > 1 else title, series))
     return found
 
 
@@ -95,15 +96,15 @@ def _line(label: str, group: str, points: Sequence[tuple[int, Score]]) -> PlotLi
     )
 
 
-def matrices(facts: Facts) -> Section | None:
+def matrices(sweep: SweepResults) -> Section | None:
     """Two axes against each other: the gain on L2 and the forgetting of every pair of values."""
-    if len(facts.sweep.axes) != 2:
+    if len(sweep.axes) != 2:
         return None
-    rows, columns = facts.sweep.axes
+    rows, columns = sweep.axes
     if len(rows.labels) < len(columns.labels):
         rows, columns = columns, rows
     blocks: list[Block] = []
-    for task in facts.tasks:
+    for task in sweep.tasks:
         for metric, group, words, sign in (
             (GAIN, "L2", "Gain on L2", 1),
             (FORGETTING, "L1", "Forgetting on L1", -1),
@@ -112,7 +113,7 @@ def matrices(facts: Facts) -> Section | None:
                 (
                     TableCell(label, foreign=True),
                     *(
-                        _place(facts, task, metric, group, sign, {rows.name: label, columns.name: c})
+                        _place(sweep, task, metric, group, sign, {rows.name: label, columns.name: c})
                         for c in columns.labels
                     ),
                 )
@@ -123,25 +124,30 @@ def matrices(facts: Facts) -> Section | None:
     return Section("One axis against the other", "grid", blocks) if blocks else None
 
 
-def _place(facts: Facts, task: str, metric: str, group: str, sign: int, at: dict[str, str]) -> TableCell:
-    cell = facts.sweep.cell_at(at)
-    row = find(facts.rows, cell, task, metric, group) if cell else None
+def _place(sweep: SweepResults, task: str, metric: str, group: str, sign: int, at: dict[str, str]) -> TableCell:
+    cell = sweep.cell_at(at)
+    row = sweep.rows.get(cell, task, metric, group) if cell else None
     if row is None:
         return TableCell("–")
     shade = max(-1.0, min(1.0, sign * 100 * row.value / FULL_SHADE))
     return TableCell(signed(100 * row.value), interval(row), shade=shade)
 
 
-def carried_over(facts: Facts) -> Section | None:
+def brief(cell: str) -> str:
+    """`replay.size=50, training.steps=4` as `size=50, steps=4`, which has room beside a point."""
+    return re.sub(r"[\w.]+\.(?=\w+=)", "", cell)
+
+
+def carried_over(sweep: SweepResults) -> Section | None:
     """Whether gains on the related languages follow those on the new ones, over all cells."""
-    correlation = {row.metric: row for row in correlate_gains(facts.rows)}
+    correlation = {row.metric: row for row in correlate_gains(sweep.rows)}
     if "pearson" not in correlation:
         return None
     pairs = [
         (row, other)
-        for row in facts.rows
+        for row in sweep.rows
         if (row.metric, row.group, row.language) == (GAIN, "L2", "")
-        and (other := find(facts.rows, row.run, row.task, GAIN, "L3"))
+        and (other := sweep.rows.get(row.run, row.task, GAIN, "L3"))
     ]
     named = len(pairs) <= NAMED
     points = [
@@ -167,20 +173,20 @@ def interval_of(row: Score) -> str:
     return f"95 % interval {row.low:.2f} to {row.high:.2f}"
 
 
-def languages(facts: Facts) -> Section | None:
+def languages(sweep: SweepResults) -> Section | None:
     """Cells down, languages across: the change against the base."""
     blocks: list[Block] = []
-    for task in facts.tasks:
-        metric = headline(facts.rows, task)
+    for task in sweep.tasks:
+        metric = headline(sweep.rows, task)
         codes = unique(
-            row.language for row in facts.rows if row.task == task and row.metric == metric and row.language
+            row.language for row in sweep.rows if row.task == task and row.metric == metric and row.language
         )
-        groups = {row.language: row.group for row in facts.rows if row.language}
+        groups = {row.language: row.group for row in sweep.rows if row.language}
         found = {
-            (row.run, row.metric, row.language): row for row in facts.rows if row.task == task and row.language
+            (row.run, row.metric, row.language): row for row in sweep.rows if row.task == task and row.language
         }
         lines = []
-        for cell in facts.ranked(task):
+        for cell in sweep.ranked(task):
             cells = [_language(found.get((cell, metric, code)), found.get((cell, GAIN, code))) for code in codes]
             lines.append((TableCell(cell, foreign=True), *cells))
         heads = (text_column("Cell"), *(TableColumn(code, group=groups[code]) for code in codes))
@@ -199,9 +205,9 @@ def _language(score: Score | None, gain: Score | None) -> TableCell:
     return TableCell(text, signed(100 * gain.value), shade=max(-1.0, min(1.0, 100 * gain.value / FULL_SHADE)))
 
 
-def stages(facts: Facts) -> Section | None:
+def stages(sweep: SweepResults) -> Section | None:
     """ACC, BWT, FWT and forgetting of the cells with stages."""
-    found = {(row.run, row.metric): row for row in facts.rows if row.group == STAGED}
+    found = {(row.run, row.metric): row for row in sweep.rows if row.group == STAGED}
     names = unique(metric for _, metric in found)
     if not names:
         return None
@@ -210,7 +216,7 @@ def stages(facts: Facts) -> Section | None:
         lines = []
         for cell in unique(run for run, _ in found):
             rows = [
-                next((r for r in facts.rows if (r.run, r.metric, r.task) == (cell, name, task)), None)
+                next((r for r in sweep.rows if (r.run, r.metric, r.task) == (cell, name, task)), None)
                 for name in names
             ]
             lines.append(
@@ -223,11 +229,11 @@ def stages(facts: Facts) -> Section | None:
     return Section("Stage by stage", "stages", blocks)
 
 
-def costs(facts: Facts) -> Section | None:
+def costs(sweep: SweepResults) -> Section | None:
     """What the cells took: seconds, and what strategies added."""
     lines = []
-    for cell in facts.ranked(facts.tasks[0]) if facts.tasks else facts.sweep.cells:
-        runs = facts.sweep.of(cell)
+    for cell in sweep.ranked(sweep.tasks[0]) if sweep.tasks else sweep.cells:
+        runs = sweep.of(cell)
         training = [(run.record.get("timings") or {}).get("training_seconds") for run in runs]
         known = [float(value) for value in training if value is not None]
         parts = unique(text for run in runs for text in _extra(run.record.get("strategies") or {}))
@@ -261,12 +267,10 @@ def _extra(strategies: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} {float(costs['memory']) / 1e6:.1f} MB"
 
 
-def failed(facts: Facts) -> Section | None:
+def failed(sweep: SweepResults) -> Section | None:
     """The runs that failed, with their errors."""
-    if not facts.sweep.failed:
+    if not sweep.failed:
         return None
-    rows = tuple(
-        (TableCell(c["folder"], foreign=True), TableCell(c["error"], foreign=True)) for c in facts.sweep.failed
-    )
+    rows = tuple((TableCell(c["folder"], foreign=True), TableCell(c["error"], foreign=True)) for c in sweep.failed)
     heads = (text_column("Run", wide=True), text_column("Error", wide=True))
     return Section("Failed", "failed", (ReportTable("The same command tries them again.", heads, rows),))

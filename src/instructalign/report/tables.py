@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from instructalign.evaluation.paired_tests import FORGETTING, GAIN, GAIN_P_HOLM
+from instructalign.evaluation.score_table import GROUPS, headline, is_base, is_baseline
 from instructalign.report.number_format import (
     as_points,
     decimals,
@@ -17,11 +19,6 @@ from instructalign.report.number_format import (
 from instructalign.report.rendering import ReportTable, TableCell, TableColumn, text_column
 from instructalign.types import Score
 
-GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
-GAIN, FORGETTING = "gain", "forgetting"  # metrics of a comparison of two models
-TEST = "gain_p_holm"  # the p-value of a gain, corrected for the number of languages, or of groups
-BASELINES = ("random", "majority")  # rows of what guessing would score
-HEADLINES = ("f1_weighted", "accuracy", "chrf")  # the first that a task has is the one the tables show
 METRIC_WORDS = {
     "f1_weighted": "Weighted F1",
     "f1_macro": "Macro F1",
@@ -96,7 +93,7 @@ def gains_table(rows: Sequence[Score]) -> ReportTable | None:
         return None
     several = len({task for _, task, _ in found}) > 1
     groups = [group for group in GROUPS if any(key[2] == group for key in found)]
-    tests = {(row.run, row.task, row.group): row for row in rows if row.metric == TEST and not row.language}
+    tests = {(row.run, row.task, row.group): row for row in rows if row.metric == GAIN_P_HOLM and not row.language}
     small = {key[1:] for key in found} - {key[1:] for key, row in found.items() if not is_small(row)}
     lines = []
     for run, task in unique((run, task) for run, task, _ in found):
@@ -182,7 +179,7 @@ def heat_map(rows: Sequence[Score], task: str, label: Callable[[str], str]) -> R
     sure = {
         (row.language, row.run)
         for row in rows
-        if row.task == task and row.metric == TEST and row.language and row.value < SURE
+        if row.task == task and row.metric == GAIN_P_HOLM and row.language and row.value < SURE
     }
     languages = by_group((row.language, row.group) for row in found)
     runs = unique(row.run for row in found)
@@ -219,32 +216,10 @@ def _heat(row: Score | None, base: Score | None, sure: bool, digits: int) -> Tab
     )
 
 
-def headline(rows: Iterable[Score], task: str) -> str:
-    """The metric that the tables show of a task."""
-    had = unique(row.metric for row in rows if row.task == task)
-    return next((metric for metric in HEADLINES if metric in had), had[0] if had else HEADLINES[0])
-
-
-def groups_of(scores: Iterable[Score], task: str) -> dict[str, list[str]]:
-    """The language codes of each group that a task was scored in."""
-    pairs = unique((score.group, score.language) for score in scores if score.task == task and score.language)
-    return {group: codes for group in GROUPS if (codes := [code for name, code in pairs if name == group])}
-
-
 def by_group(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Languages with their groups, in the order L1, L2, L3, others, and as found within a group."""
     order = {group: place for place, group in enumerate(GROUPS)}
     return dict(sorted(dict(pairs).items(), key=lambda pair: order.get(pair[1], len(order))))
-
-
-def is_base(run: str) -> bool:
-    """Whether a row's name is that of a model before training."""
-    return run == "base" or run.startswith("base of ")
-
-
-def is_baseline(run: str) -> bool:
-    """Whether a row's name is that of guessing, of every run's or of one's."""
-    return run in BASELINES or run.startswith(tuple(f"{name} of " for name in BASELINES))
 
 
 def points(row: Score, digits: int = 1) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, zip_longest
 
+from instructalign.evaluation.comparison import models_of
+from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.mt_metrics import refusal
 from instructalign.evaluation.predictions import Translated
-from instructalign.report.collect import Evaluated, evaluated
 from instructalign.report.number_format import shorten
 from instructalign.report.outcome import LONGEST, SHOWN, Facts
 from instructalign.report.rendering import (
@@ -30,7 +31,7 @@ FAULTS = ("off_target", "off_target_reference", "wrong_script", "copied", "empty
 def translations(facts: Facts) -> Section | None:
     """Scores and samples of what the models translate, a fold for each model."""
     blocks: list[Block] = []
-    for model in evaluated(facts.runs):
+    for model in models_of(facts.runs):
         if model.translations:
             inner = [*_scores(facts, model), _samples(facts, model)]
             blocks.append(Fold(model.name, tuple(inner), open=not blocks))
@@ -40,7 +41,7 @@ def translations(facts: Facts) -> Section | None:
     return Section("Translations", "translations", (*said, *blocks))
 
 
-def _scores(facts: Facts, model: Evaluated) -> Iterator[Block]:
+def _scores(facts: Facts, model: ModelResults) -> Iterator[Block]:
     for title in model.translations:
         rows = [row for row in model.scores if row.task == title and row.language]
         for metrics, caption in (
@@ -72,10 +73,10 @@ def _cell(row: Score | None) -> TableCell:
 
 def _silences(facts: Facts) -> list[str]:
     """Which metrics say nothing about which languages, and why."""
-    found = [row for model in evaluated(facts.runs) for row in model.scores if row.task in model.translations]
+    found = [row for model in models_of(facts.runs) for row in model.scores if row.task in model.translations]
     targets = unique(
         record.target
-        for model in evaluated(facts.runs)
+        for model in models_of(facts.runs)
         for by_language in model.translations.values()
         for records in by_language.values()
         for record in records[:1]
@@ -93,7 +94,7 @@ def _silences(facts: Facts) -> list[str]:
     ]
 
 
-def _samples(facts: Facts, model: Evaluated) -> ReportTable:
+def _samples(facts: Facts, model: ModelResults) -> ReportTable:
     """The first translations of every direction in turn."""
     directions = [
         [record for record in records if record.prompt == records[0].prompt]

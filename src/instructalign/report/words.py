@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from instructalign.report.chance import Chance
+from instructalign.evaluation.comparison import Baselines
+from instructalign.evaluation.paired_tests import GAIN
+from instructalign.evaluation.score_table import headline
 from instructalign.report.number_format import NBSP, as_points, decimals, signed
-from instructalign.report.tables import GAIN, headline, points, unique
+from instructalign.report.tables import points, unique
 from instructalign.types import Score
 
 _VERDICTS = {
@@ -27,7 +29,7 @@ _POINT = 0.01  # a change below it, be it ever so certain, gets no strong word
 
 
 def verdicts(
-    rows: Sequence[Score], chance: Chance | None = None, bases: Mapping[str, str] | None = None
+    rows: Sequence[Score], baselines: Baselines | None = None, bases: Mapping[str, str] | None = None
 ) -> list[tuple[str, str]]:
     """A sentence for each run and task, from the paired gains over the base; the best run first.
 
@@ -38,7 +40,7 @@ def verdicts(
 
     Args:
         rows: scores as in `report.json`.
-        chance: what guessing would score.
+        baselines: the random and majority baselines.
         bases: by run, the model that it started from.
 
     Returns:
@@ -52,7 +54,7 @@ def verdicts(
         (run, f"({task}) {parts}." if several else f"{parts}.")
         for task in tasks
         for run in runs
-        if (parts := _clauses(rows, run, task, chance or Chance(), (bases or {}).get(run, "")))
+        if (parts := _clauses(rows, run, task, baselines or Baselines(), (bases or {}).get(run, "")))
     ]
 
 
@@ -67,7 +69,7 @@ def _balance(rows: Sequence[Score], run: str, task: str) -> float:
     return sum(found) / len(found) if found else 0.0
 
 
-def _clauses(rows: Sequence[Score], run: str, task: str, chance: Chance, base: str) -> str:
+def _clauses(rows: Sequence[Score], run: str, task: str, baselines: Baselines, base: str) -> str:
     metric = headline(rows, task)
     clauses = []
     for group in _VERDICTS:
@@ -83,20 +85,20 @@ def _clauses(rows: Sequence[Score], run: str, task: str, chance: Chance, base: s
             digits = decimals((100 * start, 100 * after.value))
             numbers = f"{as_points(start, digits)} → {points(after, digits)}"
         numbers = f"{group} {numbers}".replace(" ", NBSP)
-        if after is not None and (words := _against_guessing(group, gain, before, after, chance)):
-            guess = chance.guess(after) or 0.0
+        if after is not None and (words := _against_guessing(group, gain, before, after, baselines)):
+            guess = baselines.value_for(after) or 0.0
             clauses.append(f"{words} ({numbers}; guessing{NBSP}{as_points(guess)})")
         else:
             clauses.append(f"{_verdict(group, gain)} ({numbers})")
     return clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])} and {clauses[-1]}" if clauses else ""
 
 
-def _against_guessing(group: str, gain: Score, before: Score | None, after: Score, chance: Chance) -> str:
+def _against_guessing(group: str, gain: Score, before: Score | None, after: Score, baselines: Baselines) -> str:
     """What to say instead of the verdict where the base was no better than guessing; empty where it holds."""
-    guess = chance.guess(after)
-    if guess is None or before is None or chance.is_beaten_by(before):
+    guess = baselines.value_for(after)
+    if guess is None or before is None or baselines.are_below(before):
         return ""
-    if chance.is_beaten_by(after) and (_above(gain) or group != "L1"):
+    if baselines.are_below(after) and (_above(gain) or group != "L1"):
         return ""
     if group == "L1":
         return f"had nothing measurable to forget on {_PLACES[group]}, where the base was no better than guessing"

@@ -9,28 +9,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import random_sample, right_or_wrong
 from scipy import stats
 
-from instructalign.evaluation.bootstrap import Bootstrap, Outcome
-from instructalign.evaluation.paired_tests import compare_outcomes, holm, p_value
+from instructalign.errors import DataError
+from instructalign.evaluation.bootstrap import Bootstrap
+from instructalign.evaluation.paired_tests import compare_samples, holm, p_value
 
 GROUPS = {"L1": ["ind"], "L2": ["ace", "sun"]}
 
 
-def outcome(language, right, items=None):
-    """An outcome that is right where the array [prompts, items] says so."""
-    right = np.atleast_2d(right).astype(bool)
-    prompts = tuple(f"p{number}" for number in range(len(right)))
-    names = items or tuple(f"i{number}" for number in range(right.shape[1]))
-    gold = np.zeros(right.shape[1], dtype=np.int64)
-    return Outcome("task", language, ("a", "b"), prompts, names, gold, np.where(right, 0, 1))
+def sign(samples):
+    return {"languages": [each.language for each in samples]}
+
+
+def pick(scores, metric, group="", language=""):
+    found = [s for s in scores if (s.metric, s.group, s.language) == (metric, group, language)]
+    assert len(found) == 1
+    return found[0]
 
 
 def both_p(before, after, rounds=4000):
     """(p, corrected p) by language and by group."""
-    rows = compare_outcomes(
-        before, after, GROUPS, "run", Bootstrap(rounds, 0), lambda _: {"task": "t"}, "accuracy"
-    )
+    rows = compare_samples(before, after, GROUPS, "run", Bootstrap(rounds, 0), sign, "accuracy")
     found = {}
     for row in rows:
         if row.metric.startswith("gain_p"):
@@ -40,7 +41,7 @@ def both_p(before, after, rounds=4000):
 
 
 def one_p(before, after, rounds=4000):
-    return both_p([outcome("ace", before)], [outcome("ace", after)], rounds)["ace"][0]
+    return both_p([right_or_wrong("ace", before)], [right_or_wrong("ace", after)], rounds)["ace"][0]
 
 
 @pytest.mark.parametrize(("size", "prompts"), [(9, 1), (12, 2), (40, 3)])
@@ -89,19 +90,21 @@ def test_languages_of_a_parallel_set_are_swapped_together():
     # A second language with the same answers adds no evidence. Swapped apart from the first, it would.
     generator = np.random.default_rng(2)
     before, after = (generator.random((1, 60)) < skill for skill in (0.45, 0.62))
-    both = both_p(*([outcome("ace", right), outcome("sun", right)] for right in (before, after)))
+    both = both_p(*([right_or_wrong("ace", right), right_or_wrong("sun", right)] for right in (before, after)))
     assert both["L2"][0] == both["ace"][0] == both["sun"][0]
     apart = tuple(f"other{number}" for number in range(60))
-    two = both_p(*([outcome("ace", right), outcome("sun", right, apart)] for right in (before, after)))
+    two = both_p(
+        *([right_or_wrong("ace", right), right_or_wrong("sun", right, apart)] for right in (before, after))
+    )
     assert two["L2"][0] < both["L2"][0]
 
 
 def test_p_values_are_corrected_over_languages_and_over_groups():
     generator = np.random.default_rng(3)
     codes = ("ind", "ace", "sun")
-    before = [outcome(code, generator.random((2, 80)) < 0.5) for code in codes]
+    before = [right_or_wrong(code, generator.random((2, 80)) < 0.5) for code in codes]
     after = [
-        outcome(code, generator.random((2, 80)) < skill)
+        right_or_wrong(code, generator.random((2, 80)) < skill)
         for code, skill in zip(codes, (0.5, 0.6, 0.7), strict=True)
     ]
     found = both_p(before, after)
@@ -110,21 +113,14 @@ def test_p_values_are_corrected_over_languages_and_over_groups():
 
 
 def test_without_draws_there_is_no_test():
-    assert both_p([outcome("ace", [1, 0])], [outcome("ace", [1, 1])], 0) == {}
+    assert both_p([right_or_wrong("ace", [1, 0])], [right_or_wrong("ace", [1, 1])], 0) == {}
 
 
 def test_signatures_say_what_was_tested():
-    rows = compare_outcomes(
-        [outcome("ace", [1, 0])],
-        [outcome("ace", [1, 1])],
-        GROUPS,
-        "run",
-        Bootstrap(9, 0),
-        lambda _: {"task": "t"},
-        "accuracy",
-    )
+    before, after = right_or_wrong("ace", [1, 0]), right_or_wrong("ace", [1, 1])
+    rows = compare_samples([before], [after], GROUPS, "run", Bootstrap(9, 0), sign, "accuracy")
     signs = {row.metric: row.signature for row in rows if row.language}
-    assert signs["gain"] == {"task": "t", "metric": "accuracy"}
+    assert signs["gain"] == {"languages": ["ace"], "metric": "accuracy"}
     assert signs["gain_p"] == {**signs["gain"], "test": "approximate randomisation", "swaps": 9}
     assert signs["gain_p_holm"] == {**signs["gain_p"], "holm": 1}
 
@@ -141,9 +137,54 @@ def test_holm_equals_the_closed_test(values):
     assert holm(values) == pytest.approx(closed)
 
 
-def test_other_questions_are_refused():
-    from instructalign.errors import DataError
+def accuracy(measured):
+    cells = measured.statistics.argmax(-1)
+    return (cells // 3 == cells % 3).mean()
 
-    before, after = outcome("ace", [1, 0]), outcome("ace", [1, 1])
-    with pytest.raises(DataError, match="not asked the same labels"):
-        both_p([before], [replace(after, labels=("a", "c"))])
+
+def test_gains_and_forgetting_with_paired_intervals():
+    before = [random_sample("ind", 1, skill=0.7), random_sample("ace", 2, skill=0.3)]
+    after = [random_sample("ind", 3, skill=0.5), random_sample("ace", 4, skill=0.8)]
+    scores = compare_samples(before, after, GROUPS, "adapted", Bootstrap(500, 0), sign, "accuracy")
+
+    def change(index):
+        old, new = before[index], after[index]
+        return accuracy(new) - accuracy(old)
+
+    gain = pick(scores, "gain", "L2")
+    assert gain.value == pytest.approx(change(1))
+    assert 0 < gain.low < gain.value < gain.high
+    forgetting = pick(scores, "forgetting", "L1")
+    assert forgetting.value == pytest.approx(-change(0))
+    assert pick(scores, "gain", "L1").value == pytest.approx(change(0))
+    signature = pick(scores, "forgetting", "L1", "ind").signature
+    assert signature == {"languages": ["ind"], "metric": "accuracy"}
+    assert not [score for score in scores if score.metric == "forgetting" and score.group != "L1"]
+
+
+def test_pairing_cancels_what_both_models_share():
+    right = np.random.default_rng(1).random(200) < 0.5
+    better = right.copy()
+    better[np.flatnonzero(~right)[:10]] = True
+    before, after = right_or_wrong("ace", right), right_or_wrong("ace", better)
+    gain = pick(
+        compare_samples([before], [after], GROUPS, "a", Bootstrap(1000, 0), sign, "accuracy"), "gain", "L2"
+    )
+    assert gain.value == pytest.approx(0.05)
+    assert gain.high - gain.low < 0.07  # apart, each has an interval of about 0.13
+
+
+def test_the_same_model_gains_nothing():
+    same = [random_sample("ace", 1)]
+    gain = pick(compare_samples(same, same, GROUPS, "a", Bootstrap(50, 0), sign, "accuracy"), "gain", "L2")
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [({"items": ("i0", "i9")}, "items"), ({"prompts": ("q",)}, "prompts"), ({"labels": ("a", "c")}, "labels")],
+)
+def test_comparison_refuses_other_items_prompts_and_labels(other, what):
+    before, after = right_or_wrong("ace", [1, 0]), right_or_wrong("ace", [1, 1])
+    with pytest.raises(DataError, match=f"task in ace: .* {what}"):
+        both_p([before], [replace(after, **other)])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from instructalign.evaluation.variance import over_levels, student_quantile
+from instructalign.evaluation.bootstrap import percentile_interval
+from instructalign.evaluation.variance import mean_interval, over_levels, student_quantile
 
 # Draws that do not vary: as if the items were known without error, so that only the levels are left.
 SEEDS, OTHERS = np.array([0.61, 0.55, 0.68]), np.array([0.42, 0.47, 0.40, 0.52])
@@ -24,22 +25,28 @@ def draws_of(right, rounds=2000, seed=0):
 
 
 @pytest.mark.parametrize("freedom", [1, 1.3, 2, 3.7, 5, 12, 40, 400, 9000])
-@pytest.mark.parametrize("share", [0.9, 0.975, 0.995])
-def test_quantiles_equal_scipys(freedom, share):
-    assert student_quantile(freedom, share) == pytest.approx(stats.t.ppf(share, freedom), rel=1e-4)
+def test_quantiles_equal_scipys(freedom):
+    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 3, 12, 100])
+def test_intervals_of_means_equal_scipys(count):
+    values = [((7 * i) % 13) / 13 for i in range(count)]
+    expected = stats.t.interval(0.95, count - 1, loc=np.mean(values), scale=stats.sem(values))
+    assert mean_interval(values) == pytest.approx(expected, rel=1e-9)
 
 
 def test_levels_alone_give_students_interval():
     found = over_levels(still(SEEDS), 400)
     low, high = stats.t.interval(0.95, 2, SEEDS.mean(), stats.sem(SEEDS))
     assert (found.low, found.high) == pytest.approx((low, high))
-    assert (found.value, found.deviation, found.levels) == pytest.approx((SEEDS.mean(), SEEDS.std(ddof=1), 3))
+    assert (found.value, found.deviation) == pytest.approx((SEEDS.mean(), SEEDS.std(ddof=1)))
 
 
 def test_a_difference_of_levels_gives_welchs_interval():
     found = over_levels(still(SEEDS), 400, minus=still(OTHERS), bounds=(-1, 1))
     welch = stats.ttest_ind(SEEDS, OTHERS, equal_var=False).confidence_interval()
-    assert (found.low, found.high) == pytest.approx(tuple(welch), rel=1e-4)
+    assert (found.low, found.high) == pytest.approx(tuple(welch))
     base = over_levels(still(SEEDS), 400, minus=still([0.4]), bounds=(-1, 1))
     low, high = stats.t.interval(0.95, 2, SEEDS.mean() - 0.4, stats.sem(SEEDS))
     assert (base.value, base.low, base.high) == pytest.approx((SEEDS.mean() - 0.4, low, high))
@@ -83,11 +90,30 @@ def test_the_interval_stays_within_bounds():
     assert found.low < 0.99
 
 
-@pytest.mark.parametrize("values", [still([0.5]), np.array([[0.5], [0.6]])], ids=["one level", "no draws"])
-def test_no_interval_without_levels_or_draws(values):
-    found = over_levels(values, 100)
-    assert (found.low, found.high) == (None, None)
-    assert found.deviation == (None if len(values) == 1 else pytest.approx(0.1 / 2**0.5))
+def test_no_interval_without_resamples():
+    for values, deviation in (([[0.5]], None), ([[0.5], [0.6]], pytest.approx(0.1 / 2**0.5))):
+        found = over_levels(np.array(values), 100)
+        assert (found.low, found.high, found.deviation) == (None, None, deviation)
+        assert not found.excludes_zero
+
+
+def test_single_levels_have_the_paired_interval_over_items():
+    generator = np.random.default_rng(7)
+    right = generator.random((2, 200)) < [[0.5], [0.7]]
+    one, other = (draws_of(some[None].astype(float)) for some in right)
+    alone, apart = over_levels(one, 200), over_levels(other, 200, minus=one, bounds=(-1, 1))
+    assert (alone.low, alone.high) == percentile_interval(one[0])
+    assert (apart.low, apart.high) == percentile_interval(other[0] - one[0])
+    assert apart.deviation is None
+    assert apart.excludes_zero is (apart.low > 0) is True
+
+
+def test_a_difference_has_the_same_interval_whichever_side_has_the_levels():
+    right = (np.random.default_rng(3).random((4, 150)) < 0.6).astype(float)
+    many, one = draws_of(right[:3]), draws_of(right[3:])
+    there = over_levels(many, 150, minus=one, bounds=(-1, 1))
+    back = over_levels(one, 150, minus=many, bounds=(-1, 1))
+    assert (back.value, back.low, back.high) == pytest.approx((-there.value, -there.high, -there.low))
 
 
 @pytest.mark.parametrize(("levels", "apart"), [(3, 0.0), (3, 0.3), (6, 0.3)])

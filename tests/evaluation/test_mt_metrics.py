@@ -40,7 +40,7 @@ def translated(number, translation, reference="ora", *, text="sumber", target="j
 
 def value(measured, name):
     sample, _ = measured[name]
-    return float(Bootstrap(0, 0).by_prompt(sample).mean())
+    return float(Bootstrap(0, 0).scores([sample])[0])
 
 
 WORDS = st.lists(st.sampled_from(["aku", "kowe", "lunga", "sega.", "Pasar", "ing", "ő", "中文"]), max_size=7).map(
@@ -88,7 +88,15 @@ def test_paired_tests_agree_with_sacrebleus(seed, share):
         - CHRF(word_order=2).corpus_score(before, [REFERENCES]).score
     )
     assert found["gain_p"].value == pytest.approx(shuffled.p_value, abs=0.025)
-    assert (found["gain"].low > 0) == (found["gain_p"].value < 0.025) or 0.01 < found["gain_p"].value < 0.1
+
+
+def test_interval_and_test_agree_where_the_case_is_clear():
+    before = outputs(9, 0.3)
+    better, same = gain(before, outputs(1, 0.1), 500), gain(before, outputs(2, 0.3), 500)
+    assert better["gain"].low > 0
+    assert better["gain_p"].value < 0.01
+    assert same["gain"].low < 0 < same["gain"].high
+    assert same["gain_p"].value > 0.1
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------
