@@ -44,14 +44,15 @@ ContaminationAction = Literal["report", "drop", "refuse", "ignore"]
 """What is done about training data that overlaps with test items."""
 
 
-def _code(value: str) -> str:
+def language_code(value: str) -> str:
+    """The canonical code of a language, for pydantic: like `languages.canonical`, but raises ValueError."""
     try:
         return canonical(value)
     except DataError as error:
         raise ValueError(str(error)) from None
 
 
-LanguageCode = Annotated[str, AfterValidator(_code)]
+LanguageCode = Annotated[str, AfterValidator(language_code)]
 """Any code of a language (`jv`, `jav`, `jav_Latn`), made canonical."""
 
 

@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from instructalign.config import Strict
+from instructalign.config import LanguageCode, Strict, language_code
 from instructalign.config_file import Several, UniqueKeys, explain_all, not_yaml
-from instructalign.errors import ConfigError, DataError, UnknownNameError, nearest, suggest
+from instructalign.errors import ConfigError, UnknownNameError, nearest, suggest
 from instructalign.files import text_hash, write_text
-from instructalign.languages import canonical
 from instructalign.plugins import HubSourceEntry, TaskSourceEntry
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -31,13 +30,8 @@ class Prompt(Strict):
         prompt: the wording, with a slot in braces for each text of an item.
     """
 
-    language: str
+    language: LanguageCode
     prompt: Annotated[str, Field(min_length=1)]
-
-    @field_validator("language")
-    @classmethod
-    def _code(cls, value: str) -> str:
-        return _checked_code(value)
 
     @field_validator("prompt")
     @classmethod
@@ -291,14 +285,7 @@ def _language_names(value: Any) -> Any:
         value = {code: code for code in value}
     if not isinstance(value, Mapping):
         return value
-    return {_checked_code(str(code)): str(name) for code, name in value.items()}
-
-
-def _checked_code(code: str) -> str:
-    try:
-        return canonical(code)
-    except DataError as error:
-        raise ValueError(str(error)) from None
+    return {language_code(str(code)): str(name) for code, name in value.items()}
 
 
 SHIPPED = HERE / "tasks"

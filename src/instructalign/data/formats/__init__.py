@@ -9,26 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Annotated, TypeVar
-
-from pydantic import AfterValidator
+from typing import TypeVar
 
 from instructalign.errors import DataError
 from instructalign.languages import canonical
 from instructalign.types import Counts, ParallelRow
 
 T = TypeVar("T")
-
-
-def _checked(code: str) -> str:
-    try:
-        return canonical(code)
-    except DataError as error:
-        raise ValueError(str(error)) from None
-
-
-LanguageCode = Annotated[str, AfterValidator(_checked)]
-"""A language code as an option of a reader; made canonical when the configuration is checked."""
 
 
 def is_language(name: str) -> bool:

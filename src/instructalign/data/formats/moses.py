@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from instructalign.data.formats import LanguageCode, rows_of_lines, select_languages
+from instructalign.config import LanguageCode
+from instructalign.data.formats import rows_of_lines, select_languages
 from instructalign.files import read_lines
 from instructalign.types import Counts, ParallelRow
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from instructalign.data.formats import LanguageCode, is_language, make_row, select_languages
+from instructalign.config import LanguageCode
+from instructalign.data.formats import is_language, make_row, select_languages
 from instructalign.data.readers import (
     Delimiter,
     Record,
