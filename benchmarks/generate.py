@@ -27,7 +27,7 @@ from nltk.tokenize import NLTKWordTokenizer
 from instructalign.config import Entry, InstructionsConfig, LanguagesConfig
 from instructalign.data import read_corpora
 from instructalign.data.corpus import RowStore
-from instructalign.instructions import InstructionStream, generate, load_templates, write_stream
+from instructalign.instructions import InstructionStream, generate_instructions, load_templates, write_stream
 from instructalign.languages import english_name
 from instructalign.types import ParallelRow
 from machine import describe, put
@@ -163,7 +163,7 @@ def _memory(count: int) -> tuple[float, float]:
     config = InstructionsConfig(objectives={name: Entry(name=name) for name in OBJECTIVES})
     languages = LanguagesConfig(known=["eng"], new=["jav"])
     stream = InstructionStream(RowStore(rows()), config, languages, ["eng"], seed=42)
-    for _ in generate(stream, 20_000):
+    for _ in generate_instructions(stream, 20_000):
         pass
     # Not ru_maxrss, which a process inherits from the one that started it.
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -174,13 +174,13 @@ def _memory(count: int) -> tuple[float, float]:
 def compare(rows: list[ParallelRow], count: int, rounds: int) -> Iterator[str]:
     """The rates of both methods, without and with tokenisation."""
     stream, first = make_stream(rows), FirstMethod(rows, seed=42)
-    texts = [(made.prompt, made.answer) for made in generate(stream, count)]
+    texts = [(made.prompt, made.answer) for made in generate_instructions(stream, count)]
     encode = train_tokenizer(rows)
     contenders: dict[str, Callable[[], object]] = {
-        "instructalign": lambda: [(made.prompt, made.answer) for made in generate(stream, count)],
+        "instructalign": lambda: [(made.prompt, made.answer) for made in generate_instructions(stream, count)],
         "the first code's method": lambda: [first.example() for _ in range(count)],
         "instructalign, with tokenisation": lambda: [
-            (encode(made.prompt), encode(made.answer)) for made in generate(stream, count)
+            (encode(made.prompt), encode(made.answer)) for made in generate_instructions(stream, count)
         ],
         "the first code's method, with tokenisation": lambda: [
             tuple(map(encode, first.example())) for _ in range(count)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from instructalign.config import Entry, LanguagesConfig, NoiseConfig
 from instructalign.data import Corpus, read_corpora
-from instructalign.instructions.context import Context
 from instructalign.instructions.noise import Noise
+from instructalign.instructions.objectives import Context
 from instructalign.instructions.objectives.xss import XSS
 from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws, digest_key

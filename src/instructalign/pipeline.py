@@ -332,10 +332,10 @@ def generate(config: Config, count: int, start: int = 0) -> Iterator[Instruction
         InstructAlignError: a corpus cannot be read, a language has no text, or the corpora contain test items and
             must not.
     """
-    from instructalign.instructions import generate as instructions_of
+    from instructalign.instructions import generate_instructions
 
     corpus = prepare_corpus(config, contamination_check(config))[0]
-    return instructions_of(build_instructions(config, corpus), count, start)
+    return generate_instructions(build_instructions(config, corpus), count, start)
 
 
 def write_generated(
@@ -370,13 +370,10 @@ def write_generated(
     if path.is_dir():
         raise InstructAlignError(f"{path} is a folder. Name a file: .jsonl or .parquet.")
 
-    def written(done: int) -> None:
-        progress("writing", done, count, "")
-
     if engine == "local":
         progress("reading corpora", 0, 0, "")
         stream = build_instructions(config, prepare_corpus(config, contamination_check(config), progress)[0])
-        return write_stream(path, stream, count, form, processes=processes or 1, progress=written)
+        return write_stream(path, stream, count, form, processes=processes or 1, progress=progress)
 
     from instructalign import ray_data
 
@@ -384,4 +381,4 @@ def write_generated(
         corpus = ray_data.prepare_corpus(config, folder, contamination_check(config), progress)[0]
         progress("building the instruction stream", 0, 0, "")
         stream = build_instructions(config, corpus)
-        return write_stream(path, stream, count, form, spread=ray_data.map_on_cluster, progress=written)
+        return write_stream(path, stream, count, form, spread=ray_data.map_on_cluster, progress=progress)

@@ -9,9 +9,8 @@ from typing_extensions import override
 
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
-from instructalign.instructions import InstructionStream, generate
-from instructalign.instructions.context import Context
-from instructalign.instructions.objectives import Made, Objective
+from instructalign.instructions import InstructionStream, generate_instructions
+from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.plugins import OBJECTIVES
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
@@ -28,7 +27,9 @@ class Spell(Objective):
         self.marks = marks
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+    def make(
+        self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
+    ) -> SlotsAndAnswer | None:
         if int(row.id) % 2:
             return None
         return {"forwards": row.texts[target]}, self.marks.join(reversed(row.texts[target]))
@@ -38,7 +39,9 @@ class Never(Spell):
     """One that never finds anything to do."""
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+    def make(
+        self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
+    ) -> SlotsAndAnswer | None:
         return None
 
 
@@ -69,7 +72,7 @@ def stream(templates: Path, objective: str, **options: object) -> InstructionStr
 
 
 def test_it_is_used_with_its_options_and_templates(templates: Path) -> None:
-    made = list(generate(stream(templates, "spell", marks="."), 60))
+    made = list(generate_instructions(stream(templates, "spell", marks="."), 60))
     assert {each.row for each in made} == {"0", "2", "4", "6", "8"}
     assert {each.objective for each in made} == {"spell"}
     assert next(each for each in made if each.row == "2" and each.target == "jav").answer == "2. .u.t.a.w"
@@ -83,5 +86,5 @@ def test_its_options_are_checked(templates: Path) -> None:
 
 
 def test_one_that_finds_nothing_to_do_is_reported(templates: Path) -> None:
-    with pytest.raises(DataError, match="never could make nothing of 200 rows in a row"):
+    with pytest.raises(DataError, match=r"^never .* 200 "):
         stream(templates, "never")[0]

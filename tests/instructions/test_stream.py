@@ -4,6 +4,7 @@ import pickle
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,10 @@ from scipy.stats import binomtest, chisquare
 
 from instructalign.config import Entry, InstructionsConfig, LanguagesConfig, NoiseConfig
 from instructalign.errors import DataError
-from instructalign.instructions import InstructionStream, generate
+from instructalign.instructions import InstructionStream, generate_instructions
 from instructalign.instructions.segmentation import words
+from instructalign.instructions.stream import DirectedRows, ObjectiveSchedule
+from instructalign.randomness import Draws, digest_key
 from instructalign.types import ParallelRow
 
 KNOWN, NEW = ["eng", "ind"], ["jav", "sun"]
@@ -69,8 +72,8 @@ def test_an_example_is_a_function_of_its_number(numbers: list[int]) -> None:
 
 def test_more_examples_begin_with_the_same() -> None:
     stream = make(rows(30))
-    assert list(generate(stream, 200))[:50] == list(generate(stream, 50))
-    assert list(generate(stream, 50, start=150)) == list(generate(stream, 200))[150:]
+    assert list(generate_instructions(stream, 200))[:50] == list(generate_instructions(stream, 50))
+    assert list(generate_instructions(stream, 50, start=150)) == list(generate_instructions(stream, 200))[150:]
 
 
 def test_a_stream_can_be_sent_to_another_process() -> None:
@@ -85,7 +88,7 @@ def test_another_seed_gives_another_stream() -> None:
 def test_an_epoch_visits_every_unit_once_in_a_new_order() -> None:
     stream = make(rows(11), ["mt"])
     assert stream.epoch == 11 * 4 * 2
-    units = [(i.row, i.source, i.target) for i in generate(stream, 3 * stream.epoch)]
+    units = [(i.row, i.source, i.target) for i in generate_instructions(stream, 3 * stream.epoch)]
     epochs = [units[e * stream.epoch : (e + 1) * stream.epoch] for e in range(3)]
     every = {(f"r{n}", *pair) for n in range(11) for a in KNOWN for b in NEW for pair in ((a, b), (b, a))}
     assert all(set(epoch) == every for epoch in epochs)
@@ -105,7 +108,7 @@ def test_rows_that_lack_languages(having: list[set[str]]) -> None:
     }
     if {code for unit in every for code in unit[1:]}.issuperset(NEW):
         stream = make(corpus, ["mt"])
-        assert {(i.row, i.source, i.target) for i in generate(stream, stream.epoch)} == every
+        assert {(i.row, i.source, i.target) for i in generate_instructions(stream, stream.epoch)} == every
         assert stream.epoch == len(every)
         assert stream.counts.read == len(corpus)
         assert stream.counts.kept == len({unit[0] for unit in every})
@@ -118,14 +121,14 @@ def test_rows_that_lack_languages(having: list[set[str]]) -> None:
 def test_languages_that_are_both_pivot_and_target() -> None:
     config = InstructionsConfig(objectives={"mt": Entry(name="mt")}, targets=KNOWN)
     stream = InstructionStream(rows(5), config, LANGUAGES, KNOWN, 1)
-    pairs = Counter((i.source, i.target) for i in generate(stream, stream.epoch))
+    pairs = Counter((i.source, i.target) for i in generate_instructions(stream, stream.epoch))
     assert pairs == {("eng", "ind"): 5, ("ind", "eng"): 5}
 
 
 def test_the_answer_is_the_clean_sentence() -> None:
     corpus = rows(40)
     texts = {(row.id, code): text for row in corpus for code, text in row.texts.items()}
-    for made in generate(make(corpus, ["mlm", "tlm", "mt"]), 500):
+    for made in generate_instructions(make(corpus, ["mlm", "tlm", "mt"]), 500):
         assert made.answer == texts[made.row, made.target]
         if made.objective == "mlm":
             assert made.source == made.target
@@ -137,7 +140,7 @@ def test_the_answer_is_the_clean_sentence() -> None:
 
 
 def test_without_noise_the_sentence_stands_in_the_prompt() -> None:
-    for made in generate(make(rows(40), ["mlm", "tlm"], probability=0), 200):
+    for made in generate_instructions(make(rows(40), ["mlm", "tlm"], probability=0), 200):
         assert made.answer in made.prompt
 
 
@@ -147,13 +150,13 @@ def test_an_objective_can_have_noise_of_its_own() -> None:
         objectives={"tlm": Entry(name="tlm", options=options), "mlm": Entry(name="mlm")},
         noise=NoiseConfig(probability=0),
     )
-    for made in generate(InstructionStream(rows(20), config, LANGUAGES, KNOWN, 1), 100):
+    for made in generate_instructions(InstructionStream(rows(20), config, LANGUAGES, KNOWN, 1), 100):
         assert ("___" in made.prompt) == (made.objective == "tlm")
         assert (made.answer in made.prompt) == (made.objective == "mlm")
 
 
 def test_objectives_are_drawn_by_weight_and_templates_evenly() -> None:
-    made = list(generate(make(rows(50), {"mt": 3, "mlm": 1}), 8000))
+    made = list(generate_instructions(make(rows(50), {"mt": 3, "mlm": 1}), 8000))
     share = Counter(i.objective for i in made)
     assert binomtest(share["mt"], 8000, 0.75).pvalue > 1e-4
     counts = Counter(i.template for i in made if i.objective == "mt")
@@ -162,13 +165,15 @@ def test_objectives_are_drawn_by_weight_and_templates_evenly() -> None:
 
 
 def test_both_directions_are_as_frequent() -> None:
-    made = list(generate(make(rows(50), ["mt"]), 4000))
+    made = list(generate_instructions(make(rows(50), ["mt"]), 4000))
     assert binomtest(sum(i.target in NEW for i in made), 4000, 0.5).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("negatives", ["random", "hard", "paper"])
 def test_xss_is_balanced(negatives: str) -> None:
-    answers = Counter(i.answer for i in generate(make(rows(60), ["xss"], options={"negatives": negatives}), 4000))
+    answers = Counter(
+        i.answer for i in generate_instructions(make(rows(60), ["xss"], options={"negatives": negatives}), 4000)
+    )
     assert set(answers) == {"yes", "no"}
     assert binomtest(answers["yes"], 4000, 0.5).pvalue > 1e-4
 
@@ -183,7 +188,7 @@ def test_no_negative_is_a_translation(negatives: str) -> None:
         for row in rows(8)
     ]
     originals = {(row.id[:2], code): text for row in corpus[:8] for code, text in row.texts.items()}
-    for made in generate(make(corpus, ["xss"], options={"negatives": negatives}), 1500):
+    for made in generate_instructions(make(corpus, ["xss"], options={"negatives": negatives}), 1500):
         same = originals[made.row[:2], made.target].lower() in made.prompt.lower()
         assert same == (made.answer == "yes"), made
 
@@ -191,7 +196,7 @@ def test_no_negative_is_a_translation(negatives: str) -> None:
 def test_the_paper_s_negatives_are_the_same_pair_with_noise() -> None:
     corpus = rows(30)
     texts = {(row.id, code): text for row in corpus for code, text in row.texts.items()}
-    for made in generate(make(corpus, ["xss"], options={"negatives": "paper"}, probability=0.5), 500):
+    for made in generate_instructions(make(corpus, ["xss"], options={"negatives": "paper"}, probability=0.5), 500):
         whole = texts[made.row, made.source] in made.prompt and texts[made.row, made.target] in made.prompt
         assert whole == (made.answer == "yes") or not whole
 
@@ -207,7 +212,7 @@ def test_hard_negatives_are_harder() -> None:
 
     def measure(negatives: str) -> tuple[float, float]:
         overlaps, ratios = [], []
-        for made in generate(make(corpus, ["xss"], options={"negatives": negatives}), 400):
+        for made in generate_instructions(make(corpus, ["xss"], options={"negatives": negatives}), 400):
             if made.answer == "no":
                 own = texts[made.row, made.target]
                 fitting = (row.texts[made.target] for row in corpus if row.texts[made.target] in made.prompt)
@@ -223,17 +228,17 @@ def test_hard_negatives_are_harder() -> None:
 
 
 def test_xss_needs_a_second_sentence() -> None:
-    with pytest.raises(DataError, match=r"xss needs a second sentence in .* but all rows say the same"):
-        list(generate(make([rows(1)[0]] * 3, ["xss"]), 20))
+    with pytest.raises(DataError, match=r"xss needs a second sentence in .* all rows"):
+        list(generate_instructions(make([rows(1)[0]] * 3, ["xss"]), 20))
 
 
 def test_names_in_prompts() -> None:
     named = LanguagesConfig(known=["eng"], new=["jav"], names={"jav": "Basa Jawi"})
     corpus = rows(20, ["eng", "jav"])
-    prompts = [i.prompt for i in generate(make(corpus, ["mt"], languages=named, pivots=["eng"]), 50)]
+    prompts = [i.prompt for i in generate_instructions(make(corpus, ["mt"], languages=named, pivots=["eng"]), 50)]
     assert any("Basa Jawi" in prompt for prompt in prompts)
     assert not any("Javanese" in prompt for prompt in prompts)
-    prompts = [i.prompt for i in generate(make(rows(20), ["mt"], templates=["ind"]), 200)]
+    prompts = [i.prompt for i in generate_instructions(make(rows(20), ["mt"], templates=["ind"]), 200)]
     assert any("bahasa Jawa" in prompt for prompt in prompts)
     assert any("bahasa Inggris" in prompt for prompt in prompts)
     assert any("bahasa Indonesia" in prompt for prompt in prompts)
@@ -241,13 +246,13 @@ def test_names_in_prompts() -> None:
 
 
 def test_closed_questions_are_answered_in_the_language_of_the_prompt() -> None:
-    made = generate(make(rows(20), ["xss"], templates=["eng", "ind"]), 400)
+    made = generate_instructions(make(rows(20), ["xss"], templates=["eng", "ind"]), 400)
     answers = {(i.template[:3], i.answer) for i in made}
     assert answers == {("eng", "yes"), ("eng", "no"), ("ind", "ya"), ("ind", "tidak")}
 
 
 def test_the_seam_is_left_to_the_encoder() -> None:
-    for made in generate(make(rows(20), templates=["eng", "ind"]), 500):
+    for made in generate_instructions(make(rows(20), templates=["eng", "ind"]), 500):
         assert made.prompt == made.prompt.strip()
         assert made.answer == made.answer.strip()
 
@@ -259,3 +264,116 @@ def test_errors_say_what_is_missing() -> None:
         make(rows(3, ["eng", "jav"]))
     with pytest.raises(IndexError, match="counted from 0"):
         make(rows(3))[-1]
+
+
+# -- the rows in all directions --------------------------------------------------------------------------
+
+PIVOTS, TARGETS = ["eng", "ind"], ["jav", "sun", "ind"]
+SOME_ROWS = st.lists(
+    st.builds(
+        ParallelRow,
+        st.integers(0, 99).map(str),
+        st.dictionaries(st.sampled_from(["eng", "ind", "jav", "sun", "fra"]), st.sampled_from(["a", " ", ""])),
+    ),
+    max_size=25,
+)
+
+
+def test_directed_rows_by_hand() -> None:
+    whole = ParallelRow("1", {"eng": "a", "ind": "b", "jav": "c", "fra": "d"})
+    part = ParallelRow("2", {"eng": " ", "ind": "b", "sun": "c"})
+    directed = DirectedRows([whole, part], PIVOTS, TARGETS)
+    assert [directed[number] for number in range(directed.count)] == [
+        (whole, "eng", "jav"),
+        (whole, "eng", "ind"),
+        (whole, "ind", "jav"),
+        (whole, "jav", "eng"),
+        (whole, "ind", "eng"),
+        (whole, "jav", "ind"),
+        (part, "ind", "sun"),
+        (part, "sun", "ind"),
+    ]
+
+
+@given(SOME_ROWS)
+def test_every_row_is_there_in_every_direction_between_a_pivot_and_a_target(several: list[ParallelRow]) -> None:
+    between = [set(pair.split()) for pair in ("eng jav", "eng sun", "eng ind", "ind jav", "ind sun")]
+    expected = [
+        (number, source, target)
+        for number, row in enumerate(several)
+        for source, target in permutations([code for code, text in row.texts.items() if text.strip()], 2)
+        if {source, target} in between
+    ]
+    try:
+        directed = DirectedRows(several, PIVOTS, TARGETS)
+    except DataError:
+        reached = {code for _, source, target in expected for code in (source, target)}
+        assert not several or not set(TARGETS) <= reached
+        return
+    found = [directed[number] for number in range(directed.count)]
+    places = {id(row): number for number, row in enumerate(several)}
+    assert sorted((places[id(row)], source, target) for row, source, target in found) == sorted(expected)
+    used = len({number for number, _, _ in expected})
+    assert (directed.counts.read, directed.counts.kept) == (len(several), used)
+    assert sum(directed.counts.dropped.values()) == len(several) - used
+
+
+# -- the weights of the objectives -----------------------------------------------------------------------
+
+STAGES = [{"at": 0, "weights": {"mlm": 2}}, {"at": 100, "weights": {"tlm": 1, "mt": 3}}]
+
+
+def scheduled(**given: object) -> InstructionsConfig:
+    objectives = ["mlm", "tlm", "mt"]
+    return InstructionsConfig.model_validate({"objectives": objectives, "schedule": given or None})
+
+
+def shares(schedule: ObjectiveSchedule, k: int) -> Mapping[str, float]:
+    sums = [0.0, *schedule.cumulative(k)]
+    return {name: (b - a) / sums[-1] for name, a, b in zip(("mlm", "tlm", "mt"), sums, sums[1:], strict=False)}
+
+
+def test_without_a_schedule_weights_stay() -> None:
+    schedule = ObjectiveSchedule(scheduled())
+    assert (
+        shares(schedule, 0) == shares(schedule, 10**9) == pytest.approx({"mlm": 1 / 3, "tlm": 1 / 3, "mt": 1 / 3})
+    )
+
+
+def test_staged() -> None:
+    schedule = ObjectiveSchedule(scheduled(shape="staged", stages=STAGES))
+    for k in (0, 99):
+        assert shares(schedule, k) == {"mlm": 1, "tlm": 0, "mt": 0}
+    for k in (100, 10**9):
+        assert shares(schedule, k) == {"mlm": 0, "tlm": 0.25, "mt": 0.75}
+
+
+def test_linear() -> None:
+    schedule = ObjectiveSchedule(scheduled(shape="linear", stages=STAGES))
+    assert shares(schedule, 0) == {"mlm": 1, "tlm": 0, "mt": 0}
+    assert shares(schedule, 40) == pytest.approx({"mlm": 0.6, "tlm": 0.1, "mt": 0.3})
+    assert shares(schedule, 100) == shares(schedule, 101) == {"mlm": 0, "tlm": 0.25, "mt": 0.75}
+
+
+def test_draws_follow_the_schedule() -> None:
+    schedule = ObjectiveSchedule(scheduled(shape="linear", stages=STAGES))
+    key = digest_key(1)
+    drawn = sum(Draws(key, i).weighted(schedule.cumulative(40)) == 2 for i in range(4000))
+    assert binomtest(drawn, 4000, 0.3).pvalue > 1e-4
+    assert all(Draws(key, i).weighted(schedule.cumulative(5000)) != 0 for i in range(2000))
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([], "at least 1 item"),
+        ([{"at": 5, "weights": {"mt": 1}}], "the first stage must be at: 0, found 5"),
+        ([STAGES[0], STAGES[0]], "each stage must begin later"),
+        ([{"at": 0, "weights": {"mt": 0}}], "at least one weight must be above 0"),
+        ([{"at": 0, "weights": {"mmt": 1}}], "'mmt', which is not among objectives. Did you mean 'mt'?"),
+    ],
+)
+def test_wrong_schedules_are_refused(stages: object, message: str) -> None:
+    with pytest.raises(ValueError, match="validation error") as error:
+        scheduled(stages=stages)
+    assert message in str(error.value)

@@ -76,7 +76,7 @@ def test_sets_add_up() -> None:
         ("  xss:", "  mt:", "duplicate key 'mt'"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_each_mistake_is_reported(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     said = complaint(tmp_path, GOOD.replace(old, new))
     assert message in said

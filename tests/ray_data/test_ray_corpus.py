@@ -15,7 +15,7 @@ from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.data import ContaminationCheck, ItemIndex, ItemText
 from instructalign.errors import DataError, RunFolderError
-from instructalign.instructions import generate
+from instructalign.instructions import generate_instructions
 from instructalign.mixture.training_data import build_instructions, prepare_corpus
 from instructalign.ray_data import prepare_corpus as prepare_on_ray
 from instructalign.ray_data import ray_cleaning, ray_corpus
@@ -105,8 +105,8 @@ def assert_same(config: Config, folder: Path, check: ContaminationCheck | None =
     assert found == found2
     assert rejects == (config.filter.rejects.read_bytes() if config.filter.rejects else b"")
     assert sorted(path.name for path in folder.iterdir()) == ["corpus.json", "heldout", "train"]
-    made = list(generate(build_instructions(config, train), 300))
-    assert made == list(generate(build_instructions(config, train2), 300))
+    made = list(generate_instructions(build_instructions(config, train), 300))
+    assert made == list(generate_instructions(build_instructions(config, train2), 300))
 
 
 @pytest.mark.parametrize("preset", ["none", "basic", "standard", "strict"])

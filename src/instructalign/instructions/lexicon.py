@@ -1,4 +1,4 @@
-"""Bilingual lexicons: the same files that corpora come in, with a word or a phrase in the place of a sentence."""
+"""Bilingual lexicons: files in any corpus format, with a word or a phrase instead of a sentence."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Lexicon = Mapping[str, Sequence[str]]
 def read_lexicons(
     entries: Sequence[Entry], directions: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], Lexicon]:
-    """Reads lexicons for some language pairs.
+    """Reads lexicons for the given language pairs.
 
     Args:
         entries: the files.
-        directions: the (source, target) wanted.
+        directions: every (source, target) to read.
 
     Returns:
-        For each direction that some file has, the translations of each word as they stand there.
+        For each direction that a file has, the translations of each word, spelled as in the file.
 
     Raises:
         DataError: a file is wrong, or none has any of the directions.
@@ -38,7 +38,7 @@ def read_lexicons(
     if not found:
         raise DataError(
             f"the lexicons have no word in any of the pairs {', '.join(map('-'.join, directions))}. Add a "
-            "lexicon of a pivot and a new language, or take its objective out of instructions.objectives."
+            "lexicon of a pivot and a new language, or remove its objective from instructions.objectives."
         )
     return {
         pair: {word: list(translations) for word, translations in lexicon.items()}

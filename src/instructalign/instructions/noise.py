@@ -1,6 +1,6 @@
 """Noise for the denoising objectives (arXiv 2305.13627, section 3.1, and the published scripts).
 
-A chain of operations is drawn for each sentence and applied in the order it is written in the configuration.
+For each sentence a chain of operations is drawn and applied in the configured order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WHOLE = 1 << 32  # what `Draws.many` counts up to
 class Noise:
     """Makes sentences noisy as configured.
 
-    With probability 0 every text comes back as it is; no text loses all its units.
+    With probability 0 every text is unchanged; no text loses all its units.
     """
 
     def __init__(self, config: NoiseConfig) -> None:
@@ -31,8 +31,8 @@ class Noise:
         length, p = config.span_length, config.probability
         begin = p / (p + length * (1 - p))
         self._begin = round(begin * _WHOLE)
-        self._go_on = round((1 - 1 / length) * _WHOLE)
-        self._restart = self._go_on + round(begin / length * _WHOLE)
+        self._continue = round((1 - 1 / length) * _WHOLE)
+        self._restart = self._continue + round(begin / length * _WHOLE)
 
     def __call__(self, text: str, draws: Draws) -> str:
         """The text with one chain of noise, drawn by its weight."""
@@ -57,7 +57,7 @@ class Noise:
         pieces[1::2] = [mask if x < hit else unit for x, unit in zip(draws.many(len(units)), units, strict=True)]
 
     def _delete(self, pieces: list[str], draws: Draws) -> None:
-        """Each unit goes with the configured probability, and the space before it; one always stays."""
+        """Each unit is deleted with the configured probability, with the space before it; one always stays."""
         count = len(pieces) // 2
         hit = self._hit
         gone = [i for i, x in enumerate(draws.many(count)) if x < hit]
@@ -74,11 +74,11 @@ class Noise:
             pieces[0] = pieces[0].lstrip()
 
     def _span(self, pieces: list[str], draws: Draws) -> None:
-        """Runs of units, with what stands inside a run, become one mask each."""
+        """Runs of units, with the text between them, become one mask each."""
         kept = pieces[:1]
         begin, masked = self._hit, False
         for unit, gap, x in zip(pieces[1::2], pieces[2::2], draws.many(len(pieces) // 2), strict=True):
-            if masked and x < self._go_on:
+            if masked and x < self._continue:
                 kept[-1] = gap
                 continue
             masked = x < (self._restart if masked else begin)
@@ -88,7 +88,7 @@ class Noise:
 
 
 def _permute(pieces: list[str], draws: Draws) -> None:
-    """All units change places; what stands between them stays."""
+    """All units are permuted; the text between them stays."""
     units = pieces[1::2]
     numbers = draws.many(len(units))
     pieces[1::2] = [units[i] for i in sorted(range(len(units)), key=numbers.__getitem__)]

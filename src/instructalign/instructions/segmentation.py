@@ -1,9 +1,10 @@
-"""Cutting a sentence of any script into the units that noise works on.
+"""Segmentation of text in any script into the units that noise works on.
 
 A unit is a word where the script puts spaces between words: letters, marks and digits, with the apostrophes
 and hyphens inside them (`don't`, `anak-anak`, `3.5`), otherwise after Unicode's word boundaries (UAX #29).
-Scripts that do not write the spaces give orthographic syllables (Thai, Lao, Khmer, Myanmar, Javanese,
-Balinese and their kin) or single characters (Chinese characters and kana). No cut falls inside a grapheme.
+Scripts without spaces give orthographic syllables (Thai, Lao, Khmer, Myanmar, Javanese,
+Balinese and related scripts) or single characters (Chinese characters and kana). No boundary falls inside a
+grapheme.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 
 import regex
 
-# Blocks of the scripts that set no space between words. A block is quicker to test than a script's name.
+# Blocks of the scripts without spaces between words. A block is faster to test than a script's name.
 _UNSPACED = "".join(
     (
         r"\u0e00-\u0eff",  # Thai, Lao
@@ -21,14 +22,14 @@ _UNSPACED = "".join(
         r"\u1950-\u19df\u1a20-\u1aaf\uaa80-\uaadf",  # Tai Le, New Tai Lue, Tai Tham, Tai Viet
         r"\u1b00-\u1b7f\u1bc0-\u1bff\ua980-\ua9df",  # Balinese, Batak, Javanese
         r"\uaa00-\uaa5f",  # Cham
-        r"\u3005-\u3007\u3040-\u309f",  # Hiragana, and signs that stand with Chinese characters
+        r"\u3005-\u3007\u3040-\u309f",  # Hiragana, and signs used with Chinese characters
         r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",  # Chinese characters
         r"\ua000-\ua4cf",  # Yi
     )
 )
 _LETTER = rf"[[{_UNSPACED}]&&\p{{L}}]"
 _LEADING = "[\u0e40-\u0e44\u0ec0-\u0ec4]"  # Thai and Lao vowels written before their consonant
-# What closes a syllable: Thai and Lao vowels written behind, marks that are graphemes of their own, and
+# What closes a syllable: Thai and Lao vowels written after it, marks that are graphemes of their own, and
 # Myanmar consonants silenced by asat.
 _CLOSING = r"(?:(?=[\u0e30\u0e32\u0e45\u0eb0\u0eb2\p{M}]|[\u1000-\u1021]\u1037?\u103a)\X)*+"
 _PREPENDED = r"\p{Grapheme_Cluster_Break=Prepend}*+"
@@ -40,7 +41,7 @@ _WORD = rf"{_SYLLABLE}|{_PART}(?:{_JOINT}{_PART}){{0,{_MOST}}}+"
 _OTHER = rf"(?:(?![\p{{L}}\p{{N}}\p{{Grapheme_Cluster_Break=Prepend}}])\X){{1,{_MOST}}}+|\X"
 _UNITS = regex.compile(rf"({_WORD})|{_OTHER}", regex.V1)
 
-# Latin, Greek and Cyrillic without combining marks need none of that: one grapheme is one character there.
+# Fast path: in Latin, Greek and Cyrillic without combining marks one grapheme is one character.
 _OUTSIDE = re.compile("[^\0-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u1fff\u2010-\u2027\u2030-\u203a\u20a0-\u20c0]")
 _PLAIN = re.compile(  # words, and joints between a digit and a digit, or before a letter
     r"(\w+(?:[.,'’·\u2011-](?:(?<=\d[.,])(?=\d)|(?<![.,])(?=[^\W\d]))\w+)*)"
@@ -48,11 +49,11 @@ _PLAIN = re.compile(  # words, and joints between a digit and a digit, or before
 
 
 def segment(text: str) -> list[str]:
-    """Cuts a text into units and what stands between them.
+    """Splits a text into units and the text between them.
 
     Returns:
-        An odd number of strings that join to the text exactly: units at the odd places, and around them at
-        the even places spaces, punctuation and symbols, or nothing.
+        An odd number of strings that join to the text exactly: units at the odd indices, and around them at the
+        even indices spaces, punctuation and symbols, or nothing.
     """
     if "_" not in text and (text.isascii() or not _OUTSIDE.search(text)):
         return _PLAIN.split(text)
@@ -60,7 +61,7 @@ def segment(text: str) -> list[str]:
 
 
 def segment_any(text: str) -> list[str]:
-    """`segment` without its short cut for plain alphabets; the same result, several times slower."""
+    """`segment` without its fast path for plain alphabets; the same result, several times slower."""
     pieces: list[str] = []
     end = 0
     for match in _UNITS.finditer(text):

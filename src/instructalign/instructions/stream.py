@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice, product
 
 from instructalign.config import InstructionsConfig, LanguagesConfig
 from instructalign.data.corpus import language_runs
 from instructalign.errors import DataError
-from instructalign.instructions.context import Context, Rows
 from instructalign.instructions.noise import Noise
-from instructalign.instructions.objectives import Objective
+from instructalign.instructions.objectives import Context, Objective, ParallelRows
 from instructalign.instructions.templates import Template, load_templates
 from instructalign.languages import name_in
 from instructalign.plugins import OBJECTIVES
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.types import Counts, Instruction, ParallelRow
 
+_TRIES = 200  # other rows that are tried if the objective does not apply to the one whose turn it is
 
-class Weights:
-    """The weights of the objectives, constant or scheduled, as running sums in the configuration's order."""
+
+class ObjectiveSchedule:
+    """The sampling weights of the objectives, constant or scheduled, as running sums in the configured order."""
 
     def __init__(self, config: InstructionsConfig) -> None:
         schedule = config.schedule
@@ -30,7 +31,7 @@ class Weights:
             self._weights = [[entry.weight for entry in config.objectives.values()]]
         else:
             self._starts, self._linear = [stage.at for stage in schedule.stages], schedule.shape == "linear"
-            # A stage's weights sum to 1, so that a transition is even whatever scale its ends are written in.
+            # A stage's weights sum to 1, so that a transition is even whatever the scale of its two ends.
             self._weights = [
                 [stage.weights.get(name, 0.0) / sum(stage.weights.values()) for name in config.objectives]
                 for stage in schedule.stages
@@ -50,105 +51,83 @@ class Weights:
         return list(accumulate(a + (b - a) * done for a, b in zip(here, there, strict=True)))
 
 
-Direction = tuple[str, str]
-
-
-class Units:
-    """All (row, source, target) there are, by number, without a list of them.
+class DirectedRows:
+    """All (row, source, target) of a corpus by number, without a list of them.
 
     Args:
         corpus: the rows.
-        pivots: languages on one side of a unit.
+        pivots: languages on one side of a pair.
         targets: languages on the other; either side can be the source.
 
     Attributes:
-        count: how many units there are.
+        count: how many there are.
         directions: every (source, target) among them.
-        counts: how many rows there are, how many have units, and why the others have none.
+        counts: how many rows there are, how many are used, and why the others are not.
 
     Raises:
-        DataError: there is no row, or a target stands in no row together with a pivot.
+        DataError: there is no row, or a target has no row together with a pivot.
     """
 
-    def __init__(self, corpus: Rows, pivots: Sequence[str], targets: Sequence[str]) -> None:
+    def __init__(self, corpus: ParallelRows, pivots: Sequence[str], targets: Sequence[str]) -> None:
         self._corpus = corpus
-        self._pivots, self._targets = pivots, targets
-        self._patterns: list[list[Direction]] = []  # the directions of a row, by which languages it has
-        # Of each run of rows with the same languages: its pattern, its first row, its first unit. FLORES is one
-        # run, where a division finds the row; so is each corpus of two languages.
+        self._patterns: list[list[tuple[str, str]]] = []  # the directions of a row, by which languages it has
+        # Of each run of rows with the same languages: its pattern, its first row, the number of its first
+        # direction. FLORES is one run, where a division finds the row; so is each corpus of two languages.
         self._pattern_of = array("I")
         self._first_rows = array("Q")
-        self._first_units = array("Q")
+        self._first_numbers = array("Q")
         self.count = 0
         self.counts = Counts()
-        self._go_through(corpus)
-        self.directions = list(dict.fromkeys(pair for pattern in self._patterns for pair in pattern))
-        self._check()
-
-    def __getitem__(self, number: int) -> tuple[ParallelRow, str, str]:
-        run = bisect_right(self._first_units, number) - 1 if len(self._first_units) > 1 else 0
-        pattern = self._patterns[self._pattern_of[run]]
-        at, place = divmod(number - self._first_units[run], len(pattern))
-        source, target = pattern[place]
-        return self._corpus[self._first_rows[run] + at], source, target
-
-    def _go_through(self, corpus: Rows) -> None:
-        wanted = frozenset([*self._pivots, *self._targets])
         known: dict[frozenset[str], int] = {}
         row, before = 0, -1
         for languages, rows in language_runs(corpus):
-            have = wanted & languages
+            have = frozenset([*pivots, *targets]) & languages
             if have not in known:
+                pairs = [(a, b) for a, b in product(pivots, targets) if a != b and {a, b} <= have]
                 known[have] = len(known)
-                self._patterns.append(self._directions_of(have))
+                # A language can be both pivot and target; its pairs count once.
+                self._patterns.append(list(dict.fromkeys([*pairs, *((b, a) for a, b in pairs)])))
             pattern = known[have]
             width = len(self._patterns[pattern])
             if width and pattern != before:
                 self._pattern_of.append(pattern)
                 self._first_rows.append(row)
-                self._first_units.append(self.count)
+                self._first_numbers.append(self.count)
             before = pattern
             row += rows
             self.count += width * rows
-            self._tally(have, width, rows)
-
-    def _directions_of(self, have: frozenset[str]) -> list[Direction]:
-        pairs = [(a, b) for a, b in product(self._pivots, self._targets) if a != b and {a, b} <= have]
-        # A language can be both pivot and target; its pairs count once.
-        return list(dict.fromkeys([*pairs, *((b, a) for a, b in pairs)]))
-
-    def _tally(self, have: frozenset[str], units: int, rows: int) -> None:
-        self.counts.read += rows
-        if units:
-            self.counts.kept += rows
-        elif have.isdisjoint(self._pivots):
-            self.counts.drop("no pivot language", rows)
-        else:
-            self.counts.drop("no target language", rows)
-
-    def _check(self) -> None:
+            self.counts.read += rows
+            if width:
+                self.counts.kept += rows
+            else:
+                reason = "no pivot language" if have.isdisjoint(pivots) else "no target language"
+                self.counts.drop(reason, rows)
+        self.directions = list(dict.fromkeys(pair for pattern in self._patterns for pair in pattern))
         if not self.counts.read:
             raise DataError("the corpus is empty: there is no row to make instructions from.")
         reached = {code for pair in self.directions for code in pair}
-        missing = [code for code in self._targets if code not in reached]
-        if missing:
-            found = sorted({code for row in islice(self._corpus, 1000) for code in row.texts})
+        if missing := [code for code in targets if code not in reached]:
+            found = sorted({code for row in islice(corpus, 1000) for code in row.texts})
             raise DataError(
                 f"languages.new or instructions.targets: no row of the corpus has {', '.join(missing)} together "
-                f"with a pivot ({', '.join(self._pivots)}). The corpus has: {', '.join(found) or 'no text'}. "
-                "Add a corpus with these languages, or take them out."
+                f"with a pivot ({', '.join(pivots)}). Languages in the corpus: {', '.join(found) or 'none'}. "
+                "Add a corpus with these languages, or remove them."
             )
 
-
-_TRIES = 200  # other units, where an objective can make nothing of the one whose turn it is
+    def __getitem__(self, number: int) -> tuple[ParallelRow, str, str]:
+        run = bisect_right(self._first_numbers, number) - 1 if len(self._first_numbers) > 1 else 0
+        pattern = self._patterns[self._pattern_of[run]]
+        at, place = divmod(number - self._first_numbers[run], len(pattern))
+        source, target = pattern[place]
+        return self._corpus[self._first_rows[run] + at], source, target
 
 
 class InstructionStream:
     """An endless sequence of alignment instructions.
 
-    A unit is a row in a direction: from a pivot to a new language or back. All units are visited once an
-    epoch, in a new order each; for each, an objective is drawn by weight and a template uniformly. Where the
-    objective can make nothing of a unit (no word of it is in the lexicon), it takes another, drawn at random.
+    All directed rows (a row from a pivot to a new language or back) are visited once an epoch, in a new order
+    each; for each, an objective is drawn by weight and a template uniformly. If the objective does not apply to a
+    row (no word of it is in the lexicon), another row is drawn at random.
 
     Args:
         corpus: the parallel rows.
@@ -160,95 +139,78 @@ class InstructionStream:
 
     Raises:
         ConfigError: a template set is wrong or lacks an objective.
-        DataError: a new language stands in no row together with a pivot.
+        DataError: a new language has no row together with a pivot.
     """
 
     def __init__(
         self,
-        corpus: Rows,
+        corpus: ParallelRows,
         config: InstructionsConfig,
         languages: LanguagesConfig,
         pivots: Sequence[str],
         seed: int,
     ) -> None:
         targets = config.targets or languages.new
-        self._units = Units(corpus, pivots, targets)
+        self._rows = DirectedRows(corpus, pivots, targets)
         self._seed = seed
         self._key = digest_key(seed, "instructions")
         self._context = Context(corpus, Noise(config.noise), seed)
-        self._objectives = {name: make_objective(name, entry.options) for name, entry in config.objectives.items()}
-        templates = load_templates(config.templates, self._objectives)
-        codes = {*pivots, *targets}
-        self._choices = [
-            (name, made, [_Named(template, codes, languages.names) for template in templates[name]])
-            for name, made in self._objectives.items()
-        ]
-        self._weights = Weights(config)
+        objectives: dict[str, Objective] = {}
+        for name, entry in config.objectives.items():
+            objectives[name] = objective = OBJECTIVES.get(name)(**entry.options)
+            if not isinstance(objective, Objective):
+                raise TypeError(f"the objective {name!r} is no instructalign.instructions.objectives.Objective")
+        self._choices: list[tuple[str, Objective, list[tuple[Template, dict[str, str]]]]] = []
+        for name, templates in load_templates(config.templates, objectives).items():
+            named = []
+            for template in templates:
+                given = {**template.names, **languages.names}
+                names = {code: given.get(code) or name_in(code, template.language) for code in {*pivots, *targets}}
+                named.append((template, names))
+            self._choices.append((name, objectives[name], named))
+        self._schedule = ObjectiveSchedule(config)
         self._targets = frozenset(targets)
-        for made in self._objectives.values():
-            made.prepare(self._units.directions, self._context)
+        for objective in objectives.values():
+            objective.prepare(self._rows.directions, self._context)
 
     @property
     def epoch(self) -> int:
-        """How many examples it takes to visit every unit once."""
-        return self._units.count
+        """How many examples it takes to visit every row in every direction once."""
+        return self._rows.count
 
     @property
     def counts(self) -> Counts:
         """How many rows there are, how many can be used, and why the others cannot."""
-        return self._units.counts
+        return self._rows.counts
 
     def __getitem__(self, k: int) -> Instruction:
         """Example k, for any k from 0 up."""
         if k < 0:
             raise IndexError(f"examples are counted from 0, not {k}")
         draws = Draws(self._key, k)
-        name, objective, templates = self._choices[draws.weighted(self._weights.cumulative(k))]
-        template = templates[draws.below(len(templates))]
-        unit = permuted(k, self._units.count, self._seed, "units")
+        name, objective, templates = self._choices[draws.weighted(self._schedule.cumulative(k))]
+        template, names = templates[draws.below(len(templates))]
+        number = permuted(k, self._rows.count, self._seed, "units")
         for _ in range(_TRIES):
-            row, source, target = self._units[unit]
+            row, source, target = self._rows[number]
             if objective.monolingual:
                 source = target = target if target in self._targets else source
             made = objective.make(row, source, target, draws, self._context)
             if made is not None:
                 break
-            unit = draws.below(self._units.count)
+            number = draws.below(self._rows.count)
         else:
             raise DataError(
-                f"{name} could make nothing of {_TRIES} rows in a row: its words are not in the lexicon, or too "
-                f"few are aligned. Leave {name} out of instructions.objectives, or add text."
+                f"{name} does not apply to any of {_TRIES} rows tried: their words are not in the lexicon, or too "
+                f"few are aligned. Remove {name} from instructions.objectives, or add text."
             )
         slots, answer = made
-        names = template.names
-        prompt = template.format(source=names[source], target=names[target], **slots)
+        prompt = template.prompt.format(source=names[source], target=names[target], **slots)
         if objective.labels:
             answer = template.answers[answer]
         return Instruction(prompt, answer, name, source, target, row.id, template.id)
 
 
-def generate(stream: InstructionStream, count: int, start: int = 0) -> Iterator[Instruction]:
+def generate_instructions(stream: InstructionStream, count: int, start: int = 0) -> Iterator[Instruction]:
     """The examples `start` … `start + count - 1` of a stream."""
     return (stream[k] for k in range(start, start + count))
-
-
-def make_objective(name: str, options: Mapping[str, object]) -> Objective:
-    """The objective of a name, with its options from the configuration."""
-    made = OBJECTIVES.get(name)(**options)
-    if not isinstance(made, Objective):
-        raise TypeError(f"the objective {name!r} is not an instructalign.instructions.objectives.Objective")
-    return made
-
-
-class _Named:
-    """A template with the name of each language as its prompt says it."""
-
-    __slots__ = ("answers", "format", "id", "names")
-
-    def __init__(self, template: Template, codes: Iterable[str], given: Mapping[str, str]) -> None:
-        self.id = template.id
-        self.format = template.prompt.format
-        self.answers = template.answers
-        self.names = {
-            code: given.get(code) or template.names.get(code) or name_in(code, template.language) for code in codes
-        }

@@ -1,8 +1,8 @@
 """Prompt templates: data in YAML files, read strictly.
 
-A set is one file: the language of its prompts, where they come from, their licence, the words that stand for
-the answers of yes/no objectives, what it calls languages where the usual names do not fit its prompts, and
-templates by objective. The package ships some sets (`eng`, `ind`, …); a user's own is named by its path.
+A set is one file: the language of its prompts, their source and licence, the words for the answers of yes/no
+objectives, names of languages where the usual ones do not fit its prompts, and templates by objective. The package
+ships some sets (`eng`, `ind`, …); a user's own is given by its path.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Template:
         id: the set and the template's own id: `eng/mt-1`.
         language: code of the language the prompt is in.
         prompt: the wording, with slots in braces.
-        answers: the words that stand for an objective's labels: {"yes": "yes", "no": "no"}.
-        names: what its set calls languages, where the usual name would not fit its prompts.
+        answers: the words for an objective's labels: {"yes": "yes", "no": "no"}.
+        names: names of languages in its set, where the usual ones do not fit its prompts.
     """
 
     id: str
@@ -74,8 +74,8 @@ def load_templates(names: Sequence[str], objectives: Iterable[str] | None = None
     """Reads template sets.
 
     Args:
-        names: shipped sets by name, sets of the user's by path.
-        objectives: the objectives that need a template; by default whichever the sets are for.
+        names: shipped sets by name, a user's own by path.
+        objectives: the objectives that need a template; by default those of the sets.
 
     Returns:
         For each objective its templates from all sets.
@@ -88,26 +88,26 @@ def load_templates(names: Sequence[str], objectives: Iterable[str] | None = None
     for name in dict.fromkeys(names):
         for objective, templates in _parse(_read(name), name).items():
             found.setdefault(objective, []).extend(templates)
-    wanted = list(found) if objectives is None else list(objectives)
-    missing = [name for name in wanted if name not in found]
+    needed = list(found) if objectives is None else list(objectives)
+    missing = [name for name in needed if name not in found]
     if missing:
         raise ConfigError(
             [
-                f"instructions.templates: no template for {name} in {', '.join(names)}; write some in a YAML "
+                f"instructions.templates: no template for {name} in {', '.join(names)}; write one in a YAML "
                 f"file of your own and add its path"
                 for name in missing
             ]
         )
-    return {name: found[name] for name in wanted}
+    return {name: found[name] for name in needed}
 
 
 def variety(templates: Sequence[Template]) -> float:
-    """How differently templates are worded: 0 if all use the same words, 1 if no two share any.
+    """Diversity of wording: 0 if all use the same words, 1 if no two share any.
 
-    The mean, over all pairs, of one minus the share of common words (Jaccard distance) beside the slots.
+    The mean, over all pairs, of one minus the share of common words (Jaccard distance), slots left out.
     """
-    said = [set(map(str.casefold, words(_SLOT.sub("", template.prompt)))) for template in templates]
-    distances = [1 - len(one & other) / (len(one | other) or 1) for one, other in combinations(said, 2)]
+    vocabularies = [set(map(str.casefold, words(_SLOT.sub("", template.prompt)))) for template in templates]
+    distances = [1 - len(one & other) / (len(one | other) or 1) for one, other in combinations(vocabularies, 2)]
     return sum(distances) / (len(distances) or 1)
 
 
@@ -151,7 +151,7 @@ def _parse(text: str, where: str) -> Mapping[str, Sequence[Template]]:
 
 
 def _problems(made: _Set) -> list[str]:
-    """What is wrong with a set whose form is right."""
+    """What is wrong with a well-formed set."""
     every = [prompt.id for prompts in made.templates.values() for prompt in prompts]
     twice = dict.fromkeys(id for id in every if every.count(id) > 1)
     problems = [f"templates: the id {id!r} is given {every.count(id)} times" for id in twice]
@@ -162,12 +162,17 @@ def _problems(made: _Set) -> list[str]:
         kind = cast("type[Objective]", OBJECTIVES.get(objective))
         for prompt in prompts:
             _check_prompt(prompt, kind, problems)
-        _check_answers(made.answers, objective, kind.labels, problems)
+        for label in kind.labels:
+            if not made.answers.get(label, "").strip():
+                problems.append(f"answers: {objective} needs a word for {label!r}")
+        given = [made.answers[label] for label in kind.labels if label in made.answers]
+        if len(set(given)) < len(given):
+            problems.append(f"answers: {objective} needs a different word for each of {', '.join(kind.labels)}")
     return problems
 
 
 def _check_prompt(prompt: _Prompt, objective: type[Objective], problems: list[str]) -> None:
-    """A prompt must have every slot its objective fills, once, and no other but language names."""
+    """A prompt must have each slot of its objective once, and no others but language names."""
     try:
         slots = [slot for _, slot, form, _ in Formatter().parse(prompt.prompt) if slot is not None]
     except ValueError as error:
@@ -182,12 +187,3 @@ def _check_prompt(prompt: _Prompt, objective: type[Objective], problems: list[st
             problems.append(f"{prompt.id}: unknown slot {{{slot}}}. {suggest(slot, sorted(allowed))}")
     if prompt.prompt != prompt.prompt.strip():
         problems.append(f"{prompt.id}: starts or ends with a space; the space before the answer is added later")
-
-
-def _check_answers(answers: Mapping[str, str], objective: str, labels: Sequence[str], problems: list[str]) -> None:
-    for label in labels:
-        if not answers.get(label, "").strip():
-            problems.append(f"answers: {objective} needs a word for {label!r}")
-    given = [answers[label] for label in labels if label in answers]
-    if len(set(given)) < len(given):
-        problems.append(f"answers: {objective} needs a different word for each of {', '.join(labels)}")

@@ -1,8 +1,8 @@
-"""Statistical word alignment: which word of a sentence stands for which of its translation.
+"""Statistical word alignment: which words of a sentence and its translation correspond.
 
 Two IBM models 1 (Brown et al. 1993) with the diagonal prior of fast_align (Dyer, Chahuneau and Smith 2013),
 one in each direction, trained by expectation maximisation on whole arrays. A link is trusted where both
-models agree on it.
+models agree on it. Used by the objectives `align` and `codeswitch`.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_ROUNDS = 5
+_ITERATIONS = 5
 _DIAGONAL = 2.0  # how quickly the probability of a link falls with its distance from the diagonal
-_NULL = 0.08  # probability that a word stands for none of the other side
+_NULL = 0.08  # probability that a word has no counterpart
 _DISCOUNT = 1.0  # added to the count of each word, so that a pair seen once is not certain
 _TRUSTED = 0.1  # least product of both models' probabilities, times the diagonal's
 _KEPT = 1e-3  # least product that the table holds
-_CELLS = 6_000_000  # pairs of words within sentence pairs that are learnt from: 10 000 sentences of 25 words
-_LONG = _CELLS // 100  # a sentence pair with more of them is passed over
+_CELLS = 6_000_000  # word pairs within sentence pairs that are learned from: 10 000 sentences of 25 words
+_LONG = _CELLS // 100  # a sentence pair with more of them is skipped
 
-Table = dict[str, dict[str, float]]
+TranslationTable = dict[str, dict[str, float]]
 
 if TYPE_CHECKING:
     _Cells = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 
-class Aligner:
+class WordAligner:
     """Links the words of sentence pairs of one language pair.
 
     Args:
         table: for a word and a word of the other language, the product of both models' probabilities.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: TranslationTable) -> None:
         self._table = table
 
     def links(self, source: Sequence[str], target: Sequence[str]) -> list[tuple[int, int]]:
         """The trusted links of a sentence pair.
 
         Args:
-            source, target: the words of the sentences, as `segment.words` cuts them.
+            source, target: the words of the sentences, as of `segmentation.words`.
 
         Returns:
-            Places (in source, in target) in the source's order; no place stands in two links.
+            Places (in source, in target) in the source's order; no place is in two links.
         """
         places: dict[str, list[int]] = {}
         for j, word in enumerate(target):
@@ -61,28 +61,28 @@ class Aligner:
             for other in row.keys() & places.keys():
                 for j in places[other]:
                     score = row[other] * exp(-_DIAGONAL * abs((i + 0.5) / len(source) - (j + 0.5) / len(target)))
-                    # Of equal scores the smaller place wins, whatever the order of a set.
+                    # Of equal scores the smaller place wins, whatever the iteration order of a set.
                     for_source[i] = max(for_source.get(i, (_TRUSTED, 0)), (score, -j))
                     for_target[j] = max(for_target.get(j, (_TRUSTED, 0)), (score, -i))
         return [
             (i, -j) for i, (score, j) in for_source.items() if score > _TRUSTED and for_target[-j] == (score, -i)
         ]
 
-    def reversed(self) -> Aligner:
+    def reversed(self) -> WordAligner:
         """The aligner of the opposite direction; it finds the same links."""
-        table: Table = {}
+        table: TranslationTable = {}
         for word, row in self._table.items():
             for other, score in row.items():
                 table.setdefault(other, {})[word] = score
-        return Aligner(table)
+        return WordAligner(table)
 
 
-def train_aligner(pairs: Iterable[tuple[str, str]]) -> Aligner:
-    """Learns which words stand for each other from sentences and their translations.
+def train_aligner(pairs: Iterable[tuple[str, str]]) -> WordAligner:
+    """Learns word translations from sentences and their translations.
 
     Args:
         pairs: sentences and their translations, best in random order: they are read until there is enough to
-            learn from, some 10 000, which takes 400 MB of memory for the time of learning.
+            learn from, some 10 000, which takes 400 MB of memory during training.
     """
     import numpy as np
 
@@ -100,7 +100,7 @@ def train_aligner(pairs: Iterable[tuple[str, str]]) -> Aligner:
             cells.append(_cells(source, target, rows, columns))
             rows, columns = rows + len(source), columns + len(target)
     if not cells:
-        return Aligner({})
+        return WordAligner({})
     keys, at_row, at_column, near = (np.concatenate(part) for part in zip(*cells, strict=True))
     cells.clear()
     keys, pair_of = np.unique(keys, return_inverse=True)
@@ -109,12 +109,12 @@ def train_aligner(pairs: Iterable[tuple[str, str]]) -> Aligner:
     backward = _train(pair_of, pair_target, at_row, near, len(source_ids))  # P(source word | target word)
     product = forward * backward
     source_words, target_words = list(source_ids), list(target_ids)
-    table: Table = {}
+    table: TranslationTable = {}
     for pair in np.flatnonzero(product > _KEPT).tolist():
         row = table.setdefault(source_words[pair_source[pair]], {})
         # Rounded, so that the last bits of a processor's arithmetic decide nothing.
         row[target_words[pair_target[pair]]] = round(float(product[pair]), 6)
-    return Aligner(table)
+    return WordAligner(table)
 
 
 def _cells(source: Sequence[int], target: Sequence[int], rows: int, columns: int) -> _Cells:
@@ -139,22 +139,22 @@ def _train(
     near: NDArray[np.float32],
     vocabulary: int,
 ) -> NDArray[np.float64]:
-    """One model: the probability of each pair's other word, given the word that it stands for.
+    """One model: the probability of each pair's other word, given its counterpart.
 
     Args:
         pair_of: number of the pair of words that each cell holds [cells].
         given: id of the given word of each pair [pairs].
         place: running number of the word to be explained, which its cells share [cells].
         near: the diagonal prior of each cell [cells].
-        vocabulary: how many different words there are to be explained.
+        vocabulary: number of different words to be explained.
     """
     import numpy as np
 
     prior = near / np.bincount(place, near)[place] * (1 - _NULL)
     probability = np.full(len(given), 1 / vocabulary)
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         cell = prior * probability[pair_of]
-        # A word can also stand for nothing: then any word is as likely as another.
+        # A word can also have no counterpart: then any word is as likely as another.
         cell /= (np.bincount(place, cell) + _NULL / vocabulary)[place]
         count = np.bincount(pair_of, cell, minlength=len(given))
         probability = count / (np.bincount(given, count) + _DISCOUNT)[given]

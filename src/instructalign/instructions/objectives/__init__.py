@@ -1,30 +1,66 @@
-"""What a model is asked to do with a sentence in two languages.
+"""What a model is asked to do with a sentence in two languages: the base class, and what objectives share.
 
-An objective is one file here (or in a plug-in) with one class, and one line in `registry.OBJECTIVES`. The
+An objective is one file here (or in a plug-in) with one class, and one line in `plugins.OBJECTIVES`. The
 keyword-only arguments of its constructor are its options in the configuration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Protocol
 
-from instructalign.instructions.context import Context
-from instructalign.randomness import Draws
+from instructalign.instructions.noise import Noise
+from instructalign.instructions.word_alignment import WordAligner, train_aligner
+from instructalign.randomness import Draws, permuted
 from instructalign.types import ParallelRow
 
-__all__ = ["Context", "Made", "Objective"]
-
-Made = tuple[Mapping[str, str], str]
+SlotsAndAnswer = tuple[Mapping[str, str], str]
 """The texts for the slots of a prompt, and the answer."""
+
+
+class ParallelRows(Protocol):
+    """Parallel rows by number: a `data.Corpus`, or a list."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> ParallelRow: ...
+    def __iter__(self) -> Iterator[ParallelRow]: ...
+
+
+class Context:
+    """What an objective may use besides the row.
+
+    Attributes:
+        corpus: all rows to train on.
+        noise: makes a text noisy as configured.
+    """
+
+    def __init__(self, corpus: ParallelRows, noise: Noise, seed: int) -> None:
+        self.corpus = corpus
+        self.noise = noise
+        self._seed = seed
+        self._aligners: dict[tuple[str, str], WordAligner] = {}
+
+    def aligner(self, source: str, target: str) -> WordAligner:
+        """The word aligner of a language pair, learned from the corpus at the first call.
+
+        Both directions share one. Of a large corpus it sees some 10 000 rows, chosen by the seed.
+        """
+        if (source, target) not in self._aligners:
+            first, second = sorted((source, target))
+            size = len(self.corpus)
+            rows = (self.corpus[permuted(number, size, self._seed, "aligner")].texts for number in range(size))
+            pairs = ((texts[first], texts[second]) for texts in rows if first in texts and second in texts)
+            self._aligners[first, second] = train_aligner(pairs)
+            self._aligners[second, first] = self._aligners[first, second].reversed()
+        return self._aligners[source, target]
 
 
 class Objective:
     """Base of the objectives.
 
     Attributes:
-        slots: the slots that a template must have, beside the optional language names.
-        labels: for a closed question its answers; a template set says which words stand for them.
+        slots: the slots that a template must have, besides the optional language names.
+        labels: the answers of a closed question; a template set has the words for them.
         monolingual: whether only the new language is used; the source is then the target.
     """
 
@@ -36,22 +72,24 @@ class Objective:
         """Reads or learns what `make` needs, once.
 
         Args:
-            directions: every (source, target) that will be asked for.
+            directions: every (source, target) of the stream.
             context: the corpus, and the noise.
         """
 
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
-        """Turns a sentence into a question and its answer.
+    def make(
+        self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
+    ) -> SlotsAndAnswer | None:
+        """Turns a row into the parts of a prompt and its answer.
 
         Args:
-            row: the sentence; it has a text in both languages.
-            source: code of the language given.
-            target: code of the language asked for.
+            row: the row; it has text in both languages.
+            source: code of the source language.
+            target: code of the target language.
             draws: random numbers, a function of the example's index only.
             context: the corpus, and the noise.
 
         Returns:
-            The texts for the slots, and the answer: a text, or one of `labels`. None where nothing can be
-            made of this sentence in this direction; then another is drawn.
+            The texts for the slots, and the answer: a text, or one of `labels`. None if the objective does not
+            apply to this row in this direction; then another row is drawn.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Word alignment discrimination: does this word stand for that one?
+"""Word alignment discrimination: is this word the translation of that one?
 
 After AlignInstruct (Mao and Yu 2024, arXiv 2401.05811), with our own statistical aligner.
 """
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
 
 
 class Align(Objective):
-    """Telling whether two words of a sentence pair translate each other; yes and no alike often.
+    """Whether two words of a sentence pair translate each other; yes and no are equally frequent.
 
-    The wrong word is one that stands for another word of the sentence.
+    The wrong word is the translation of another word of the sentence.
     """
 
     slots = ("first", "second", "word", "candidate")
@@ -30,7 +30,9 @@ class Align(Objective):
             context.aligner(source, target)
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+    def make(
+        self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
+    ) -> SlotsAndAnswer | None:
         first, second = row.texts[source], row.texts[target]
         ours, theirs = words(first), words(second)
         links = context.aligner(source, target).links(ours, theirs)
@@ -40,7 +42,7 @@ class Align(Objective):
         # The same word elsewhere, on either side, would make a wrong pair right.
         right = {theirs[b].casefold() for a, b in links if ours[a].casefold() == ours[i].casefold()}
         wrong = [theirs[b] for _, b in links if theirs[b].casefold() not in right]
-        if not wrong:  # for yes too, so that both stay as frequent
+        if not wrong:  # for yes too, so that both stay equally frequent
             return None
         slots = {"first": first, "second": second, "word": ours[i]}
         if draws.below(2):

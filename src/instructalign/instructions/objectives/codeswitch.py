@@ -1,4 +1,4 @@
-"""Code-switching: a sentence with some of its words already in the other language → the translation.
+"""Code-switching: a sentence with some words replaced by those of the other language → the translation.
 
 After the aligned substitution of mRASP (Lin et al. 2020), with our own statistical aligner.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from instructalign.config import Probability
-from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.instructions.segmentation import segment, words
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
@@ -35,7 +35,9 @@ class CodeSwitch(Objective):
             context.aligner(source, target)
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+    def make(
+        self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
+    ) -> SlotsAndAnswer | None:
         pieces = segment(row.texts[source])
         theirs = words(row.texts[target])
         links = context.aligner(source, target).links(pieces[1::2], theirs)

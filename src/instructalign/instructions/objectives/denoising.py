@@ -1,4 +1,4 @@
-"""Denoising objectives: MLM (one language) and TLM (with a translation beside it)."""
+"""Denoising objectives: MLM (one language) and TLM (given the translation)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from instructalign.config import NoiseConfig
 from instructalign.instructions.noise import Noise
-from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
 
@@ -15,7 +15,7 @@ class Denoise(Objective):
     """Restoring a noisy sentence.
 
     Args:
-        noise: noise of this objective's own, written as `instructions.noise`, which is used otherwise.
+        noise: noise for this objective alone, in the form of `instructions.noise`, which is the default.
     """
 
     def __init__(self, *, noise: NoiseConfig | None = None) -> None:
@@ -33,17 +33,17 @@ class MLM(Denoise):
     monolingual = True
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made:
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> SlotsAndAnswer:
         text = row.texts[target]
         return {"noisy": self.noisy(text, draws, context)}, text
 
 
 class TLM(Denoise):
-    """Restoring a noisy sentence with its translation at hand."""
+    """Restoring a noisy sentence, given its translation."""
 
     slots = ("context", "noisy")
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made:
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> SlotsAndAnswer:
         text = row.texts[target]
         return {"context": row.texts[source], "noisy": self.noisy(text, draws, context)}, text

@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from instructalign.instructions.lexicon import Lexicon, read_lexicons
-from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.plugins import CorpusEntry
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
@@ -22,7 +22,7 @@ class Dictionary(Objective):
     """Translating a word or phrase of the user's lexicons; the corpus is not used.
 
     Args:
-        lexicons: files as under `corpora`, with words in the place of sentences. Where a word has several
+        lexicons: files as under `corpora`, with words instead of sentences. If a word has several
             translations, one of them is drawn.
     """
 
@@ -39,7 +39,9 @@ class Dictionary(Objective):
         self._words = {pair: list(lexicon) for pair, lexicon in self._lexicons.items()}
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+    def make(
+        self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
+    ) -> SlotsAndAnswer | None:
         if (source, target) not in self._words:
             return None
         word = draws.choice(self._words[source, target])

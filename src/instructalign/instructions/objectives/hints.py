@@ -1,4 +1,4 @@
-"""Translation with hints: a sentence and what the user's lexicon knows of its words → the translation.
+"""Translation with hints: a sentence and lexicon entries of its words → the translation.
 
 After dictionary-based prompting (Ghazvininejad, Gonen and Zettlemoyer 2023, arXiv 2302.07856), as an instruction.
 """
@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from instructalign.config import Positive
 from instructalign.instructions.lexicon import Lexicon, read_lexicons
-from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.instructions.segmentation import words
 from instructalign.plugins import CorpusEntry
 from instructalign.randomness import Draws
@@ -21,12 +21,12 @@ from instructalign.types import ParallelRow
 
 
 class Hints(Objective):
-    """Translating a sentence with dictionary entries of its words at hand.
+    """Translating a sentence, given dictionary entries of its words.
 
     Args:
-        lexicons: files as under `corpora`, with words in the place of sentences. Where a word has several
-            translations, one that the right translation uses is preferred.
-        most: how many hints there are at most.
+        lexicons: files as under `corpora`, with words instead of sentences. If a word has several
+            translations, one that the reference translation uses is preferred.
+        most: maximum number of hints.
     """
 
     slots = ("text", "hints")
@@ -45,7 +45,9 @@ class Hints(Objective):
             self._lexicons[pair] = folded
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+    def make(
+        self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
+    ) -> SlotsAndAnswer | None:
         lexicon = self._lexicons.get((source, target), {})
         used = {word.casefold() for word in words(row.texts[target])}
         known = [word for word in dict.fromkeys(words(row.texts[source])) if word.casefold() in lexicon]

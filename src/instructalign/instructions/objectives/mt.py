@@ -1,10 +1,10 @@
-"""Machine translation: a sentence → the same in the other language (arXiv 2305.13627, section 3.1)."""
+"""Machine translation: a sentence → its translation (arXiv 2305.13627, section 3.1)."""
 
 from __future__ import annotations
 
 from typing_extensions import override
 
-from instructalign.instructions.objectives import Context, Made, Objective
+from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
 
@@ -15,5 +15,5 @@ class MT(Objective):
     slots = ("text",)
 
     @override
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made:
+    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> SlotsAndAnswer:
         return {"text": row.texts[source]}, row.texts[target]

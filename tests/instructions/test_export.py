@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from instructalign.config import Entry, InstructionsConfig, LanguagesConfig
-from instructalign.instructions import InstructionStream, as_record, generate, write_instructions, write_stream
+from instructalign.instructions import InstructionStream, write_stream
 from instructalign.types import ParallelRow
 
 
@@ -19,47 +19,47 @@ def make(count: int = 20) -> InstructionStream:
 
 def test_writing(tmp_path: Path) -> None:
     stream = make()
-    assert write_instructions(tmp_path / "a.jsonl", generate(stream, 60)) == 60
-    write_instructions(tmp_path / "b.jsonl", generate(make(), 100))
+    assert write_stream(tmp_path / "a.jsonl", stream, 60) == 60
+    write_stream(tmp_path / "b.jsonl", make(), 100)
     first, longer = (tmp_path / "a.jsonl").read_bytes(), (tmp_path / "b.jsonl").read_bytes()
     assert longer.startswith(first)
-    record = json.loads(first.splitlines()[0])
-    assert list(record) == ["prompt", "answer", "objective", "source", "target", "row"]
-    made = stream[0]
-    assert record["prompt"] == made.prompt
+    records = [json.loads(line) for line in first.splitlines()]
+    assert list(records[0]) == ["prompt", "answer", "objective", "source", "target", "row"]
+    assert [record["prompt"] for record in records] == [stream[k].prompt for k in range(60)]
 
-    write_instructions(tmp_path / "m.jsonl", generate(stream, 2), "messages")
+    write_stream(tmp_path / "m.jsonl", stream, 2, "messages")
     record = json.loads((tmp_path / "m.jsonl").read_text().splitlines()[0])
     assert list(record) == ["messages", "objective", "source", "target", "row"]
     assert record["messages"] == [
-        {"role": "user", "content": made.prompt},
-        {"role": "assistant", "content": made.answer},
+        {"role": "user", "content": stream[0].prompt},
+        {"role": "assistant", "content": stream[0].answer},
     ]
 
 
 @pytest.mark.parametrize("form", ["plain", "messages"])
-def test_parquet_holds_the_same_records(tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_has_the_same_records(tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyarrow.parquet import ParquetFile
 
     monkeypatch.setattr("instructalign.instructions.export._CHUNK", 7)
-    made = list(generate(make(), 30))
-    assert write_instructions(tmp_path / "a.parquet", iter(made), form) == 30
+    assert write_stream(tmp_path / "a.parquet", make(), 30, form) == 30
+    write_stream(tmp_path / "a.jsonl", make(), 30, form)
     with ParquetFile(tmp_path / "a.parquet") as file:
-        assert file.read().to_pylist() == [as_record(each, form) for each in made]
+        lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+        assert file.read().to_pylist() == [json.loads(line) for line in lines]
 
 
-def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instructalign.instructions.export._CHUNK", 7)
+def test_chunks_and_processes_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = make()
-    write_instructions(tmp_path / "0", generate(stream, 30))
-    seen: list[int] = []
-    assert write_stream(tmp_path / "1", stream, 30, progress=seen.append) == 30
-    assert seen == [7, 14, 21, 28, 30]
+    for form in ("plain", "messages"):
+        write_stream(tmp_path / form, stream, 30, form)
+    monkeypatch.setattr("instructalign.instructions.export._CHUNK", 7)
+    seen: list[tuple[str, int, int, str]] = []
+    assert write_stream(tmp_path / "1", stream, 30, progress=lambda *step: seen.append(step)) == 30
+    assert [(done, total) for _, done, total, _ in seen] == [(7, 30), (14, 30), (21, 30), (28, 30), (30, 30)]
     write_stream(tmp_path / "2", stream, 30, processes=2)
     write_stream(tmp_path / "3", stream, 30, "messages", processes=3)
-    write_instructions(tmp_path / "4", generate(stream, 30), "messages")
-    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
-    assert (tmp_path / "3").read_bytes() == (tmp_path / "4").read_bytes()
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    assert (tmp_path / "messages").read_bytes() == (tmp_path / "3").read_bytes()
 
 
 CHAT = (
@@ -78,7 +78,7 @@ def test_trl_takes_the_messages_as_they_are(tmp_path: Path, name: str) -> None:
 
     from tiny import tiny_model, tiny_tokenizer
 
-    write_instructions(tmp_path / name, generate(make(), 16), "messages")
+    write_stream(tmp_path / name, make(), 16, "messages")
     kind = "json" if name.endswith("jsonl") else "parquet"
     dataset = load_dataset(kind, data_files=str(tmp_path / name), split="train", cache_dir=str(tmp_path / "cache"))
     tokenizer = tiny_tokenizer()
@@ -97,6 +97,6 @@ def test_trl_takes_the_messages_as_they_are(tmp_path: Path, name: str) -> None:
     )
     batch = next(iter(trainer.get_train_dataloader()))
     learnt = tokenizer.decode(batch["labels"][0][batch["labels"][0] != -100])
-    answers = {each.answer + tokenizer.eos_token for each in generate(make(), 16)}
+    answers = {make()[k].answer + tokenizer.eos_token for k in range(16)}
     assert learnt in answers
     assert trainer.train().training_loss > 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from instructalign.instructions.word_alignment import Aligner, train_aligner
+from instructalign.instructions.word_alignment import WordAligner, train_aligner
 
 VOCABULARY = {f"a{i}": f"b{(i * 7) % 60}" for i in range(60)}
 
@@ -58,7 +58,7 @@ def test_the_opposite_direction_finds_the_same() -> None:
 
 
 def test_case_does_not_matter_and_links_follow_the_diagonal() -> None:
-    aligner = Aligner({"a": {"x": 0.9}})
+    aligner = WordAligner({"a": {"x": 0.9}})
     assert aligner.links(["A"], ["X"]) == [(0, 0)]
     assert aligner.links(["a", "q", "a"], ["x", "q", "x"]) == [(0, 0), (2, 2)]
     assert aligner.links(["a", "a"], ["x"]) in ([(0, 0)], [(1, 0)])
