@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from instructalign.instructions.context import Context
-from instructalign.instructions.objectives import Made, Objective
+from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
 
@@ -16,6 +15,8 @@ class Reverse(Objective):
     def __init__(self, *, mark: str = "") -> None:
         self.mark = mark
 
-    def make(self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context) -> Made | None:
+    def make(
+        self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
+    ) -> SlotsAndAnswer | None:
         text = row.texts[target]
         return {"text": text}, self.mark.join(text.split()[::-1])
