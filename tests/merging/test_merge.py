@@ -243,7 +243,7 @@ def test_another_merge_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def choosing(folder: Path, tasks: list[str], **blocks: Any) -> Any:
-    """A configuration on the toy family, whose base stands for the adapted model as well."""
+    """A configuration on the toy family, whose base is the adapted model as well."""
     data = {
         "model": {"base": "toy"},
         "languages": {"known": ["qka", "qkb"], "new": ["qna"], "names": {"qka": "A", "qkb": "B", "qna": "N"}},

@@ -15,10 +15,10 @@ EVERY = [*KNOWN, *DESCENT]
 @pytest.mark.parametrize("code", EVERY)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_language_has_one_word_for_each_concept_and_no_homonyms(code: str, seed: int) -> None:
-    tongue = language(code, seed=seed)
-    assert list(tongue.words) == list(concepts())
-    assert len(set(tongue.words.values())) == len(concepts())
-    assert all(word.isalpha() and word.islower() for word in tongue.words.values())
+    toy_language = language(code, seed=seed)
+    assert list(toy_language.words) == list(concepts())
+    assert len(set(toy_language.words.values())) == len(concepts())
+    assert all(word.isalpha() and word.islower() for word in toy_language.words.values())
 
 
 def test_codes_are_private_and_names_differ() -> None:
@@ -90,33 +90,44 @@ def test_relatedness_changes_related_languages_only() -> None:
 def test_no_two_indices_have_the_same_meaning(first: int, second: int) -> None:
     one, other = meaning(first), meaning(second)
     assert (one == other) == (first == second)
-    tongue = language("qnb")
-    assert (say(tongue, one) == say(tongue, other)) == (first == second)
+    toy_language = language("qnb")
+    assert (say(toy_language, one) == say(toy_language, other)) == (first == second)
 
 
 def test_every_slot_is_used_evenly() -> None:
-    said = [meaning(index) for index in range(3000)]
+    sentences = [meaning(index) for index in range(3000)]
     for slot, kinds in (("sentiment", 3), ("topic", 4), ("manner", 18), ("subject", 32)):
-        counts = Counter(getattr(each, slot) for each in said)
+        counts = Counter(getattr(each, slot) for each in sentences)
         expected = 3000 / kinds
         assert len(counts) == kinds
         assert all(abs(count - expected) < 5 * expected**0.5 for count in counts.values())
-    assert all(each.subject != each.object for each in said)
+    assert all(each.subject != each.object for each in sentences)
 
 
 def test_a_sentence_follows_its_languages_word_order() -> None:
-    said = meaning(7)
+    sentence = meaning(7)
     for code in KNOWN:
-        tongue = language(code)
-        spoken = {word: concept for concept, word in tongue.words.items()}
-        order = [spoken[word] for word in say(tongue, said).split()]
+        toy_language = language(code)
+        spoken = {word: concept for concept, word in toy_language.words.items()}
+        order = [spoken[word] for word in say(toy_language, sentence).split()]
         assert sorted(order) == sorted(
-            [said.subject, said.object, said.verb, said.subject_quality, said.object_quality, said.manner]
+            [
+                sentence.subject,
+                sentence.object,
+                sentence.verb,
+                sentence.subject_quality,
+                sentence.object_quality,
+                sentence.manner,
+            ]
         )
-        places = {"S": order.index(said.subject), "V": order.index(said.verb), "O": order.index(said.object)}
-        assert "".join(sorted(places, key=places.__getitem__)) == tongue.order
-        assert (order.index(said.subject_quality) < places["S"]) == tongue.adjective_first
-        assert (order[0] == said.manner) == tongue.adverb_first
+        places = {
+            "S": order.index(sentence.subject),
+            "V": order.index(sentence.verb),
+            "O": order.index(sentence.object),
+        }
+        assert "".join(sorted(places, key=places.__getitem__)) == toy_language.order
+        assert (order.index(sentence.subject_quality) < places["S"]) == toy_language.adjective_first
+        assert (order[0] == sentence.manner) == toy_language.adverb_first
 
 
 def test_an_unknown_language_or_relatedness_is_refused() -> None:
