@@ -81,7 +81,7 @@ def run(
         InstructAlignError: anything that keeps a stage from being done.
     """
     from instructalign.evaluation import evaluate
-    from instructalign.evaluation.accuracy_monitor import make_probe
+    from instructalign.evaluation.accuracy_monitor import make_accuracy_monitor
     from instructalign.evaluation.task_selection import plan_heldout, select_tasks
     from instructalign.report import write_report
     from instructalign.training.train import is_done
@@ -97,7 +97,7 @@ def run(
     tasks = select_tasks(config) if config.evaluation.tasks else None
     done = is_done(config, out)
     data = None if done else _prepare(config, tasks, cache, progress)
-    monitor = None if done else make_probe(config)
+    monitor = None if done else make_accuracy_monitor(config)
     if tasks is not None:
         rows, replay = (data.heldout, data.replay.heldout) if data else (None, None)
         plans = [plan_heldout(config, task, rows=rows, replay=replay) for task in tasks.heldout_tasks]
@@ -133,7 +133,7 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
         ConfigError: the configuration has stages, each of which is trained and evaluated: `run` does that.
         InstructAlignError: anything that keeps training from being done.
     """
-    from instructalign.evaluation.accuracy_monitor import make_probe
+    from instructalign.evaluation.accuracy_monitor import make_accuracy_monitor
     from instructalign.training.train import is_done
     from instructalign.training.train import train as fit
 
@@ -144,7 +144,7 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
     open_folder(Path(out), config)
     done = is_done(config, Path(out))
     data = None if done else _prepare(config, None, None, progress)
-    monitor = None if done else make_probe(config)
+    monitor = None if done else make_accuracy_monitor(config)
     result = fit(config, out, data, accuracy_monitor=monitor, progress=progress)
     if result.finished:
         _write_memory(config, Path(out), data)

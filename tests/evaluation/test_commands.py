@@ -36,7 +36,7 @@ def test_a_task_is_shown_with_its_labels_and_where_its_data_is_looked_for():
     assert (
         "files under evaluation.data: nusax/sentiment/{name}/test.csv; {name} is one of acehnese (ace)," in shown
     )
-    assert "on the Hub, where there is no such file: indonlp/NusaX-senti ({language})" in shown
+    assert "the Hub, if there is no such file: indonlp/NusaX-senti ({language})" in shown
     assert "put in eng put in ind" in shown
     assert "neutral neutral netral" in shown
     assert "flores200/devtest/{name}.devtest" in call("tasks", "show", "flores_translation").stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.resources import files
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,6 @@ from instructalign.errors import DataError
 from instructalign.evaluation import evaluate, load_task
 from instructalign.evaluation.lm_eval_export import _jinja, export_lm_eval
 from instructalign.evaluation.predictions import read_predictions
-from instructalign.evaluation.tasks import SHIPPED
 from instructalign.training.tokenization import Codec
 from tiny import tiny_tokenizer
 
@@ -61,7 +61,9 @@ def test_the_harness_gives_the_same_numbers(harness, model_folder, make_config, 
 
 def test_the_harness_agrees_on_bytes(harness, model_folder, make_config, sentiment, tmp_path):
     words = {"positive": "very good indeed", "neutral": "так себе", "negative": "bad"}
-    plain = yaml.safe_load((SHIPPED / "nusax_senti.yaml").read_text(encoding="utf-8"))
+    plain = yaml.safe_load(
+        files("instructalign.evaluation").joinpath("tasks/nusax_senti.yaml").read_text(encoding="utf-8")
+    )
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({**plain, "labels": words}), encoding="utf-8")
     own = str(tmp_path / "own.yaml")
     export_lm_eval(load_task(own), tmp_path / "tasks", sentiment, languages=["ind"], prompts=["en-1"])

@@ -64,12 +64,12 @@ def test_the_first_of_equal_labels_wins(rule):
         (
             "bytes",
             {"bytes": {}},
-            r"t in ind: the predictions lack the length of the labels, which .*Evaluate anew",
+            r"t in ind: the predictions lack the length of the labels, which the rule bytes needs",
         ),
         (
             "calibrated",
             {"prior": {"short": -1.0}},
-            "lack the labels' likelihood under an empty input, which the rule",
+            "lack the labels' likelihood with an empty input, which the rule calibrated needs",
         ),
         ("paper", {}, r"lack the likelihood of the prompts, .* evaluate with evaluation\.scoring: paper"),
     ],

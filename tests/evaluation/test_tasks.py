@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from instructalign.errors import ConfigError, DataError, UnknownNameError
-from instructalign.evaluation.task_items import absent, homes, read_items, source_of
+from instructalign.evaluation.task_items import absent, describe_sources, read_items, source_of
 from instructalign.evaluation.tasks import build_task, load_task, task_names
 
 REVIEWS = """\
@@ -160,11 +160,11 @@ def test_files_may_lie_elsewhere_than_the_data_of_other_tasks(folder):
     for path in (f"{folder}/reviews-{{name}}.csv", "../reviews-{name}.csv"):
         task = reviews(data={"format": "csv", "path": path})
         assert read_items(task, "jav", folder / "data") == expected
-    assert homes(reviews()) == [
+    assert describe_sources(reviews()) == [
         "files under evaluation.data: reviews-{name}.csv; {name} is one of jawa (jav), sunda (sun)"
     ]
     many = load_task("flores_xss")
-    assert homes(many)[0].endswith(f" and {len(many.languages) - 12} more")
+    assert describe_sources(many)[0].endswith(f" and {len(many.languages) - 12} more")
 
 
 def test_tsv_and_json_lines_read_the_same_items(folder):
@@ -316,7 +316,7 @@ def test_only_the_name_stands_in_a_path(folder):
 def test_the_hub_without_network_is_an_error_worth_reading():
     task = reviews(hub={"dataset": "nobody/nothing", "config": "{language}"})
     said = (
-        r"nobody/nothing \(jav, test\) cannot be loaded: .*evaluation\.data .* that is nowhere/reviews-jawa\.csv\."
+        r"nobody/nothing \(jav, test\) cannot be loaded: .*evaluation\.data .* nowhere/reviews-jawa\.csv\."
     )
     with pytest.raises(DataError, match=said):
         read_items(task, "jav", Path("nowhere"))

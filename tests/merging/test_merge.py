@@ -331,16 +331,14 @@ def test_an_interrupted_choice_is_resumed(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_validation_items_are_no_test_items(tmp_path: Path) -> None:
     from instructalign.evaluation.task_items import read_items
-    from instructalign.evaluation.tasks import load_task, validation_task
+    from instructalign.evaluation.tasks import load_task
 
     for name in ("toy_sentiment", "toy_topic"):
-        path = validation_task(name, tmp_path)
-        assert path is not None
-        tasks: list[Any] = [load_task(name), load_task(str(path))]
-        texts = [{item.fields["text"] for item in read_items(task, "qka", tmp_path)} for task in tasks]
+        task: Any = load_task(name)
+        both = (task, task.on_validation())
+        texts = [{item.fields["text"] for item in read_items(each, "qka", tmp_path)} for each in both]
         assert len(texts[0]) == len(texts[1]) == 200
         assert not texts[0] & texts[1]
-    assert validation_task("flores_translation", tmp_path) is None
 
 
 def test_command_prints_every_alpha(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     Example: `instructalign tasks show nusax_senti`
     """
     from instructalign.evaluation import load_task
-    from instructalign.evaluation.task_items import homes
+    from instructalign.evaluation.task_items import describe_sources
     from instructalign.evaluation.tasks import HeldOutTask, Task
 
     task = load_task(name)
@@ -63,7 +63,7 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     origin = f"{task.source or 'source not named'} ({task.licence or 'licence not named'})"
     console.out.print(f"{task.title or task.name}\n{origin}\nlanguages: {languages}", markup=False)
     if not isinstance(task, HeldOutTask):
-        console.out.print("\n".join(homes(task)), markup=False)
+        console.out.print("\n".join(describe_sources(task)), markup=False)
     if isinstance(task, Task):
         by_language = {prompt.language: task.words(name) for name, prompt in task.prompts.items()}
         rows = [[label, *(words[label] for words in by_language.values())] for label in task.labels]

@@ -1,4 +1,4 @@
-"""The rules by which a label is chosen from the likelihoods of all."""
+"""The scoring rules that choose a label from the likelihoods of all."""
 
 from __future__ import annotations
 
@@ -8,54 +8,34 @@ from typing import get_args
 from instructalign.errors import DataError, UnknownNameError
 from instructalign.types import Prediction, Rule
 
-Measure = Callable[[Prediction, str], float]
-"""What a rule makes of a prediction's label; the label with the most is chosen."""
 
-
-def by_sum(prediction: Prediction, label: str) -> float:
-    """The summed log-likelihood of the label's tokens."""
-    return prediction.scores[label]
-
-
-def by_mean(prediction: Prediction, label: str) -> float:
-    """The sum over the number of tokens."""
-    return prediction.scores[label] / prediction.tokens[label]
-
-
-def by_bytes(prediction: Prediction, label: str) -> float:
-    """The sum over the length of the label's word in UTF-8, which no tokenizer changes."""
-    return prediction.scores[label] / prediction.bytes[label]
-
-
-def by_calibrated(prediction: Prediction, label: str) -> float:
-    """The sum less what the same prompt gives the label where the item is empty.
-
-    Domain-conditional pointwise mutual information (Holtzman et al. 2021, PMI_DC); with an empty text as the only
-    content-free input, it chooses as contextual calibration does (Zhao et al. 2021).
-    """
-    return prediction.scores[label] - prediction.prior[label]
-
-
-def by_paper(prediction: Prediction, label: str) -> float:
-    """The mean over the tokens of prompt and label together, as in the published scripts of the paper.
-
-    An encoder-decoder model's label alone counts, since its prompt is not predicted.
-    """
+def _paper(prediction: Prediction, label: str) -> float:
+    # Of an encoder-decoder model the label alone counts, since its prompt is not predicted.
     before = prediction.prompt_score or 0.0
     return (before + prediction.scores[label]) / (prediction.prompt_tokens + prediction.tokens[label])
 
 
-RULES: Mapping[Rule, Measure] = {
-    "sum": by_sum,
-    "mean": by_mean,
-    "bytes": by_bytes,
-    "calibrated": by_calibrated,
-    "paper": by_paper,
+RULES: Mapping[Rule, Callable[[Prediction, str], float]] = {
+    "sum": lambda prediction, label: prediction.scores[label],
+    "mean": lambda prediction, label: prediction.scores[label] / prediction.tokens[label],
+    "bytes": lambda prediction, label: prediction.scores[label] / prediction.bytes[label],
+    "calibrated": lambda prediction, label: prediction.scores[label] - prediction.prior[label],
+    "paper": _paper,
 }
+"""By rule, the score of a prediction's label; the label with the highest score is chosen.
+
+- `sum`: the summed log-likelihood of the label's tokens.
+- `mean`: the sum over the number of tokens.
+- `bytes`: the sum over the length of the label's word in UTF-8, which does not depend on the tokenizer.
+- `calibrated`: the sum less that of the same label after the same prompt with an empty item: domain-conditional
+  pointwise mutual information (Holtzman et al. 2021, PMI_DC); with an empty text as the only content-free input,
+  it chooses as contextual calibration does (Zhao et al. 2021).
+- `paper`: the mean over the tokens of prompt and label together, as in the published scripts of the paper.
+"""
 
 
 def decide(prediction: Prediction, rule: Rule) -> str:
-    """The label that a rule chooses; the first of them where several have the most.
+    """The label that a rule chooses; the first of them where several score highest.
 
     Raises:
         UnknownNameError: there is no such rule.
@@ -63,20 +43,16 @@ def decide(prediction: Prediction, rule: Rule) -> str:
     """
     if rule not in RULES:
         raise UnknownNameError("scoring rule", rule, get_args(Rule))
-    if missing := _missing(prediction, rule):
-        raise DataError(f"{prediction.task} in {prediction.language}: the predictions lack {missing}")
-    return max(prediction.scores, key=lambda label: RULES[rule](prediction, label))
-
-
-def _missing(prediction: Prediction, rule: Rule) -> str:
-    """What a prediction lacks for a rule, and what to do."""
+    where = f"{prediction.task} in {prediction.language}: the predictions lack"
     if rule == "paper" and prediction.prompt_score is None:
-        return (
-            "the likelihood of the prompts, which the rule of the paper needs; evaluate with "
+        raise DataError(
+            f"{where} the likelihood of the prompts, which the rule paper needs; evaluate with "
             "evaluation.scoring: paper."
         )
-    needed = {"bytes": prediction.bytes, "calibrated": prediction.prior}.get(rule)
-    if needed is None or prediction.scores.keys() <= needed.keys():
-        return ""
-    what = "the length of the labels" if rule == "bytes" else "the labels' likelihood under an empty input"
-    return f"{what}, which the rule {rule} needs; they are of an earlier version. Evaluate anew."
+    needed = {"bytes": prediction.bytes, "calibrated": prediction.prior}.get(rule, prediction.scores)
+    if not prediction.scores.keys() <= needed.keys():
+        what = "the length of the labels" if rule == "bytes" else "the labels' likelihood with an empty input"
+        raise DataError(
+            f"{where} {what}, which the rule {rule} needs; an earlier version wrote them. Evaluate again."
+        )
+    return max(prediction.scores, key=lambda label: RULES[rule](prediction, label))

@@ -1,4 +1,4 @@
-"""Tasks for lm-evaluation-harness: YAML files that run there as they are, with the items beside them."""
+"""Export of tasks to lm-evaluation-harness: YAML files that run there unchanged, and their items."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from instructalign.evaluation.task_items import absent, read_items
 from instructalign.evaluation.tasks import Task
 from instructalign.files import write_jsonl, write_text
 
-METRICS = ("acc", "acc_bytes")
+_METRICS = ("acc", "acc_bytes")
 """The harness's names for accuracy by the rules `sum` and `bytes`. Its `acc_mutual_info` is not `calibrated`: it
-takes the prompt away and not the item's text. `mean` and `paper` it does not know."""
+drops the prompt and not the item's text. It has no counterpart of `mean` and `paper`."""
 
 
 def export_lm_eval(
@@ -40,13 +40,13 @@ def export_lm_eval(
         data: the folder of evaluation data.
         languages: which languages; all that have data unless some are named.
         prompts: which prompts; all unless some are named.
-        items: at most so many items a language, chosen as in an evaluation.
+        items: the maximum number of items per language, chosen as in an evaluation.
 
     Returns:
         The names of the tasks in the harness, without the group's.
 
     Raises:
-        DataError: the data of a language that was named is missing, or those of all languages.
+        DataError: the data of a language that was named are missing, or those of all languages.
     """
     folder = folder.resolve()
     chosen = languages or [code for code in task.languages if not absent(task, data, code)]
@@ -78,13 +78,13 @@ def _harness_task(task: Task, prompt: str, name: str, file: Path) -> dict[str, A
         "doc_to_choice": list(task.words(prompt).values()),
         "doc_to_target": "answer",
         "target_delimiter": " ",
-        "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in METRICS],
+        "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in _METRICS],
         "metadata": {"version": 1.0, "source": task.source, "licence": task.licence},
     }
 
 
 def _jinja(prompt: str) -> str:
-    """A prompt as a template of Jinja, which the harness fills in."""
+    """A prompt as a Jinja template, which the harness fills in."""
     parts = []
     for text, slot, _, _ in string.Formatter().parse(prompt):
         parts.append("{% raw %}" + text + "{% endraw %}" if "{" in text or "}" in text else text)

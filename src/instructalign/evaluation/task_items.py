@@ -1,4 +1,4 @@
-"""The items of a task: where they are, and reading them."""
+"""The items of a task: where its data are, and reading them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from instructalign.evaluation.tasks import Task, Translation
 from instructalign.plugins import TASK_SOURCES
 from instructalign.types import Item
 
-NAMES = 12  # of a task's languages that are listed with what their files are called
+_MAX_NAMES = 12  # languages listed with the names of their files
 
 
 def source_of(task: Task, data: Path) -> Entry:
-    """Where a task is read from: its files under a folder, or the Hub where the folder has none of them."""
+    """Where a task is read from: its files under a folder, or the Hub if the folder has none of them."""
     if task.hub is None or any(_exists(task, data, code) for code in task.languages):
         return task.data
     return task.hub
@@ -50,17 +50,20 @@ def read_items(task: Task, language: str, data: Path, limit: int | None = None) 
         task: the task.
         language: code; one of the task's.
         data: the folder that the task's paths are relative to.
-        limit: at most so many items: those whose ids have the smallest hashes, so that the choice needs no
-            seed and falls on the same items in every language of a parallel set. They keep the data's order.
+        limit: the maximum number of items: those whose ids have the smallest hashes, so that the choice needs no
+            seed and is the same in every language of a parallel set. They keep the data's order.
 
     Raises:
-        DataError: a column is missing, a label is outside the set, an id is there twice, or there is no item.
+        DataError: a column is missing, a label is not one of the task's, two ids are equal, or there are no items.
     """
     source = source_of(task, data)
     origin = str(file_of(task, data, language) or source.name) if source is task.data else source.name
     records = TASK_SOURCES.get(source.name)(data, language, task.languages[language], **source.options)
     if source is not task.data and (file := file_of(task, data, language)) is not None:
-        records = _or_file(records, file)
+        try:
+            records = iter(list(records))
+        except DataError as error:
+            raise DataError(f"{error} A local file would do instead: {file}.") from None
     items = list(_items(task, records, f"{task.name} in {language}: {origin}"))
     if not items:
         raise DataError(f"{task.name} in {language}: {origin} holds no items.")
@@ -68,35 +71,31 @@ def read_items(task: Task, language: str, data: Path, limit: int | None = None) 
     return [item for item in items if item.id in kept]
 
 
-def _or_file(records: Iterator[Mapping[str, str]], file: Path) -> Iterator[Mapping[str, str]]:
-    """Records of the Hub; where they cannot be had, the error names the file that would do instead."""
-    try:
-        yield from records
-    except DataError as error:
-        raise DataError(f"{error} For this language that is {file}.") from None
-
-
-def homes(task: Task | Translation) -> list[str]:
-    """Where the data of a task is looked for, in words."""
+def describe_sources(task: Task | Translation) -> list[str]:
+    """Where the data of a task are read from, a line each."""
     options = task.data.options if isinstance(task, Task) else {"path": task.path}
     paths = [str(options[key]) for key in ("path", "pivot") if options.get(key)]
-    said = []
+    lines = []
     if paths:
         names = [f"{name} ({code})" for code, name in task.languages.items()]
-        more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-        listed = f"; {{name}} is one of {', '.join(names[:NAMES])}{more}"
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        listed = f"; {{name}} is one of {', '.join(names[:_MAX_NAMES])}{more}"
         where = listed if any("{name}" in path for path in paths) else ""
         folder = "" if all(Path(path).is_absolute() for path in paths) else " under evaluation.data"
-        said.append(f"files{folder}: {' and '.join(paths)}{where}")
+        lines.append(f"files{folder}: {' and '.join(paths)}{where}")
     hub = task.hub if isinstance(task, Task) else None
     if hub is not None:
-        said.append(f"on the Hub, where there is no such file: {hub.options['dataset']} ({hub.options['config']})")
-    return said or ["no files: the package makes the items itself"]
+        lines.append(f"the Hub, if there is no such file: {hub.options['dataset']} ({hub.options['config']})")
+    return lines or ["no files: the package generates the items"]
 
 
 def choose_items(ids: Sequence[str], limit: int | None) -> set[str]:
-    """At most so many ids: those with the smallest hashes."""
-    return set(ids if limit is None else sorted(ids, key=_rank)[:limit])
+    """At most `limit` ids: those with the smallest hashes."""
+
+    def rank(id: str) -> bytes:
+        return blake2b(id.encode(), digest_size=16, key=b"items").digest()
+
+    return set(ids if limit is None else sorted(ids, key=rank)[:limit])
 
 
 def _items(task: Task, records: Iterator[Mapping[str, str]], where: str) -> Iterator[Item]:
@@ -116,7 +115,3 @@ def _items(task: Task, records: Iterator[Mapping[str, str]], where: str) -> Iter
             raise DataError(f"{here}: another item has the same id; leave fields.id out to number the items.")
         seen.add(id)
         yield Item(id, {text: record[task.fields[text]] for text in task.texts}, label)
-
-
-def _rank(id: str) -> bytes:
-    return blake2b(id.encode(), digest_size=16, key=b"items").digest()

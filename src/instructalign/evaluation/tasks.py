@@ -15,18 +15,36 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field
 from instructalign.config import LanguageCode, Strict, language_code
 from instructalign.config_file import Several, UniqueKeys, explain_all, not_yaml
 from instructalign.errors import ConfigError, UnknownNameError, nearest, suggest
-from instructalign.files import text_hash, write_text
+from instructalign.files import text_hash
 from instructalign.plugins import HubSourceEntry, TaskSourceEntry
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-HERE = files("instructalign.evaluation")
+_PACKAGE = files("instructalign.evaluation")
+_SHIPPED = _PACKAGE / "tasks"
+
+
+def _language_names(value: Any) -> Any:
+    """The languages of a task file as names by code: given so, as a list of codes, or as the name of a set."""
+    if isinstance(value, str):
+        sets = [entry.name[: -len(".yaml")] for entry in (_PACKAGE / "languages").iterdir()]
+        if value not in sets:
+            raise ValueError(f"unknown set of languages {value!r}. {suggest(value, sets)}")
+        value = yaml.safe_load((_PACKAGE / "languages" / f"{value}.yaml").read_text(encoding="utf-8"))
+    if isinstance(value, list):
+        value = {code: code for code in value}
+    if not isinstance(value, Mapping):
+        return value
+    return {language_code(str(code)): str(name) for code, name in value.items()}
+
+
+TaskLanguages = Annotated[dict[str, str], BeforeValidator(_language_names)]
 
 
 class Prompt(Strict):
     """One wording of the question.
 
     Attributes:
-        language: code of the language it is written in, which is also that of the label words put to the model.
+        language: code of the language it is written in, which is also that of the label words.
         prompt: the wording, with a slot in braces for each text of an item.
     """
 
@@ -52,7 +70,7 @@ class Prompt(Strict):
 
 
 def _text_labels(value: Any) -> Any:
-    # YAML reads a bare 1 or yes as something else than text; data files hold text.
+    # YAML reads a bare 1 or yes as a number or a boolean; data files hold text.
     if not isinstance(value, Mapping):
         return value
     for label in value:
@@ -69,14 +87,14 @@ class Task(Strict):
     """A classification task.
 
     Attributes:
-        name: what configurations call it.
-        title: what people call it.
-        source: where the data comes from: paper and repository.
+        name: its name in configurations.
+        title: its name in reports.
+        source: where the data come from: paper and repository.
         licence: the data's licence.
         split: which part of the data is read, for the signature of scores.
-        data: the reader of files under `evaluation.data` (see `sources`), with its options.
-        hub: the same data on the Hugging Face Hub, used where the folder has none of its files.
-        validation: the reader of items beside the test, for choices that must not be made on it.
+        data: the reader of files under `evaluation.data` (see `task_sources`), with its options.
+        hub: the same data on the Hugging Face Hub, used if the folder has none of its files.
+        validation: the reader of validation items, for choices that must not be made on test items.
         fields: the column for `label`, for `id` (by default items are numbered) and for each slot of the prompts.
         languages: by code, the name of the language in the data's paths or columns; or the name of a set
             of languages (`flores200`).
@@ -93,14 +111,9 @@ class Task(Strict):
     hub: HubSourceEntry | None = None
     validation: TaskSourceEntry | None = None
     fields: Fields
-    languages: Annotated[dict[str, str], Field(min_length=1)]
+    languages: Annotated[TaskLanguages, Field(min_length=1)]
     labels: Labels
     prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
-
-    @field_validator("languages", mode="before")
-    @classmethod
-    def _codes(cls, value: Any) -> Any:
-        return _language_names(value)
 
     @model_validator(mode="after")
     def _agree(self) -> Task:
@@ -128,8 +141,16 @@ class Task(Strict):
         """
         return _chosen(self.name, self.prompts, names)
 
+    def on_validation(self) -> Task:
+        """The task on its validation items, where it has some."""
+        if self.validation is None:
+            return self
+        return self.model_copy(
+            update={"data": self.validation, "hub": None, "validation": None, "split": "validation"}
+        )
+
     def digest(self) -> str:
-        """A hash of everything that decides what the model is asked."""
+        """A hash of everything that determines the questions."""
         return text_hash(
             self.model_dump(mode="json", exclude={"title", "source", "licence", "data", "hub", "validation"})
         )
@@ -141,13 +162,13 @@ class Translation(Strict):
     Attributes:
         kind: `translation`, which tells it from a classification task.
         name, title, source, licence, split: as in `Task`.
-        path: the file of sentences under `evaluation.data`, with `{name}` where the language's name stands;
-            one sentence a line, the same in every language.
+        path: the file of sentences under `evaluation.data`, with `{name}` in place of the language's name; one
+            sentence per line, the same in every language.
         pivot: the language that all are translated from and into.
         languages: as in `Task`.
         prompts: by id, the wordings, with the slot `{text}`, and `{source}` and `{target}` for the languages'
             names.
-        tokens: how long a translation may be.
+        tokens: the maximum length of a translation.
     """
 
     kind: Literal["translation"]
@@ -158,14 +179,9 @@ class Translation(Strict):
     split: str = "test"
     path: str
     pivot: str
-    languages: Annotated[dict[str, str], Field(min_length=2)]
+    languages: Annotated[TaskLanguages, Field(min_length=2)]
     prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
     tokens: Annotated[int, Field(ge=1)] = 256
-
-    @field_validator("languages", mode="before")
-    @classmethod
-    def _codes(cls, value: Any) -> Any:
-        return _language_names(value)
 
     @model_validator(mode="after")
     def _agree(self) -> Translation:
@@ -185,7 +201,7 @@ class Translation(Strict):
         return _chosen(self.name, self.prompts, names)
 
     def digest(self) -> str:
-        """A hash of everything that decides what the model is asked."""
+        """A hash of everything that determines the questions."""
         return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "path"}))
 
 
@@ -193,10 +209,10 @@ class HeldOutTask(Strict):
     """Instructions that a configuration keeps out of training.
 
     Attributes:
-        kind: `instructions`: alignment instructions of the sentences that `instructions.heldout` keeps apart;
-            `past`: the examples of the past data that `replay.heldout` does.
+        kind: `instructions`: alignment instructions from the sentences that `instructions.heldout` holds out;
+            `past`: the replay examples that `replay.heldout` holds out.
         name, title, source, licence: as in `Task`.
-        items: how many to ask in a language, of an objective or of the past data.
+        items: the maximum per language, of an objective or of the replay data.
     """
 
     kind: Literal["instructions", "past"]
@@ -208,21 +224,21 @@ class HeldOutTask(Strict):
 
     @property
     def languages(self) -> Mapping[str, str]:
-        """None of its own: those that the configuration aligns, or knows."""
+        """None of its own: those that the configuration aligns, or its known ones."""
         return {}
 
     @property
     def prompts(self) -> Mapping[str, Prompt]:
-        """None of its own: the wordings are the configuration's templates, or the past data's."""
+        """None of its own: the wordings are the configuration's templates, or the replay data's."""
         return {}
 
 
 def disagreements(fields: Fields | None, labels: Labels | None, prompts: Mapping[str, Prompt]) -> Iterator[str]:
-    """What of a classification task does not go together with the rest of it, a sentence each.
+    """Contradictions between the parts of a classification task, a sentence each.
 
     Args:
         fields, labels: as in `Task`; None where they are wrong themselves.
-        prompts: those that are sound themselves.
+        prompts: those that are valid themselves.
     """
     texts, languages = _texts(fields or {}), set()
     if fields is not None and "label" not in fields:
@@ -250,7 +266,7 @@ def _slot_problems(where: str, prompt: Prompt, texts: list[str]) -> Iterator[str
         if text not in prompt.slots | meant:
             yield f"{where}: no slot {{{text}}}; without it the model never sees the item's {text}"
     if prompt.prompt != prompt.prompt.rstrip():
-        yield f"{where}: ends with white space; a space is put before the label anyway"
+        yield f"{where}: ends with white space; a space before the label is added anyway"
 
 
 def _word_problems(name: str, language: str, labels: Labels) -> Iterator[str]:
@@ -274,28 +290,12 @@ def _chosen(task: str, prompts: Mapping[str, Prompt], names: list[str] | None) -
     return [name for name in prompts if names is None or name in names]
 
 
-def _language_names(value: Any) -> Any:
-    """The languages of a task file as names by code: given so, as a list of codes, or as the name of a set."""
-    if isinstance(value, str):
-        sets = [entry.name[: -len(".yaml")] for entry in (HERE / "languages").iterdir()]
-        if value not in sets:
-            raise ValueError(f"unknown set of languages {value!r}. {suggest(value, sets)}")
-        value = yaml.safe_load((HERE / "languages" / f"{value}.yaml").read_text(encoding="utf-8"))
-    if isinstance(value, list):
-        value = {code: code for code in value}
-    if not isinstance(value, Mapping):
-        return value
-    return {language_code(str(code)): str(name) for code, name in value.items()}
-
-
-SHIPPED = HERE / "tasks"
-
-AnyTask = TypeVar("AnyTask", bound=Strict)
+_AnyTask = TypeVar("_AnyTask", bound=Strict)
 
 
 def task_names() -> list[str]:
     """The names of the shipped tasks."""
-    return sorted(entry.name[: -len(".yaml")] for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(entry.name[: -len(".yaml")] for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_task(name_or_path: str) -> Task | Translation | HeldOutTask:
@@ -309,8 +309,9 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOutTask:
     if not is_file and name_or_path not in task_names():
         raise UnknownNameError("task", name_or_path, task_names())
     where = name_or_path if is_file else f"{name_or_path}.yaml"
+    file: Any = Path(name_or_path) if is_file else _SHIPPED / where
     try:
-        data = yaml.load(_file(name_or_path).read_text(encoding="utf-8"), Loader=UniqueKeys)
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(["the file does not exist; give a shipped task or a YAML file"], where) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -325,53 +326,28 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOutTask:
     return build_task(data, where)
 
 
-def validation_task(name_or_path: str, folder: Path) -> Path | None:
-    """Writes a task file of a task's validation items; None for a task without any.
-
-    Args:
-        name_or_path: the task, as `load_task` takes it.
-        folder: where to write.
-
-    Raises:
-        UnknownNameError, ConfigError: as `load_task`.
-    """
-    task = load_task(name_or_path)
-    if not isinstance(task, Task) or task.validation is None:
-        return None
-    data = yaml.load(_file(name_or_path).read_text(encoding="utf-8"), Loader=UniqueKeys)
-    data |= {"data": data.pop("validation"), "hub": None, "split": "validation"}
-    path = folder / f"{task.name}.yaml"
-    write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
-    return path
-
-
-def _file(name_or_path: str) -> Any:
-    is_file = name_or_path.endswith((".yaml", ".yml"))
-    return Path(name_or_path) if is_file else SHIPPED / f"{name_or_path}.yaml"
-
-
 def build_task(data: Any, where: str) -> Task:
     """Checks a task given as nested dictionaries.
 
     Args:
         data: the keys of a task file.
-        where: what error messages call it.
+        where: its name in error messages.
 
     Raises:
         ConfigError: anything is wrong with it; all problems are listed.
     """
     if not isinstance(data, dict):
         raise ConfigError([f"expected keys such as name: and prompts:, found {type(data).__name__}"], where)
-    return _checked(Task, data, where, _sound_parts)
+    return _checked(Task, data, where, _contradictions)
 
 
 def _checked(
-    model: type[AnyTask],
+    model: type[_AnyTask],
     data: dict[str, Any],
     where: str,
     more: Callable[[dict[str, Any]], Iterable[str]] | None = None,
-) -> AnyTask:
-    """A task of a kind, or all that is wrong with it; `more` goes on to what keys make of one another."""
+) -> _AnyTask:
+    """A valid task, or all that is wrong with it; `more` finds contradictions between keys that are valid."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -381,10 +357,10 @@ def _checked(
     raise ConfigError(problems, where)
 
 
-def _sound_parts(data: Mapping[str, Any]) -> Iterator[str]:
-    """What does not go together among those keys of a classification task that are sound themselves."""
+def _contradictions(data: Mapping[str, Any]) -> Iterator[str]:
+    """Contradictions among those keys of a classification task that are valid themselves."""
 
-    def sound(kind: Any, value: Any) -> Any:
+    def valid(kind: Any, value: Any) -> Any:
         try:
             return TypeAdapter(kind).validate_python(value)
         except ValidationError:
@@ -394,6 +370,6 @@ def _sound_parts(data: Mapping[str, Any]) -> Iterator[str]:
     prompts = {
         str(name): prompt
         for name, value in (given.items() if isinstance(given, Mapping) else ())
-        if (prompt := sound(Prompt, value)) is not None
+        if (prompt := valid(Prompt, value)) is not None
     }
-    yield from disagreements(sound(Fields, data.get("fields")), sound(Labels, data.get("labels")), prompts)
+    yield from disagreements(valid(Fields, data.get("fields")), valid(Labels, data.get("labels")), prompts)

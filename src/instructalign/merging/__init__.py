@@ -136,7 +136,7 @@ def _choose(
     if known.get("key") != key:
         shutil.rmtree(work, ignore_errors=True)
         known = {"key": key}
-    criterion = criterion_of(config, work, progress)
+    criterion = criterion_of(config, progress)
     names = ["base", *map(str, asked["alphas"])]
     for name in names:
         if name not in known:

@@ -10,7 +10,8 @@ from statistics import fmean
 from instructalign.config import Config
 from instructalign.errors import ConfigError
 from instructalign.evaluation import evaluate
-from instructalign.evaluation.tasks import Task, load_task, validation_task
+from instructalign.evaluation.task_selection import TaskSelection, plan_task
+from instructalign.evaluation.tasks import Task, load_task
 from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import TrainingData, prepare_data
 from instructalign.pipeline import contamination_check
@@ -80,7 +81,7 @@ def shortfalls(scores: Mapping[float, HeldOutScore], base: HeldOutScore, keep: f
     return problems
 
 
-def criterion_of(config: Config, work: Path, progress: Progress = silent) -> Criterion:
+def criterion_of(config: Config, progress: Progress = silent) -> Criterion:
     """The criterion that a configuration allows: never the test items.
 
     If every classification task of the configuration has validation data: the mean weighted F1 over tasks, by
@@ -90,32 +91,29 @@ def criterion_of(config: Config, work: Path, progress: Progress = silent) -> Cri
 
     Args:
         config: names the tasks, or the corpora and replay data.
-        work: a folder to write to.
         progress: called with each step's progress.
 
     Raises:
         ConfigError: nothing is held out.
+        DataError: validation data are missing or wrong.
     """
-    tasks = [load_task(name) for name in config.evaluation.tasks]
-    files = [validation_task(name, work / "tasks") for name in config.evaluation.tasks]
-    usable = [path for path in files if path is not None]
-    named = [task.name for task in tasks if isinstance(task, Task)]
-    if not usable or len(usable) < len(named):
+    tasks = [task for name in config.evaluation.tasks if isinstance(task := load_task(name), Task)]
+    if not tasks or any(task.validation is None for task in tasks):
         return _loss_criterion(config, progress)
     groups = [*config.languages.known, *config.languages.new]
     languages = [code for code in config.evaluation.languages or groups if config.languages.group_of(code) != "L3"]
     # Languages that are named must be in the tasks; so they are named only if the user did.
     settings = config.evaluation.model_copy(
         update={
-            "tasks": [str(path) for path in usable],
             "languages": languages if config.evaluation.languages else None,
             "bootstrap": 0,
         }
     )
     changed = config.model_copy(update={"evaluation": settings})
+    selection = TaskSelection([plan_task(changed, task.on_validation()) for task in tasks])
 
     def measure(model: str, folder: Path) -> HeldOutScore:
-        scores = evaluate(model, changed, folder, run="merged", progress=progress)
+        scores = evaluate(model, changed, folder, run="merged", selection=selection, progress=progress)
         means = []
         for group in ("L1", "L2"):
             values = [
@@ -128,7 +126,7 @@ def criterion_of(config: Config, work: Path, progress: Progress = silent) -> Cri
             means.append(fmean(values))
         return HeldOutScore(*means)
 
-    return Criterion(f"weighted F1 on the validation data of {', '.join(named)}", measure)
+    return Criterion(f"weighted F1 on the validation data of {', '.join(task.name for task in tasks)}", measure)
 
 
 def _loss_criterion(config: Config, progress: Progress) -> Criterion:

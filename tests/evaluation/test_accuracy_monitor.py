@@ -15,7 +15,7 @@ from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, TrainingError
 from instructalign.evaluation import evaluate
-from instructalign.evaluation.accuracy_monitor import make_probe
+from instructalign.evaluation.accuracy_monitor import make_accuracy_monitor
 from instructalign.training.models import load_model
 from instructalign.training.train import train as fit
 from tiny import save_tiny
@@ -96,7 +96,7 @@ def test_probe_is_the_evaluation_on_a_few_validation_items(tmp_path: Path) -> No
 
 def test_probe_takes_test_items_where_there_are_no_others(tmp_path: Path) -> None:
     made = config(tmp_path, validation=False)
-    make = make_probe(made)
+    make = make_accuracy_monitor(made)
     assert make is not None
     loaded = load_model(str(tmp_path / "base"))
     values = make(loaded)(loaded.model)
@@ -107,18 +107,16 @@ def test_probe_takes_test_items_where_there_are_no_others(tmp_path: Path) -> Non
 
 def test_a_model_is_not_chosen_by_its_test(tmp_path: Path) -> None:
     rule = {"on": "probe", "patience": 1}
-    assert make_probe(config(tmp_path, early_stopping=rule)) is not None
-    with pytest.raises(
-        ConfigError, match=r"on probe, but reviews has no items for validation: the model would be"
-    ):
-        make_probe(config(tmp_path, validation=False, early_stopping=rule))
+    assert make_accuracy_monitor(config(tmp_path, early_stopping=rule)) is not None
+    with pytest.raises(ConfigError, match=r"on probe, but reviews has no validation items"):
+        make_accuracy_monitor(config(tmp_path, validation=False, early_stopping=rule))
 
 
 def test_probe_without_a_task(tmp_path: Path) -> None:
     made = config(tmp_path)
     none = made.model_copy(update={"evaluation": made.evaluation.model_copy(update={"tasks": []})})
     with pytest.raises(ConfigError, match="names no classification task to take items from"):
-        make_probe(none)
+        make_accuracy_monitor(none)
 
 
 def test_training_alone_cannot_probe(tmp_path: Path) -> None:
