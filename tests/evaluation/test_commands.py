@@ -40,7 +40,7 @@ def test_a_task_is_shown_with_its_labels_and_where_its_data_is_looked_for():
     assert "put in eng put in ind" in shown
     assert "neutral neutral netral" in shown
     assert "flores200/devtest/{name}.devtest" in call("tasks", "show", "flores_translation").stdout
-    assert "the package makes the items itself" in call("tasks", "show", "toy_topic").stdout
+    assert "the package generates the items" in call("tasks", "show", "toy_topic").stdout
     pairs = " ".join(call("tasks", "show", "flores_xss").stdout.split())
     assert "{name}.devtest and flores200/devtest/eng_Latn.devtest" in pairs
 

@@ -47,7 +47,7 @@ def test_every_mistake_is_told_at_once():
         "nam: unknown key",
         "prompts.a.prompt: unknown slot {texd}",
         "labels.bad: no word in ind, the language of the prompt 'a'",
-        "prompts.b.prompt: ends with white space; a space is put before the label anyway",
+        "prompts.b.prompt: ends with white space; a space before the label is added anyway",
     ]
     assert "nam: unknown key. Did you mean 'name'?" in str(caught.value)
 
@@ -315,9 +315,7 @@ def test_only_the_name_stands_in_a_path(folder):
 
 def test_the_hub_without_network_is_an_error_worth_reading():
     task = reviews(hub={"dataset": "nobody/nothing", "config": "{language}"})
-    said = (
-        r"nobody/nothing \(jav, test\) cannot be loaded: .*evaluation\.data .* nowhere/reviews-jawa\.csv\."
-    )
+    said = r"nobody/nothing \(jav, test\) cannot be loaded: .*evaluation\.data .* nowhere/reviews-jawa\.csv\."
     with pytest.raises(DataError, match=said):
         read_items(task, "jav", Path("nowhere"))
 
