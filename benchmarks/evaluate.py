@@ -211,17 +211,18 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
 def ours(options: argparse.Namespace) -> dict[str, Any]:
     """The evaluation stage of this package."""
+    from instructalign.config import ModelConfig
     from instructalign.evaluation.likelihood import plan_batches, score_batch
     from instructalign.evaluation.prompting import make_queries
-    from instructalign.training.models import context_length, load_model
+    from instructalign.training.models import load_model
 
     start_quietly(options.threads)
     task, questions = read_questions(options)
-    loaded = load_model(str(options.work / "model"), dtype=options.dtype)
+    loaded = load_model(ModelConfig(base=str(options.work / "model"), dtype=options.dtype))
     loaded.model.to(options.device)
     clock = Clock()
     queries = make_queries(
-        loaded.codec, task, [(prompt, item) for _, prompt, item in questions], context_length(loaded)
+        loaded.codec, task, [(prompt, item) for _, prompt, item in questions], loaded.codec.context
     )
     scores: list[Any] = [None] * len(queries)
     for batch in plan_batches(queries, options.batch_tokens):

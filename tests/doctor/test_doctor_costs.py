@@ -19,7 +19,7 @@ from instructalign.doctor.memory_estimate import Shape, estimate_memory, shape_o
 from instructalign.mixture.training_data import prepare_data
 from instructalign.training.adapters import add_adapter
 from instructalign.training.loss import token_losses
-from instructalign.training.models import load_codec, load_configured
+from instructalign.training.models import load_codec, load_model
 from instructalign.training.train import train
 from tiny import ENCODER_DECODER, FAMILIES, save_tiny, tiny_model
 
@@ -126,7 +126,7 @@ def look(config: Config, tmp_path: Path) -> tuple[CostPart | None, Findings]:
 def test_adapters_are_counted_as_peft_makes_them(configure: Configure, tmp_path: Path) -> None:
     config = configure("model.adapter={type: dora, r: 4}")
     assert config.model.adapter is not None
-    model = add_adapter(load_configured(config.model), config.model.adapter)
+    model = add_adapter(load_model(config.model), config.model.adapter)
     part, _ = look(config, tmp_path)
     assert part is not None
     assert part.trained == sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,13 +12,14 @@ import torch
 
 from instructalign.config_file import build_config
 from instructalign.errors import DataError
-from instructalign.evaluation import classification, evaluate, load_task, perplexity
+from instructalign.evaluation import classification, evaluate, load_task
 from instructalign.evaluation.predictions import read_answers, read_predictions
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import prepare_corpus
 from instructalign.pipeline import run
 from instructalign.training.batching import ExampleEncoder, LossWeights, collate
 from instructalign.training.loss import token_losses
+from instructalign.training.models import load_model
 
 TEXT = "the food is good place clean here new old house big small water tree road"
 
@@ -163,8 +165,11 @@ def test_goes_on_behind_the_last_batch(model_folder, config, tmp_path, monkeypat
 
 
 def test_long_questions_are_cut_and_counted(model_folder, config, tmp_path, monkeypatch):
-    for module in (perplexity, classification):
-        monkeypatch.setattr(module, "context_length", lambda _: 60)
+    def short(*model):
+        loaded = load_model(*model)
+        return replace(loaded, codec=replace(loaded.codec, context=60))
+
+    monkeypatch.setattr("instructalign.evaluation.runner.load_model", short)
     evaluate(model_folder("llama"), config(model_folder("llama")), tmp_path, run="base")
     for folder, task in (("predictions", "heldout_instructions-xss"), ("instructions", "heldout_instructions-mt")):
         entry = json.loads((tmp_path / folder / "manifest.json").read_text())["tasks"][task]

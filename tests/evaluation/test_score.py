@@ -12,7 +12,7 @@ from random_models import ALL, TEXTS
 
 from instructalign.evaluation.likelihood import plan_batches, score_batch
 from instructalign.evaluation.prompting import Query
-from instructalign.training.models import LoadedModel, context_length
+from instructalign.training.models import LoadedModel
 
 WORDS = ["positive", "neutral", "tidak menyenangkan", "yes"]
 
@@ -171,5 +171,5 @@ def test_batches_hold_every_query_once_within_the_budget(kinds, budget):
 
 
 def test_context_comes_from_the_model_or_the_tokenizer(loaded_model):
-    assert context_length(loaded_model("llama")) == 512
-    assert context_length(loaded_model("t5")) is None
+    assert loaded_model("llama").codec.context == 512
+    assert loaded_model("t5").codec.context is None

@@ -183,7 +183,7 @@ def test_what_is_there_is_not_asked_again(model_folder, make_config, tmp_path, c
     evaluate(model_folder("llama"), make_config(), tmp_path, run="base")
     before = read_all(tmp_path)
     count_batches["stop"] = count_batches["done"]
-    monkeypatch.setattr(runner, "load_configured", None)  # not even the model is loaded
+    monkeypatch.setattr(runner, "load_model", None)  # not even the model is loaded
     evaluate(model_folder("llama"), make_config(bootstrap=0), tmp_path, run="base")
     assert read_all(tmp_path) == before
 

@@ -117,7 +117,7 @@ def test_candidates_are_cached_resumed_and_nested(tmp_path: Path, monkeypatch: p
     files[1].unlink()
     assert load(tmp_path, size=100).examples == buffer.examples
     assert [file.read_bytes() for file in files] == before
-    monkeypatch.setattr("instructalign.training.models.load_configured", None)  # cached ones need no model
+    monkeypatch.setattr("instructalign.training.models.load_model", None)  # cached ones need no model
     few = load(tmp_path, size=40)
     assert set(few.examples) <= set(buffer.examples)
     assert len(load(tmp_path, size=100, made=30)) == 30

@@ -33,7 +33,7 @@ def loaded(family: str, **options: Any) -> LoadedModel:
     model = tiny_model(family)
     for name, value in options.items():
         setattr(model.config, name, value)
-    return LoadedModel(model, tokenizer, Codec(tokenizer, two), two, family)
+    return LoadedModel(model, Codec(tokenizer, two), family)
 
 
 def batch_of(pairs: list[tuple[str, str]], rows: list[int] | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from instructalign.randomness import Draws, digest_key
 from instructalign.training.adapters import add_adapter
 from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
 from instructalign.training.loss import target_logits
-from instructalign.training.models import load_configured
+from instructalign.training.models import load_model
 from instructalign.training.strategies import Strategy, StrategyContext, make_strategies
 from instructalign.training.strategies.agem import AGEM
 from instructalign.training.strategies.calibration_examples import calibration_examples, halves, known_sentences
@@ -43,7 +43,7 @@ def prepared(folder: Path, family: str = "llama", adapter: Any = None, **trainin
     data = settings(folder, family, **{"steps": 2, "micro_batch_size": 4, "strategy": "replay", **training})
     data["model"]["adapter"] = adapter
     config = build_config(data, folder=folder)
-    loaded = load_configured(config.model)
+    loaded = load_model(config.model)
     model = add_adapter(loaded, config.model.adapter) if config.model.adapter else loaded.model
     built = prepare_data(config)
     encoder = ExampleEncoder(loaded.codec, config.training.max_length)

@@ -155,7 +155,7 @@ def load_empty(config: Config, codec: Codec) -> LoadedModel:
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"the model {config.model.base} cannot be built: {first}") from None
-    return LoadedModel(model, codec.tokenizer, codec, codec.encoder_decoder, config.model.base)
+    return LoadedModel(model, codec, config.model.base)
 
 
 def operations(config: Config, parameters: int, trained: int, tokens: float) -> float:

@@ -16,7 +16,7 @@ from instructalign.training.adapters import add_adapter
 from instructalign.training.batching import ExampleEncoder, StepBatches, to_device
 from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.loss import ChunkedLoss, at_positions
-from instructalign.training.models import autocast, checkpoint_activations, load_configured
+from instructalign.training.models import autocast, checkpoint_activations, load_model
 from instructalign.training.tokenization import Codec
 from instructalign.training.train import loss_weights, micro_batch_limits
 
@@ -35,7 +35,7 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
     Raises:
         ModelError: the model's weights cannot be loaded, a step fails, or its loss is no number.
     """
-    loaded = load_configured(config.model)
+    loaded = load_model(config.model)
     speed_up_training(loaded.model)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)

@@ -14,7 +14,7 @@ from instructalign.evaluation.likelihood import CPU_BATCH_TOKENS, Likelihoods, p
 from instructalign.evaluation.predictions import prediction_record
 from instructalign.evaluation.prompting import Query, make_queries
 from instructalign.evaluation.task_selection import HELDOUT_PROMPT, HeldOutInstructions, TaskPlan
-from instructalign.training.models import LoadedModel, context_length
+from instructalign.training.models import LoadedModel
 from instructalign.training.tokenization import truncate_pair
 from instructalign.types import Instruction, Item, Prediction
 
@@ -93,7 +93,7 @@ def _predict(
     # After the questions, each prompt with an empty item, for calibration: one for all languages.
     empty = Item("", dict.fromkeys(task.texts, ""), "")
     asked = [(prompt, item) for _, prompt, item in questions] + [(prompt, empty) for prompt in plan.prompts]
-    queries = make_queries(loaded.codec, task, asked, context_length(loaded))
+    queries = make_queries(loaded.codec, task, asked, loaded.codec.context)
     scores = score_queries(loaded, queries, config, runner, prompts=rule == "paper")
     priors = dict(zip(plan.prompts, scores[len(questions) :], strict=True))
     predictions = []
@@ -146,7 +146,7 @@ def _heldout_query(loaded: LoadedModel, made: Instruction, words: Mapping[str, s
     for label, word in zip(labels, words.values(), strict=True):
         if not label:
             raise DataError(f"the answer {word!r} of the template {made.template} has no tokens after its prompt.")
-    whole, limit = pairs[0][0], context_length(loaded)
+    whole, limit = pairs[0][0], loaded.codec.context
     if limit is None:
         return Query(tuple(whole), labels)
     longest: tuple[int, ...] = () if loaded.encoder_decoder else max(labels, key=len)

@@ -19,7 +19,7 @@ from instructalign.evaluation.predictions import (
 from instructalign.evaluation.prompting import Query
 from instructalign.evaluation.task_selection import HELDOUT_PROMPT, HeldOutInstructions
 from instructalign.training.batching import ExampleEncoder
-from instructalign.training.models import LoadedModel, context_length
+from instructalign.training.models import LoadedModel
 
 SMALLEST_PART = 20
 """Items that a part must have in a language to be scored alone; with fewer, an interval says nothing."""
@@ -64,7 +64,7 @@ def score_heldout_answers(
     loaded: LoadedModel, plan: HeldOutInstructions, config: Config, runner: BatchRunner
 ) -> tuple[FileRecords, dict[str, Any]]:
     """The likelihood of the answers to held-out instructions: the lines of its files, and the manifest's entry."""
-    encode = ExampleEncoder(loaded.codec, context_length(loaded) or 1 << 30)
+    encode = ExampleEncoder(loaded.codec, loaded.codec.context or 1 << 30)
     questions = plan.questions()
     encoded = [encode(made) for _, _, made in questions]
     queries = [Query(tuple(ids.prompt), (tuple(ids.answer),)) for ids in encoded]

@@ -28,7 +28,7 @@ from instructalign.evaluation.translation import translate
 from instructalign.files import text_hash, write_json, write_jsonl
 from instructalign.progress import Progress, silent
 from instructalign.training.cpu_kernels import warn_slow_half_precision
-from instructalign.training.models import LoadedModel, load_configured, model_hash
+from instructalign.training.models import LoadedModel, load_model, model_hash
 from instructalign.types import Score
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _ask(
 
 
 def _load(config: Config, base: str) -> LoadedModel:
-    loaded = load_configured(config.answering_model, None if base == config.model.base else base)
+    loaded = load_model(config.answering_model, None if base == config.model.base else base)
     device = this_process().device
     warn_slow_half_precision(str(loaded.model.dtype).removeprefix("torch."), device.type)
     loaded.model.to(device)

@@ -17,7 +17,7 @@ from instructalign.mixture.training_data import TrainingData, prepare_data
 from instructalign.pipeline import contamination_check
 from instructalign.progress import Progress, silent
 from instructalign.training.batching import ExampleEncoder
-from instructalign.training.models import load_configured
+from instructalign.training.models import load_model
 from instructalign.training.monitors import answer_loss, validation_loss
 from instructalign.training.strategies.calibration_examples import known_sentences
 from instructalign.types import Instruction
@@ -141,7 +141,7 @@ def _loss_criterion(config: Config, progress: Progress) -> Criterion:
     known, description = _unseen_examples(config, data)
 
     def measure(model: str, folder: Path) -> HeldOutScore:
-        loaded = load_configured(config.model, None if model == config.model.base else model)
+        loaded = load_model(config.model, None if model == config.model.base else model)
         encoder = ExampleEncoder(loaded.codec, config.training.max_length)
         known_loss = answer_loss(known, encoder, loaded.encoder_decoder)(loaded.model)
         new = validation_loss(config, data, encoder, loaded)

@@ -204,9 +204,9 @@ def synthesize(
 def _load(model: ModelConfig) -> LoadedModel:
     import torch
 
-    from instructalign.training.models import load_configured
+    from instructalign.training.models import load_model
 
-    loaded = load_configured(model)
+    loaded = load_model(model)
     if torch.cuda.is_available():
         network: Any = loaded.model
         network.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")

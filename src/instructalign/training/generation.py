@@ -21,7 +21,7 @@ from instructalign.errors import DataError, ModelError
 from instructalign.progress import Progress, silent
 from instructalign.randomness import Draws
 from instructalign.training.cpu_kernels import fast_inference
-from instructalign.training.models import LoadedModel, context_length
+from instructalign.training.models import LoadedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def plan_generation(
 
 def _room(loaded: LoadedModel, prompt: Sequence[int], max_new_tokens: int) -> int:
     """How many tokens may follow a prompt; an encoder-decoder model counts them apart from it."""
-    context = None if loaded.encoder_decoder else context_length(loaded)
+    context = None if loaded.encoder_decoder else loaded.codec.context
     room = max_new_tokens if context is None else min(max_new_tokens, context - len(prompt))
     if room < 1:
         raise DataError(

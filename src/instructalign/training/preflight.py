@@ -39,8 +39,7 @@ def check_setup(config: Config) -> Codec:
     """
     check_machine(config)
     codec = load_codec(config.model)
-    options = {"revision": config.model.revision, "trust_remote_code": config.model.trust_remote_code}
-    check_model(config, codec, load_model_config(config.model.base, **options))
+    check_model(config, codec, load_model_config(config.model))
     return codec
 
 

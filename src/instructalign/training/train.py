@@ -37,7 +37,7 @@ from instructalign.training.checkpoints import (
 from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.early_stopping import STOPPING_STATE, StoppingRules
 from instructalign.training.metrics_log import COUNTERS, TrainingCounters, end_metadata, start_metadata
-from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_configured
+from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_model
 from instructalign.training.monitors import Monitor, kl_monitor, validation_loss
 from instructalign.training.packing import enable_packing, packed_row_limits
 from instructalign.training.preflight import (
@@ -208,7 +208,7 @@ def prepare_run(config: Config, out: Path, data: TrainingData, progress: Progres
     """Loads the base, and checks its tokenizer."""
     progress("loading model", 0, 0, config.model.base)
     adapter = config.model.adapter
-    loaded = load_configured(config.model, quantised=adapter is not None and adapter.quantised)
+    loaded = load_model(config.model, quantised=adapter is not None and adapter.quantised)
     check_tokenizer(loaded)
     encoder = ExampleEncoder(loaded.codec, config.training.max_length)
     tokens = None
@@ -370,5 +370,5 @@ def _save_model(run: TrainingRun, trainer: AlignTrainer, folder: Path) -> None:
                 run.config.model.adapter,
                 folder,
                 state=state,
-                fresh=lambda: run.adapted(load_configured(run.config.model)),
+                fresh=lambda: run.adapted(load_model(run.config.model)),
             )
