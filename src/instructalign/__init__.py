@@ -5,7 +5,7 @@ The stages, in order, each a folder that imports only the earlier ones:
 
 1. `data`: parallel text of any format, cleaned, counted, split by sentence.
 2. `instructions`: alignment instructions from parallel rows (denoising, translation, similarity, …).
-3. `mixture`: those instructions interleaved with replay of past instruction data.
+3. `mixture`: those instructions interleaved with replay data.
 4. `training`: the adaptation itself, on `transformers.Trainer`.
 5. `evaluation`: zero-shot scores by label likelihood, with intervals and paired comparison.
 6. `report`: tables, plots and one page.

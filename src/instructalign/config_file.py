@@ -24,7 +24,7 @@ REMOVED: dict[str, dict[str, str]] = {
 """What earlier versions accepted: key path -> value (`*` for any) -> what to write instead."""
 
 
-class Several(ValueError):
+class MultipleProblems(ValueError):
     """Several problems that the validator of a whole block found."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ def explain_all(errors: Sequence[ErrorDetails], prefix: str = "", model: type[Ba
         if error["type"] == "missing" and error["loc"] in meant:
             continue
         cause = error.get("ctx", {}).get("error")
-        parts = cause.problems if isinstance(cause, Several) else [None]
+        parts = cause.problems if isinstance(cause, MultipleProblems) else [None]
         sentences += [_explain(error, prefix, model, part) for part in parts]
     return sentences
 

@@ -5,9 +5,9 @@
     InstructAlignError
     ├── ConfigError           the configuration is wrong (all problems at once)
     ├── UnknownNameError      a name that no registry holds
-    ├── DataError             a file or a record of the user's is wrong
+    ├── DataError             a file or record of the user is wrong
     ├── ModelError            a model folder, tokenizer or checkpoint cannot be used
-    ├── TrainingError         training cannot start or cannot go on
+    ├── TrainingError         training cannot start or cannot continue
     └── RunFolderError        an output folder belongs to something else
 
 Each message says what was found, where, what is allowed and what to do. The command line prints the
@@ -28,7 +28,7 @@ class ConfigError(InstructAlignError):
     """The configuration is wrong.
 
     Args:
-        problems: one sentence a problem, each naming the key it speaks of.
+        problems: one sentence for each problem, beginning with the key's path.
         where: the file the configuration came from, if any.
     """
 
@@ -41,7 +41,7 @@ class ConfigError(InstructAlignError):
 
 
 class UnknownNameError(InstructAlignError):
-    """A name was asked for that is not among those available."""
+    """A name is not among those available."""
 
     def __init__(self, kind: str, name: str, available: Iterable[str]) -> None:
         self.kind, self.name, self.available = kind, name, tuple(sorted(available))
@@ -49,7 +49,7 @@ class UnknownNameError(InstructAlignError):
 
 
 class DataError(InstructAlignError):
-    """A file or a record of the user's cannot be read as what it is said to be."""
+    """A file or record of the user cannot be read in its format."""
 
 
 class ModelError(InstructAlignError):
@@ -57,11 +57,11 @@ class ModelError(InstructAlignError):
 
 
 class TrainingError(InstructAlignError):
-    """Training cannot start, or cannot go on."""
+    """Training cannot start, or cannot continue."""
 
 
 class RunFolderError(InstructAlignError):
-    """An output folder holds something else than what is to be written there."""
+    """An output folder holds something other than what is to be written there."""
 
 
 def suggest(name: str, available: Sequence[str]) -> str:
@@ -72,7 +72,7 @@ def suggest(name: str, available: Sequence[str]) -> str:
 
 
 def nearest(name: str, available: Sequence[str]) -> str:
-    """The name that a wrong one was most likely meant to be; empty where none is near."""
+    """The most similar of the available names; empty if none is similar."""
     return next(iter(difflib.get_close_matches(name, available, n=1)), "")
 
 
@@ -82,7 +82,7 @@ def first_line(error: BaseException) -> str:
 
 
 def found(value: object) -> str:
-    """How an error message shows a value of the user's: as Python writes it, at most 80 characters."""
+    """A value as error messages show it: as Python writes it, at most 80 characters."""
     if value is None:
         return "nothing"
     text = repr(value)

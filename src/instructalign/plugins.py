@@ -67,7 +67,7 @@ Weight = Annotated[
 
 
 class Registry:
-    """Names and what they stand for; imported only when asked for.
+    """Names and the functions or classes registered under them, which are imported on first use.
 
     Args:
         kind: what an entry is, for error messages ("corpus format").
@@ -106,7 +106,7 @@ class Registry:
         return name in self._places
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The function or class that a name stands for.
+        """The function or class registered under a name.
 
         Raises:
             UnknownNameError: there is no such name; the message lists those there are.

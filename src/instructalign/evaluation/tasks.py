@@ -13,7 +13,7 @@ import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from instructalign.config import LanguageCode, Strict, language_code
-from instructalign.config_file import Several, UniqueKeys, explain_all, not_yaml
+from instructalign.config_file import MultipleProblems, UniqueKeys, explain_all, not_yaml
 from instructalign.errors import ConfigError, UnknownNameError, nearest, suggest
 from instructalign.files import text_hash
 from instructalign.plugins import HubSourceEntry, TaskSourceEntry
@@ -118,7 +118,7 @@ class Task(Strict):
     @model_validator(mode="after")
     def _agree(self) -> Task:
         if problems := list(disagreements(self.fields, self.labels, self.prompts)):
-            raise Several(problems)
+            raise MultipleProblems(problems)
         return self
 
     @property
@@ -193,7 +193,7 @@ class Translation(Strict):
                 problems.append(f"{where}: unknown slot {{{slot}}}. {suggest(slot, slots)}")
             problems += [f"{where}: no slot {{{slot}}}" for slot in ("text", "target") if slot not in prompt.slots]
         if problems:
-            raise Several(problems)
+            raise MultipleProblems(problems)
         return self
 
     def choose_prompts(self, names: list[str] | None) -> list[str]:

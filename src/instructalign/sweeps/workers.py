@@ -1,9 +1,9 @@
 """Jobs in processes: what may start when, and the processes of this machine, which take one job after another.
 
 A process that dies (out of memory, a crash in a library) takes its job with it and nothing else; another one takes
-its place. Processes end with the one that started them, however that ends: a sweep that was killed leaves nobody
-behind who would go on writing into its folders. This is why it is not a `concurrent.futures` pool, in which one
-dead process ends all jobs, nor submitit's local executor, whose jobs begin with a new interpreter each.
+its place. Processes end with the one that started them, however that ends: a sweep that was killed leaves no
+process that would continue to write into its folders. This is why it is not a `concurrent.futures` pool, in which
+one dead process ends all jobs, nor submitit's local executor, which starts a new interpreter for each job.
 """
 
 from __future__ import annotations
