@@ -1,4 +1,9 @@
-"""The house's order: a stage imports earlier stages and the shared files only; nothing heavy at the door."""
+"""The order of the package: a stage imports earlier stages and the shared files only; `import` is light.
+
+The rule holds for the built-in entries of the open lists too, which are loaded by name, with one exception that is
+listed below. Plug-ins from outside may import anything. What a stage needs of a later one is given to it as a value by
+`pipeline`, which may import all: the test items to look for, the accuracy monitor.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from instructalign.plugins import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, TASK_SOURCES, Registry
 
 PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
 SHARED = ["errors", "languages", "types", "randomness", "files", "plugins"]
@@ -41,6 +48,25 @@ def test_a_stage_imports_only_earlier_ones(stage: str) -> None:
     allowed = {*SHARED, *STAGES[: STAGES.index(stage) + 1]}
     for path in (PACKAGE / stage).rglob("*.py"):
         assert imported(path) <= allowed, path
+
+
+LISTS = {FORMATS: "data", OBJECTIVES: "instructions", REPLAY_SOURCES: "mixture", STRATEGIES: "training"}
+LISTS |= {TASK_SOURCES: "evaluation"}
+LATER = {"self"}
+"""Built-in entries that run code of a later stage: with `format: self` the model writes the replay data."""
+
+
+@pytest.mark.parametrize("registry", LISTS, ids=lambda registry: registry.kind)
+def test_a_registered_name_loads_no_later_stage(registry: Registry) -> None:
+    allowed = {
+        *SHARED,
+        *STAGES[: STAGES.index(LISTS[registry]) + 1],
+        "toy",
+    }  # the toy family's data come first of all
+    for name, place in registry._builtin.items():
+        module = place.partition(":")[0].removeprefix("instructalign.")
+        found = {module.partition(".")[0]} | imported(PACKAGE / f"{module.replace('.', '/')}.py")
+        assert (found <= allowed) == (name not in LATER), (name, found - allowed)
 
 
 @pytest.mark.parametrize("name", SHARED)

@@ -1,19 +1,72 @@
-"""What a run would be refused for comes to light before its base is evaluated, which may take hours."""
+"""One way through a run: everything is read once, and what can be refused is refused before the base is evaluated."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import pytest
 
 from instructalign import run
 from instructalign.config_file import load_config
+from instructalign.data import corpus
 from instructalign.errors import DataError, InstructAlignError
+from instructalign.evaluation import task_selection
+from instructalign.mixture import replay, training_data
 from instructalign.mixture.training_data import build_instructions, prepare_corpus
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+
+
+def test_a_run_reads_corpora_replay_data_and_test_items_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def count(module: Any, function: str, name: Callable[..., str]) -> None:
+        usual = getattr(module, function)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            calls[name(*args, **options)] += 1
+            return usual(*args, **options)
+
+        monkeypatch.setattr(module, function, counted)
+
+    count(corpus, "read_entry", lambda entry, *_: f"corpus {entry.name}")
+    count(replay, "_open", lambda source, _: f"replay {source.name}")
+    count(task_selection, "read_items", lambda task, language, *_: f"{task.name} {language}")
+    count(training_data, "InstructionStream", lambda *_: "stream")
+    tasks = "[toy_sentiment, heldout_instructions, past_instructions]"
+    settings = ["training.steps=2", "training.batch_size=4", "replay.heldout=4", "evaluation.items=4"]
+    settings += [
+        f"evaluation.tasks={tasks}",
+        "evaluation.bootstrap=20",
+        "memory={}",
+        "evaluation.languages=[qka, qna]",
+    ]
+    config = load_config(copy(QUICKSTART, tmp_path), settings)
+    assert run(config, tmp_path / "run").finished
+    assert calls.pop("stream") == 2  # of the rows to train on, and of the held-out ones for the validation loss
+    assert calls == {"corpus toy": 1, "replay toy": 1, "toy_sentiment qka": 1, "toy_sentiment qna": 1}
+    assert (tmp_path / "run" / "model" / "replay.jsonl").exists()
+
+    calls.clear()
+    assert run(config, tmp_path / "run").finished  # nothing to do: only what evaluation asks is read
+    assert calls["toy_sentiment qka"] == calls["corpus toy"] == calls["replay toy"] == 1
+
+
+def test_the_order_of_a_run(tmp_path: Path) -> None:
+    reported: list[str] = []
+    settings = ["training.steps=2", "training.batch_size=4", "evaluation.items=4", "evaluation.bootstrap=20"]
+    config = load_config(copy(QUICKSTART, tmp_path), settings)
+    run(config, tmp_path / "run", progress=lambda what, *_: reported.append(what))
+    order = list(dict.fromkeys(what for what in reported))
+    steps = ["checking model and machine", "preparing the data", "evaluating base", "training", "evaluating run"]
+    assert [what for what in order if what in steps] == steps
 
 
 @pytest.mark.parametrize(
