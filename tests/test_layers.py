@@ -1,8 +1,8 @@
 """The order of the package: a stage imports earlier stages and the shared files only; `import` is light.
 
 The rule holds for the built-in entries of the open lists too, which are loaded by name, with one exception that is
-listed below. Plug-ins from outside may import anything. What a stage needs of a later one is given to it as a value by
-`pipeline`, which may import all: the test items to look for, the accuracy monitor.
+listed below. Plug-ins from outside may import anything. What a stage needs of a later one is passed to it by
+`pipeline`, which may import everything: the test items to look for, the accuracy monitor.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_a_registered_name_loads_no_later_stage(registry: Registry) -> None:
         *SHARED,
         *STAGES[: STAGES.index(LISTS[registry]) + 1],
         "toy",
-    }  # the toy family's data come first of all
+    }
     for name, place in registry._builtin.items():
         module = place.partition(":")[0].removeprefix("instructalign.")
         found = {module.partition(".")[0]} | imported(PACKAGE / f"{module.replace('.', '/')}.py")

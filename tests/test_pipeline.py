@@ -1,4 +1,4 @@
-"""One way through a run: everything is read once, and what can be refused is refused before the base is evaluated."""
+"""One way through a run: everything is read once, and what can be refused is refused first."""
 
 from __future__ import annotations
 

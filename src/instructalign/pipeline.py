@@ -25,7 +25,7 @@ from instructalign.mixture.training_data import (
     prepare_data,
 )
 from instructalign.progress import Progress, is_main_process, silent
-from instructalign.run_folder import open_folder, read_record, training_hash, update_record
+from instructalign.run_folder import open_folder, read_run_metadata, training_hash, update_run_metadata
 from instructalign.types import Instruction
 
 if TYPE_CHECKING:
@@ -238,8 +238,8 @@ def _run_stages(
         for source, name in ((first, "evaluation/base"), (last, "evaluation/adapted"), (last, "model")):
             if (source / name).exists() and not (out / name).exists():
                 copy_folder(source / name, out / name, link=True)
-        record = read_record(first)
-        update_record(
+        record = read_run_metadata(first)
+        update_run_metadata(
             out,
             command=record.get("command"),
             versions=record.get("versions", {}),
@@ -297,7 +297,7 @@ def _write_memory(config: Config, out: Path, data: TrainingData | None) -> None:
     if memory is None or (folder / MEMORY_MANIFEST).exists() or not is_main_process():
         return
     data = data or prepare_data(config, contamination_check(config))
-    rows = read_record(out)["mixture"]["realised"]["rows"]
+    rows = read_run_metadata(out)["mixture"]["realised"]["rows"]
     trained = sum(count for kind, count in rows.items() if kind != "replay")
     write_memory(folder, config, memory, data.replay, data.instructions, trained)
 

@@ -1,4 +1,4 @@
-"""A run's folder: which configuration it belongs to, and the record of what was done in it."""
+"""A run's folder: which configuration it belongs to, and its metadata in run.json."""
 
 from __future__ import annotations
 
@@ -15,29 +15,34 @@ from instructalign.errors import RunFolderError
 from instructalign.files import read_object, text_hash, write_json, write_text
 from instructalign.progress import is_main_process
 
-# Keys that change neither what a run learns nor how it is scored.
-FREE = {
+NEUTRAL_KEYS = {
     "training": ["workers", "report_to", "log_every", "keep_checkpoints", "checkpoint_every", "divergence"],
     "filter": ["rejects"],
 }
-# Of evaluation, what says which test items are dropped from the training data, where they are.
-ITEMS = ("tasks", "data", "languages", "items")
-PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
-SHOWN = 60  # characters of a value in an error
+"""Keys by block that change neither what a run learns nor how it is scored."""
+
+_ITEM_KEYS = (
+    "tasks",
+    "data",
+    "languages",
+    "items",
+)  # of evaluation: which test items are dropped
+_PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
+_MAX_SHOWN = 60  # characters of a value in an error
 
 
 def open_folder(folder: Path, config: Config) -> None:
-    """Makes a run's folder, or checks that an existing one is of the same configuration.
+    """Creates a run's folder, or checks that an existing one is of the same configuration.
 
-    A folder in which nothing was trained yet takes the new configuration over. What evaluation does may
-    differ in any case: it is checked where results are reused.
+    A folder in which nothing was trained yet adopts the new configuration. Evaluation settings may differ in any
+    case: they are checked where results are reused.
 
     Raises:
         RunFolderError: the folder holds another run, or something that is no run.
     """
     saved = folder / "config.yaml"
     if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} is a file; a run needs a folder. Give another name with --out.")
+        raise RunFolderError(f"{folder} is a file; a run needs a folder. Choose another --out.")
     if not saved.exists():
         strangers = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         if not is_main_process():
@@ -45,62 +50,62 @@ def open_folder(folder: Path, config: Config) -> None:
         if strangers and not (folder / "run.json").exists():
             raise RunFolderError(
                 f"{folder} is not empty and holds no run (found: {', '.join(sorted(strangers)[:8])}). "
-                "Give an empty or new folder with --out."
+                "Choose an empty or new folder with --out."
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_text(saved, config.to_yaml())
         return
     before = read_object(saved, yaml.safe_load)
     after = yaml.safe_load(config.to_yaml())
-    changed = differences(_learnt(before), _learnt(after))
+    changed = config_differences(_learned(before), _learned(after))
     if changed and any((folder / name).exists() for name in ("checkpoints", "model")):
         raise RunFolderError(
             f"{folder} holds a run of another configuration; different: {'; '.join(changed[:8])}. "
-            "Give another folder with --out, or remove this one."
+            "Choose another folder with --out, or remove this one."
         )
     if is_main_process():
         write_text(saved, config.to_yaml())
 
 
-def differences(before: Any, after: Any, path: str = "") -> list[str]:
+def config_differences(before: Any, after: Any, path: str = "") -> list[str]:
     """The paths of the keys whose values differ between two nested dictionaries, with both values."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return [] if before == after else [f"{path} ({_short(before)} there, {_short(after)} here)"]
     found = []
     for key in sorted({*before, *after}, key=str):
         inner = f"{path}.{key}" if path else str(key)
-        found += differences(before.get(key), after.get(key), inner)
+        found += config_differences(before.get(key), after.get(key), inner)
     return found
 
 
 def _short(value: Any) -> str:
     """A value as JSON that does not fill a line."""
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
 
 
 def training_hash(config: Config) -> str:
     """A hash of everything in a configuration that the trained weights depend on."""
-    return text_hash(_learnt(yaml.safe_load(config.to_yaml())))
+    return text_hash(_learned(yaml.safe_load(config.to_yaml())))
 
 
-def _learnt(plain: dict[str, Any]) -> dict[str, Any]:
+def _learned(plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a configuration that the trained weights depend on."""
     kept = {block: dict(value) if isinstance(value, dict) else value for block, value in plain.items()}
     evaluation = kept.pop("evaluation", {})
     if kept.get("contamination") == "drop":
-        kept["evaluation"] = {key: evaluation.get(key) for key in ITEMS}
+        kept["evaluation"] = {key: evaluation.get(key) for key in _ITEM_KEYS}
     else:
         kept.pop("contamination", None)
     if not (kept.get("replay") or {}).get("heldout"):
-        (kept.get("replay") or {}).pop("heldout", None)  # 0 is what runs had before there was such a key
-    for block, keys in FREE.items():
+        (kept.get("replay") or {}).pop("heldout", None)  # 0 is the behaviour of runs from before this key existed
+    for block, keys in NEUTRAL_KEYS.items():
         for key in keys:
             kept.get(block, {}).pop(key, None)
     return kept
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_run_metadata(folder: Path) -> dict[str, Any]:
     """The run.json of a folder; empty where there is none yet.
 
     Raises:
@@ -109,23 +114,23 @@ def read_record(folder: Path) -> dict[str, Any]:
     return read_object(folder / "run.json", json.loads)
 
 
-def update_record(folder: Path, **entries: Any) -> None:
+def update_run_metadata(folder: Path, **entries: Any) -> None:
     """Adds entries to a folder's run.json; dictionaries are merged into those already there."""
     if not is_main_process():
         return
-    record = read_record(folder)
+    metadata = read_run_metadata(folder)
     for key, value in entries.items():
-        if isinstance(value, dict) and isinstance(record.get(key), dict):
-            record[key] = {**record[key], **value}
+        if isinstance(value, dict) and isinstance(metadata.get(key), dict):
+            metadata[key] = {**metadata[key], **value}
         else:
-            record[key] = value
-    write_json(folder / "run.json", record)
+            metadata[key] = value
+    write_json(folder / "run.json", metadata)
 
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

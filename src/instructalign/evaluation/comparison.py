@@ -24,7 +24,7 @@ from instructalign.evaluation.paired_tests import FORGETTING, GAIN, check_alike,
 from instructalign.evaluation.score_table import BASELINES, groups_of, headline, is_base, is_baseline
 from instructalign.evaluation.variance import Estimate, mean_interval, over_levels
 from instructalign.files import text_hash
-from instructalign.run_folder import FREE
+from instructalign.run_folder import NEUTRAL_KEYS
 from instructalign.types import Score
 
 OVER_PROMPTS, PROMPT_SD, SEED_SD = "_over_prompts", "_prompt_sd", "_seed_sd"
@@ -382,7 +382,7 @@ def group_seeds(runs: Sequence[TrainedRun]) -> list[SeedGroup]:
             continue
         # Without the seed and the keys that change no number.
         kept = {
-            block: {k: v for k, v in value.items() if k not in FREE.get(block, [])}
+            block: {k: v for k, v in value.items() if k not in NEUTRAL_KEYS.get(block, [])}
             if isinstance(value, Mapping)
             else value
             for block, value in run.config.items()

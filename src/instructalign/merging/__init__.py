@@ -15,7 +15,7 @@ from instructalign.files import read_object, text_hash, write_json
 from instructalign.merging.checkpoint_files import match_names, open_weights
 from instructalign.merging.weight_merging import MERGE_RECORD, write_merged
 from instructalign.progress import Progress, silent
-from instructalign.run_folder import differences
+from instructalign.run_folder import config_differences
 from instructalign.training.models import model_hash
 
 if TYPE_CHECKING:
@@ -174,7 +174,9 @@ def _finished(out: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     record = read_object(out / MERGE_RECORD, json.loads)
     outcome = {"by", "rule", "scores", *(["alpha"] if "scores" in record else [])}
-    changed = differences({name: value for name, value in record.items() if name not in outcome}, dict(asked))
+    changed = config_differences(
+        {name: value for name, value in record.items() if name not in outcome}, dict(asked)
+    )
     if changed:
         raise RunFolderError(
             f"{out} holds another merged model; different: {', '.join(changed)}. Choose another --out, or remove "

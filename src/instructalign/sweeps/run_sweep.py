@@ -20,7 +20,7 @@ from instructalign.mixture.training_data import CorpusCache
 from instructalign.pipeline import run
 from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
-from instructalign.run_folder import open_folder, read_record, training_hash, update_record, versions
+from instructalign.run_folder import open_folder, read_run_metadata, training_hash, update_run_metadata, versions
 from instructalign.sweeps.grid import SweepCell, SweepPlan, plan_sweep
 from instructalign.sweeps.workers import Executor, Job, local_executor, run_jobs
 
@@ -123,9 +123,9 @@ def run_cell(folder: Path, base: Path | None, twin: Path | None) -> None:
     """
     config = load_config(folder / "config.yaml")
     if twin is not None and (twin / "model").exists() and not (folder / "model").exists():
-        record = read_record(twin)
+        record = read_run_metadata(twin)
         if record.get("training_hash") == training_hash(config):
-            update_record(folder, **record, trained_in=twin.name)
+            update_run_metadata(folder, **record, trained_in=twin.name)
             if (twin / "log.jsonl").exists():
                 shutil.copyfile(twin / "log.jsonl", folder / "log.jsonl")
             copy_folder(twin / "model", folder / "model", link=True)

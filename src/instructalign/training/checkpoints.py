@@ -22,7 +22,7 @@ from instructalign.config import AdapterConfig, Config
 from instructalign.errors import RunFolderError, TrainingError
 from instructalign.files import text_hash
 from instructalign.mixture.training_data import TrainingData
-from instructalign.run_folder import FREE
+from instructalign.run_folder import NEUTRAL_KEYS
 from instructalign.training.early_stopping import STOPPING_STATE
 from instructalign.training.metrics_log import COUNTERS
 from instructalign.training.models import LoadedModel, model_hash, quiet_loading
@@ -63,7 +63,7 @@ _DIFFERENCES = {
 def identity_of(config: Config, data: TrainingData) -> CheckpointIdentity:
     """The identity of the checkpoints that a run writes and can resume from."""
     plain = yaml.safe_load(config.to_yaml())
-    training = {key: value for key, value in plain["training"].items() if key not in FREE["training"]}
+    training = {key: value for key, value in plain["training"].items() if key not in NEUTRAL_KEYS["training"]}
     model = {key: value for key, value in plain["model"].items() if key != "base"}
     examples = (data.mixture[i] for i in range(_IDENTITY_EXAMPLES))
     return CheckpointIdentity(

@@ -19,7 +19,7 @@ from instructalign.errors import TrainingError
 from instructalign.files import text_hash
 from instructalign.mixture.training_data import TrainingData, prepare_data
 from instructalign.progress import Progress, silent
-from instructalign.run_folder import open_folder, read_record, training_hash, update_record
+from instructalign.run_folder import open_folder, read_run_metadata, training_hash, update_run_metadata
 from instructalign.training.adapters import add_adapter, new_language_tokens
 from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, StepBatches
 from instructalign.training.callbacks import GracefulStop, TrainingLog
@@ -118,7 +118,7 @@ def train(
     open_folder(out, config)
     model_folder, checkpoints = out / "model", out / "checkpoints"
     if is_done(config, out):
-        early = read_record(out).get("early_stopping", {})
+        early = read_run_metadata(out).get("early_stopping", {})
         step = early.get("stopped_at") or config.training.steps
         return TrainResult(out, model_folder, step, finished=True, ended_early=early.get("reason", ""))
     began = time.monotonic()
@@ -130,9 +130,9 @@ def train(
     last = next(reversed(complete_checkpoints(checkpoints)), None)
     if last is not None:
         check_checkpoint(last, run.identity)
-    update_record(out, **start_metadata(config, run.data, run.loaded, run.identity.model))
+    update_run_metadata(out, **start_metadata(config, run.data, run.loaded, run.identity.model))
     if run.trained_tokens:
-        update_record(out, model={"trained_rows": len(run.trained_tokens)})
+        update_run_metadata(out, model={"trained_rows": len(run.trained_tokens)})
 
     counters = TrainingCounters()
     stopping = StoppingRules(config.training.early_stopping, config.training.divergence)
@@ -166,14 +166,14 @@ def train(
         ended = end_metadata(config, run.data, counts, seconds, trainer.strategies.costs())
         if stopping.early_stopping:
             ended["early_stopping"] = stopping.early_stopping.summary(step)
-        update_record(out, **ended)  # with the training hash, by which `is_done` goes: last of all
+        update_run_metadata(out, **ended)  # with the training hash, by which `is_done` goes: last of all
     trainer.accelerator.wait_for_everyone()
     return TrainResult(out, model_folder, step, finished=True, ended_early=stopping.reason)
 
 
 def is_done(config: Config, out: Path) -> bool:
     """Whether a folder holds the model of a finished run of the configuration."""
-    return (out / "model").exists() and read_record(out).get("training_hash") == training_hash(config)
+    return (out / "model").exists() and read_run_metadata(out).get("training_hash") == training_hash(config)
 
 
 @dataclass(frozen=True, slots=True)
