@@ -64,9 +64,8 @@ def training_sets(data: Path) -> Iterator[tuple[str, Texts]]:
 
 def rows(format: str, languages: list[str], **options: object) -> Texts:
     """The ids and texts of a corpus."""
-    checked = FORMATS.options(format).model_validate(options)
-    options = {name: getattr(checked, name) for name in type(checked).model_fields}
-    return ((row.id, list(row.texts.values())) for row in FORMATS.get(format)(languages, Counts(), **options))
+    checked = FORMATS.check(format, options).options
+    return ((row.id, list(row.texts.values())) for row in FORMATS.get(format)(languages, Counts(), **checked))
 
 
 def test_texts(data: Path) -> Iterator[ItemText]:

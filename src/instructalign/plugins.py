@@ -74,6 +74,7 @@ class Registry:
         group: the entry-point group through which other packages add entries.
         builtin: name → "module:attribute".
         shared: keys that every entry has besides its own options, with type and default.
+        by_name: whether the configuration has entries under their names, and not with the name under `format`.
     """
 
     def __init__(
@@ -81,13 +82,16 @@ class Registry:
         kind: str,
         group: str,
         builtin: Mapping[str, str],
+        *,
         shared: Mapping[str, tuple[Any, Any]] | None = None,
+        by_name: bool = False,
     ) -> None:
         self.kind = kind
         self.group = group
         self._builtin = dict(builtin)
         self._shared = dict(shared or {})
-        self._options: dict[str, type[BaseModel]] = {}
+        self.by_name = by_name
+        self._options: dict[str, list[str]] = {}
 
     @cached_property
     def _places(self) -> dict[str, str]:
@@ -117,17 +121,17 @@ class Registry:
         entry: Callable[..., Any] = getattr(import_module(module), attribute)
         return entry
 
-    def options(self, name: str) -> type[BaseModel]:
-        """A strict model of an entry's options, read off its keyword-only arguments.
+    def entry_model(self, name: str) -> type[BaseModel]:
+        """A strict model of an entry as the configuration has it: its options and the keys that all entries share.
 
         Raises:
             UnknownNameError: there is no such name.
         """
-        if name not in self._options:
+        tag = f"{self.kind}={name}"
+        if tag not in ENTRY_MODELS:
             entry = self.get(name)
             target = entry.__init__ if inspect.isclass(entry) else entry
-            hints = get_type_hints(target, include_extras=True)
-            docs = _argument_docs(entry)
+            hints, docs = get_type_hints(target, include_extras=True), _argument_docs(entry)
             fields: dict[str, Any] = {
                 parameter.name: (
                     hints.get(parameter.name, Any),
@@ -139,40 +143,30 @@ class Registry:
                 for parameter in inspect.signature(target).parameters.values()
                 if parameter.kind is inspect.Parameter.KEYWORD_ONLY
             }
-            config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-            self._options[name] = create_model(f"{name}_options", __config__=config, **fields)
-        return self._options[name]
-
-    def entry_model(self, name: str, *, with_format: bool) -> type[BaseModel]:
-        """A strict model of an entry as the configuration has it: its options and the keys that all entries share.
-
-        Raises:
-            UnknownNameError: there is no such name.
-        """
-        tag = f"{self.kind}={name}"
-        if tag not in ENTRY_MODELS:
-            keys: dict[str, Any] = dict(self._shared)
-            if with_format:
-                keys["format"] = (Literal[name], Field(description=f"The {self.kind}."))
-            summary = inspect.cleandoc(self.get(name).__doc__ or "").partition("\n\n")[0]
-            model = create_model(f"{self.kind} {name}", __base__=self.options(name), __doc__=summary, **keys)
-            ENTRY_MODELS[tag] = model
+            self._options[name] = [*fields]
+            fields |= self._shared
+            if not self.by_name:
+                fields["format"] = (Literal[name], Field(description=f"The {self.kind}."))
+            ENTRY_MODELS[tag] = create_model(
+                f"{self.kind} {name}",
+                __config__=ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True),
+                __doc__=inspect.cleandoc(entry.__doc__ or "").partition("\n\n")[0],
+                **fields,
+            )
         return ENTRY_MODELS[tag]
 
-    def check(self, name: str, given: Mapping[str, Any], *, with_format: bool) -> Entry:
+    def check(self, name: str, given: Mapping[str, Any]) -> Entry:
         """The entry that a part of the configuration describes.
 
         Raises:
             UnknownNameError: there is no such name.
             ValidationError: options are wrong; each location begins with the tag of the entry's model.
         """
-        model, tag = self.entry_model(name, with_format=with_format), f"{self.kind}={name}"
+        model, tag = self.entry_model(name), f"{self.kind}={name}"
         adapter = TypeAdapter[dict[str, Any]](dict[str, model])  # type: ignore[valid-type]
-        made = adapter.validate_python({tag: dict(given)})[tag]
+        made = adapter.validate_python({tag: dict(given) if self.by_name else {**given, "format": name}})[tag]
         shared = {key: getattr(made, key) for key in self._shared}
-        return Entry(
-            name=name, options={key: getattr(made, key) for key in self.options(name).model_fields}, **shared
-        )
+        return Entry(name=name, options={key: getattr(made, key) for key in self._options[name]}, **shared)
 
 
 class OneEntry:
@@ -193,7 +187,7 @@ class OneEntry:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        models = [self.registry.entry_model(name, with_format=True) for name in self.registry.names()]
+        models = [self.registry.entry_model(name) for name in self.registry.names()]
         choices = [handler(model.__pydantic_core_schema__) for model in models]
         return {"oneOf": choices, "type": "object", "discriminator": {"propertyName": "format"}}
 
@@ -205,7 +199,7 @@ class OneEntry:
         if name is None:
             raise ValueError(f"needs a format. Available: {', '.join(self.registry.names())}.")
         try:
-            return self.registry.check(str(name), {**value, "format": name}, with_format=True)
+            return self.registry.check(str(name), value)
         except UnknownNameError as error:
             cause = {"error": ValueError(str(error))}
             details = InitErrorDetails(type="value_error", loc=("format",), input=name, ctx=cause)
@@ -250,7 +244,7 @@ class EntriesByName:
     ) -> JsonSchemaValue:
         names, properties = self.registry.names(), dict[str, Any]()
         for name in names:
-            model = self.registry.entry_model(name, with_format=False)
+            model = self.registry.entry_model(name)
             short = [{"type": "number", "minimum": 0}] if "weight" in model.model_fields else []
             properties[name] = {"anyOf": [handler(model.__pydantic_core_schema__), *short, {"type": "null"}]}
         by_name = {"type": "object", "properties": properties, "additionalProperties": False, "minProperties": 1}
@@ -283,7 +277,7 @@ class EntriesByName:
         # `tlm: 2` is short for `tlm: {weight: 2}`.
         options = given if isinstance(given, Mapping) else {} if given is None else {"weight": given}
         try:
-            return self.registry.check(name, options, with_format=False)
+            return self.registry.check(name, options)
         except UnknownNameError as error:
             raise ValueError(str(error)) from None
 
@@ -339,6 +333,7 @@ OBJECTIVES = Registry(
         "cloze": "instructalign.instructions.objectives.cloze:Cloze",
     },
     shared={"weight": (Weight, 1.0)},
+    by_name=True,
 )
 
 REPLAY_SOURCES = Registry(
@@ -369,6 +364,7 @@ STRATEGIES = Registry(
         "ema": "instructalign.training.strategies.ema:EMA",
         "interpolate": "instructalign.training.strategies.interpolate:Interpolate",
     },
+    by_name=True,
 )
 
 TASK_SOURCES = Registry(

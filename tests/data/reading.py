@@ -12,9 +12,8 @@ Read = tuple[list[ParallelRow], Counts]
 
 def read(format: str, languages: list[str], **options: Any) -> Read:
     """The rows of a corpus and its counts; the options are checked as in a configuration."""
-    model = FORMATS.options(format).model_validate(options)
     counts = Counts()
-    checked = {key: getattr(model, key) for key in type(model).model_fields}
+    checked = FORMATS.check(format, options).options
     return list(FORMATS.get(format)(languages, counts, **checked)), counts
 
 

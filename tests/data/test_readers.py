@@ -185,7 +185,7 @@ def test_csv_refuses(tmp_path: Path, content: str, options: dict[str, Any], mess
 
 def test_a_language_that_is_none_is_refused_with_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"klingonish"):
-        FORMATS.options("csv").model_validate({"path": tmp_path, "columns": {"klingonish": 1}})
+        FORMATS.check("csv", {"path": tmp_path, "columns": {"klingonish": 1}})
 
 
 def test_jsonl_with_nested_texts(tmp_path: Path) -> None:
