@@ -154,7 +154,7 @@ def test_rows_are_those_of_tokens_that_known_languages_do_not_use() -> None:
     assert set(found) == new - known
     assert found == sorted(found)
     same = [ParallelRow("1", {"eng": "the food", "jav": "the food"})]
-    with pytest.raises(TrainingError, match=r"all \d+ tokens of the new languages stand in known languages"):
+    with pytest.raises(TrainingError, match=r"all \d+ tokens of the new languages"):
         new_language_tokens(tokenizer, Corpus(same, Counts()), languages)
 
 
@@ -252,7 +252,7 @@ def test_only_the_chosen_layers_change(family: str, layers: Any, changed: set[st
 @pytest.mark.parametrize(("layers", "said"), [([7], r"\[7\]"), ("last 3", "last 3"), ([-3], r"\[-3\]")])
 def test_layers_that_are_not_there(layers: Any, said: str, tmp_path: Path) -> None:
     loaded = load_model(str(save_tiny(tmp_path / "base")))
-    with pytest.raises(ModelError, match=rf"layers {said}: its layers with such targets are 2\."):
+    with pytest.raises(ModelError, match=rf"layers {said}: 2 of its layers"):
         add_adapter(loaded, AdapterConfig(layers=layers))
 
 

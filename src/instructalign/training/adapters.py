@@ -20,7 +20,7 @@ from instructalign.training.models import LoadedModel
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_TEXTS = 10_000  # encoded at a time
+_TEXTS = 10_000  # tokenised at a time
 
 
 def new_language_tokens(
@@ -28,7 +28,7 @@ def new_language_tokens(
 ) -> list[int]:
     """The tokens that the corpus has in new languages and in no known one, in ascending order.
 
-    Texts are read both as they begin a line and as they stand behind a space.
+    Texts are tokenised both at the start of a line and after a space.
 
     Raises:
         TrainingError: there are none.
@@ -37,7 +37,7 @@ def new_language_tokens(
     rows = sorted(new - _tokens(tokenizer, corpus, languages.known))
     if not rows:
         raise TrainingError(
-            f"model.adapter.train_embeddings is new, but all {len(new)} tokens of the new languages stand in "
+            f"model.adapter.train_embeddings is new, but all {len(new)} tokens of the new languages occur in "
             "known languages as well. Set it to true for all embeddings, or to false."
         )
     return rows
@@ -61,7 +61,7 @@ def _texts(corpus: Corpus, languages: Sequence[str]) -> Iterator[str]:
                 yield f" {row.texts[language]}"
 
 
-_INITIAL = {"default": True}  # the others are called by peft what they are called in a configuration
+_INITIAL = {"default": True}  # peft has the same names for the others
 _NUMBER = re.compile(r"\.(\d+)\.")
 
 
@@ -70,8 +70,8 @@ def add_adapter(loaded: LoadedModel, adapter: AdapterConfig, rows: Sequence[int]
 
     Args:
         loaded: the base; it is changed in place.
-        adapter: the adapter's build.
-        rows: tokens whose embeddings are trained beside it; None for none.
+        adapter: the adapter's configuration.
+        rows: tokens whose embeddings are trained too; None for none.
 
     Raises:
         ModelError: the named layers are not in the model, or its embeddings cannot be trained.
@@ -83,8 +83,9 @@ def add_adapter(loaded: LoadedModel, adapter: AdapterConfig, rows: Sequence[int]
     shared = _using_embeddings(loaded.model)
     if rows and not adapter.merge and loaded.model.config.tie_word_embeddings and len(set(shared.values())) > 1:
         raise ModelError(
-            f"{loaded.name} says that its output layer is its input embedding, but the weights differ: peft could "
-            "not load single trained rows into it. Set model.adapter.merge to true, or train_embeddings to true."
+            f"the configuration of {loaded.name} ties the output layer to the input embedding, but the weights "
+            "differ: peft could not load single trained rows into it. Set model.adapter.merge to true, or "
+            "train_embeddings to true."
         )
     settings = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM if loaded.encoder_decoder else TaskType.CAUSAL_LM,
@@ -124,10 +125,10 @@ def _refuse_lost_embeddings() -> None:
 
 @contextmanager
 def _untied(config: Any) -> Iterator[None]:
-    """Keeps peft from tying embeddings by what the configuration says.
+    """Keeps peft from tying embeddings by the model's configuration.
 
-    That is not always so (mT5's weights are not tied, its configuration is), and not tied at all where peft does
-    not know the layers' names (BLOOM's, T5's; peft#2898). `_tie` does it by the weights themselves.
+    The configuration can be wrong (mT5's says tied, its weights are not), and peft ties nothing where it does not
+    know the layers' names (BLOOM's, T5's; peft#2898). `_tie` does it by the weights themselves.
     """
     said = getattr(config, "tie_word_embeddings", None)
     config.tie_word_embeddings = False
@@ -138,7 +139,7 @@ def _untied(config: Any) -> Iterator[None]:
 
 
 def _targets(loaded: LoadedModel, adapter: AdapterConfig) -> list[str] | str:
-    """What peft calls the layers that are adapted: a shorthand or suffixes, or full names where layers are chosen.
+    """The layers to adapt, as peft names them: a shorthand or suffixes, or full names where layers are chosen.
 
     Layers are counted by stack, so that `last 4` means the last four of the encoder and of the decoder.
 
@@ -153,9 +154,9 @@ def _targets(loaded: LoadedModel, adapter: AdapterConfig) -> list[str] | str:
         depths[stack] = max(depths.get(stack, 0), number + 1)
     chosen = {stack: _chosen(adapter, depth) for stack, depth in depths.items()}
     deepest = max(depths.values(), default=0)
-    asked = _chosen(adapter, deepest)
-    if not asked or not asked <= set(range(deepest)):
-        raise _misfit(loaded, adapter, f"layers {adapter.layers}: its layers with such targets are {deepest}.")
+    requested = _chosen(adapter, deepest)
+    if not requested or not requested <= set(range(deepest)):
+        raise _misfit(loaded, adapter, f"layers {adapter.layers}: {deepest} of its layers have such targets.")
     return [name for stack, number, name in inside if number in chosen[stack]]
 
 
@@ -171,7 +172,7 @@ def _layered(loaded: LoadedModel, adapter: AdapterConfig) -> Iterator[tuple[str,
 
 
 def _chosen(adapter: AdapterConfig, depth: int) -> set[int]:
-    """The numbers of the chosen layers in a stack of so many."""
+    """The numbers of the chosen layers in a stack of `depth` layers."""
     if isinstance(adapter.layers, str):
         last = int(adapter.layers.removeprefix("last"))
         return set(range(max(depth - last, 0), depth)) if last <= depth else set()
@@ -187,10 +188,10 @@ def _misfit(loaded: LoadedModel, adapter: AdapterConfig, reason: str) -> ModelEr
 
 
 def _using_embeddings(model: Any) -> dict[str, int]:
-    """The modules that hold an input or output embedding, with which weight it is.
+    """The modules that hold an input or output embedding, with the number of the weight they hold.
 
-    Those of one number share their weight: the output layer of BLOOM is its input embedding, T5 has four modules
-    with one weight.
+    Modules with the same number share their weight: BLOOM's output layer is its input embedding, T5 has four
+    modules with one weight.
     """
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     weights = [id(end.weight) for end in ends if end is not None]
@@ -202,7 +203,7 @@ def _using_embeddings(model: Any) -> dict[str, int]:
 
 
 def _tie(model: Any, shared: dict[str, int]) -> None:
-    """Makes what peft trains one weight again wherever the model had one."""
+    """Ties what peft trains wherever the model's own weights were tied."""
     inner = model.get_base_model()
     leaders: dict[int, Any] = {}
     for name, number in shared.items():
@@ -214,16 +215,16 @@ def _tie(model: Any, shared: dict[str, int]) -> None:
             one, other = leader.token_adapter, wrapper.token_adapter
             other.trainable_tokens_delta = one.trainable_tokens_delta
             other.trainable_tokens_original = one.trainable_tokens_original
-            other._tied_adapter = [one]  # so that it is saved once
+            other._tied_adapter = [one]  # private in peft: makes it save the two once
         else:
             wrapper.modules_to_save["default"].weight = leader.modules_to_save["default"].weight
 
 
 def _check_embeddings(model: Any, name: str, shared: dict[str, int]) -> None:
-    """Sees to it that what the model computes with its embeddings is what is trained (peft#2898, unsloth#9326).
+    """Checks that the model computes with the embeddings that are trained (peft#2898, unsloth#9326).
 
     Raises:
-        ModelError: some module would go on with the base's embeddings.
+        ModelError: some module would still use the base's embeddings.
     """
     inner = model.get_base_model()
     for place in shared:
@@ -238,6 +239,6 @@ def _check_embeddings(model: Any, name: str, shared: dict[str, int]) -> None:
             trained = module(given).requires_grad
         if not trained:
             raise ModelError(
-                f"the embeddings of {name} cannot be trained with an adapter: {place} would go on with the "
-                "base's. Leave out model.adapter.train_embeddings, or train without model.adapter."
+                f"the embeddings of {name} cannot be trained with an adapter: {place} would still use the base's. "
+                "Leave out model.adapter.train_embeddings, or train without model.adapter."
             )

@@ -1,9 +1,9 @@
-"""Several examples in one row, none of which sees another.
+"""Packing: several examples in one row, none of which attends to another.
 
-transformers keeps examples apart where a model is told each token's position and the positions begin anew: its
-attention is then causal inside each example, whatever the implementation. BLOOM takes no positions; it gets the
-same here, with distances (Press et al. 2022, "Train Short, Test Long", arXiv 2108.12409) that begin anew too.
-Whether a model really keeps them apart is tried before it trains.
+Where a model is given each token's position and positions restart at 0, transformers makes attention causal inside
+each example, whatever the attention implementation. BLOOM takes no positions; here it gets the same, with ALiBi
+distances (Press et al. 2022, "Train Short, Test Long", arXiv 2108.12409) that restart too. Whether a model really
+separates examples is tested before it trains.
 """
 
 from __future__ import annotations
@@ -22,33 +22,32 @@ from instructalign.errors import ModelError
 from instructalign.training.batching import MicroBatchLimits
 from instructalign.training.models import LoadedModel
 
-ROW = 512
-"""Tokens of a packed row, where examples are shorter: attention that is masked costs the more the longer it is."""
-FIRST, SECOND, OTHER = [5, 9, 7, 3, 8], [4, 6, 10, 2], [2, 3, 4, 9, 6]
+_ROW_LENGTH = 512
+"""Tokens of a packed row, where examples are shorter: the cost of masked attention grows with the row's square."""
 
 
 def enable_packing(loaded: LoadedModel, adapted: Any = None) -> None:
-    """Makes a model ready for packed rows, and tries whether examples in a row leave each other alone.
+    """Makes a model ready for packed rows, and tests that examples in a row do not attend to each other.
 
     Args:
         loaded: the base; BLOOM is changed in place.
         adapted: the same inside its adapter, as it will be trained; None where it has none.
 
     Raises:
-        ModelError: they do not, or the model is of a kind that cannot pack.
+        ModelError: they do, or the model is of a kind that cannot pack.
     """
-    instead = "Set training.packing: false; batches are made of examples of like length then."
+    instead = "Set training.packing: false; batches then have examples of similar length."
     if loaded.encoder_decoder:
         raise ModelError(
-            f"training.packing: {loaded.name} has an encoder and a decoder, and its decoder would look at all "
-            f"examples of a row of the encoder. {instead}"
+            f"training.packing: {loaded.name} has an encoder and a decoder, and its decoder would attend to all "
+            f"examples of the encoder's row. {instead}"
         )
     model: Any = loaded.model if adapted is None else adapted
     if loaded.model.config.model_type == "bloom":
-        _give_positions(loaded.model)
-    if not any(weight.is_meta for weight in model.parameters()) and not _are_apart(model, loaded.model):
+        _give_bloom_positions(loaded.model)
+    if not any(weight.is_meta for weight in model.parameters()) and not _separates_examples(model, loaded.model):
         raise ModelError(
-            f"training.packing: examples in one row change each other in {loaded.name} "
+            f"training.packing: examples in one row change each other's logits in {loaded.name} "
             f"({loaded.model.config.model_type}). {instead}"
         )
 
@@ -56,31 +55,32 @@ def enable_packing(loaded: LoadedModel, adapted: Any = None) -> None:
 def packed_row_limits(
     training: TrainingConfig, limits: MicroBatchLimits, model: Any
 ) -> tuple[int | None, MicroBatchLimits]:
-    """How long packed rows are, None for rows of single examples; and the limits that go with them.
+    """The length of packed rows, None for a row per example; and the micro-batch limits that go with it.
 
-    `micro_batch_size` bounds memory by the number of examples; packed, by the tokens that so many may have.
-    Flash attention takes examples of all lengths one behind the other, in a single row and without padding.
+    `micro_batch_size` bounds memory by the number of examples; when packing, by the tokens they could have. Flash
+    attention takes examples of all lengths one after the other, in a single row and without padding.
     """
     if not training.packing:
         return None, limits
     bounds = [limits.tokens, limits.rows and limits.rows * training.max_length]
-    tokens = min((bound for bound in bounds if bound), default=ROW)
-    if _by_flash(model):
+    tokens = min((bound for bound in bounds if bound), default=_ROW_LENGTH)
+    if _uses_flash(model):
         return max(training.max_length, tokens), replace(limits, rows=1, tokens=tokens)
-    return max(training.max_length, min(ROW, tokens)), replace(limits, rows=None, tokens=tokens)
+    return max(training.max_length, min(_ROW_LENGTH, tokens)), replace(limits, rows=None, tokens=tokens)
 
 
 def example_numbers(positions: Tensor) -> Tensor:
-    """The number of its example in the row for each token, of positions that begin anew; both [batch, seq]."""
+    """For each token the number of its example in the row, from positions that restart; both [batch, seq]."""
     return (torch.diff(positions, prepend=positions[:, :1] - 1) != 1).cumsum(-1)
 
 
-def _by_flash(model: Any) -> bool:
+def _uses_flash(model: Any) -> bool:
     return "flash" in str(getattr(model.config, "_attn_implementation", ""))
 
 
-def _are_apart(model: Any, base: Any) -> bool:
-    """Whether the logits of two examples in a row are those of each alone, and none depends on the other."""
+def _separates_examples(model: Any, base: Any) -> bool:
+    """Whether the logits of two examples in a row are those of each alone, and independent of the other."""
+    first, second, other = [5, 9, 7, 3, 8], [4, 6, 10, 2], [2, 3, 4, 9, 6]  # any token ids
     device = base.get_input_embeddings().weight.device
 
     def logits(*examples: list[int]) -> Tensor:
@@ -92,20 +92,22 @@ def _are_apart(model: Any, base: Any) -> bool:
     training = model.training
     model.eval()
     with torch.no_grad(), _without_flash(base, device):
-        together, changed = logits(FIRST, SECOND), logits(OTHER, SECOND)
-        alone = torch.cat([logits(FIRST), logits(SECOND)])
+        together, changed = logits(first, second), logits(other, second)
+        alone = torch.cat([logits(first), logits(second)])
     model.train(training)
     size = float(alone.abs().max())
+    # A row of another length is computed in another order, so alone and together agree only up to rounding; but
+    # what another example says must change nothing at all.
     rounding = 1e-4 if base.dtype == torch.float32 else 5e-2
-    untouched = (together[len(FIRST) :] - changed[len(OTHER) :]).abs().max() <= 1e-6 * size
+    untouched = (together[len(first) :] - changed[len(other) :]).abs().max() <= 1e-6 * size
     return bool(untouched and (together - alone).abs().max() <= rounding * size)
 
 
 @contextmanager
 def _without_flash(model: Any, device: torch.device) -> Iterator[None]:
-    """Lets plain attention, with masks of the same positions, stand in where weights are not on a GPU yet."""
+    """Uses plain attention, with masks from the same positions, where weights are not on a GPU yet."""
     usual = model.config._attn_implementation
-    if device.type != "cuda" and _by_flash(model):
+    if device.type != "cuda" and _uses_flash(model):
         model.config._attn_implementation = "eager"
     try:
         yield
@@ -113,11 +115,11 @@ def _without_flash(model: Any, device: torch.device) -> Iterator[None]:
         model.config._attn_implementation = usual
 
 
-def _give_positions(model: Any) -> None:
-    """Lets BLOOM know positions: a call with `position_ids` gets its mask and distances from those.
+def _give_bloom_positions(model: Any) -> None:
+    """Makes BLOOM take positions: a call with `position_ids` gets its mask and distances from those.
 
-    That is done before the first block, so that blocks may be compiled, and run again in the backward pass; and in
-    `forward` itself, which some versions of peft call without the model's hooks.
+    Both are made before the first block, so that blocks may be compiled, and run again in the backward pass; and
+    in `forward` itself, which some versions of peft call without the model's hooks.
     """
     body, forward, distances = model.transformer, model.forward, model.transformer.build_alibi_tensor
 
@@ -142,7 +144,7 @@ def _distances(usual: Any, positions: Tensor, _: Tensor, heads: int, dtype: torc
 
 
 def _mask(positions: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where a token of the same example stands at or before another, and the lowest number elsewhere."""
+    """0 where a token of the same example is at or before another, the lowest number elsewhere."""
     example = example_numbers(positions)
     place = torch.arange(positions.shape[1], device=positions.device)
     seen = (example[:, :, None] == example[:, None, :]) & (place[None, :] <= place[:, None])

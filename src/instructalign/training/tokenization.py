@@ -157,7 +157,7 @@ def loss_tokens(prompt: int, answer: int, on_prompt: bool, encoder_decoder: bool
     Args:
         prompt, answer: how many tokens they have.
         on_prompt: whether the prompt's count too (`training.loss_on: all`).
-        encoder_decoder: what kind of model it is; one that is counts the answer alone.
+        encoder_decoder: whether the model has an encoder and a decoder; the loss then counts the answer alone.
     """
     if encoder_decoder:
         return answer
