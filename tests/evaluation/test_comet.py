@@ -30,7 +30,7 @@ tokens: 8
 
 @pytest.fixture(autouse=True)
 def _no_subwords(monkeypatch):
-    monkeypatch.setattr(mt_metrics, "subwords_at_hand", lambda: False)
+    monkeypatch.setattr(mt_metrics, "spbleu_is_installed", lambda: False)
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ def test_comet_is_asked_once(comet, tmp_path):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ("sys.exit('no such model')", r"comet-score failed with exit status 1 and said: no such model"),
-        ("rows.pop()", r"comet-score gave 1 scores for 2 translations"),
-        ("sys.exit(0)", r"failed with exit status 0 and said: nothing"),
+        ("sys.exit('no such model')", r"comet-score failed with exit status 1: no such model"),
+        ("rows.pop()", r"1 scores for 2 translations"),
+        ("sys.exit(0)", r"failed with exit status 0: "),
     ],
 )
 def test_comet_that_fails(comet, tmp_path, broken, message):
@@ -126,9 +126,7 @@ def test_comet_scores_the_languages_it_covers_and_says_which_not(comet, model_fo
 
 def test_a_missing_command_is_told_before_anything_is_translated(model_folder, config, tmp_path):
     made = config(comet={"command": "no/comet-score"})
-    with pytest.raises(
-        ConfigError, match=r"evaluation\.comet\.command: there is no command '/.*/no/comet-score'\."
-    ):
+    with pytest.raises(ConfigError, match=r"evaluation\.comet\.command: .*/no/comet-score'"):
         evaluate(model_folder("llama"), made, tmp_path / "out", run="base")
     assert not (tmp_path / "out" / "translations").exists()
 

@@ -30,7 +30,7 @@ SKILLS: Mapping[str, Mapping[str, float]] = {"replay": REPLAY, "no-replay": PLAI
 @pytest.fixture(autouse=True, scope="module")
 def _no_subwords() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mt_metrics, "subwords_at_hand", lambda: False)
+        patch.setattr(mt_metrics, "spbleu_is_installed", lambda: False)
         yield
 
 

@@ -1,7 +1,7 @@
 """COMET (Rei et al. 2020, 2022) through its own command, `comet-score`.
 
-COMET's package asks for transformers below 5 and numpy below 2, and cannot be installed beside this one. So it
-lives in an environment of its own, and its command is called; what it answers is kept beside the translations.
+COMET's package requires transformers < 5 and numpy < 2, so it cannot be installed beside this one. It has an
+environment of its own; its command is called, and its scores are cached beside the translations.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from instructalign.files import text_hash, write_json
 if TYPE_CHECKING:
     from instructalign.evaluation.predictions import Translated
 
-LAST = 300  # characters of what the command says when it fails
+_MAX_ERROR = 300  # characters quoted of the command's error output
 
 
 def find_command(settings: CometConfig) -> str:
-    """Where COMET's command is.
+    """The path of COMET's command.
 
     Raises:
-        ConfigError: it is not there; the message says how to get it.
+        ConfigError: it is not installed; the message says how to install it.
     """
     command = "comet-score" if settings.command is None else str(settings.command)
     found = shutil.which(command)
     if found is None:
         raise ConfigError(
             [
-                f"evaluation.comet.command: there is no command {command!r}. COMET needs an environment "
-                "of its own, as its package asks for older libraries than this one: python -m venv comet && "
+                f"evaluation.comet.command: no command {command!r} was found. COMET needs an environment "
+                "of its own, because its package requires older libraries than this one: python -m venv comet && "
                 "comet/bin/pip install unbabel-comet; then set evaluation.comet.command to "
                 "comet/bin/comet-score"
             ]
@@ -45,32 +45,32 @@ def find_command(settings: CometConfig) -> str:
 
 
 def comet_scores(records: Sequence[Translated], settings: CometConfig, cache: Path) -> list[float]:
-    """COMET's score of each translation, from an earlier call where that was for the same texts and model.
+    """COMET's score of each translation; cached scores are reused for the same texts and model.
 
     Args:
         records: the translations, with sources and references.
         settings: model and command.
-        cache: where the scores are kept.
+        cache: the file that keeps the scores.
 
     Raises:
         ConfigError: there is no such command.
-        DataError: the command fails, or does not answer with a score for each translation.
+        DataError: the command fails, or does not return a score for each translation.
     """
     lines = [[_line(text) for text in (record.text, record.translation, record.reference)] for record in records]
     key = text_hash([settings.model, lines])
     kept = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
     if kept.get("key") != key:
-        kept = {"key": key, "model": settings.model, "scores": _ask(lines, settings)}
+        kept = {"key": key, "model": settings.model, "scores": _run_comet(lines, settings)}
         write_json(cache, kept)
     return [float(score) for score in kept["scores"]]
 
 
 def _line(text: str) -> str:
-    """A text as one line, since the command reads a sentence a line."""
+    """A text on one line: the command reads one sentence per line."""
     return " ".join(text.split())
 
 
-def _ask(lines: Sequence[Sequence[str]], settings: CometConfig) -> list[float]:
+def _run_comet(lines: Sequence[Sequence[str]], settings: CometConfig) -> list[float]:
     command = find_command(settings)
     with TemporaryDirectory() as name:
         files = [Path(name) / part for part in ("source.txt", "translation.txt", "reference.txt")]
@@ -87,10 +87,10 @@ def _ask(lines: Sequence[Sequence[str]], settings: CometConfig) -> list[float]:
             check=False,
         )
         if done.returncode or not answer.is_file():
-            said = (done.stderr or done.stdout).strip()[-LAST:] or "nothing"
-            raise DataError(f"{command} failed with exit status {done.returncode} and said: {said}")
+            output = (done.stderr or done.stdout).strip()[-_MAX_ERROR:] or "no output"
+            raise DataError(f"{command} failed with exit status {done.returncode}: {output}")
         rows = next(iter(json.loads(answer.read_text(encoding="utf-8")).values()))
     scores = [row["COMET"] for row in rows]
     if len(scores) != len(lines):
-        raise DataError(f"{command} gave {len(scores)} scores for {len(lines)} translations.")
+        raise DataError(f"{command} returned {len(scores)} scores for {len(lines)} translations.")
     return scores

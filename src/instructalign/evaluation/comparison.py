@@ -360,7 +360,7 @@ def over_seeds(
             signed = [score.signature for score in own if score is not None]
             how = {
                 **(signed[0] if signed else {}),
-                "model": [each.get("model", "") for each in signed],
+                "model": [each["model"] for each in signed if "model" in each],
                 "seeds": list(seeds),
                 "interval": "seeds and items",
             }
