@@ -107,12 +107,12 @@ def show_previews(previews: Sequence[PreviewExample]) -> None:
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:
     """Prints a diagnosis: tables, findings with advice, and the verdict."""
-    from instructalign.doctor.display import lines, tables
+    from instructalign.doctor.display import diagnosis_lines, diagnosis_tables
 
-    for table in tables(diagnosis):
+    for table in diagnosis_tables(diagnosis):
         print_table(table.title, table.columns, table.rows, numbers=True)
         out.print()
-    for line in lines(diagnosis):
+    for line in diagnosis_lines(diagnosis):
         out.print(line, markup=False)
     out.print()
     colours = {"ok": "green", "warning": "yellow", "problem": "red"}

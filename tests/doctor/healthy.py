@@ -1,4 +1,4 @@
-"""A project in which all is well, to be spoilt in one way at a time."""
+"""A project in which all is well, to be made wrong in one way at a time."""
 
 from __future__ import annotations
 

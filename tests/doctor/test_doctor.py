@@ -1,4 +1,4 @@
-"""A project in which all is well, and the same spoilt in one way at a time."""
+"""A project in which all is well, and the same with one thing wrong at a time."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def look(config: Config) -> Diagnosis:
     return examine(config, sample=200)
 
 
-def said(diagnosis: Diagnosis, word: str) -> tuple[str, str, str]:
-    """The one finding that has a word: its level, section and advice."""
+def finding_with(diagnosis: Diagnosis, word: str) -> tuple[str, str, str]:
+    """The one finding that contains a word: its level, section and advice."""
     found = [each for each in diagnosis.findings if word in each.found]
     assert len(found) == 1, [each.found for each in diagnosis.findings]
     return found[0].level, found[0].about, found[0].advice
@@ -59,10 +59,14 @@ def test_every_missing_file_is_named(configure: Configure) -> None:
     diagnosis = look(
         configure(f"corpora=[{lost}, {gone}]", "replay.source.path=away.jsonl", "model.base=./nowhere")
     )
-    assert said(diagnosis, "lost.tsv does not exist") == ("problem", "corpora", "Mend what corpora.0 names.")
-    assert said(diagnosis, "gone.tsv does not exist")[2] == "Mend what corpora.1 names."
-    assert said(diagnosis, "away.jsonl does not exist") == ("problem", "mixture", "Change replay.source.")
-    assert said(diagnosis, "nowhere does not exist")[:2] == ("problem", "model")
+    assert finding_with(diagnosis, "lost.tsv does not exist") == (
+        "problem",
+        "corpora",
+        "Fix the file given in corpora.0.",
+    )
+    assert finding_with(diagnosis, "gone.tsv does not exist")[2] == "Fix the file given in corpora.1."
+    assert finding_with(diagnosis, "away.jsonl does not exist") == ("problem", "mixture", "Change replay.source.")
+    assert finding_with(diagnosis, "nowhere does not exist")[:2] == ("problem", "model")
     assert diagnosis.verdict == "4 problems, 0 warnings"
     assert diagnosis.tasks[0].items == {"eng": 8, "jav": 8, "mad": 8}
     assert (diagnosis.corpus, diagnosis.lengths, diagnosis.mixture, diagnosis.costs) == (None, None, None, None)
@@ -70,12 +74,15 @@ def test_every_missing_file_is_named(configure: Configure) -> None:
 
 def test_a_new_language_without_text(configure: Configure) -> None:
     diagnosis = look(configure("languages.new=[jav, sun]", "languages.related=[]"))
-    assert said(diagnosis, "no corpus has text in sun")[:2] == ("problem", "corpora")
+    assert finding_with(diagnosis, "no corpus has text in sun")[:2] == ("problem", "corpora")
 
 
 def test_more_held_out_than_there_is(configure: Configure) -> None:
-    assert said(look(configure("instructions.heldout=600")), "600 sentences are to be held out")[0] == "problem"
-    level, _, advice = said(look(configure("instructions.heldout=150")), "26 % of the rows are held out")
+    assert (
+        finding_with(look(configure("instructions.heldout=600")), "600 sentences are to be held out")[0]
+        == "problem"
+    )
+    level, _, advice = finding_with(look(configure("instructions.heldout=150")), "26 % of the rows are held out")
     assert (level, advice) == ("warning", "Lower instructions.heldout (150), or add a corpus.")
 
 
@@ -85,10 +92,10 @@ def test_few_rows_many_dropped_some_damaged(configure: Configure, tmp_path: Path
     diagnosis = examine(configure("instructions.heldout=0"), sample=500)
     assert diagnosis.corpus is not None
     assert diagnosis.corpus.dropped == {"duplicates": 100}
-    assert said(diagnosis, "31 % of the rows read are dropped: 100 duplicates")[2].startswith("Look at them")
-    level, _, advice = said(diagnosis, "of the texts look damaged or misplaced (alphabetic 5 %)")
+    assert "filter.rejects" in finding_with(diagnosis, "31 % of the rows read are dropped: 100 duplicates")[2]
+    level, _, advice = finding_with(diagnosis, "(alphabetic 5 %)")
     assert (level, advice.startswith("Set filter.preset to standard")) == ("warning", True)
-    assert said(diagnosis, "Few rows to learn from: jav 220.")[0] == "warning"
+    assert finding_with(diagnosis, "jav 220")[0] == "warning"
 
 
 def test_test_items_in_the_training_data(configure: Configure, tmp_path: Path) -> None:
@@ -96,13 +103,13 @@ def test_test_items_in_the_training_data(configure: Configure, tmp_path: Path) -
         tmp_path, [*sentences(), ("JAV sample 3!", "contoh kaping telu"), ("x mad sample 5 y z", "liyane")]
     )
     diagnosis = look(configure("instructions.heldout=0"))
-    level, about, advice = said(diagnosis, "Test items stand in corpora: reviews (jav) 12 %")
+    level, about, advice = finding_with(diagnosis, "reviews (jav) 12 %")
     assert (level, about) == ("problem", "contamination")
     assert "Set contamination to drop" in advice
     assert diagnosis.contamination is not None
-    [leaked] = diagnosis.contamination.leaked
-    assert (leaked.size, leaked.items, leaked.exact) == (8, 1, 1)
-    assert leaked.examples == ({"row": "corpus/578", "item": "3", "how": "exact", "text": "jav sample 3"},)
+    [found] = diagnosis.contamination.test_sets
+    assert (found.size, found.items, found.exact) == (8, 1, 1)
+    assert found.examples == ({"row": "corpus/578", "item": "3", "how": "exact", "text": "jav sample 3"},)
 
 
 def test_test_items_in_the_replay(configure: Configure, tmp_path: Path) -> None:
@@ -110,8 +117,8 @@ def test_test_items_in_the_replay(configure: Configure, tmp_path: Path) -> None:
     write_items(tmp_path, "eng", [item, *(f"eng {number}" for number in range(40))])
     with (tmp_path / "past.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"inputs": f"Good or bad? {item}", "targets": "good"}) + "\n")
-    level, _, advice = said(look(configure("replay.size=101")), "Test items stand in replay: reviews (eng) 2 %")
-    assert (level, "take another replay.source" in advice) == ("warning", True)
+    level, _, advice = finding_with(look(configure("replay.size=101")), "reviews (eng) 2 %")
+    assert (level, "change replay.source" in advice) == ("warning", True)
 
 
 def test_items_known_by_their_ids_alone(configure: Configure, tmp_path: Path) -> None:
@@ -121,15 +128,13 @@ def test_items_known_by_their_ids_alone(configure: Configure, tmp_path: Path) ->
     (tmp_path / "corpus.tsv").write_text(f"id\tEnglish\tJavanese\n{rows}", encoding="utf-8")
     corpus = "[{format: tsv, path: corpus.tsv, id: id, columns: {eng: English, jav: Javanese}}]"
     diagnosis = look(configure(f"corpora={corpus}", "instructions.heldout=0"))
-    assert said(diagnosis, "have the ids of test items: reviews (jav) 1.")[0] == "warning"
+    assert finding_with(diagnosis, "have the ids of test items: reviews (jav) 1.")[0] == "warning"
 
 
 def test_languages_that_no_task_has(configure: Configure, tmp_path: Path) -> None:
     write_task(tmp_path, ["eng", "mad"])
     diagnosis = look(configure())
-    level, about, advice = said(
-        diagnosis, "No task has items in a new language (jav): what is learned will not be seen."
-    )
+    level, about, advice = finding_with(diagnosis, "No task has items in a new language (jav)")
     assert (level, about) == ("warning", "tasks")
     assert "evaluation.tasks" in advice
     assert diagnosis.tasks[0].lacking == ("jav",)
@@ -138,8 +143,10 @@ def test_languages_that_no_task_has(configure: Configure, tmp_path: Path) -> Non
 def test_a_language_whose_data_is_missing(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "reviews-mad.csv").unlink()
     diagnosis = look(configure())
-    assert said(diagnosis, "reviews is left out in mad: ")[2].startswith("Put the files under evaluation.data")
-    assert said(diagnosis, "No text at hand")[1] == "tokenizer"
+    assert finding_with(diagnosis, "reviews is left out in mad: ")[2].startswith(
+        "Put the files under evaluation.data"
+    )
+    assert finding_with(diagnosis, "No text to try")[1] == "tokenizer"
     assert diagnosis.verdict == "ready to train (2 warnings)"
 
 
@@ -154,45 +161,47 @@ def test_a_language_whose_data_is_missing(configure: Configure, tmp_path: Path) 
     ],
 )
 def test_names_that_do_not_exist(configure: Configure, override: str, word: str) -> None:
-    level, about, _ = said(look(configure(override)), word)
+    level, about, _ = finding_with(look(configure(override)), word)
     assert level == "problem"
     assert about in ("tasks", "mixture")
 
 
 def test_a_prompt_language_without_words_for_the_labels(configure: Configure, tmp_path: Path) -> None:
     write_task(tmp_path, ["eng", "jav", "mad"], labels={"good": {"ind": "baik"}, "bad": {"ind": "buruk"}})
-    assert said(look(configure()), "labels.bad: no word in eng")[0] == "problem"
+    assert finding_with(look(configure()), "labels.bad: no word in eng")[0] == "problem"
 
 
 def test_prompts_in_a_language_that_is_not_known(configure: Configure, tmp_path: Path) -> None:
     prompts = {"id-1": {"language": "ind", "prompt": "{text}\nBaik atau buruk?"}}
     write_task(tmp_path, ["eng", "jav", "mad"], prompts=prompts)
     diagnosis = look(configure("instructions.templates=[eng, ind]"))
-    level, _, advice = said(diagnosis, "Prompts are in ind, which is not among the known languages: reviews/id-1.")
+    level, _, advice = finding_with(
+        diagnosis, "Prompts are in ind, which is not among the known languages: reviews/id-1."
+    )
     assert (level, "evaluation.prompts" in advice) == ("warning", True)
-    assert "instructions.templates" in said(diagnosis, "Instructions are worded in ind")[2]
+    assert "instructions.templates" in finding_with(diagnosis, "Instructions are worded in ind")[2]
 
 
-def test_held_out_instructions_are_looked_at(configure: Configure) -> None:
+def test_held_out_instructions_are_checked(configure: Configure) -> None:
     part = look(configure("evaluation.tasks=[reviews.yaml, heldout_instructions]")).tasks[1]
     assert (part.task, part.prompts) == ("heldout_instructions", {})
     assert part.items.keys() == {"jav"}
     none = look(configure("evaluation.tasks=[heldout_instructions]", "instructions.heldout=0"))
-    assert said(none, "Set instructions.heldout to at least 2")[:2] == ("problem", "tasks")
+    assert finding_with(none, "Set instructions.heldout to at least 2")[:2] == ("problem", "tasks")
 
 
-def test_past_instructions_are_looked_at(configure: Configure) -> None:
+def test_past_instructions_are_checked(configure: Configure) -> None:
     tasks = "evaluation.tasks=[past_instructions]"
     part = look(configure(tasks, "replay.heldout=5", "replay.size=15")).tasks[0]
     assert (part.task, part.items) == ("past_instructions", {"eng": 5})
     none = look(configure(tasks))
-    assert said(none, "Set replay.heldout to at least 2")[:2] == ("problem", "tasks")
+    assert finding_with(none, "Set replay.heldout to at least 2")[:2] == ("problem", "tasks")
     many = look(configure(tasks, "replay.heldout=101"))
-    assert said(many, "takes 101 different examples of the replay source jsonl")[0] == "problem"
+    assert finding_with(many, "takes 101 different examples of the replay source jsonl")[0] == "problem"
 
 
 def test_nothing_to_evaluate(configure: Configure) -> None:
-    assert said(look(configure("evaluation.tasks=[]")), "Nothing is evaluated.")[0] == "warning"
+    assert finding_with(look(configure("evaluation.tasks=[]")), "Nothing is evaluated.")[0] == "warning"
 
 
 def call(*arguments: str) -> tuple[int, str, str]:
@@ -255,10 +264,10 @@ def test_a_translation_task(configure: Configure, tmp_path: Path) -> None:
     translation = diagnosis.tasks[0]
     assert (translation.task, translation.prompts) == ("flores_translation", {"en-1": "eng"})
     assert translation.items == {"eng": 2, "jav": 2}
-    assert said(diagnosis, "Test items stand in corpora: flores_translation (jav) 50 %")[0] == "problem"
+    assert finding_with(diagnosis, "flores_translation (jav) 50 %")[0] == "problem"
 
 
-def test_chat_models_and_adapters_are_looked_at_as_they_are_trained(configure: Configure, tmp_path: Path) -> None:
+def test_chat_models_and_adapters_are_checked_as_they_are_trained(configure: Configure, tmp_path: Path) -> None:
     base = save_tiny(tmp_path / "chat", "qwen2")
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
@@ -282,5 +291,5 @@ def test_a_package_that_a_tokenizer_needs(configure: Configure, monkeypatch: pyt
         raise ImportError("this one needs\n sentencepiece")
 
     monkeypatch.setattr("instructalign.doctor.diagnosis.load_codec", needs)
-    level, about, _ = said(look(configure()), "needs a package: this one needs sentencepiece")
+    level, about, _ = finding_with(look(configure()), "needs a package: this one needs sentencepiece")
     assert (level, about) == ("problem", "model")

@@ -23,7 +23,7 @@ def test_shares_are_numbers_as_people_read_them(share: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
+    ("share", "shown"),
     [
         (0, "0 %"),
         (0.0042, "0.4 %"),
@@ -37,5 +37,5 @@ def test_shares_are_numbers_as_people_read_them(share: float) -> None:
         (1, "100 %"),
     ],
 )
-def test_shares_by_hand(share: float, said: str) -> None:
-    assert percent(share) == said
+def test_shares_by_hand(share: float, shown: str) -> None:
+    assert percent(share) == shown

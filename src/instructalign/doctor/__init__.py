@@ -1,4 +1,4 @@
-"""What would go wrong, found before GPU hours are spent; nothing is trained."""
+"""Checks before training: what would go wrong, found before GPU hours are spent."""
 
 from __future__ import annotations
 

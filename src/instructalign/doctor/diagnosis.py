@@ -4,48 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from instructalign.config import Config, Entry, ReplayConfig
-from instructalign.data import Corpus
-from instructalign.doctor.check_contamination import LeakPart, examine_leaks
-from instructalign.doctor.check_corpus import CorpusPart, examine_corpus, examine_likeness
-from instructalign.doctor.check_costs import CostPart, examine_costs
-from instructalign.doctor.check_lengths import LengthPart, Sampled, examine_lengths, take_sample
-from instructalign.doctor.check_replay import MixturePart, examine_mixture
+from instructalign.config import Config, ReplayConfig
+from instructalign.doctor.check_contamination import ContaminationPart, examine_contamination
+from instructalign.doctor.check_corpus import CorpusPart, check_column_languages, examine_corpus
+from instructalign.doctor.check_examples import (
+    LengthPart,
+    MixturePart,
+    SampledExample,
+    examine_lengths,
+    examine_mixture,
+    sample_examples,
+)
 from instructalign.doctor.check_tasks import TaskPart, examine_tasks
 from instructalign.doctor.check_tokenizer import LanguageTokens, examine_tokenizer
 from instructalign.doctor.findings import Finding, Findings
+from instructalign.doctor.resource_estimates import CostPart, examine_costs
 from instructalign.errors import ModelError
-from instructalign.instructions import InstructionStream
-from instructalign.mixture import Mixture, ReplayBuffer, load_replay
+from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import build_instructions, build_mixture
 from instructalign.progress import Progress, silent
 from instructalign.training.models import load_codec
 from instructalign.training.tokenization import Codec
 
+_SELF_WRITTEN = 32  # examples that a model writes for the doctor if it writes its own replay data
+_STREAMED = 20_000  # examples read of a streamed replay source, unless the run chooses from more
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What an examination found. A section that could not be looked at is None or empty; a finding says why.
+    """What the doctor found. A section that could not be checked is None or empty; a finding gives the reason.
 
     Attributes:
-        corpus: the corpora and what the filters leave of them.
-        tokenizer: what the tokenizer makes of each language.
-        lengths: the lengths of examples against `training.max_length`.
-        mixture: shares and repeats.
+        corpus: the corpora after filtering.
+        tokenizer: fertility and losses by language.
+        lengths: the lengths of examples compared with `training.max_length`.
+        mixture: shares, epochs and repeats.
         contamination: test items in the training data.
         tasks: the evaluation tasks.
         costs: memory, disk and time.
-        findings: what all this means, section by section.
+        findings: the results of all checks, section by section.
     """
 
     corpus: CorpusPart | None
     tokenizer: tuple[LanguageTokens, ...]
     lengths: LengthPart | None
     mixture: MixturePart | None
-    contamination: LeakPart | None
+    contamination: ContaminationPart | None
     tasks: tuple[TaskPart, ...]
     costs: CostPart | None
     findings: tuple[Finding, ...]
@@ -57,7 +65,7 @@ class Diagnosis:
 
     @property
     def warnings(self) -> int:
-        """How many findings make the run worse or dearer than it need be."""
+        """How many findings make the run worse or more expensive than necessary."""
         return sum(finding.level == "warning" for finding in self.findings)
 
     @property
@@ -74,21 +82,14 @@ class Diagnosis:
         return f"ready to train ({warnings})" if self.warnings else "ready to train"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON would have it, with the verdict first."""
+        """All of it as for JSON, with the verdict first."""
         return {"verdict": self.verdict, "ready": self.ready, **asdict(self)}
-
-
-LOOKED_AT = 32
-"""Examples that a model writes for a first look, where it writes its own past data."""
-
-SCANNED = 20_000
-"""Examples of a streamed replay source that are looked at, where it does not take more to choose from."""
 
 
 def examine(
     config: Config, *, sample: int = 2000, out: str | Path = ".", progress: Progress = silent
 ) -> Diagnosis:
-    """Looks at everything that would go wrong in a run, without training.
+    """Checks everything that would go wrong in a run, without training.
 
     What cannot be read is a finding, not an error; the sections that need it are then left out.
 
@@ -96,58 +97,65 @@ def examine(
         config: the run's configuration.
         sample: how many examples of the training stream, and texts of each language, to look at.
         out: a folder on the disk that runs are written to.
-        progress: told what is under way.
+        progress: called with the name of each step.
     """
     findings: list[Finding] = []
 
     def keep(found: Findings) -> None:
-        findings.extend(each for each in found if each.found not in {said.found for said in findings})
+        findings.extend(each for each in found if each.found not in {earlier.found for earlier in findings})
 
     progress("reading the corpora", 0, 0, "")
     corpus, corpus_part, found = examine_corpus(config, sample)
     keep(found)
     progress("reading the tasks", 0, 0, "")
-    tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": _scanned(config)}))
-    keep(examine_likeness(corpus, items))
-    progress("reading past data", 0, 0, "")
+    replay_config = _beginning(config)
+    tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": replay_config}))
+    keep(check_column_languages(corpus, items))
+    progress("reading the replay data", 0, 0, "")
     about_stream = Findings("mixture")
     replay = about_stream.attempt(
         "Change replay.source.",
-        lambda: load_replay(_scanned(config), config.seed, config.model, made=LOOKED_AT, progress=progress),
+        lambda: load_replay(replay_config, config.seed, config.model, made=_SELF_WRITTEN, progress=progress),
     )
-    corpus, replay, contamination, about_leaks = examine_leaks(
+    corpus, replay, contamination, about_contamination = examine_contamination(
         corpus, replay, items, config.contamination, progress
     )
     about_model = Findings("model")
     codec = about_model.attempt("Check model.base, the network and your access.", lambda: _load_codec(config))
     keep(about_model)
     tokens: tuple[LanguageTokens, ...] = ()
-    lengths = shares = costs = None
     if codec is not None:
-        progress("trying the tokenizer", 0, 0, "")
+        progress("measuring the tokenizer", 0, 0, "")
         tokens, found = examine_tokenizer(codec.tokenizer, config.languages, corpus, items, sample)
         keep(found)
-    progress("making instructions", 0, 0, "")
-    stream, mixture = _lay(config, corpus, replay, codec, about_stream)
-    taken = _take(config, mixture, codec, sample, about_stream)
+    progress("building the instruction stream", 0, 0, "")
+    stream = mixture = lengths = shares = costs = None
+    sampled: Sequence[SampledExample] = ()
+    if corpus is not None:
+        advice = "Change instructions, languages or corpora accordingly."
+        stream = about_stream.attempt(advice, partial(build_instructions, config, corpus))
+    if stream is not None and replay is not None and codec is not None:
+        mixture = build_mixture(config, stream, replay)
+        take = partial(sample_examples, config, mixture, codec, sample)
+        sampled = about_stream.attempt("Change instructions.objectives accordingly.", take) or ()
     keep(about_stream)
-    if codec and corpus and stream and mixture and taken:
+    if codec and corpus and stream and mixture and sampled:
         context = None if codec.encoder_decoder else codec.context  # of T5 it is no limit
-        lengths, found = examine_lengths(config, taken, codec.encoder_decoder, context)
+        lengths, found = examine_lengths(config, sampled, codec.encoder_decoder, context)
         keep(found)
-        shares, found = examine_mixture(config, mixture, len(corpus), stream.epoch, taken, codec.encoder_decoder)
+        shares, found = examine_mixture(config, mixture, len(corpus), stream.epoch, sampled, codec.encoder_decoder)
         keep(found)
-    keep(about_leaks)
+    keep(about_contamination)
     keep(about_tasks)
     if codec is not None:
-        progress("estimating costs", 0, 0, "")
-        costs, found = examine_costs(config, codec, mixture, taken, Path(out))
+        progress("estimating memory, disk and time", 0, 0, "")
+        costs, found = examine_costs(config, codec, mixture, sampled, Path(out))
         keep(found)
     return Diagnosis(corpus_part, tokens, lengths, shares, contamination, tasks, costs, tuple(findings))
 
 
 def _load_codec(config: Config) -> Codec:
-    """The base's way with texts.
+    """The base's tokenizer.
 
     Raises:
         ModelError: it cannot be loaded, or needs a package that is not installed.
@@ -159,43 +167,16 @@ def _load_codec(config: Config) -> Codec:
         raise ModelError(f"the tokenizer of {config.model.base} needs a package: {reason}") from None
 
 
-def _scanned(config: Config) -> ReplayConfig | None:
-    """The replay sources; of a streamed one only the beginning, which shows as much without hours of download."""
+def _beginning(config: Config) -> ReplayConfig | None:
+    """The replay sources; of a streamed one only the beginning, which is enough and saves hours of download."""
     replay = config.replay
     if replay is None:
         return None
-    enough = max(SCANNED, 2 * (replay.size + replay.heldout))
-
-    def begin(source: Entry) -> Entry:
-        if "scan" not in source.options:
-            return source
-        options = {**source.options, "scan": min(enough, source.options["scan"] or enough)}
-        return source.model_copy(update={"options": options})
-
-    return replay.model_copy(update={"source": [begin(source) for source in replay.sources]})
-
-
-def _lay(
-    config: Config, corpus: Corpus | None, replay: ReplayBuffer | None, codec: Codec | None, findings: Findings
-) -> tuple[InstructionStream | None, Mixture | None]:
-    """The new instructions and the training stream, as far as there is what they are made of."""
-    if corpus is None:
-        return None, None
-    stream = findings.attempt(
-        "Change instructions, languages or corpora as it says.", lambda: build_instructions(config, corpus)
-    )
-    if stream is None or replay is None or codec is None:
-        return stream, None
-    return stream, build_mixture(config, stream, replay)
-
-
-def _take(
-    config: Config, mixture: Mixture | None, codec: Codec | None, sample: int, findings: Findings
-) -> Sequence[Sampled]:
-    """The first examples of the stream as tokens; none where something is missing."""
-    if mixture is None or codec is None:
-        return ()
-    taken = findings.attempt(
-        "Change instructions.objectives as it says.", lambda: take_sample(config, mixture, codec, sample)
-    )
-    return taken or ()
+    enough = max(_STREAMED, 2 * (replay.size + replay.heldout))
+    sources = []
+    for source in replay.sources:
+        if "scan" in source.options:
+            options = {**source.options, "scan": min(enough, source.options["scan"] or enough)}
+            source = source.model_copy(update={"options": options})
+        sources.append(source)
+    return replay.model_copy(update={"source": sources})

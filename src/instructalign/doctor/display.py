@@ -1,18 +1,17 @@
-"""A diagnosis as a few small tables and lines."""
+"""A diagnosis as a few small tables and lines, for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from instructalign.doctor.check_costs import CostPart
 from instructalign.doctor.diagnosis import Diagnosis
 from instructalign.doctor.findings import listed, percent
 from instructalign.files import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DiagnosisTable:
     """A table; its first column is text, the others are numbers."""
 
     title: str
@@ -20,92 +19,81 @@ class Shown:
     rows: Sequence[Sequence[str]]
 
 
-def tables(diagnosis: Diagnosis) -> Iterator[Shown]:
-    """The tables that have something to say."""
-    languages = list(_languages(diagnosis))
+def diagnosis_tables(diagnosis: Diagnosis) -> Iterator[DiagnosisTable]:
+    """The tables that are not empty."""
+    rows = diagnosis.corpus.sentences if diagnosis.corpus else {}
+    languages = []
+    for each in diagnosis.tokenizer:
+        premium = each.premium or each.relative
+        languages.append(
+            [
+                each.language,
+                each.group,
+                f"{rows[each.language]:,}" if each.language in rows else "-",
+                f"{each.per_word:.2f}",
+                f"{each.per_character:.2f}",
+                f"{premium:.2f}" if premium else "-",
+                *map(percent, (each.bytes, each.unknown, each.lost)),
+            ]
+        )
     if languages:
-        heading = ["language", "group", "rows", "per word", "per char", "relative", "bytes", "unknown", "lost"]
-        yield Shown("languages: rows to train on; tokens, and what the tokenizer loses", heading, languages)
+        heading = ["language", "group", "rows", "per word", "per char", "premium", "bytes", "unknown", "lost"]
+        yield DiagnosisTable("languages: training rows; tokens, and what the tokenizer loses", heading, languages)
     if diagnosis.lengths and diagnosis.mixture:
         heading = ["examples", "rows", "tokens", "loss", "median", "90 %", "99 %", "longest", "prompts", "answers"]
-        yield Shown(
-            "mixture: shares; tokens per example; prompts and answers cut", heading, list(_objectives(diagnosis))
-        )
+        objectives = [
+            [
+                of.kind,
+                *map(percent, (share.rows, share.tokens, share.loss_tokens)),
+                *map(str, (of.median, of.p90, of.p99, of.longest)),
+                *(percent(count / of.examples) for count in (of.prompts_truncated, of.answers_truncated)),
+            ]
+            for of, share in zip(diagnosis.lengths.by_objective, diagnosis.mixture.shares, strict=True)
+        ]
+        title = "mixture: shares; tokens per example; prompts and answers truncated"
+        yield DiagnosisTable(title, heading, objectives)
     if diagnosis.tasks:
-        rows = [
-            [part.task, str(len(part.prompts)), str(len(part.items)), str(max(part.items.values()))]
+        tasks = [
+            [part.task, *map(str, (len(part.prompts), len(part.items), max(part.items.values())))]
             for part in diagnosis.tasks
         ]
-        yield Shown("evaluation", ["task", "prompts", "languages", "items each"], rows)
-    if diagnosis.contamination and diagnosis.contamination.leaked:
-        rows = [
+        yield DiagnosisTable("evaluation", ["task", "prompts", "languages", "items each"], tasks)
+    if diagnosis.contamination and diagnosis.contamination.test_sets:
+        found = [
             [
                 f"{each.task} ({each.language}) in {each.where}",
                 *(f"{count:,}" for count in (each.size, each.items, each.exact, each.near, each.id)),
             ]
-            for each in diagnosis.contamination.leaked
+            for each in diagnosis.contamination.test_sets
         ]
-        yield Shown("test items in the training data", ["test set", "items", "found", "exact", "near", "id"], rows)
+        heading = ["test set", "items", "found", "exact", "near", "id"]
+        yield DiagnosisTable("contamination: test items in the training data", heading, found)
 
 
-def lines(diagnosis: Diagnosis) -> Iterator[str]:
-    """What is not a table: the filters and the costs."""
+def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[str]:
+    """What is not a table: the filters and the resources."""
     if diagnosis.corpus:
         part = diagnosis.corpus
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in part.dropped.items()) or "none"
         texts = ", ".join(f"{name} {count:,}" for name, count in part.filtered.items()) or "none"
-        yield f"dropped rows: {reasons}; texts taken out by filters: {texts}"
-    if diagnosis.costs:
-        yield from _costs(diagnosis.costs)
+        yield f"dropped rows: {reasons}; texts removed by filters: {texts}"
+    if costs := diagnosis.costs:
+        trained = "" if costs.trained == costs.parameters else f", {costs.trained:,} of them trained"
+        parts = listed([f"{what} {format_bytes(count)}" for what, count in costs.memory.items()])
+        there = f" of {format_bytes(costs.available)} ({costs.device})" if costs.available else ""
+        yield f"parameters: {costs.parameters:,}{trained}"
+        yield f"memory: about {format_bytes(sum(costs.memory.values()))}{there}: {parts}"
+        yield f"disk: {format_bytes(costs.disk)} of {format_bytes(costs.free)} free"
+        time = f"{costs.operations:.2g} floating-point operations for {costs.tokens:,} tokens"
+        if costs.seconds is not None and costs.tokens_per_second is not None:
+            time += f"; {_duration(costs.seconds)} at {costs.tokens_per_second:,.0f} tokens/s, measured here"
+        yield f"time: {time}"
 
 
-def _languages(diagnosis: Diagnosis) -> Iterator[list[str]]:
-    rows = diagnosis.corpus.sentences if diagnosis.corpus else {}
-    for each in diagnosis.tokenizer:
-        cost = each.premium or each.relative
-        yield [
-            each.language,
-            each.group,
-            f"{rows[each.language]:,}" if each.language in rows else "-",
-            f"{each.per_word:.2f}",
-            f"{each.per_character:.2f}",
-            f"{cost:.2f}" if cost else "-",
-            percent(each.bytes),
-            percent(each.unknown),
-            percent(each.lost),
-        ]
-
-
-def _objectives(diagnosis: Diagnosis) -> Iterator[list[str]]:
-    if not (diagnosis.lengths and diagnosis.mixture):
-        return
-    for lengths, share in zip(diagnosis.lengths.by_objective, diagnosis.mixture.shares, strict=True):
-        yield [
-            lengths.kind,
-            *(percent(part) for part in (share.rows, share.tokens, share.loss_tokens)),
-            *(str(tokens) for tokens in (lengths.median, lengths.p90, lengths.p99, lengths.longest)),
-            *(percent(cut / lengths.examples) for cut in (lengths.prompts_cut, lengths.answers_cut)),
-        ]
-
-
-def _costs(part: CostPart) -> Iterator[str]:
-    trained = "" if part.trained == part.parameters else f", {part.trained:,} of them trained"
-    parts = listed([f"{what} {format_bytes(count)}" for what, count in part.memory.items()])
-    there = f" of {format_bytes(part.available)} ({part.device})" if part.available else ""
-    yield f"parameters: {part.parameters:,}{trained}"
-    yield f"memory: about {format_bytes(sum(part.memory.values()))}{there}: {parts}"
-    yield f"disk: {format_bytes(part.disk)} of {format_bytes(part.free)} free"
-    time = f"{part.operations:.2g} floating-point operations for {part.tokens:,} tokens"
-    if part.seconds is not None and part.tokens_per_second is not None:
-        time += f"; at {part.tokens_per_second:,.0f} tokens/s, measured here, {duration(part.seconds)}"
-    yield f"time: {time}"
-
-
-def duration(seconds: float) -> str:
-    """A time as people read it, in its two largest units."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if hours >= 48:
-        return f"{hours / 24:.1f} days"
-    if minutes >= 90:
-        return f"{hours:.1f} hours"
-    return f"{minutes:.0f} minutes" if minutes >= 2 else f"{seconds:.0f} seconds"
+def _duration(seconds: float) -> str:
+    """`1.5 hours`, `3 minutes`: a time in one unit."""
+    if seconds >= 48 * 3600:
+        return f"{seconds / 86_400:.1f} days"
+    if seconds >= 90 * 60:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"

@@ -1,4 +1,4 @@
-"""What the examination says to a person: one sentence on what was found, one on what to do."""
+"""What the doctor reports: one sentence on what was found, one on what to do."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         level: `problem` keeps a run from starting, or makes its result worthless; `warning` makes it worse or
-            dearer than it need be.
+            more expensive than necessary.
         about: the section it belongs to.
         found: what was found.
-        advice: what to do, with the key of the configuration; empty where all is well.
+        advice: what to do, with the configuration key; empty for `ok`.
     """
 
     level: Level
@@ -43,19 +43,19 @@ class Findings(list[Finding]):
         self.about = about
 
     def ok(self, found: str) -> None:
-        """Notes that something is as it should be."""
+        """Adds that a check passed."""
         self.append(Finding("ok", self.about, found))
 
-    def warn(self, found: str, advice: str) -> None:
-        """Notes what makes the run worse or dearer than it need be."""
-        self.append(Finding("warning", self.about, found, advice))
+    def warn(self, found: str, advice: str, *, severe: bool = False) -> None:
+        """Adds a warning; or a problem if it is severe."""
+        self.append(Finding("problem" if severe else "warning", self.about, found, advice))
 
     def problem(self, found: str, advice: str) -> None:
-        """Notes what keeps the run from starting, or makes its result worthless."""
+        """Adds what keeps the run from starting, or makes its result worthless."""
         self.append(Finding("problem", self.about, found, advice))
 
     def attempt(self, advice: str, make: Callable[[], T]) -> T | None:
-        """What a call gives; None, and a problem for each one named, where it raises an error of ours."""
+        """The result of a call; if it raises one of our errors, None, and a problem for each one it lists."""
         try:
             return make()
         except ConfigError as error:
@@ -67,15 +67,15 @@ class Findings(list[Finding]):
 
 
 def percent(share: float) -> str:
-    """A share as people read it: `12 %`, `0.4 %`, `under 0.001 %`."""
+    """A share for people: `12 %`, `0.4 %`, `under 0.001 %`."""
     if 0 < share < 1e-5:
         return "under 0.001 %"
     if share == 0 or share >= 0.095:
         return f"{100 * share:.0f} %"
-    return f"{Decimal(f'{100 * share:.1g}'):f} %"  # one digit that counts; the format `g` alone turns to exponents
+    return f"{Decimal(f'{100 * share:.1g}'):f} %"  # one significant digit; the format `g` alone gives exponents
 
 
 def listed(names: list[str], most: int = 6) -> str:
-    """Names in a row, the first few of many."""
+    """The first few of many names, separated by commas."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -11,11 +11,19 @@ import pytest
 import torch
 
 from instructalign.config import Config
-from instructalign.doctor import check_costs
-from instructalign.doctor.check_costs import CostPart, examine_costs, format_bytes, load_empty, operations
-from instructalign.doctor.check_lengths import Sampled
+from instructalign.doctor import resource_estimates
+from instructalign.doctor.check_examples import SampledExample
 from instructalign.doctor.findings import Findings
-from instructalign.doctor.memory_estimate import Shape, estimate_memory, shape_of
+from instructalign.doctor.resource_estimates import (
+    CostPart,
+    ModelShape,
+    estimate_memory,
+    examine_costs,
+    load_empty,
+    operations,
+    shape_of,
+)
+from instructalign.files import format_bytes
 from instructalign.mixture.training_data import prepare_data
 from instructalign.training.adapters import add_adapter
 from instructalign.training.loss import token_losses
@@ -24,16 +32,16 @@ from instructalign.training.train import train
 from tiny import ENCODER_DECODER, FAMILIES, save_tiny, tiny_model
 
 Configure = Callable[..., Config]
-TAKEN = [Sampled("mt", 60, 40, 60, 40, ())] * 100
+SAMPLED = [SampledExample("mt", 60, 40, 60, 40, ())] * 100
 # BLOOM-560M: 24 layers of 1 024, an inner layer of 4 096, 16 heads without a fused kernel, 250 880 tokens.
-BLOOM = Shape(layers=24, decoder_layers=0, width=1024, inner=2 * 4096, heads=16, vocabulary=250_880)
+BLOOM = ModelShape(layers=24, decoder_layers=0, width=1024, inner=2 * 4096, heads=16, vocabulary=250_880)
 P = 559_214_592
 PIECE = 1 << 22  # logits that a processor computes at a time
 
 
 def test_memory_of_full_fine_tuning_by_hand(configure: Configure) -> None:
     config = configure("training.batch_size=32", "training.micro_batch_size=4")
-    memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False)
+    memory = estimate_memory(config, BLOOM, P, P, 4, SAMPLED, encoder_decoder=False)
     assert memory["weights"] == memory["gradients"] == 4 * P
     assert memory["optimizer"] == 8 * P
     # 16 values of 1 024 for each token and layer, and 2 for each of 16 heads and 100 tokens, 4 bytes each; as many
@@ -48,7 +56,7 @@ def test_memory_of_full_fine_tuning_by_hand(configure: Configure) -> None:
 )
 def test_memory_by_optimizer_by_hand(optimizer: str, expected: int, configure: Configure) -> None:
     config = configure(f"training.optimizer={optimizer}")
-    memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False, embedded=250_880 * 1024)
+    memory = estimate_memory(config, BLOOM, P, P, 4, SAMPLED, encoder_decoder=False, embedded=250_880 * 1024)
     assert memory["optimizer"] == expected
 
 
@@ -56,15 +64,15 @@ def test_memory_with_autocast_and_checkpointing_by_hand(configure: Configure) ->
     config = configure(
         "training.precision=bfloat16", "training.gradient_checkpointing=true", "training.loss_on=all"
     )
-    memory = estimate_memory(config, BLOOM, P, P, 4, TAKEN, encoder_decoder=False)
+    memory = estimate_memory(config, BLOOM, P, P, 4, SAMPLED, encoder_decoder=False)
     assert memory["weights"] == 6 * P
     kept = 100 * 24 * 1024 * 2 + 100 * (16 * 1024 + 2 * 16 * 100) * 2
     assert memory["activations"] == 8 * kept + 12 * PIECE
 
 
 def test_memory_of_an_adapter_and_of_two_stacks_by_hand(configure: Configure) -> None:
-    two = Shape(layers=2, decoder_layers=3, width=8, inner=64, heads=0, vocabulary=10)
-    memory = estimate_memory(configure(), two, 1100, 100, 2, TAKEN, encoder_decoder=True)
+    two = ModelShape(layers=2, decoder_layers=3, width=8, inner=64, heads=0, vocabulary=10)
+    memory = estimate_memory(configure(), two, 1100, 100, 2, SAMPLED, encoder_decoder=True)
     assert memory == {
         "weights": 2200,
         "gradients": 200,
@@ -113,14 +121,14 @@ def test_activations_are_about_what_autograd_keeps(family: str, configure: Confi
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         token_losses(model, batch, two)
-    memory = estimate_memory(configure(), shape_of(model, two), 0, 0, 4, TAKEN, two)
+    memory = estimate_memory(configure(), shape_of(model, two), 0, 0, 4, SAMPLED, two)
     assert memory["activations"] == pytest.approx(
         sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), rel=0.25
     )
 
 
 def look(config: Config, tmp_path: Path) -> tuple[CostPart | None, Findings]:
-    return examine_costs(config, load_codec(config.model), None, TAKEN, tmp_path)
+    return examine_costs(config, load_codec(config.model), None, SAMPLED, tmp_path)
 
 
 def test_adapters_are_counted_as_peft_makes_them(configure: Configure, tmp_path: Path) -> None:
@@ -158,7 +166,7 @@ def only(findings: Findings, word: str) -> tuple[str, str, str]:
 def test_too_little_memory(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, level: str
 ) -> None:
-    monkeypatch.setattr(check_costs, "_available", lambda: available)
+    monkeypatch.setattr(resource_estimates, "_available_memory", lambda: available)
     part, findings = look(configure(), tmp_path)
     assert part is not None
     assert 5_000_000 < sum(part.memory.values()) < 6_000_000
@@ -202,7 +210,7 @@ def test_a_model_of_no_known_kind(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "abacus"}', encoding="utf-8")
     other = config.model_copy(update={"model": config.model.model_copy(update={"base": str(tmp_path / "odd")})})
-    part, findings = examine_costs(other, codec, None, TAKEN, tmp_path)
+    part, findings = examine_costs(other, codec, None, SAMPLED, tmp_path)
     assert part is None
     level, found, advice = only(findings, "cannot be built")
     assert (level, advice) == ("problem", "Check model.base.")
@@ -225,13 +233,13 @@ def test_speed_is_measured_only_where_that_is_quick(
     torch.set_num_threads(1)
     config = configure()
     codec, mixture = load_codec(config.model), prepare_data(config).mixture
-    part, _ = examine_costs(config, codec, mixture, TAKEN, tmp_path)
+    part, _ = examine_costs(config, codec, mixture, SAMPLED, tmp_path)
     assert part is not None
     assert part.tokens == 200 * 8 * 100
     assert part.tokens_per_second is not None
     assert part.seconds == pytest.approx(part.tokens / part.tokens_per_second)
-    monkeypatch.setattr(check_costs, "SMALL", 1000)
-    part, _ = examine_costs(config, codec, mixture, TAKEN, tmp_path)
+    monkeypatch.setattr(resource_estimates, "_MEASURED_PARAMETERS", 1000)
+    part, _ = examine_costs(config, codec, mixture, SAMPLED, tmp_path)
     assert part is not None
     assert (part.seconds, part.tokens_per_second) == (None, None)
     assert part.operations == 6 * part.parameters * part.tokens
@@ -249,7 +257,8 @@ def damaged(folder: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "word"), [("gone", "holds no weights"), ("cut", "damaged or cut off"), ("part", "model-2.safetensors")]
+    ("how", "word"),
+    [("gone", "contains no weights"), ("cut", "damaged or truncated"), ("part", "model-2.safetensors")],
 )
 def test_weights_that_are_not_whole(configure: Configure, tmp_path: Path, how: str, word: str) -> None:
     damaged(save_tiny(tmp_path / "model"), how)
@@ -267,7 +276,7 @@ def test_a_step_that_fails_or_has_no_loss(
     model.save_pretrained(save_tiny(tmp_path / "model"))
     config = configure(f"model.base={tmp_path / 'model'}")
     codec, mixture = load_codec(config.model), prepare_data(config).mixture
-    _, findings = examine_costs(config, codec, mixture, TAKEN, tmp_path)
+    _, findings = examine_costs(config, codec, mixture, SAMPLED, tmp_path)
     assert only(findings, "the loss of")[:2] == (
         "problem",
         f"the loss of {tmp_path / 'model'} is nan in training step 1.",
@@ -276,8 +285,8 @@ def test_a_step_that_fails_or_has_no_loss(
     def fails(*_: object) -> torch.Tensor:
         raise RuntimeError("shapes do not fit\nmore lines")
 
-    monkeypatch.setattr("instructalign.doctor.speed_estimate.ChunkedLoss.__call__", fails)
-    _, findings = examine_costs(config, codec, mixture, TAKEN, tmp_path)
+    monkeypatch.setattr("instructalign.doctor.resource_estimates.ChunkedLoss.__call__", fails)
+    _, findings = examine_costs(config, codec, mixture, SAMPLED, tmp_path)
     level, found, advice = only(findings, "a training step of")
     assert (level, found.endswith("fails: shapes do not fit")) == ("problem", True)
     assert "model.dtype" in advice

@@ -12,8 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructalign.config import Config
-from instructalign.doctor.check_lengths import Sampled, enough_for, examine_lengths, percentile, take_sample
-from instructalign.doctor.check_replay import examine_mixture
+from instructalign.doctor.check_examples import (
+    SampledExample,
+    examine_lengths,
+    examine_mixture,
+    percentile,
+    sample_examples,
+    smallest_limit,
+)
 from instructalign.mixture.training_data import TrainingData, prepare_data
 from instructalign.training.batching import ExampleEncoder, MicroBatchLimits, StepBatches
 from instructalign.training.models import load_codec
@@ -23,13 +29,13 @@ from tiny import save_tiny
 Configure = Callable[..., Config]
 
 
-def example(kind: str, prompt: int, answer: int, *cuts: str) -> Sampled:
-    return Sampled(kind, prompt, answer, prompt, answer, cuts)
+def example(kind: str, prompt: int, answer: int, *truncated: str) -> SampledExample:
+    return SampledExample(kind, prompt, answer, prompt, answer, truncated)
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=300))
-def test_enough_is_the_smallest_limit_that_cuts_less_than_one_in_a_hundred(needs: list[int]) -> None:
-    limit = enough_for(needs)
+def test_the_smallest_limit_truncates_less_than_one_in_a_hundred(needs: list[int]) -> None:
+    limit = smallest_limit(needs)
     assert sum(need > limit for need in needs) < 0.01 * len(needs)
     assert sum(need > limit - 1 for need in needs) >= 0.01 * len(needs)
 
@@ -40,46 +46,49 @@ def test_percentiles_are_values_that_occur() -> None:
     assert percentile([7], 0.5) == 7
 
 
-def test_cuts_are_counted_by_objective(configure: Configure) -> None:
-    taken = [
+def test_truncation_is_counted_by_objective(configure: Configure) -> None:
+    sampled = [
         *[example("mt", 10, 10)] * 8,
         example("mt", 40, 20, "prompt truncated"),
         example("mt", 40, 40, "prompt truncated", "answer truncated"),
         *[example("replay", 5, 1)] * 10,
     ]
-    part, findings = examine_lengths(configure("training.max_length=48"), taken, encoder_decoder=False)
+    part, findings = examine_lengths(configure("training.max_length=48"), sampled, encoder_decoder=False)
     translation, replay = part.by_objective
     assert (translation.kind, translation.examples, translation.median, translation.longest) == ("mt", 10, 20, 80)
-    assert (translation.prompts_cut, translation.answers_cut) == (2, 1)
-    assert (replay.kind, replay.p99, replay.answers_cut) == ("replay", 6, 0)
+    assert (translation.prompts_truncated, translation.answers_truncated) == (2, 1)
+    assert (replay.kind, replay.p99, replay.answers_truncated) == ("replay", 6, 0)
     assert part.enough == 80
     answers, prompts = findings
-    assert (answers.level, answers.found) == ("warning", "Answers are cut at 48 tokens: mt 10 %.")
-    assert answers.advice.startswith("Raise training.max_length from 48 to 80, which cuts less than 1 %")
-    assert (prompts.level, prompts.found) == ("warning", "Prompts are cut at 48 tokens: mt 20 %.")
+    assert (answers.level, answers.found) == ("warning", "Share of answers truncated at 48 tokens: mt 10 %.")
+    assert answers.advice.startswith("Raise training.max_length from 48 to 80,")
+    assert (prompts.level, prompts.found) == ("warning", "Share of prompts truncated at 48 tokens: mt 20 %.")
 
 
 @pytest.mark.parametrize(
     ("context", "advice"),
     [
         (80, "Raise training.max_length from 48 to 80, which"),
-        (64, "Raise training.max_length to 64, all that the model takes, and keep long texts out"),
+        (64, "Raise training.max_length to 64, the model's maximum, "),
         (
             48,
-            "The model takes no more: keep long texts out with filter.length, since 99 % of the examples need 80",
+            "The model's maximum is reached: exclude long texts with filter.length",
         ),
     ],
 )
-def test_no_limit_is_advised_that_the_model_cannot_read(configure: Configure, context: int, advice: str) -> None:
-    taken = [example("mt", 40, 40, "prompt truncated")]
-    _, findings = examine_lengths(configure("training.max_length=48"), taken, False, context)
+def test_no_limit_beyond_the_model_is_advised(configure: Configure, context: int, advice: str) -> None:
+    sampled = [example("mt", 40, 40, "prompt truncated")]
+    _, findings = examine_lengths(configure("training.max_length=48"), sampled, False, context)
     assert findings[0].advice.startswith(advice)
 
 
-def test_many_cut_answers_are_a_problem(configure: Configure) -> None:
-    taken = [example("mt", 4, 4)] * 7 + [example("mt", 9, 9, "answer truncated")] * 3
-    _, findings = examine_lengths(configure("training.max_length=16"), taken, encoder_decoder=False)
-    assert (findings[0].level, findings[0].found) == ("problem", "Answers are cut at 16 tokens: mt 30 %.")
+def test_many_truncated_answers_are_a_problem(configure: Configure) -> None:
+    sampled = [example("mt", 4, 4)] * 7 + [example("mt", 9, 9, "answer truncated")] * 3
+    _, findings = examine_lengths(configure("training.max_length=16"), sampled, encoder_decoder=False)
+    assert (findings[0].level, findings[0].found) == (
+        "problem",
+        "Share of answers truncated at 16 tokens: mt 30 %.",
+    )
 
 
 def test_answers_without_tokens_are_a_problem(configure: Configure) -> None:
@@ -99,9 +108,9 @@ def test_shares_are_those_of_the_batches(family: str, loss_on: str, tmp_path: Pa
     config = project_config(tmp_path, base, f"training.loss_on={loss_on}", "training.max_length=64")
     codec = load_codec(config.model)
     data: TrainingData = prepare_data(config)
-    taken = take_sample(config, data.mixture, codec, 40)
+    sampled = sample_examples(config, data.mixture, codec, 40)
     part, _ = examine_mixture(
-        config, data.mixture, len(data.corpus), data.instructions.epoch, taken, codec.encoder_decoder
+        config, data.mixture, len(data.corpus), data.instructions.epoch, sampled, codec.encoder_decoder
     )
     batches = StepBatches(
         data.mixture,
@@ -130,52 +139,50 @@ def test_epochs_and_repeats(configure: Configure) -> None:
     assert (part.examples, part.replayed) == (2400, 75)
     assert part.epochs == pytest.approx(1800 / 1112)
     assert part.repeats == pytest.approx(600 / 75)
-    assert findings[0].found == "1.6 epochs of new instructions; each of 75 past examples comes 8.0 times."
+    assert findings[0].found == "1.6 epochs of new instructions; each of 75 replay examples is shown 8.0 times."
 
 
-def found(config: Config, taken: list[Sampled] | None = None) -> list[tuple[str, str, str]]:
+def found(config: Config, sampled: list[SampledExample] | None = None) -> list[tuple[str, str, str]]:
     data = prepare_data(config)
     _, findings = examine_mixture(
-        config, data.mixture, len(data.corpus), data.instructions.epoch, taken or [], False
+        config, data.mixture, len(data.corpus), data.instructions.epoch, sampled or [], False
     )
     return [(each.level, each.found, each.advice) for each in findings]
 
 
 def test_a_run_too_short_for_its_corpus(configure: Configure) -> None:
-    [(level, said, advice)] = found(configure("training.steps=100"))
-    assert (level, said) == (
-        "warning",
-        "The run ends after 400 new instructions; 556 rows are there to learn from.",
-    )
-    assert "Raise training.steps from 100 to 139 at least" in advice
+    [(level, message, advice)] = found(configure("training.steps=100"))
+    assert level == "warning"
+    assert "400 new instructions" in message
+    assert "556 rows" in message
+    assert "training.steps from 100 to at least 139" in advice
 
 
-def test_no_replay_is_said_unless_it_is_meant(configure: Configure) -> None:
-    [(level, said, advice)] = found(configure("replay.size=0"))
-    assert (level, said) == ("warning", "No past data is replayed: the model will forget what it knew.")
+def test_no_replay_is_a_warning_unless_it_is_intended(configure: Configure) -> None:
+    [(level, message, advice)] = found(configure("replay.size=0"))
+    assert (level, message.startswith("No replay")) == ("warning", True)
     assert "training.strategy: none" in advice
     [(level, _, _)] = found(configure("replay.size=0", "training.strategy=none"))
     assert level == "ok"
 
 
-def test_replay_source_smaller_than_wanted_and_shown_too_often(configure: Configure) -> None:
-    said = found(configure("replay.size=1000", "training.steps=6000"))
-    assert said[0][:2] == ("warning", "The replay source holds 100 usable examples, fewer than the 1,000 wanted.")
-    assert said[1][:2] == ("warning", "Each replayed example is shown 240 times, and may be learned by heart.")
+def test_replay_source_smaller_than_its_size_and_repeated_too_often(configure: Configure) -> None:
+    (first, size, _), (second, repeats, _) = found(configure("replay.size=1000", "training.steps=6000"))
+    assert (first, second) == ("warning", "warning")
+    assert "100 usable examples, fewer than replay.size (1,000)" in size
+    assert "repeated 240 times and may be memorised" in repeats
 
 
-def test_replay_that_may_not_come_again(configure: Configure) -> None:
-    said = found(configure("replay.repeat=false"))
-    assert any(
-        level == "problem" and "replay.repeat is false, but the run replays" in each for level, each, _ in said
-    )
+def test_replay_that_may_not_repeat(configure: Configure) -> None:
+    several = found(configure("replay.repeat=false"))
+    assert any(level == "problem" and "replay.repeat is false" in message for level, message, _ in several)
 
 
 def test_replay_that_hardly_counts(configure: Configure) -> None:
-    taken = [example("mt", 10, 98), example("replay", 10, 2)] * 5
-    [(level, said, advice)] = found(configure(), taken)
-    assert (level, said) == (
+    sampled = [example("mt", 10, 98), example("replay", 10, 2)] * 5
+    [(level, message, advice)] = found(configure(), sampled)
+    assert (level, message.startswith("Replay has 50 % of the examples but 2 % of the tokens")) == (
         "warning",
-        "Replay has 50 % of the examples but 2 % of the tokens that the loss counts.",
+        True,
     )
     assert "replay.share" in advice

@@ -9,7 +9,7 @@ import pytest
 from healthy import sentences
 
 from instructalign.data import Corpus, ItemText
-from instructalign.doctor.check_corpus import examine_likeness
+from instructalign.doctor.check_corpus import check_column_languages
 from instructalign.types import Counts, ParallelRow
 
 NUSAX = {
@@ -41,8 +41,8 @@ def items_of(pairs: list[tuple[str, str]]) -> list[ItemText]:
 def test_columns_the_wrong_way_round_are_noticed() -> None:
     pairs = sentences()
     items = items_of(pairs[::2][:60])
-    assert not examine_likeness(corpus_of(pairs[1::2], "eng", "jav"), items)
-    found = examine_likeness(corpus_of(pairs[1::2], "jav", "eng"), items)
+    assert not check_column_languages(corpus_of(pairs[1::2], "eng", "jav"), items)
+    found = check_column_languages(corpus_of(pairs[1::2], "jav", "eng"), items)
     assert [each.found.partition(":")[0] for each in found] == [
         "The texts given as jav look like eng",
         "The texts given as eng look like jav",
@@ -53,8 +53,8 @@ def test_columns_the_wrong_way_round_are_noticed() -> None:
 @pytest.mark.parametrize("count", [0, 29])
 def test_nothing_is_said_from_few_items(count: int) -> None:
     pairs = sentences()
-    assert not examine_likeness(corpus_of(pairs[100:], "jav", "eng"), items_of(pairs[:count]))
-    assert not examine_likeness(None, items_of(pairs))
+    assert not check_column_languages(corpus_of(pairs[100:], "jav", "eng"), items_of(pairs[:count]))
+    assert not check_column_languages(None, items_of(pairs))
 
 
 def test_related_languages_are_told_apart(shared_data: Path) -> None:
@@ -70,10 +70,10 @@ def test_related_languages_are_told_apart(shared_data: Path) -> None:
         ParallelRow(f"r{i}", dict(zip(columns, texts, strict=True)))
         for i, texts in enumerate(zip(*columns.values(), strict=True))
     ]
-    assert not examine_likeness(Corpus(rows, Counts()), items)
+    assert not check_column_languages(Corpus(rows, Counts()), items)
     named = {"min": "bjn", "bjn": "min"}
     swapped = [
         ParallelRow(row.id, {named.get(code, code): text for code, text in row.texts.items()}) for row in rows
     ]
-    found = [each.found.partition(":")[0] for each in examine_likeness(Corpus(swapped, Counts()), items)]
+    found = [each.found.partition(":")[0] for each in check_column_languages(Corpus(swapped, Counts()), items)]
     assert sorted(found) == ["The texts given as bjn look like min", "The texts given as min look like bjn"]
