@@ -52,13 +52,14 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
             write.
         DataError: a file in a folder cannot be read.
     """
-    from instructalign.report.assemble import assemble
-    from instructalign.report.sweep import assemble_sweep
+    from instructalign.report.run_report import build_run_report
+    from instructalign.report.sweep_report import build_sweep_report
     from instructalign.report.sweep_results import SWEEP_FILE
 
     # `report runs/*` also names the files of an earlier report among the runs.
     runs = [f for f in map(Path, folders) if not (f.is_file() and f.suffix in SUFFIXES)]
-    built = assemble_sweep(runs[0]) if len(runs) == 1 and (runs[0] / SWEEP_FILE).exists() else assemble(runs)
+    is_sweep = len(runs) == 1 and (runs[0] / SWEEP_FILE).exists()
+    built = build_sweep_report(runs[0]) if is_sweep else build_run_report(runs)
     page, markdown, data = _places(runs, None if out is None else Path(out))
     write_text(page, built.page)
     write_text(markdown, built.markdown)

@@ -1,0 +1,112 @@
+"""What the sections of a report on runs are made from: the runs, their scores, and names and texts to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from instructalign.errors import InstructAlignError
+from instructalign.evaluation.comparison import Baselines, SeedGroup
+from instructalign.evaluation.continual_metrics import StageMatrix
+from instructalign.evaluation.score_table import GROUPS, ScoreTable
+from instructalign.evaluation.task_items import read_items, source_of
+from instructalign.evaluation.tasks import Task, load_task
+from instructalign.languages import english_name
+from instructalign.report.run_results import RunResults
+from instructalign.report.tables import unique
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """What the sections are made from.
+
+    Attributes:
+        runs: the run folders.
+        scores: all scores and paired gains, as in `report.json`.
+        label: the name of a language, from its code.
+        text: the text of a test item, from task, language and item; empty where unknown.
+        baselines: the random and majority baselines.
+        best: (run, task, column) of the cells that a paired test supports as best.
+        refused: why a run could not be compared with its base, a sentence each.
+        stages: the accuracy matrices of the runs with several stages.
+        seeds: the runs that differ only in the seed.
+        over_seeds: the scores of those over seeds and items.
+    """
+
+    runs: Sequence[RunResults]
+    scores: ScoreTable
+    label: Callable[[str], str] = str
+    text: Callable[[str, str, str], str] = lambda *_: ""
+    baselines: Baselines = field(default_factory=Baselines)
+    best: frozenset[tuple[str, str, str]] = frozenset()
+    refused: Sequence[str] = ()
+    stages: Sequence[StageMatrix] = ()
+    seeds: Sequence[SeedGroup] = ()
+    over_seeds: ScoreTable = field(default_factory=ScoreTable)
+
+    @property
+    def bases(self) -> dict[str, str]:
+        """The names of the adapted models' bases, by the adapted models' names."""
+        return {run.adapted.name: run.base.name for run in self.runs if run.adapted and run.base}
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that were scored."""
+        return unique(row.task for row in self.scores if row.language or row.group in GROUPS)
+
+
+def block_of(metadata: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """A nested block of a run's metadata or configuration; empty where there is none."""
+    for key in keys:
+        inner = metadata.get(key)
+        metadata = inner if isinstance(inner, Mapping) else {}
+    return metadata
+
+
+def language_names(runs: Sequence[RunResults]) -> Callable[[str], str]:
+    """Gives languages the names that the configurations have for them, or their English ones."""
+    named = {
+        str(code): str(name)
+        for run in reversed(runs)
+        for code, name in block_of(run.config, "languages", "names").items()
+    }
+
+    @cache
+    def name(code: str) -> str:
+        try:
+            return named.get(code) or english_name(code)
+        except InstructAlignError:
+            return code
+
+    return name
+
+
+def item_texts(runs: Sequence[RunResults]) -> Callable[[str, str, str], str]:
+    """Finds the texts of test items where the tasks' data are still there; an empty text where not."""
+    tasks: dict[str, tuple[Task, Path]] = {}
+    for run in reversed(runs):
+        settings = block_of(run.config, "evaluation")
+        for name in settings.get("tasks") or []:
+            try:
+                task = load_task(str(name))
+            except InstructAlignError:
+                continue
+            if isinstance(task, Task):
+                tasks[task.name] = (task, Path(str(settings.get("data") or "")))
+
+    @cache
+    def texts(task: str, language: str) -> Mapping[str, str]:
+        if task not in tasks or language not in tasks[task][0].languages:
+            return {}
+        try:
+            if source_of(*tasks[task]) is not tasks[task][0].data:
+                return {}  # a report makes no requests
+            items = read_items(tasks[task][0], language, tasks[task][1])
+        except InstructAlignError:
+            return {}
+        return {item.id: " / ".join(item.fields.values()) for item in items}
+
+    return lambda task, language, item: texts(task, language).get(item, "")
