@@ -128,7 +128,7 @@ def test_the_report_has_the_matrix_and_its_scores(done: Path) -> None:
         assert row["value"] == pytest.approx(getattr(expected, name), abs=1e-6)
         assert row["low"] <= row["value"] <= row["high"]
     text = (done / "report.md").read_text(encoding="utf-8")
-    assert "## Stage by stage" in text
+    assert "## Accuracy by stage" in text
     assert "| Model | L1 (known) | Sinup (taught) | Dofuf (taught) | L3 (related) |" in text
 
 

@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from instructalign.evaluation.model_results import ModelResults
-from instructalign.report.run_results import RunResults, read_runs
 from made_up_runs import UNSAFE, write_run
 
-from instructalign.evaluation import mt_metrics
+from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.files import write_json, write_text
 from instructalign.report import Report, sections_results, write_report
 from instructalign.report.plots import LanguageChange, dumbbells
 from instructalign.report.report_facts import ReportFacts
+from instructalign.report.run_results import RunResults, read_runs
 from instructalign.report.sections_training import costs
 from instructalign.types import Score
 
@@ -75,19 +74,6 @@ def test_what_is_gained_is_drawn_against_what_is_forgotten(demo_report: Report, 
     assert "Pareto front: " in page
     alone = write_report([write_run(tmp_path, "alone")]).html.read_text("utf-8")
     assert 'id="trade-off"' not in alone
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_subwords() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mt_metrics, "subwords_at_hand", lambda: False)
-        yield
-
-
-@pytest.fixture(scope="module")
-def translated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
-    folder = write_run(tmp_path_factory.mktemp("lines"), "replay", translate=0.3)
-    return folder, write_report([folder])
 
 
 def test_translations_have_their_faults_counted_and_their_samples_from_every_direction(

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from instructalign.evaluation.comparison import Baselines
 from instructalign.evaluation.model_results import ModelResults
-from instructalign.report.run_results import RunResults
-
 from instructalign.evaluation.score_table import ScoreTable
+from instructalign.report.run_results import RunResults
 from instructalign.report.summary import incomparable, verdicts
 from instructalign.types import Score
 

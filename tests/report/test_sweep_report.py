@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import made_up_sweeps
 import numpy as np
 import pytest
 from made_up_runs import BASE as SKILL
@@ -18,7 +21,7 @@ from instructalign.evaluation.bootstrap import Bootstrap, sample_of_predictions
 from instructalign.evaluation.variance import mean_interval, over_levels
 from instructalign.files import write_text
 from instructalign.report import Report, write_report
-from instructalign.report.sweep_parts import tick
+from instructalign.report.sweep_report import brief, short_number
 from instructalign.types import Prediction, Score
 
 
@@ -84,25 +87,19 @@ def test_with_one_seed_the_interval_is_that_of_the_run(tmp_path: Path) -> None:
 
 
 def test_what_is_said_and_drawn(report: Report) -> None:
-    assert report.sentences[0].startswith("The best balance has tlm+mt+xss, replay.size=1000 (gain on L2 +")
+    assert "tlm+mt+xss, replay.size=1000 (gain on L2 +" in report.sentences[0]
     page = report.html.read_text(encoding="utf-8")
     assert page.count("<svg") == 1 + len(MIXTURES) + 1  # the trade-off, a curve for each mixture, L3 over L2
     text = report.markdown.read_text(encoding="utf-8")
-    for heading in (
-        "Result",
-        "What is gained for what is forgotten",
-        "Curves",
-        "One axis against the other",
-        "Languages",
-    ):
-        assert f"## {heading}" in text
-    assert "Failed" not in text
+    assert re.findall('<section id="([a-z-]+)"', page) == [
+        *("result", "trade-off", "curves", "grid", "carried-over", "languages", "costs")
+    ]
     head = [line for line in text.splitlines() if line.startswith("| objectives |")]
     assert head == ["| objectives | replay.size=0 | replay.size=1000 | replay.size=10000 |"] * 2
 
 
 def test_a_sweep_that_only_forgets_says_that_the_base_is_best(tmp_path: Path, report: Report) -> None:
-    said = "by that the base, left as it is, is best"
+    said = "the base itself is best"
     forgetful = write_report([write_sweep(tmp_path, {"objectives": ["mt"], "replay.size": [0]}, paper_skill)])
     assert said in " ".join(forgetful.sentences)
     assert said not in " ".join(report.sentences)
@@ -120,10 +117,9 @@ def test_failed_and_missing_runs_are_said(tmp_path: Path) -> None:
     record["cells"][0]["status"] = "waiting"
     (folder / "sweep.json").write_text(json.dumps(record), encoding="utf-8")
     report = write_report([folder])
-    assert report.sentences[1:] == (
-        "2 runs failed; the errors stand at the end.",
-        "1 run is not finished; the same command goes on.",
-    )
+    failed, missing = report.sentences[1:]
+    assert failed.startswith("2 runs failed")
+    assert missing.startswith("1 run is not finished")
     page = report.html.read_text(encoding="utf-8")
     assert "no room left &lt;b&gt;on the device&lt;/b&gt;" in page
     assert "<b>" not in page
@@ -144,7 +140,7 @@ def test_sizes_come_from_what_was_measured(tmp_path: Path) -> None:
     assert "L2 new 50.0 at 100, 60.0 at 900" in markdown.replace("\\", "")
 
 
-def test_several_tasks_stand_apart(tmp_path: Path) -> None:
+def test_several_tasks_are_kept_apart(tmp_path: Path) -> None:
     folder = write_sweep(
         tmp_path, {"objectives": ["mt", "mlm"], "replay.size": [5, 10]}, paper_skill, tasks=("mood", "topic")
     )
@@ -154,7 +150,19 @@ def test_several_tasks_stand_apart(tmp_path: Path) -> None:
 
 
 def test_numbers_of_an_axis_are_short() -> None:
-    assert list(map(tick, (0, 0.25, 100, 1000, 559e6, 1.1e9))) == ["0", "0.25", "100", "1k", "559M", "1.1B"]
+    assert list(map(short_number, (0, 0.25, 100, 1000, 559e6, 1.1e9))) == [
+        "0",
+        "0.25",
+        "100",
+        "1k",
+        "559M",
+        "1.1B",
+    ]
+
+
+def test_cells_are_named_briefly_beside_their_points() -> None:
+    assert brief("replay.size=50, training.strategy.ema.decay=0.9") == "size=50, decay=0.9"
+    assert brief("tlm+mt") == "tlm+mt"
 
 
 def test_a_broken_record_is_named(tmp_path: Path) -> None:
@@ -164,3 +172,111 @@ def test_a_broken_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text("no", encoding="utf-8")
     with pytest.raises(DataError, match=r"sweep\.json: cannot be parsed"):
         write_report([tmp_path])
+
+
+# -- the best cell against the others ---------------------------------------------------------------------
+
+SKILLS = {5: {"L1": 0.7, "L2": 0.4, "L3": 0.5}, 1000: {"L1": 0.7, "L2": 0.8, "L3": 0.5}}
+"""What the cells can do, by replay.size; their reports put the second first."""
+
+
+@pytest.fixture
+def sweep_with_predictions(tmp_path: Path) -> Path:
+    folder = write_sweep(tmp_path, {"objectives": ["mt"], "replay.size": list(SKILLS)}, paper_skill)
+    for size, skill in SKILLS.items():
+        for seed in (1, 2, 3):
+            cell = folder / "cells" / f"mt_replay.size={size}_seed={seed}"
+            write_evaluation(cell / "evaluation" / "adapted", {"mood": answers(skill, seed)}, "adapted", "a")
+            write_text(cell / "config.yaml", "seed: 1\nevaluation: {bootstrap: 200}\n")
+    return folder
+
+
+def line(folder: Path) -> list[str]:
+    """The cells of the table's one row."""
+    text = write_report([folder]).markdown.read_text(encoding="utf-8")
+    section = text[text.index("## Significance") :].split("\n## ")[0]
+    [row] = [line for line in section.splitlines() if line.startswith("| mt")]
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_differences_are_those_of_both_cells_over_seeds_and_items(sweep_with_predictions: Path) -> None:
+    bootstrap = Bootstrap(200, 1)
+
+    def draws(size: int, codes: list[str]) -> Any:
+        by_seed = []
+        for seed in (1, 2, 3):
+            found = answers(SKILLS[size], seed)
+            outcomes = [sample_of_predictions([each for each in found if each.language == code]) for code in codes]
+            by_seed.append(np.mean([bootstrap.scores([outcome]) for outcome in outcomes], axis=0))
+        return np.array(by_seed)
+
+    name, *cells = line(sweep_with_predictions)
+    assert name == "mt, replay.size=5"
+    for cell, codes in zip(cells, GROUPS.values(), strict=True):
+        found = over_levels(draws(1000, codes), ITEMS, minus=draws(5, codes), bounds=(-1, 1))
+        assert found.low is not None
+        assert found.high is not None
+        points = [
+            f"{100 * value:.1f}".replace("-", "−").replace("−0.0", "0.0") for value in (found.low, found.high)
+        ]
+        assert all(point in cell for point in points), (cell, points)
+        assert ("**" in cell) == (not found.low <= 0 <= found.high)
+    assert "**" in cells[1]  # L2, where the skills are far apart
+    assert "**" not in cells[2]
+
+
+def test_the_headline_says_how_many_do_not_differ_from_the_best(
+    sweep_with_predictions: Path, tmp_path: Path
+) -> None:
+    assert "; the other differs significantly " in write_report([sweep_with_predictions]).sentences[0]
+    sizes = {5: SKILLS[5], 900: SKILLS[1000], 1000: SKILLS[1000]}
+    more = write_sweep(tmp_path / "more", {"objectives": ["mt"], "replay.size": list(sizes)}, paper_skill)
+    for number, (size, skill) in enumerate(sizes.items()):
+        for seed in (1, 2, 3):
+            cell = more / "cells" / f"mt_replay.size={size}_seed={seed}"
+            found = answers(skill, 10 * number + seed)
+            write_evaluation(cell / "evaluation" / "adapted", {"mood": found}, "adapted", "a")
+            write_text(cell / "config.yaml", "seed: 1\nevaluation: {bootstrap: 200}\n")
+    [sentence] = write_report([more]).sentences
+    assert "; 1 of the 2 others do not differ significantly " in sentence
+    shutil.rmtree(more / "cells" / "mt_replay.size=1000_seed=1" / "evaluation")
+    [sentence] = write_report([more]).sentences
+    assert "; the other differs significantly " in sentence
+    assert " (1 not compared). " in sentence
+
+
+def test_without_intervals_the_headline_claims_no_winner(tmp_path: Path) -> None:
+    for seeds, expected in (
+        ([1], "; one seed cannot tell "),
+        ([1, 2], "; it could not be compared "),
+    ):
+        sweep = write_sweep(tmp_path / str(len(seeds)), {"replay.size": [5, 10]}, size_skill, seeds)
+        assert expected in write_report([sweep]).sentences[0]
+    alone = write_sweep(tmp_path / "alone", {"replay.size": [5]}, size_skill, [1])
+    assert ";" not in write_report([alone]).sentences[0]
+
+
+def test_the_headline_says_what_is_not_above_the_baselines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep_with_predictions: Path
+) -> None:
+    assert "baseline" not in write_report([sweep_with_predictions]).sentences[0]
+    monkeypatch.setitem(made_up_sweeps.BASE, "L1", 0.3)
+    monkeypatch.setitem(made_up_sweeps.BASE, "L2", 0.2)
+    poor = write_sweep(
+        tmp_path / "poor", {"replay.size": [5]}, lambda *_: {"L1": 0.25, "L2": 0.34, "L3": 0.3}, [1]
+    )
+    assert write_report([poor]).sentences[0].partition(" on L2 ")[2] == (
+        "+14.0, not above the baselines; forgetting on L1 +5.0, where the base was not above the baselines). "
+        "1 of 1 configurations are on the Pareto front."
+    )
+
+
+def size_skill(place: Any, seed: int) -> dict[str, float]:
+    return paper_skill(("mt", *place), seed)
+
+
+def test_nothing_is_said_without_predictions_or_with_one_seed(tmp_path: Path) -> None:
+    without = write_sweep(tmp_path / "without", {"replay.size": [5, 10]}, size_skill)
+    alone = write_sweep(tmp_path / "alone", {"replay.size": [5, 10]}, size_skill, [1])
+    for folder in (without, alone):
+        assert 'id="best"' not in write_report([folder]).html.read_text(encoding="utf-8")

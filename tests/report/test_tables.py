@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from instructalign.evaluation.comparison import Baselines
 from made_up_runs import LABELS, REPLAY, predictions
 from sklearn.metrics import confusion_matrix
 
+from instructalign.evaluation.comparison import Baselines
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.report import main_table
 from instructalign.report.number_format import p_text
