@@ -239,7 +239,7 @@ def test_runs_in_different_places_need_a_place_for_the_report(tmp_path: Path) ->
     ("name", "content", "message"),
     [
         ("run.json", "{", r"run\.json: .*Expecting property name"),
-        ("run.json", "[]", r"run\.json: expected names and values, found list"),
+        ("run.json", "[]", r"run\.json: .*found list"),
         ("config.yaml", "a: [", r"config\.yaml: .*while parsing"),
         ("log.jsonl", '{"step": 1}\nnope\n', r"log\.jsonl:2: not JSON"),
         ("evaluation/base/scores.json", "{}", r'scores\.json: expected a list under "scores"\. Delete it'),
