@@ -231,7 +231,7 @@ def test_a_folder_of_runs(demo_runs: list[Path]) -> None:
 
 def test_runs_in_different_places_need_a_place_for_the_report(tmp_path: Path) -> None:
     folders = [write_run(tmp_path, "a"), write_run(tmp_path / "else", "b")]
-    with pytest.raises(RunFolderError, match=r"say it with --out"):
+    with pytest.raises(RunFolderError, match=r"--out comparison"):
         write_report(folders)
 
 

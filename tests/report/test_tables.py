@@ -9,13 +9,13 @@ from sklearn.metrics import confusion_matrix
 
 from instructalign.evaluation.comparison import Baselines
 from instructalign.evaluation.score_table import ScoreTable
-from instructalign.report import main_table
 from instructalign.report.number_format import p_text
 from instructalign.report.tables import (
     confusion_table,
     continual_table,
     gains_table,
     heat_map,
+    main_table,
     prompts_table,
     seeds_table,
     significance_table,

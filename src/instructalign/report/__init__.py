@@ -1,20 +1,23 @@
-"""From run folders to a report: tables, a page, and the rows behind them."""
+"""Writes the report on run folders or a sweep: an HTML page, Markdown, and the rows as JSON.
+
+Imports are lazy: `instructalign validate` and the command line's help load this module, but no numeric library.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from instructalign.errors import RunFolderError
 from instructalign.files import write_json, write_text
-from instructalign.report.rendering import ReportTable
-from instructalign.report.tables import main_table
 from instructalign.types import Score
 
-__all__ = ["Report", "main_table", "write_report"]
+if TYPE_CHECKING:
+    from instructalign.report.rendering import ReportTable
 
-SUFFIXES = (".html", ".md", ".json")
+_SUFFIXES = (".html", ".md", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,13 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
     The files depend on the run folders alone: the same folders give the same bytes.
 
     Args:
-        folders: run folders, in the order in which the runs are to stand. Runs that share a base share its
-            row. Files of an earlier report among them are passed over.
-        out: a folder to write to, or a file whose name the three files take. Without it, a single run's own
-            folder, or the folder that holds all of the runs.
+        folders: run folders, in the order in which the report shows them, or one sweep's folder. Runs that share a
+            base share its row. Files of an earlier report among them are skipped.
+        out: a folder to write to, or a file whose name the three files take. Default: a single run's own folder, or
+            the folder that contains all of the runs.
 
     Raises:
-        RunFolderError: a folder is no run's, nothing was evaluated or trained yet, or there is no telling where to
+        RunFolderError: a folder is not a run's, nothing was evaluated or trained yet, or it is unclear where to
             write.
         DataError: a file in a folder cannot be read.
     """
@@ -57,7 +60,7 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
     from instructalign.report.sweep_results import SWEEP_FILE
 
     # `report runs/*` also names the files of an earlier report among the runs.
-    runs = [f for f in map(Path, folders) if not (f.is_file() and f.suffix in SUFFIXES)]
+    runs = [f for f in map(Path, folders) if not (f.is_file() and f.suffix in _SUFFIXES)]
     is_sweep = len(runs) == 1 and (runs[0] / SWEEP_FILE).exists()
     built = build_sweep_report(runs[0]) if is_sweep else build_run_report(runs)
     page, markdown, data = _places(runs, None if out is None else Path(out))
@@ -73,12 +76,12 @@ def _places(folders: Sequence[Path], out: Path | None) -> tuple[Path, Path, Path
         parents = {folder.resolve().parent for folder in folders}
         if len(folders) > 1 and len(parents) > 1:
             raise RunFolderError(
-                "the runs lie in different folders, so there is no telling where the report belongs: "
-                "say it with --out, for example --out comparison.html"
+                "the runs are in different folders, so it is unclear where to write the report: "
+                "choose a place with --out, for example --out comparison.html"
             )
         out = folders[0] if len(folders) == 1 else parents.pop()
-    stem = out.with_suffix("") if out.suffix in SUFFIXES else out / "report"
-    if out.suffix in SUFFIXES and out.is_dir():
-        raise RunFolderError(f"{out} is a folder, but its name is that of a file: give another name with --out")
-    page, markdown, data = (stem.parent / f"{stem.name}{suffix}" for suffix in SUFFIXES)
+    stem = out.with_suffix("") if out.suffix in _SUFFIXES else out / "report"
+    if out.suffix in _SUFFIXES and out.is_dir():
+        raise RunFolderError(f"{out} is a folder, but its name is that of a file: choose another name with --out")
+    page, markdown, data = (stem.parent / f"{stem.name}{suffix}" for suffix in _SUFFIXES)
     return page, markdown, data
