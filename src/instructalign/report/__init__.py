@@ -47,8 +47,8 @@ def write_report(folders: Sequence[str | Path], out: str | Path | None = None) -
     Args:
         folders: run folders, in the order in which the report shows them, or one sweep's folder. Runs that share a
             base share its row. Files of an earlier report among them are skipped.
-        out: a folder to write to, or a file whose name the three files take. Default: a single run's own folder, or
-            the folder that contains all of the runs.
+        out: a folder to write to, or a file whose name the three files take. Default: a single run's own folder,
+            or the folder that contains all of the runs.
 
     Raises:
         RunFolderError: a folder is not a run's, nothing was evaluated or trained yet, or it is unclear where to
