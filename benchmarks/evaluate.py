@@ -1,13 +1,13 @@
 """Zero-shot evaluation: ours, lm-evaluation-harness, and the first InstructAlign code's method, side by side.
 
-All three put the same NusaX questions to the same model: BLOOM's shape with random weights, and a byte-level
-BPE trained on the data at hand. The harness runs our exported tasks. The first code's method is written here
-from its description: every prompt with every label in it, in the data's order, padded, through the whole
-model, with logits at every token. For the harness and the first method the best of several batch sizes is
-taken. `usual` is ours with the routines that transformers and PyTorch use by themselves, to show what
-training/kernels.py is worth. The methods take turns, each in a process of its own; what is timed goes from prompts
-as text to scores (tokenising included; reading data and loading the model not). On a processor the rates are per
-second of its time, since it may have other work to do; on a GPU per second by the clock.
+All three answer the same NusaX questions with the same model: BLOOM's shape with random weights, and a byte-level
+BPE trained on the same data. The harness runs our exported tasks. The first code's method is written here from its
+description: every prompt with every label in it, in the data's order, padded, through the whole model, with logits
+at every token. The harness and the first method use the best of several batch sizes. `usual` is ours with the
+routines that transformers and PyTorch use by default, to show the effect of training/cpu_kernels.py. The methods
+take turns, each in a process of its own; what is timed goes from prompts as text to scores (tokenising included;
+reading data and loading the model not). On a CPU the rates are per second of CPU time, since it may have other work
+to do; on a GPU per second of wall time.
 
     python benchmarks/evaluate.py --data ../shared/data --items 16 --rounds 2 --out docs/results/evaluate.md
 """

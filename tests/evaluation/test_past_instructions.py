@@ -1,4 +1,4 @@
-"""Past instructions that are not replayed as a task: against plain transformers, and from end to end."""
+"""Held-out replay examples as a task: against plain transformers, and from end to end."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Journal:
 
     Args:
         path: the first process's file; those of others end in their number.
-        key: what the batches belong to; a journal of another key is begun anew.
+        key: what the batches belong to; a journal of another key is discarded.
     """
 
     def __init__(self, path: Path, key: str) -> None:

@@ -37,7 +37,7 @@ def score_queries(
     Args:
         loaded: the model.
         queries: all of them, with the same number of labels each.
-        config: says how large a batch may be.
+        config: gives the batch size.
         runner: shares the batches among processes and journals them; None for a few queries in this process.
         prompts: whether the likelihood of the prompts is needed too.
     """

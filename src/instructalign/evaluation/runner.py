@@ -54,7 +54,7 @@ def evaluate(
 
     Args:
         model: a model folder or Hub name.
-        config: says which tasks, languages, prompts and scoring.
+        config: the tasks, languages, prompts and scoring rule.
         out: the folder to write to.
         run: what the scores call the model (`base`, `adapted`).
         selection: what `select_tasks` read for this configuration, `heldout` planned or not; read now if None.

@@ -127,7 +127,7 @@ class Task(Strict):
         return _texts(self.fields)
 
     def words(self, prompt: str) -> dict[str, str]:
-        """By label, in the task's order, the word that stands for it under a prompt."""
+        """By label, in the task's order, its word (the verbaliser) under a prompt."""
         language = self.prompts[prompt].language
         return {
             label: words if isinstance(words, str) else words[language] for label, words in self.labels.items()

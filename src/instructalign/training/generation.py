@@ -176,7 +176,7 @@ def _ends(loaded: LoadedModel) -> set[int]:
 
 
 def decode_line(tokenizer: Any, generated: Generated) -> tuple[str, bool]:
-    """The first line of a continuation, and whether it was cut short: neither the line nor the text has an end."""
+    """The first line of a continuation, and whether it is unfinished: neither the line nor the text has an end."""
     text = str(tokenizer.decode(generated.tokens, skip_special_tokens=True)).lstrip()
     line, ended, _ = text.partition("\n")
     return line.strip(), not (generated.finished or ended)

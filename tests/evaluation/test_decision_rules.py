@@ -1,4 +1,4 @@
-"""The scoring rules: by hand, against plain transformers, and against lm-evaluation-harness (test_export)."""
+"""The scoring rules: by hand, against plain transformers, and against lm-evaluation-harness (test_lm_eval_export)."""
 
 from __future__ import annotations
 
