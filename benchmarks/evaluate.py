@@ -6,8 +6,8 @@ description: every prompt with every label in it, in the data's order, padded, t
 at every token. The harness and the first method use the best of several batch sizes. `usual` is ours with the
 routines that transformers and PyTorch use by default, to show the effect of training/cpu_kernels.py. The methods
 take turns, each in a process of its own; what is timed goes from prompts as text to scores (tokenising included;
-reading data and loading the model not). On a CPU the rates are per second of CPU time, since it may have other work
-to do; on a GPU per second of wall time.
+reading data and loading the model not). On a CPU the rates are per second of CPU time, since it may have other
+work to do; on a GPU per second of wall time.
 
     python benchmarks/evaluate.py --data ../shared/data --items 16 --rounds 2 --out docs/results/evaluate.md
 """

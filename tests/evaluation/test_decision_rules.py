@@ -1,4 +1,4 @@
-"""The scoring rules: by hand, against plain transformers, and against lm-evaluation-harness (test_lm_eval_export)."""
+"""Scoring rules by hand and against plain transformers; test_lm_eval_export has the harness."""
 
 from __future__ import annotations
 
