@@ -126,7 +126,7 @@ def work(engine: str, folder: Path, preset: str, count: int) -> dict[str, Any]:
 
         with two_workers():
             start = time.perf_counter()
-            train, heldout, _ = ray_data.prepare_corpus(config, folder / "store")
+            train, heldout, _ = ray_data.prepare_corpus_on_ray(config, folder / "store")
             cleaned = time.perf_counter()
             write_stream(out, build_instructions(config, train), count, spread=ray_data.map_on_cluster)
             done = time.perf_counter()

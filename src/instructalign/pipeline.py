@@ -378,7 +378,7 @@ def write_generated(
     from instructalign import ray_data
 
     with ray_data.ray_session(processes), ray_data.rows_folder(path, store) as folder:
-        corpus = ray_data.prepare_corpus(config, folder, contamination_check(config), progress)[0]
+        corpus = ray_data.prepare_corpus_on_ray(config, folder, contamination_check(config), progress)[0]
         progress("building the instruction stream", 0, 0, "")
         stream = build_instructions(config, corpus)
         return write_stream(path, stream, count, form, spread=ray_data.map_on_cluster, progress=progress)

@@ -1,7 +1,7 @@
 """Random numbers that are functions of (seed, what for, index) and of nothing else.
 
-No generator is carried from one example to the next, so example i is the same whoever asks for it, in
-whatever order, in whatever process. Hashes (BLAKE2b, and SHAKE where many numbers are wanted at once) give the
+No generator state is carried from one example to the next: example i is the same whoever asks for it, in
+whatever order, in whatever process. Hashes (BLAKE2b, and SHAKE for many numbers at once) give the
 bits: the same on every platform and with every version of every library.
 """
 
@@ -22,7 +22,7 @@ _UNIT = 1.0 / (1 << 53)
 
 
 def digest_key(seed: int, *parts: str | int) -> bytes:
-    """A 32-byte key for a stream of draws, from a seed and the names that set it apart."""
+    """A 32-byte key for a stream of random numbers, from a seed and the names that distinguish it."""
     text = "\x1f".join([str(int(seed)), *(str(part) for part in parts)])
     return blake2b(text.encode(), digest_size=32).digest()
 

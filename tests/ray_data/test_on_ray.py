@@ -92,7 +92,7 @@ def test_test_items_are_dropped_the_same(ray: None, tmp_path: Path) -> None:
     config = build_config(settings(contamination="drop"), folder=tmp_path)
     texts = [ItemText("mood", str(i), "jav", f"Ukara TWO {i} saka akeh!") for i in range(5)]
     check = ContaminationCheck("drop", ItemIndex(texts), "")
-    ours, theirs = prepare_corpus(config, check), ray_data.prepare_corpus(config, tmp_path / "store", check)
+    ours, theirs = prepare_corpus(config, check), ray_data.prepare_corpus_on_ray(config, tmp_path / "store", check)
     assert [list(ours[0]), list(ours[1]), ours[2]] == [list(theirs[0]), list(theirs[1]), theirs[2]]
     assert ours[0].counts == theirs[0].counts
     assert theirs[2].dropped >= 4

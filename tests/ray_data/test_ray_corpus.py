@@ -17,8 +17,7 @@ from instructalign.data import ContaminationCheck, ItemIndex, ItemText
 from instructalign.errors import DataError, RunFolderError
 from instructalign.instructions import generate_instructions
 from instructalign.mixture.training_data import build_instructions, prepare_corpus
-from instructalign.ray_data import prepare_corpus as prepare_on_ray
-from instructalign.ray_data import ray_cleaning, ray_corpus
+from instructalign.ray_data import prepare_corpus_on_ray, ray_cleaning, ray_corpus
 
 WORDS = ["watu", "banyu", "geni", "angin", "lemah", "godhong", "wit", "manuk", "kali", "gunung", "dalan", "omah"]
 
@@ -96,7 +95,7 @@ def configure(folder: Path, **changes: Any) -> Config:
 def assert_same(config: Config, folder: Path, check: ContaminationCheck | None = None) -> None:
     train, heldout, found = prepare_corpus(config, check)
     rejects = config.filter.rejects.read_bytes() if config.filter.rejects else b""
-    train2, heldout2, found2 = prepare_on_ray(config, folder, check)
+    train2, heldout2, found2 = prepare_corpus_on_ray(config, folder, check)
     for one, other in ((train, train2), (heldout, heldout2)):
         assert list(one) == list(other)
         assert [list(row.texts) for row in one] == [list(row.texts) for row in other]
@@ -121,7 +120,7 @@ def test_the_cases_are_there(tmp_path: Path) -> None:
     """What the comparison above would otherwise pass by: duplicates over blocks and corpora, and every filter."""
     write_corpora(tmp_path, 1)
     config = configure(tmp_path, filter={"preset": "strict", "without": ["script"]})
-    train, heldout, _ = prepare_on_ray(config, tmp_path / "store")
+    train, heldout, _ = prepare_corpus_on_ray(config, tmp_path / "store")
     assert train.counts.dropped["duplicates"] > 10
     assert {"control", "duplicates"} <= train.removed.keys()
     assert {code for row in train for code in row.texts} == {"eng", "jav", "sun"}
@@ -134,7 +133,7 @@ def test_a_limited_number_of_sentences(tmp_path: Path, heldout: int) -> None:
     write_corpora(tmp_path, 3)
     config = configure(tmp_path, instructions={"heldout": heldout, "sentences": 20})
     assert_same(config, tmp_path / "store")
-    assert len({row.id for row in prepare_on_ray(config, tmp_path / "store")[0]}) == 20
+    assert len({row.id for row in prepare_corpus_on_ray(config, tmp_path / "store")[0]}) == 20
 
 
 def test_nothing_held_out_and_nothing_rejected(tmp_path: Path) -> None:
@@ -152,7 +151,7 @@ def test_test_items(tmp_path: Path, action: Any) -> None:
     texts += [ItemText("mood", str(i), "jav", row.texts.get("jav", "siji")) for i, row in enumerate(rows)]
     check = ContaminationCheck(action, ItemIndex(texts), "")
     assert_same(config, tmp_path / "store", check)
-    found = prepare_on_ray(config, tmp_path / "store", check)[2]
+    found = prepare_corpus_on_ray(config, tmp_path / "store", check)[2]
     assert {overlap.kind for overlap in found.overlaps} >= {"exact", "id"}
     assert bool(found.dropped) == (action == "drop")
 
@@ -165,7 +164,7 @@ def test_test_items_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as ours:
         prepare_corpus(config, check)
     with pytest.raises(DataError) as theirs:
-        prepare_on_ray(config, tmp_path / "store", check)
+        prepare_corpus_on_ray(config, tmp_path / "store", check)
     assert str(ours.value) == str(theirs.value)
 
 
@@ -184,16 +183,16 @@ def test_the_same_errors(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(DataError) as ours:
         prepare_corpus(config)
     with pytest.raises(DataError) as theirs:
-        prepare_on_ray(config, tmp_path / "store")
+        prepare_corpus_on_ray(config, tmp_path / "store")
     assert str(ours.value) == str(theirs.value)
 
 
 def test_a_folder_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpora(tmp_path, 7)
     config = configure(tmp_path)
-    first = prepare_on_ray(config, tmp_path / "store")
+    first = prepare_corpus_on_ray(config, tmp_path / "store")
     monkeypatch.setattr("instructalign.ray_data.ray_corpus._make", None)
-    again = prepare_on_ray(configure(tmp_path, seed=42, model={"base": "another"}), tmp_path / "store")
+    again = prepare_corpus_on_ray(configure(tmp_path, seed=42, model={"base": "another"}), tmp_path / "store")
     assert list(again[0]) == list(first[0])
     assert (again[0].counts, again[0].removed, again[2]) == (first[0].counts, first[0].removed, first[2])
     for change in (
@@ -203,11 +202,11 @@ def test_a_folder_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         {"filter": {"preset": "none"}},
     ):
         with pytest.raises(RunFolderError, match=r"holds the rows of other corpora.*Give another folder"):
-            prepare_on_ray(configure(tmp_path, **change), tmp_path / "store")
+            prepare_corpus_on_ray(configure(tmp_path, **change), tmp_path / "store")
     with (tmp_path / "one.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"id": "new", "eng": "a new row", "jav": "larik anyar"}\n')
     with pytest.raises(RunFolderError, match="or the files have changed since"):
-        prepare_on_ray(config, tmp_path / "store")
+        prepare_corpus_on_ray(config, tmp_path / "store")
 
 
 def test_what_was_left_unfinished_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +219,9 @@ def test_what_was_left_unfinished_is_made_again(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(ray_corpus, "write_json", fail)
         with pytest.raises(DataError, match="the power failed"):
-            prepare_on_ray(config, tmp_path / "store")
+            prepare_corpus_on_ray(config, tmp_path / "store")
     assert (tmp_path / "store" / "train").is_dir()
-    assert list(prepare_on_ray(config, tmp_path / "store")[0]) == list(prepare_corpus(config)[0])
+    assert list(prepare_corpus_on_ray(config, tmp_path / "store")[0]) == list(prepare_corpus(config)[0])
 
 
 def test_a_strangers_folder_is_left_alone(tmp_path: Path) -> None:
@@ -230,5 +229,5 @@ def test_a_strangers_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine" / "train").mkdir(parents=True)
     (tmp_path / "mine" / "train" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"not empty and holds no stored rows \(found: train\)"):
-        prepare_on_ray(configure(tmp_path), tmp_path / "mine")
+        prepare_corpus_on_ray(configure(tmp_path), tmp_path / "mine")
     assert (tmp_path / "mine" / "train" / "thesis.txt").exists()

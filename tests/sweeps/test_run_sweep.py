@@ -111,8 +111,9 @@ def test_cells_that_train_the_same_share_the_model(recipe: Path, tmp_path: Path,
 
 def test_a_corpus_is_read_once_in_a_process(recipe: Path, tmp_path: Path, inline: Any, monkeypatch: Any) -> None:
     from instructalign.mixture import training_data
+    from instructalign.sweeps import run_sweep
 
-    monkeypatch.setattr(training_data, "_kept", None)
+    monkeypatch.setattr(run_sweep, "_corpora", training_data.CorpusCache())
     reads: list[object] = []
     usual = training_data.read_corpora
     monkeypatch.setattr(training_data, "read_corpora", lambda *args: reads.append(args) or usual(*args))

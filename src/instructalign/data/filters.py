@@ -97,7 +97,7 @@ def score_language_by(model: Path) -> ScoreFunction:
     def score(text: str, language: str) -> float:
         if language not in identifier.known:
             return 1.0
-        return sum(share for code, share in identifier.guesses(text, 10) if code == language)
+        return sum(share for code, share in identifier.predict(text, 10) if code == language)
 
     return score
 
@@ -135,7 +135,7 @@ class LanguageIdentifier:
                 f"found {', '.join(list(self._codes)[:5]) or 'none'}."
             )
 
-    def guesses(self, text: str, count: int = 1) -> list[tuple[str, float]]:
+    def predict(self, text: str, count: int = 1) -> list[tuple[str, float]]:
         """The likeliest languages of a text with their probabilities; the code of an unknown label is empty."""
         found, shares = self._model.predict(text.replace("\n", " "), k=count)
         return [(self._codes[label], float(share)) for label, share in zip(found, shares, strict=True)]

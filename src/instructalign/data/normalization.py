@@ -26,7 +26,7 @@ def normalise(text: str) -> str:
 
 
 def fingerprint(text: str) -> str:
-    """The words of a text alone, without case, marks of punctuation, symbols or line ends.
+    """The words of a text alone, without case, punctuation, symbols or line ends.
 
     Two texts that a reader would call the same sentence, typed differently, have the same fingerprint.
     """
@@ -35,5 +35,5 @@ def fingerprint(text: str) -> str:
 
 
 def shingles(text: str, length: int = 5) -> set[str]:
-    """Every run of so many characters of a text; the text itself where it is shorter."""
+    """The set of character n-grams of a text; the text itself where it is shorter."""
     return {text[i : i + length] for i in range(max(1, len(text) - length + 1))}

@@ -196,7 +196,7 @@ def _checks(target: str, language_id: Path | None) -> dict[str, tuple[Check, str
             return checks
 
         def is_elsewhere(text: str) -> bool | None:
-            return identifier.guesses(text)[0][0] != target if text.strip() else None
+            return identifier.predict(text)[0][0] != target if text.strip() else None
 
         # Off-target translation: Zhang et al. 2020. The rate of the references is what a perfect translation would
         # get: no identifier separates closely related languages reliably.

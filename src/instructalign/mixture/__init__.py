@@ -1,4 +1,4 @@
-"""What stands at position i of the training stream: a new alignment instruction, or a replayed past one."""
+"""The training stream: alignment instructions with replay examples among them."""
 
 from instructalign.mixture.mixture import Mixture
 from instructalign.mixture.replay import ReplayBuffer, load_replay

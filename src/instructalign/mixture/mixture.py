@@ -1,4 +1,4 @@
-"""What stands at position i of the training stream: a new alignment instruction, or a replayed example."""
+"""The training stream: example i is a new alignment instruction or a replay example, by the share of replay."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ the rows, the configuration, the seed and k, so that it can be made anywhere.
 
 from __future__ import annotations
 
-from instructalign.ray_data.ray_corpus import prepare_corpus, rows_folder
+from instructalign.ray_data.ray_corpus import prepare_corpus_on_ray, rows_folder
 from instructalign.ray_data.ray_session import map_on_cluster, ray_session
 
-__all__ = ["map_on_cluster", "prepare_corpus", "ray_session", "rows_folder"]
+__all__ = ["map_on_cluster", "prepare_corpus_on_ray", "ray_session", "rows_folder"]

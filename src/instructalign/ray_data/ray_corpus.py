@@ -54,7 +54,7 @@ _SIDES = ("train", "heldout")
 _FORMAT = 2  # of the manifest
 
 
-def prepare_corpus(
+def prepare_corpus_on_ray(
     config: Config, folder: Path, check: ContaminationCheck | None = None, progress: Progress = silent
 ) -> tuple[Corpus, Corpus, Contamination]:
     """What `mixture.training_data.prepare_corpus` gives, made on the Ray cluster of the session.
