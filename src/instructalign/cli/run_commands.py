@@ -67,7 +67,7 @@ def evaluate(
     """
     loaded = load(config, settings)
     from instructalign.evaluation import evaluate as score
-    from instructalign.report.tables import main_table
+    from instructalign.report.report_tables import main_table
 
     name = Path(model).name or model
     folder = out or Path("runs") / "evaluation" / name

@@ -15,8 +15,8 @@ from instructalign.evaluation.score_table import GROUPS, ScoreTable
 from instructalign.evaluation.task_items import read_items, source_of
 from instructalign.evaluation.tasks import Task, load_task
 from instructalign.languages import english_name
+from instructalign.report.report_tables import unique
 from instructalign.report.run_results import RunResults
-from instructalign.report.tables import unique
 
 
 @dataclass(frozen=True, slots=True)

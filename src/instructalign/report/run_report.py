@@ -15,9 +15,9 @@ from instructalign.evaluation.score_table import BASE, ScoreTable, headline
 from instructalign.report import sections_results, sections_training
 from instructalign.report.rendering import ReportTable, Section, render
 from instructalign.report.report_facts import ReportFacts, block_of, item_texts, language_names
+from instructalign.report.report_tables import main_table
 from instructalign.report.run_results import RunResults, read_runs, read_stages
 from instructalign.report.summary import contaminated, incomparable, summary
-from instructalign.report.tables import main_table
 from instructalign.types import Score
 
 _SECTIONS: Sequence[Callable[[ReportFacts], Section | None]] = (

@@ -28,8 +28,7 @@ from instructalign.report.rendering import (
     text_column,
 )
 from instructalign.report.report_facts import ReportFacts
-from instructalign.report.summary import contaminated, correlation_sentence, incomparable, summary
-from instructalign.report.tables import (
+from instructalign.report.report_tables import (
     by_group,
     confusion_table,
     continual_table,
@@ -46,6 +45,7 @@ from instructalign.report.tables import (
     stage_column,
     unique,
 )
+from instructalign.report.summary import contaminated, correlation_sentence, incomparable, summary
 from instructalign.types import Score
 
 _MAX_ITEMS = 10  # items whose prediction changed most, each way; translations of a model

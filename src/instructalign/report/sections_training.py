@@ -25,8 +25,8 @@ from instructalign.report.rendering import (
     text_column,
 )
 from instructalign.report.report_facts import ReportFacts, block_of
+from instructalign.report.report_tables import unique
 from instructalign.report.run_results import RunResults
-from instructalign.report.tables import unique
 
 _UNITS = {"rows": "rows", "tokens": "tokens", "loss_tokens": "loss tokens"}
 _COUNTED = ("corpus", "replay", "encoding")  # blocks of run.json that count what was read and dropped

@@ -10,10 +10,10 @@ from instructalign.evaluation.comparison import Baselines
 from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.paired_tests import GAIN
 from instructalign.evaluation.score_table import ScoreTable, headline
-from instructalign.report.number_format import NBSP, as_points, decimals, listed, signed
+from instructalign.report.number_format import NBSP, as_points, decimals, join_with_and, signed
 from instructalign.report.report_facts import ReportFacts, block_of
+from instructalign.report.report_tables import unique
 from instructalign.report.run_results import RunResults
-from instructalign.report.tables import unique
 from instructalign.types import Score
 
 _MAX_VERDICTS = 6  # the tables have the rest
@@ -79,7 +79,7 @@ def verdicts(
         return sum(values) / len(values) if values else 0.0
 
     return [
-        (run, f"({task}) {listed(clauses)}." if len(tasks) > 1 else f"{listed(clauses)}.")
+        (run, f"({task}) {join_with_and(clauses)}." if len(tasks) > 1 else f"{join_with_and(clauses)}.")
         for task in tasks
         for run in sorted(runs, key=balance, reverse=True)
         if (clauses := _clauses(scores, run, task, baselines or Baselines(), (bases or {}).get(run, "")))
@@ -102,19 +102,19 @@ def _clauses(scores: ScoreTable, run: str, task: str, baselines: Baselines, base
             digits = decimals((100 * start, 100 * after.value))
             numbers = f"{as_points(start, digits)} → {as_points(after.value, digits)}"
         numbers = f"{group} {numbers}".replace(" ", NBSP)
-        guess = baselines.value_for(after) if after else None
+        baseline = baselines.value_for(after) if after else None
         words = ""
         # Where the base was not above the baselines, they decide what can be said of the change.
-        if after and before and guess is not None and not baselines.are_below(before):
-            words = _against_baselines(group, gain, after, guess, baselines.are_below(after))
+        if after and before and baseline is not None and not baselines.are_below(before):
+            words = _against_baselines(group, gain, after, baseline, baselines.are_below(after))
         if words:
-            clauses.append(f"{words} ({numbers}; baseline{NBSP}{as_points(guess or 0.0)})")
+            clauses.append(f"{words} ({numbers}; baseline{NBSP}{as_points(baseline or 0.0)})")
         else:
             clauses.append(f"{_verdict(group, gain)} ({numbers})")
     return clauses
 
 
-def _against_baselines(group: str, gain: Score, after: Score, guess: float, is_above: bool) -> str:
+def _against_baselines(group: str, gain: Score, after: Score, baseline: float, is_above: bool) -> str:
     """The verdict where the base was not above the baselines; empty where the usual one holds."""
     if is_above and (_rose(gain) or group != "L1"):
         return ""
@@ -122,7 +122,7 @@ def _against_baselines(group: str, gain: Score, after: Score, guess: float, is_a
         return f"had nothing measurable to forget on {_PLACES[group]}, where the base was not above the baselines"
     if _rose(gain):
         return f"gained on {_PLACES[group]}, but did not get above the baselines"
-    is_below = after.high is not None and after.high < guess
+    is_below = after.high is not None and after.high < baseline
     return f"fell below the baselines on {_PLACES[group]}" if _fell(gain) and is_below else ""
 
 
@@ -178,10 +178,12 @@ def incomparable(runs: Sequence[RunResults]) -> list[str]:
         sets = [some for some in sets if some[0]]
         if len(sets) > 1:
             others = [
-                f"{listed(names)} with other {listed(_differing(sets[0][0], signatures))}"
+                f"{join_with_and(names)} with other {join_with_and(_differing(sets[0][0], signatures))}"
                 for signatures, names in sets[1:]
             ]
-            sentences.append(f"Scores on {task} are not comparable: {listed(others)} than {listed(sets[0][1])}.")
+            sentences.append(
+                f"Scores on {task} are not comparable: {join_with_and(others)} than {join_with_and(sets[0][1])}."
+            )
     return sentences
 
 

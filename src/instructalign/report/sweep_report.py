@@ -30,10 +30,7 @@ from instructalign.report.rendering import (
     text_column,
 )
 from instructalign.report.report_facts import block_of
-from instructalign.report.run_report import BuiltReport
-from instructalign.report.sections_results import transfer
-from instructalign.report.sweep_results import SweepAxis, SweepResults, read_sweep
-from instructalign.report.tables import (
+from instructalign.report.report_tables import (
     gains_table,
     group_columns,
     main_table,
@@ -43,6 +40,9 @@ from instructalign.report.tables import (
     stage_column,
     unique,
 )
+from instructalign.report.run_report import BuiltReport
+from instructalign.report.sections_results import transfer
+from instructalign.report.sweep_results import SweepAxis, SweepResults, read_sweep
 from instructalign.types import Score
 
 _MAX_STRATEGIES = 3  # strategies' costs of a cell

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 from instructalign.evaluation.comparison import Baselines
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.report.number_format import p_text
-from instructalign.report.tables import (
+from instructalign.report.report_tables import (
     confusion_table,
     continual_table,
     gains_table,
