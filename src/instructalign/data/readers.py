@@ -1,6 +1,6 @@
 """The reader layer: records of CSV/TSV, Parquet and Arrow files and of Hub datasets, each with its place.
 
-Corpora (`data.formats.tables`), replay data (`mixture.replay_sources`) and evaluation tasks
+Corpora (`data.formats.tabular`), replay data (`mixture.replay_sources`) and evaluation tasks
 (`evaluation.task_sources`) all read through here, so that a file is opened, parsed and explained in one way, and
 an option has one meaning. JSON lines are `files.read_jsonl`; every text file is opened by `files.open_bytes`.
 """

@@ -9,7 +9,7 @@ from functools import partial
 from instructalign.config import ContaminationAction
 from instructalign.data import ContaminationCheck, Corpus, ItemIndex, ItemText, check_corpus
 from instructalign.data.contamination import SEVERE_SHARE, ContaminatedSet, Contamination, contaminated_sets
-from instructalign.doctor.findings import Findings, listed, percent
+from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.mixture import ReplayBuffer
 from instructalign.mixture.replay import check_replay
 from instructalign.progress import Progress, silent
@@ -80,7 +80,7 @@ def examine_contamination(
         sets = [f"{each.task} ({each.language}) {each.items}" for each in part.test_sets]
         findings.ok(
             f"contamination is drop: {part.dropped:,} rows that overlap with test items are left out: "
-            f"{listed(sets)}."
+            f"{first_few(sets)}."
         )
         return corpus, replay, part, findings
     for where, advice in _ADVICE.items():
@@ -89,21 +89,21 @@ def examine_contamination(
         if here and action == "refuse":
             sets = [f"{each.task} ({each.language}) {each.items}" for each in here]
             findings.problem(
-                f"contamination is refuse, and {where} overlap with test items: {listed(sets)}.", advice
+                f"contamination is refuse, and {where} overlap with test items: {first_few(sets)}.", advice
             )
         elif by_text:
             sets = [f"{each.task} ({each.language}) {percent(each.share)}" for each in by_text]
             example = by_text[0].examples[0]
             findings.warn(
-                f"Test items in {where} (contamination): {listed(sets, most=3)}; {example['row']} overlaps with "
-                f"item {example['item']}.",
+                f"Test items in {where} (contamination): {first_few(sets, most=3)}; {example['row']} overlaps "
+                f"with item {example['item']}.",
                 advice,
                 severe=by_text[0].share >= SEVERE_SHARE,
             )
         elif here:
             sets = [f"{each.task} ({each.language}) {each.id}" for each in here]
             findings.warn(
-                f"Training rows in {where} have the ids of test items: {listed(sets)}.",
+                f"Training rows in {where} have the ids of test items: {first_few(sets)}.",
                 "If they are the same sentences in other languages, set contamination to drop; if only the ids "
                 "are equal, give the corpus a label (corpora) or other ids.",
             )

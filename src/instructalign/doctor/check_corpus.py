@@ -11,7 +11,7 @@ from itertools import product
 from instructalign.config import Config, FilterConfig
 from instructalign.data import Corpus, ItemText
 from instructalign.data.filters import Cleaner
-from instructalign.doctor.findings import Findings, listed, percent
+from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.errors import DataError
 from instructalign.mixture.training_data import corpus_languages, optional_languages, prepare_corpus
 from instructalign.plugins import FORMATS
@@ -128,7 +128,7 @@ def examine_corpus(config: Config, sample: int) -> tuple[Corpus | None, CorpusPa
     few = [f"{target} {count}" for target, count in most.items() if 0 < count < _FEW_ROWS]
     if few:
         findings.warn(
-            f"Few rows to learn from: {listed(few)}.",
+            f"Few rows to learn from: {first_few(few)}.",
             f"Add a corpus under corpora; the paper's smallest has {_FEW_ROWS} rows.",
         )
     return corpus, part, findings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from instructalign.config import Config
-from instructalign.doctor.findings import Findings, listed, percent
+from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.mixture import Mixture
 from instructalign.mixture.training_data import refuse_repeats
 from instructalign.training.batching import ExampleEncoder
@@ -192,7 +192,7 @@ def examine_lengths(
         ("prompts", {each.kind: each.prompts_truncated / each.examples for each in by_objective}),
     ):
         if worst := {kind: share for kind, share in shares.items() if share >= _TRUNCATED}:
-            named = listed([f"{kind} {percent(share)}" for kind, share in worst.items()])
+            named = first_few([f"{kind} {percent(share)}" for kind, share in worst.items()])
             severe = what == "answers" and max(worst.values()) >= _MANY_TRUNCATED
             findings.warn(f"Share of {what} truncated at {limit} tokens: {named}.", advice, severe=severe)
     if not findings:

@@ -7,7 +7,7 @@ from functools import partial
 
 from instructalign.config import Config
 from instructalign.data import ItemText
-from instructalign.doctor.findings import Findings, listed
+from instructalign.doctor.findings import Findings, first_few
 from instructalign.evaluation.task_selection import plan_heldout, select_tasks
 from instructalign.evaluation.tasks import HeldOutTask, load_task
 from instructalign.instructions import load_templates
@@ -111,24 +111,24 @@ def _judge(config: Config, parts: list[TaskPart], readable: set[str], findings: 
         untested = [code for code in codes if code not in tested | without_data]
         if untested and len(untested) == len(codes):
             findings.warn(
-                f"No task has items in a {kind} language ({listed(codes)}): {purpose} will not be measured.",
+                f"No task has items in a {kind} language ({first_few(codes)}): {purpose} will not be measured.",
                 f"Add a task under evaluation.tasks that has one, or change languages.{kind}.",
             )
         elif untested:
             findings.warn(
-                f"No task has items in {listed(untested)}.",
+                f"No task has items in {first_few(untested)}.",
                 f"Add a task under evaluation.tasks, or remove them from languages.{kind}.",
             )
     nowhere = [code for code in config.evaluation.languages or [] if all(code in part.lacking for part in parts)]
     if nowhere:
         findings.problem(
-            f"evaluation.languages names {listed(nowhere)}, which no task has.",
+            f"evaluation.languages names {first_few(nowhere)}, which no task has.",
             "Remove them, or add a task that has them under evaluation.tasks.",
         )
     for part in parts:
         if part.absent:
             findings.warn(
-                f"{part.task} is left out in {listed(list(part.absent))}: {next(iter(part.absent.values()))}.",
+                f"{part.task} is left out in {first_few(list(part.absent))}: {next(iter(part.absent.values()))}.",
                 "Put the files under evaluation.data, or restrict evaluation.languages to those with data.",
             )
     unread: dict[str, list[str]] = {}
@@ -138,7 +138,7 @@ def _judge(config: Config, parts: list[TaskPart], readable: set[str], findings: 
                 unread.setdefault(language, []).append(f"{part.task}/{prompt}")
     for language, prompts in unread.items():
         findings.warn(
-            f"Prompts are in {language}, which is not among the known languages: {listed(prompts)}.",
+            f"Prompts are in {language}, which is not among the known languages: {first_few(prompts)}.",
             f"Choose others with evaluation.prompts, or add {language} to languages.known.",
         )
     if not findings:

@@ -16,7 +16,7 @@ from instructalign.config import LanguagesConfig
 from instructalign.data import Corpus, ItemText
 from instructalign.data.normalization import normalise
 from instructalign.doctor.check_corpus import evenly_spaced
-from instructalign.doctor.findings import Findings, listed, percent
+from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.instructions.segmentation import words
 
 if TYPE_CHECKING:
@@ -177,11 +177,11 @@ def _row(
 
 def _judge(rows: Sequence[LanguageTokens], without: list[str], reference: str | None, findings: Findings) -> None:
     def above(limit: float, measure: Callable[[LanguageTokens], float], show: Callable[[float], str]) -> str:
-        return listed([f"{row.language} {show(measure(row))}" for row in rows if measure(row) > limit])
+        return first_few([f"{row.language} {show(measure(row))}" for row in rows if measure(row) > limit])
 
     if without:
         findings.warn(
-            f"No text to try the tokenizer on: {listed(without)}.",
+            f"No text to try the tokenizer on: {first_few(without)}.",
             "Add a task in these languages to evaluation.tasks, or set evaluation.data to the folder of its data.",
         )
     if unknown := above(_UNKNOWN, lambda row: row.unknown, percent):
@@ -203,7 +203,7 @@ def _judge(rows: Sequence[LanguageTokens], without: list[str], reference: str | 
     premiums = {row.language: row.premium or row.relative or 0.0 for row in rows}
     if costly := [f"{code} {premium:.1f}" for code, premium in premiums.items() if premium >= _COSTLY]:
         findings.warn(
-            f"High tokenizer premium relative to {reference}: {listed(costly)}.",
+            f"High tokenizer premium relative to {reference}: {first_few(costly)}.",
             "Raise training.max_length (see lengths), or take a model.base that covers these languages.",
         )
     if rows and not findings:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from instructalign.doctor.diagnosis import Diagnosis
-from instructalign.doctor.findings import listed, percent
+from instructalign.doctor.findings import first_few, percent
 from instructalign.files import format_bytes
 
 
@@ -79,7 +79,7 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"dropped rows: {reasons}; texts removed by filters: {texts}"
     if costs := diagnosis.costs:
         trained = "" if costs.trained == costs.parameters else f", {costs.trained:,} of them trained"
-        parts = listed([f"{what} {format_bytes(count)}" for what, count in costs.memory.items()])
+        parts = first_few([f"{what} {format_bytes(count)}" for what, count in costs.memory.items()])
         there = f" of {format_bytes(costs.available)} ({costs.device})" if costs.available else ""
         yield f"parameters: {costs.parameters:,}{trained}"
         yield f"memory: about {format_bytes(sum(costs.memory.values()))}{there}: {parts}"

@@ -75,7 +75,7 @@ def percent(share: float) -> str:
     return f"{Decimal(f'{100 * share:.1g}'):f} %"  # one significant digit; the format `g` alone gives exponents
 
 
-def listed(names: list[str], most: int = 6) -> str:
+def first_few(names: list[str], most: int = 6) -> str:
     """The first few of many names, separated by commas."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -11,7 +11,7 @@ from instructalign.config import InstructionsConfig, LanguagesConfig
 from instructalign.data.corpus import language_runs
 from instructalign.errors import DataError
 from instructalign.instructions.noise import Noise
-from instructalign.instructions.objectives import Context, Objective, ParallelRows
+from instructalign.instructions.objectives import Context, IndexedRows, Objective
 from instructalign.instructions.templates import Template, load_templates
 from instructalign.languages import name_in
 from instructalign.plugins import OBJECTIVES
@@ -68,7 +68,7 @@ class DirectedRows:
         DataError: there is no row, or a target has no row together with a pivot.
     """
 
-    def __init__(self, corpus: ParallelRows, pivots: Sequence[str], targets: Sequence[str]) -> None:
+    def __init__(self, corpus: IndexedRows, pivots: Sequence[str], targets: Sequence[str]) -> None:
         self._corpus = corpus
         self._patterns: list[list[tuple[str, str]]] = []  # the directions of a row, by which languages it has
         # Of each run of rows with the same languages: its pattern, its first row, the number of its first
@@ -144,7 +144,7 @@ class InstructionStream:
 
     def __init__(
         self,
-        corpus: ParallelRows,
+        corpus: IndexedRows,
         config: InstructionsConfig,
         languages: LanguagesConfig,
         pivots: Sequence[str],

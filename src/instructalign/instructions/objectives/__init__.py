@@ -18,7 +18,7 @@ SlotsAndAnswer = tuple[Mapping[str, str], str]
 """The texts for the slots of a prompt, and the answer."""
 
 
-class ParallelRows(Protocol):
+class IndexedRows(Protocol):
     """Parallel rows by number: a `data.Corpus`, or a list."""
 
     def __len__(self) -> int: ...
@@ -34,7 +34,7 @@ class Context:
         noise: makes a text noisy as configured.
     """
 
-    def __init__(self, corpus: ParallelRows, noise: Noise, seed: int) -> None:
+    def __init__(self, corpus: IndexedRows, noise: Noise, seed: int) -> None:
         self.corpus = corpus
         self.noise = noise
         self._seed = seed
