@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.reading import read
-from data.test_exchange_formats import TMX, XLIFF_1, XLIFF_2
+from data.test_formats import TMX, XLIFF_1, XLIFF_2
 from data.test_malformed import archive, table
 from instructalign.errors import DataError
 

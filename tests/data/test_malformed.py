@@ -247,13 +247,6 @@ def test_bad_input_is_named_or_counted(tmp_path: Path, case: Case, monkeypatch: 
     assert counts.read == case.left + sum(case.dropped.values())
 
 
-def test_there_are_at_least_sixty_cases() -> None:
-    assert len(CASES) >= 60
-    assert {case.format for case in CASES} == {
-        "moses", "flores", "csv", "tsv", "jsonl", "tmx", "xliff", "opus", "parquet"
-    }  # fmt: skip
-
-
 def test_an_archive_with_a_password_is_refused(tmp_path: Path) -> None:
     """The flag bit of a stored member is set by hand, as the standard library writes no such archives."""
     content = bytearray(archive({"c.en": b"a\n", "c.id": b"b\n"})["a.zip"] or b"")
