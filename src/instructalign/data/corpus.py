@@ -35,7 +35,7 @@ _IN_MEMORY = 128 << 20
 """Bytes of packed rows up to which a store is kept in memory."""
 
 
-class ParallelRows(Sequence[ParallelRow], ABC):
+class RowSequence(Sequence[ParallelRow], ABC):
     """Rows by number, wherever their text is kept: a store has a length and gives one row."""
 
     @abstractmethod
@@ -55,7 +55,7 @@ class ParallelRows(Sequence[ParallelRow], ABC):
         return self.row(number)
 
 
-class RowStore(ParallelRows):
+class RowStore(RowSequence):
     """Rows that keep the text of a large corpus out of the process's memory.
 
     A row takes 8 bytes of memory and its UTF-8 text; the text of a large store is in a temporary file (in the

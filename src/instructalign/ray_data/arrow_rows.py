@@ -13,7 +13,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
-from instructalign.data.corpus import ParallelRows, language_runs
+from instructalign.data.corpus import RowSequence, language_runs
 from instructalign.errors import DataError
 from instructalign.files import atomic, write_json
 from instructalign.types import ParallelRow
@@ -22,7 +22,7 @@ _INDEX = "rows.json"
 _RUNS = 1000  # runs of rows with the same languages that the index keeps of a file
 
 
-class ArrowRows(ParallelRows):
+class ArrowRows(RowSequence):
     """The rows of a folder, by number, without a copy of them in memory.
 
     Processes on one machine share the page cache; pickled, it is the folder's name.
