@@ -52,9 +52,9 @@ def test_a_difference_of_levels_gives_welchs_interval():
     assert (base.value, base.low, base.high) == pytest.approx((SEEDS.mean() - 0.4, low, high))
 
 
-def test_variance_is_that_of_the_analysis_of_variance():
-    generator = np.random.default_rng(4)
-    levels, items = 5, 300
+@pytest.mark.parametrize(("levels", "items", "seed"), [(5, 300, 4), (4, 60, 1)])  # the second: a large interaction
+def test_variance_is_that_of_the_analysis_of_variance(levels, items, seed):
+    generator = np.random.default_rng(seed)
     logit = 0.5 + generator.normal(0, 0.5, (levels, 1)) + generator.normal(0, 1, items)
     right = (generator.random((levels, items)) < 1 / (1 + np.exp(-logit))).astype(float)
     found = over_levels(draws_of(right), items)

@@ -18,7 +18,7 @@ from scipy import stats
 
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap, sample_of_predictions
-from instructalign.evaluation.variance import mean_interval, over_levels
+from instructalign.evaluation.variance import over_levels
 from instructalign.files import write_text
 from instructalign.report import Report, write_report
 from instructalign.report.sweep_report import brief, short_number
@@ -43,13 +43,6 @@ def test_a_cell_is_the_mean_over_seeds_with_the_interval_of_the_mean(report: Rep
     assert found.signature == {"task": "mood", "version": "0.1.0", "seeds": [1, 2, 3]}
     gain = row(report, "mt, replay.size=1000", "gain", "L2")
     assert gain.value == pytest.approx(found.value - BASE["L2"])
-
-
-@pytest.mark.parametrize("count", [2, 3, 5, 11, 12, 31, 100])
-def test_intervals_of_means_equal_scipy(count: int) -> None:
-    values = [((7 * i) % 13) / 13 for i in range(count)]
-    expected = stats.t.interval(0.95, count - 1, loc=sum(values) / count, scale=stats.sem(values))
-    assert mean_interval(values) == pytest.approx(expected, rel=1e-3)
 
 
 def test_with_predictions_the_interval_is_over_seeds_and_items(tmp_path: Path) -> None:
