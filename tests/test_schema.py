@@ -146,12 +146,14 @@ def test_the_starter_and_a_resolved_copy_fit_and_a_wrong_one_does_not(schema: di
 def test_a_plugin_is_in_the_schema_with_its_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spreadsheets.py").write_text(PLUGIN, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    entry = EntryPoint("xlsx", "spreadsheets:read", plugins.FORMATS.group)
+    entry = EntryPoint("gnumeric", "spreadsheets:read", plugins.FORMATS.group)
     monkeypatch.setattr(plugins, "entry_points", lambda group: [entry] if group == entry.group else [])
     monkeypatch.delitem(vars(plugins.FORMATS), "_places", raising=False)
     try:
-        made = corpus_formats(Config.model_json_schema())["xlsx"]
-        data = yaml.load(starter(), Loader=UniqueKeys) | {"corpora": [{"format": "xlsx", "path": "words.xlsx"}]}
+        made = corpus_formats(Config.model_json_schema())["gnumeric"]
+        data = yaml.load(starter(), Loader=UniqueKeys) | {
+            "corpora": [{"format": "gnumeric", "path": "words.xlsx"}]
+        }
         [corpus] = build_config(data).corpora
     finally:
         vars(plugins.FORMATS).pop("_places", None)

@@ -311,6 +311,8 @@ FORMATS = Registry(
         "parquet": "instructalign.data.formats.tabular:read_parquet_rows",
         "tmx": "instructalign.data.formats.tmx:read_tmx",
         "xliff": "instructalign.data.formats.xliff:read_xliff",
+        "xlsx": "instructalign.data.formats.spreadsheets:read_spreadsheet",
+        "ods": "instructalign.data.formats.spreadsheets:read_spreadsheet",
         "hub": "instructalign.data.formats.tabular:read_hub_rows",
         "flores_plus": "instructalign.data.formats.flores:read_flores_plus",
         "toy": "instructalign.toy.datasets:read_corpus",

@@ -88,17 +88,47 @@ def make_row(id: str, fields: Iterable[tuple[str, str]], counts: Counts) -> Para
     return None
 
 
-def rows_of_lines(
-    sides: Mapping[str, tuple[object, Iterator[tuple[int, str]]]],
-    counts: Counts,
-    name: Callable[[int], str] = str,
+def rows_of_variants(
+    id: str, variants: Mapping[str, Sequence[str]], languages: Sequence[str], counts: Counts
 ) -> Iterator[ParallelRow]:
-    """The rows of line-aligned texts: line i of each is a translation of line i of the others.
+    """The rows of a unit that may have several texts in a language: as many as the longest list, with one id.
+
+    The last text of a shorter list repeats; languages that are not asked for are left out.
+    """
+    texts = {code: variants[code] for code in languages if variants.get(code)}
+    for turn in range(max(map(len, texts.values()), default=1)):
+        fields = [(code, among[min(turn, len(among) - 1)]) for code, among in texts.items()]
+        if row := make_row(id, fields, counts):
+            yield row
+
+
+def code_by_tag(given: Mapping[str, str] | None) -> Callable[[str], str]:
+    """A function from a file's name for a language to its canonical code.
+
+    Args:
+        given: by canonical code, the name in the file; every other name then stands for no language. By default
+            names are language tags.
+
+    Returns:
+        A function that returns a name itself where it is no language, so that errors can list it.
+    """
+    names = None if given is None else {name: code for code, name in given.items()}
+
+    def code_of(tag: str) -> str:
+        if names is not None:
+            return names.get(tag, tag)
+        return canonical(tag) if is_language(tag) else tag
+
+    return code_of
+
+
+def lines_side_by_side(
+    sides: Mapping[str, tuple[object, Iterator[tuple[int, str]]]],
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line i of each text, with i from 1.
 
     Args:
         sides: by language, the text's name and its numbered lines.
-        counts: takes what was read and dropped.
-        name: makes a row's id of its line number, from 1.
 
     Raises:
         DataError: the texts differ in length; the message gives the length of each.
@@ -116,6 +146,24 @@ def rows_of_lines(
                 f"line-aligned files must have the same number of lines, but {listed}. "
                 "A line was lost or split on one side; the pairs after it would not be translations."
             )
-        fields = [(code, text) for code, (_, text) in zip(sides, lines, strict=True)]
-        if row := make_row(name(count + 1), fields, counts):
+        yield count + 1, {code: text for code, (_, text) in zip(sides, lines, strict=True)}
+
+
+def rows_of_lines(
+    sides: Mapping[str, tuple[object, Iterator[tuple[int, str]]]],
+    counts: Counts,
+    name: Callable[[int], str] = str,
+) -> Iterator[ParallelRow]:
+    """The rows of line-aligned texts: line i of each is a translation of line i of the others.
+
+    Args:
+        sides: by language, the text's name and its numbered lines.
+        counts: takes what was read and dropped.
+        name: makes a row's id of its line number, from 1.
+
+    Raises:
+        DataError: the texts differ in length; the message gives the length of each.
+    """
+    for number, texts in lines_side_by_side(sides):
+        if row := make_row(name(number), texts.items(), counts):
             yield row

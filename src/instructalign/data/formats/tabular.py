@@ -80,42 +80,7 @@ def read_csv_rows(
         DataError: the file is missing or not UTF-8, a column does not exist, or a quotation mark is left open.
     """
     records = read_delimited(path, delimiter, quoting)
-    line, first = next(records, (0, []))
-    if not first:
-        problem = "the first line is empty" if line else "the file is empty"
-        raise DataError(f"{path}: {problem}; expected {'the names of the columns' if header else 'a row'}.")
-    names = [name.strip() for name in first]
-
-    def index_of(column: ColumnKey) -> int:
-        if isinstance(column, int):
-            if not 1 <= column <= len(first):
-                raise DataError(f"{path}: no column {column}; columns are numbered from 1 to {len(first)}.")
-            return column - 1
-        if not header:
-            raise DataError(f"{path}: header: false needs column numbers, 1 to {len(first)}; found {column!r}.")
-        if names.count(column) != 1:
-            problem = "no column" if column not in names else f"{names.count(column)} columns"
-            raise DataError(f"{path}: {problem} named {column!r}. {suggest(column, names)}")
-        return names.index(column)
-
-    id_index = None if id is None else index_of(id)
-    if columns is None and not header:
-        raise DataError(f"{path}: header: false needs column numbers, for example columns: {{eng: 1, ind: 2}}.")
-    if columns is None:
-        columns = columns_by_code(names, None if id_index is None else names[id_index], path)
-    places = [(code, index_of(column)) for code, column in select_languages(languages, columns, path).items()]
-    for number, fields in records if header else chain([(line, first)], records):
-        if not any(map(str.strip, fields)):
-            counts.read += 1
-            counts.drop("empty")
-        elif len(fields) != len(first):
-            counts.read += 1
-            counts.drop("wrong number of columns")
-        else:
-            name = str(number) if id_index is None else fields[id_index].strip()
-            row = make_row(name, [(code, fields[place]) for code, place in places], counts)
-            if row:
-                yield row
+    return rows_of_table(languages, counts, records, path, columns, id, header)
 
 
 def read_jsonl_rows(
@@ -196,6 +161,58 @@ def read_hub_rows(
         name, subset, HUB_ADVICE, split=split, revision=revision, data_files=data_files, streaming=streaming
     )
     return _rows_of_records(languages, counts, records, name, columns, id)
+
+
+def rows_of_table(
+    languages: Sequence[str],
+    counts: Counts,
+    records: Iterator[tuple[int, list[str]]],
+    path: object,
+    columns: Mapping[str, ColumnKey] | None,
+    id: ColumnKey | None,
+    header: bool,
+) -> Iterator[ParallelRow]:
+    """The rows of a table's numbered records; the other arguments are those of `read_csv_rows`.
+
+    Raises:
+        DataError: there is no record, or a column does not exist.
+    """
+    line, first = next(records, (0, []))
+    if not first:
+        problem = "the first line is empty" if line else "the file is empty"
+        raise DataError(f"{path}: {problem}; expected {'the names of the columns' if header else 'a row'}.")
+    names = [name.strip() for name in first]
+
+    def index_of(column: ColumnKey) -> int:
+        if isinstance(column, int):
+            if not 1 <= column <= len(first):
+                raise DataError(f"{path}: no column {column}; columns are numbered from 1 to {len(first)}.")
+            return column - 1
+        if not header:
+            raise DataError(f"{path}: header: false needs column numbers, 1 to {len(first)}; found {column!r}.")
+        if names.count(column) != 1:
+            problem = "no column" if column not in names else f"{names.count(column)} columns"
+            raise DataError(f"{path}: {problem} named {column!r}. {suggest(column, names)}")
+        return names.index(column)
+
+    id_index = None if id is None else index_of(id)
+    if columns is None and not header:
+        raise DataError(f"{path}: header: false needs column numbers, for example columns: {{eng: 1, ind: 2}}.")
+    if columns is None:
+        columns = columns_by_code(names, None if id_index is None else names[id_index], path)
+    places = [(code, index_of(column)) for code, column in select_languages(languages, columns, path).items()]
+    for number, fields in records if header else chain([(line, first)], records):
+        if not any(map(str.strip, fields)):
+            counts.read += 1
+            counts.drop("empty")
+        elif len(fields) != len(first):
+            counts.read += 1
+            counts.drop("wrong number of columns")
+        else:
+            name = str(number) if id_index is None else fields[id_index].strip()
+            row = make_row(name, [(code, fields[place]) for code, place in places], counts)
+            if row:
+                yield row
 
 
 def columns_by_code(names: Sequence[str], id: object, where: object) -> dict[str, str]:

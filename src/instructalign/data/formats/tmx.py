@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from instructalign.data.formats import is_language, make_row, require_two_languages
+from instructalign.data.formats import is_language, require_two_languages, rows_of_variants
 from instructalign.data.formats.xml_events import read_events
 from instructalign.errors import DataError
 from instructalign.languages import canonical
@@ -33,11 +33,7 @@ def read_tmx(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterato
     number = 0
     for number, (id, variants) in enumerate(_units(path), start=1):
         seen.update(variants)
-        texts = {code: variants[code] for code in languages if code in variants}
-        for turn in range(max(map(len, texts.values()), default=1)):  # the last variant of a language repeats
-            fields = [(code, among[min(turn, len(among) - 1)]) for code, among in texts.items()]
-            if row := make_row(id or str(number), fields, counts):
-                yield row
+        yield from rows_of_variants(id or str(number), variants, languages, counts)
     if number:
         require_two_languages(languages, seen, path)
 

@@ -1,0 +1,149 @@
+"""Spreadsheets of Excel and OpenDocument, read through python-calamine (https://github.com/dimastbk/python-calamine)."""
+
+from __future__ import annotations
+
+import datetime
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from instructalign.config import LanguageCode
+from instructalign.data.formats import is_language
+from instructalign.data.formats.tabular import ColumnKey, rows_of_table
+from instructalign.errors import DataError, suggest
+from instructalign.files import check_file, format_bytes
+from instructalign.types import Counts, ParallelRow
+
+if TYPE_CHECKING:
+    from python_calamine import CalamineSheet, CalamineWorkbook
+
+MAX_UNPACKED_BYTES = 4 << 30
+"""A workbook that unpacks to more is refused: it is read as a whole, and no full sheet of text comes near."""
+
+_HEADER_WITHIN = 50  # rows
+
+
+def read_spreadsheet(
+    languages: Sequence[str],
+    counts: Counts,
+    *,
+    path: Path,
+    sheet: str | None = None,
+    columns: Mapping[LanguageCode, ColumnKey] | None = None,
+    id: ColumnKey | None = None,
+    header: Annotated[int, Field(ge=0)] | None = None,
+) -> Iterator[ParallelRow]:
+    """Reads a sheet of a workbook with a column for each language: .xlsx, .xlsm, .xlsb, .xls and .ods.
+
+    Cells are read as they are shown, except for the formats of numbers: 1 is "1" and not "1.0", a date is
+    "2024-03-01", a formula is its last result. Row ids are the sheet's row numbers.
+
+    Args:
+        languages: canonical codes; the columns of others are ignored.
+        counts: takes what was read and dropped.
+        path: the workbook.
+        sheet: the sheet's name; by default the only one that has cells.
+        columns: the column of each language, by its name or its number from 1 (A is 1); by default those whose
+            names are language codes.
+        id: the column with the row ids; by default a row's id is its number in the sheet.
+        header: the row that names the columns, from 1; 0 where none does. By default it is found: the first row
+            with the names of `columns`, or with language codes.
+
+    Raises:
+        DataError: the workbook is missing, damaged or protected by a password, or has no such sheet or column.
+
+    Example:
+        {format: xlsx, path: pairs.xlsx, sheet: Sentences, columns: {eng: English, heg: Helong}}
+    """
+    name, rows = _rows_of_sheet(path, sheet)
+    place = f"{path}, sheet {name!r}"
+    start = _header_row(rows, columns, id, place) if header is None else header
+    if start > len(rows):
+        raise DataError(f"{place}: header: {start}, but the sheet has {len(rows)} rows.")
+    records = [(number, cells) for number, cells in enumerate(rows, start=1) if number >= start]
+    if not header and header is not None:  # without names, the first row with text says how many columns there are
+        records = [(number, cells) for number, cells in records if any(cells)]
+    yield from rows_of_table(languages, counts, iter(records), place, columns, id, header != 0)
+
+
+def _rows_of_sheet(path: Path, sheet: str | None) -> tuple[str, list[list[str]]]:
+    """The name of a sheet and its cells as text, from the first row and column on."""
+    from python_calamine import CalamineError, load_workbook
+
+    check_file(path)
+    _refuse_bombs(path)
+    try:
+        with path.open("rb") as file, load_workbook(file) as workbook:
+            name, cells = _choose_sheet(workbook, sheet, path)
+            return name, [[_as_shown(value) for value in row] for row in cells.to_python(skip_empty_area=False)]
+    except (CalamineError, OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a workbook that can be read ({error}). Open it in a spreadsheet program and save it as "
+            ".xlsx or .ods, without a password."
+        ) from None
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Refuses a workbook that would fill the memory; reading all members also finds truncated and damaged ones."""
+    if not zipfile.is_zipfile(path):  # .xls is none
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > MAX_UNPACKED_BYTES:
+                raise DataError(
+                    f"{path}: unpacks to {format_bytes(size)}; at most {format_bytes(MAX_UNPACKED_BYTES)} are read. "
+                    "Save the sheet as CSV."
+                )
+            damaged = archive.testzip()  # also where a member is larger than it says
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+        raise DataError(f"{path}: the workbook is damaged or protected ({error}). Get the file again.") from None
+    if damaged:
+        raise DataError(f"{path}: the workbook is damaged in {damaged!r}. Get the file again.")
+
+
+def _choose_sheet(workbook: CalamineWorkbook, sheet: str | None, path: Path) -> tuple[str, CalamineSheet]:
+    names = workbook.sheet_names
+    if sheet is not None:
+        if sheet not in names:
+            raise DataError(f"{path}: no sheet {sheet!r}. {suggest(sheet, names)}")
+        return sheet, workbook.get_sheet_by_name(sheet)
+    filled = [name for name in names if workbook.get_sheet_by_name(name).end is not None]
+    if len(filled) != 1:
+        problem = f"{len(filled)} sheets have cells ({', '.join(filled)})" if filled else "no sheet has cells"
+        raise DataError(f"{path}: {problem}. Name the one to read, for example sheet: {(filled or names)[0]}.")
+    return filled[0], workbook.get_sheet_by_name(filled[0])
+
+
+def _as_shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(" ") if value.time() != datetime.time() else value.date().isoformat()
+    return str(value)
+
+
+def _header_row(
+    rows: Sequence[Sequence[str]], columns: Mapping[str, ColumnKey] | None, id: ColumnKey | None, place: str
+) -> int:
+    """The row with the names of the columns, from 1: titles, notes and empty rows may come before it."""
+    wanted = [key for key in [*(columns or {}).values(), id] if isinstance(key, str)]
+    for number, cells in enumerate(rows[:_HEADER_WITHIN], start=1):
+        names = [cell.strip() for cell in cells]
+        if all(key in names for key in wanted) if wanted else sum(map(is_language, names)) >= 2:
+            return number
+        if columns and not wanted and any(names):  # columns by number: the first row with text is the header
+            return number
+    filled = [cells for cells in rows[:_HEADER_WITHIN] if any(cells)]
+    shown = "; ".join(", ".join(cell for cell in cells if cell.strip()) for cells in filled[:3])
+    what = f"the columns {', '.join(wanted)}" if wanted else "two columns named by language codes"
+    raise DataError(
+        f"{place}: none of the first {_HEADER_WITHIN} rows names {what}. The first rows: {shown or 'empty'}. Name "
+        "the column of each language, for example columns: {eng: English, heg: Helong}; or by number, with "
+        "header: 0 where no row names them."
+    )
