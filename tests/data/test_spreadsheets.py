@@ -18,8 +18,9 @@ from instructalign.errors import DataError
 PAIRS = [(f"The stone number {i}", f"Batu {i} la ") for i in range(1, 26)]
 
 MANIFEST = """<?xml version="1.0"?>
-<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"><manifest:file-entry
-manifest:full-path="/" manifest:media-type="application/vnd.oasis.opendocument.spreadsheet"/></manifest:manifest>"""
+<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">
+<manifest:file-entry manifest:full-path="/"
+manifest:media-type="application/vnd.oasis.opendocument.spreadsheet"/></manifest:manifest>"""
 
 
 def workbook(path: Path, sheets: dict[str, list[list[Any]]]) -> Path:

@@ -95,8 +95,8 @@ def _refuse_bombs(path: Path) -> None:
             size = sum(member.file_size for member in archive.infolist())
             if size > MAX_UNPACKED_BYTES:
                 raise DataError(
-                    f"{path}: unpacks to {format_bytes(size)}; at most {format_bytes(MAX_UNPACKED_BYTES)} are read. "
-                    "Save the sheet as CSV."
+                    f"{path}: unpacks to {format_bytes(size)}; at most {format_bytes(MAX_UNPACKED_BYTES)} are "
+                    "read. Save the sheet as CSV."
                 )
             damaged = archive.testzip()  # also where a member is larger than it says
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:

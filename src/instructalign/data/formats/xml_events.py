@@ -25,11 +25,13 @@ class XmlEvent:
         kind: `start`, `end` or `text`.
         value: the tag's name without namespace, in lower case; or the text.
         attributes: of a start tag, names without namespace.
+        line: of a start tag, where it is.
     """
 
     kind: str
     value: str
     attributes: Mapping[str, str]
+    line: int = 0
 
 
 def read_events(path: Path) -> Iterator[XmlEvent]:
@@ -69,6 +71,21 @@ def read_events(path: Path) -> Iterator[XmlEvent]:
             events.clear()
 
 
+def read_document(path: Path, *roots: str) -> Iterator[XmlEvent]:
+    """The tags and texts of a document of one of these kinds; `roots` are names of the outermost element.
+
+    Raises:
+        DataError: as `read_events`, and where the document is of another kind.
+    """
+    opened = False
+    for event in read_events(path):
+        if not opened and event.kind == "start":
+            if event.value not in roots:
+                raise DataError(f"{path}: the document is <{event.value}>, not <{roots[0]}>.")
+            opened = True
+        yield event
+
+
 def _parser(path: Path, events: list[XmlEvent]) -> expat.XMLParserType:
     """A parser that appends what it finds to the list, and refuses entities."""
     parser = expat.ParserCreate()
@@ -76,7 +93,8 @@ def _parser(path: Path, events: list[XmlEvent]) -> expat.XMLParserType:
     nothing: Mapping[str, str] = {}
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        events.append(XmlEvent("start", _local(tag), {_local(key): text for key, text in attributes.items()}))
+        local = {_local(key): text for key, text in attributes.items()}
+        events.append(XmlEvent("start", _local(tag), local, parser.CurrentLineNumber))
 
     def refuse(name: str, *_: object) -> None:
         raise DataError(

@@ -1,0 +1,170 @@
+"""Bibles in USFM, USX and as line-aligned files; usfmtc writes the USX of the same text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import usfmtc
+
+from data.reading import read, texts
+from instructalign.errors import DataError
+from instructalign.types import Counts
+
+ENGLISH = r"""\id GEN An English Bible
+\h Genesis
+\toc1 The Book of Genesis
+\mt1 Genesis
+\is Introduction
+\ip An introduction.
+\c 1
+\s The beginning
+\r (John 1)
+\p
+\v 1 In the \nd beginning\nd*\f + \fr 1:1 \ft Or: first.\f* God \w made|lemma="make" strong="H1254"\w* heaven.
+\v 2 The earth was\x - \xo 1:2 \xt Jer 4.23\x* empty,
+\q1 and dark\add ness\add*.
+\s Light
+\p
+\v 3 God said: light!
+\v 4 It was\fig Light|src="a.jpg" size="col" ref="1:4"\fig* good.
+\v 5a Day
+\p
+\v 5b and night.
+\v 6 A line | with a bar.
+""" + "\n".join(rf"\v {i} The verse number {i}." for i in range(7, 26))
+OTHER = r"""\id GEN Bible
+\c 1
+\p
+\v 1 Ha ana.
+\v 2 Ida bi.
+\v 3-4 Ula ka, muli ka.
+\v 5 Ahu.
+\v 6 Ira.
+""" + "\n".join(rf"\v {i} Ayat {i}." for i in range(7, 26))
+EXPECTED = {
+    "GEN 1:1": ("In the beginning God made heaven.", "Ha ana."),
+    "GEN 1:2": ("The earth was empty, and darkness.", "Ida bi."),
+    "GEN 1:3-4": ("God said: light! It was good.", "Ula ka, muli ka."),
+    "GEN 1:5": ("Day and night.", "Ahu."),
+    "GEN 1:6": ("A line | with a bar.", "Ira."),
+    **{f"GEN 1:{i}": (f"The verse number {i}.", f"Ayat {i}.") for i in range(7, 26)},
+}
+
+
+def bibles(folder: Path, english: str = ENGLISH, other: str = OTHER) -> dict[str, Path]:
+    files = {"eng": folder / "en.sfm", "heg": folder / "heg.usfm"}
+    files["eng"].write_text(english, encoding="utf-8")
+    files["heg"].write_text(other, encoding="utf-8")
+    return files
+
+
+def pairs(result: Any) -> dict[str, tuple[str, ...]]:
+    return {id: (row["eng"], row["heg"]) for id, row in texts(result).items()}
+
+
+def test_usfm_verse_by_verse(tmp_path: Path) -> None:
+    result = read("usfm", ["eng", "heg"], files=bibles(tmp_path))
+    assert pairs(result) == EXPECTED
+    assert result[1] == Counts(read=len(EXPECTED))
+
+
+def test_usx_that_another_library_wrote_of_the_same_text(tmp_path: Path) -> None:
+    files = bibles(tmp_path)
+    for code, path in files.items():
+        document = usfmtc.readFile(str(path))
+        document.saveAs(str(tmp_path / f"{code}.usx"), outformat="usx")
+    result = read("usx", ["eng", "heg"], files={code: tmp_path / f"{code}.usx" for code in files})
+    found = pairs(result)
+    found.pop("GEN 1:6")  # usfmtc takes the bar for attributes
+    assert found == {id: pair for id, pair in EXPECTED.items() if id != "GEN 1:6"}
+
+
+def test_a_folder_of_books(tmp_path: Path) -> None:
+    for code, text in (("eng", ENGLISH), ("heg", OTHER)):
+        (tmp_path / code).mkdir()
+        (tmp_path / code / "Settings.xml").write_text("<ScriptureText/>")
+        for name, book in (("01GENabc.SFM", "GEN"), ("02EXOabc.SFM", "EXO")):
+            (tmp_path / code / name).write_text(text.replace("GEN", book))
+    found = pairs(read("usfm", ["eng", "heg"], files={code: tmp_path / code for code in ("eng", "heg")}))
+    assert {**EXPECTED, **{id.replace("GEN", "EXO"): pair for id, pair in EXPECTED.items()}} == found
+    (tmp_path / "eng" / "copy.SFM").write_text(ENGLISH)
+    with pytest.raises(DataError, match=r"GEN 1 is in both .*01GENabc\.SFM and .*copy\.SFM\. Keep one"):
+        read("usfm", ["eng", "heg"], files={code: tmp_path / code for code in ("eng", "heg")})
+
+
+def test_parts_of_ranges_and_repeated_verses_are_dropped_with_a_count(tmp_path: Path) -> None:
+    english = ENGLISH.replace(r"\v 4 It", r"\v 2 It")
+    result = read("usfm", ["eng", "heg"], files=bibles(tmp_path, english))
+    assert "GEN 1:3-4" not in texts(result)
+    assert result[1].dropped == {"verse number repeated": 1, "part of a verse range is missing": 1}
+    assert result[1].read == len(result[0]) + 2
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "message"),
+    [
+        (r"\f*", "", r"en\.sfm:12: \\f is not closed before this line; expected \\f\*"),
+        (r"\id GEN", r"\id", r"en\.sfm:1: 'An' is not the three-letter code of a book"),
+        (r"\id GEN An English Bible", "", r"en\.sfm:7: a chapter before the book is named"),
+        (r"\c 1", r"\c one", r"en\.sfm:7: expected the number of a chapter, found 'one'"),
+        (r"\v 3 ", r"\v three ", r"en\.sfm:16: expected a verse number, found 'three'"),
+        (r"\c 1", r"\p", r"en\.sfm:11: a verse before its chapter"),
+        ("\\", "/", r"en\.sfm: no verse .* is this USFM or USX"),
+    ],
+)
+def test_malformed_usfm(tmp_path: Path, was: str, now: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read("usfm", ["eng", "heg"], files=bibles(tmp_path, ENGLISH.replace(was, now)))
+
+
+def test_truncated_and_hostile_usx(tmp_path: Path) -> None:
+    files = bibles(tmp_path)
+    usx = (
+        '<usx version="3.0"><book code="GEN" style="id"/><chapter number="1"/><para style="p"><verse number="1"/>a'
+    )
+    for content, message in (
+        (usx, r"a\.usx:1: not XML"),
+        ("<html/>", r"a\.usx: the document is <html>, not <usx>"),
+        ('<!DOCTYPE usx [<!ENTITY a "b">]><usx>&a;</usx>', "Entities are not read"),
+        (f'{usx}<verse number="x"/></para></usx>', r"a\.usx:1: expected a verse number, found 'x'"),
+    ):
+        (tmp_path / "a.usx").write_text(content)
+        with pytest.raises(DataError, match=message):
+            read("usx", ["eng", "heg"], files={**files, "eng": tmp_path / "a.usx"})
+
+
+def vref(folder: Path, **columns: list[str]) -> dict[str, Path]:
+    for name, lines in columns.items():
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+    return {code: folder / f"{code}.txt" for code in columns if code != "vref"}
+
+
+def test_vref_files_with_ranges(tmp_path: Path) -> None:
+    references = [f"GEN 1:{i}" for i in range(1, 26)]
+    english = [f"Verse {i}." for i in range(1, 26)]
+    other = [f"Ayat {i}." for i in range(1, 26)]
+    other[3] = "<range>"
+    other[9], english[9] = "", ""
+    english[20] = ""
+    other[19:21] = ["Ayat 20-21.", "<range>"]
+    files = vref(tmp_path, vref=references, eng=english, heg=other)
+    result = read("vref", ["eng", "heg"], vref=tmp_path / "vref.txt", files=files)
+    found = pairs(result)
+    assert found["GEN 1:3-4"] == ("Verse 3. Verse 4.", "Ayat 3.")
+    assert found["GEN 1:5"] == ("Verse 5.", "Ayat 5.")
+    assert len(found) == 25 - 1 - 1 - 2
+    assert result[1] == Counts(read=24, dropped={"empty": 1, "part of a verse range is missing": 2})
+    result = read("vref", ["eng", "heg"], files=files, ranges="drop")
+    assert "<range>" not in str(result[0])
+    assert result[1].dropped == {"verse range": 4, "empty": 1}
+
+
+def test_vref_files_that_do_not_match(tmp_path: Path) -> None:
+    files = vref(tmp_path, vref=["GEN 1:1"], eng=["a", "b"], heg=["c", "d"])
+    with pytest.raises(DataError, match=r"vref\.txt has 1"):
+        read("vref", ["eng", "heg"], vref=tmp_path / "vref.txt", files=files)
+    files = vref(tmp_path, eng=["a"] * 300, heg=["c", *["<range>"] * 299])
+    with pytest.raises(DataError, match="more than 200 lines in one <range>"):
+        read("vref", ["eng", "heg"], files=files)
