@@ -1,0 +1,255 @@
+"""ELAN annotations (.eaf): transcriptions of recordings, in tiers (EAF 3.0, Max Planck Institute, Nijmegen)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from instructalign.config import LanguageCode
+from instructalign.data.formats import make_row, select_languages
+from instructalign.data.formats.time_overlap import MinOverlap, Span, rows_of_spans
+from instructalign.data.formats.xml_events import read_document
+from instructalign.data.readers import files_in
+from instructalign.errors import DataError, suggest
+from instructalign.types import Counts, ParallelRow
+
+
+@dataclass(slots=True)
+class _Annotation:
+    id: str
+    tier: str
+    start: str = ""  # time slots
+    end: str = ""
+    parent: str = ""  # the annotation that this one belongs to
+    text: str = ""
+
+
+@dataclass(slots=True)
+class _Document:
+    times: dict[str, int | None] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)  # by tier, the one above it
+    annotations: dict[str, _Annotation] = field(default_factory=dict)
+
+
+def read_eaf(
+    languages: Sequence[str],
+    counts: Counts,
+    *,
+    path: Path,
+    tiers: Mapping[LanguageCode, str | list[str]],
+    align: Literal["auto", "parent", "time"] = "auto",
+    overlap: MinOverlap = 0.5,
+) -> Iterator[ParallelRow]:
+    """Reads ELAN files; an utterance and its translation are a row.
+
+    Args:
+        languages: canonical codes; the tiers of others are ignored.
+        counts: takes what was read and dropped.
+        path: the file, or a folder with `*.eaf`.
+        tiers: the tier or tiers of each language; `*` stands for any text, as in `ft@*` for every speaker's.
+        align: by the annotation that both belong to (`parent`), or by overlap in time; `auto` takes the parent
+            where the tiers have one.
+        overlap: by time: the least share of the shorter annotation that both have in common.
+
+    Raises:
+        DataError: a file is missing, not ELAN's or inconsistent, or has no such tier.
+
+    Example:
+        {format: eaf, path: recordings/, tiers: {heg: "tx@*", eng: "ft@*"}}
+    """
+    chosen = select_languages(languages, tiers, "eaf")
+    for file in files_in(path, "eaf"):
+        document = _read_document(file)
+        names = {code: _tiers(patterns, document, file) for code, patterns in chosen.items()}
+        prefix = f"{file.stem}-" if file != path else ""
+        for number, group in enumerate(_trees(names, document, file, align), start=1):
+            within = f"{prefix}{number}-" if len(_roots(names, document)) > 1 else prefix
+            common = _common_tier([tier for each in group.values() for tier in each], document)
+            if align == "time" or common is None:
+                spans = {code: _spans(each, document) for code, each in group.items()}
+                yield from rows_of_spans(spans, overlap, within, counts)
+            else:
+                yield from _rows_by_parent(group, common, document, file, within, counts)
+
+
+def _rows_by_parent(
+    group: Mapping[str, Sequence[str]], common: str, document: _Document, path: Path, prefix: str, counts: Counts
+) -> Iterator[ParallelRow]:
+    texts: dict[str, dict[str, list[str]]] = {}
+    for code, tiers in group.items():
+        for each in document.annotations.values():
+            if each.tier in tiers:
+                texts.setdefault(_ancestor(each, common, document, path).id, {}).setdefault(code, []).append(
+                    each.text
+                )
+    for id, by_language in texts.items():
+        if row := make_row(
+            f"{prefix}{id}", [(code, " ".join(by_language.get(code, []))) for code in group], counts
+        ):
+            yield row
+
+
+def _ancestor(annotation: _Annotation, tier: str, document: _Document, path: Path) -> _Annotation:
+    """The annotation of a tier above that one belongs to."""
+    at = annotation
+    while at.tier != tier:
+        above = document.annotations.get(at.parent)
+        if above is None:
+            raise DataError(f"{path}: the annotation {at.id!r} of tier {at.tier!r} belongs to none of {tier!r}.")
+        at = above
+    return at
+
+
+def _chain(tier: str, document: _Document) -> list[str]:
+    """A tier and those above it; `_read_document` has refused circles."""
+    chain = [tier]
+    while above := document.parents.get(chain[-1]):
+        chain.append(above)
+    return chain
+
+
+def _common_tier(tiers: Sequence[str], document: _Document) -> str | None:
+    """The lowest tier that all of some tiers are, or are below of."""
+    chains = [_chain(tier, document) for tier in tiers]
+    return next((tier for tier in chains[0] if all(tier in chain for chain in chains)), None)
+
+
+def _roots(names: Mapping[str, Sequence[str]], document: _Document) -> dict[str, None]:
+    return {_chain(tier, document)[-1]: None for tiers in names.values() for tier in tiers}
+
+
+def _trees(
+    names: Mapping[str, Sequence[str]], document: _Document, path: Path, align: str
+) -> Iterator[dict[str, list[str]]]:
+    """The tiers to pair with one another: those below one root, such as a speaker's; or all, by time."""
+    trees = [
+        {code: [tier for tier in tiers if _chain(tier, document)[-1] == root] for code, tiers in names.items()}
+        for root in _roots(names, document)
+    ]
+    together = all(sum(map(bool, tree.values())) > 1 for tree in trees)
+    if align == "parent" and not together:
+        alone = next(
+            tier for tree in trees if sum(map(bool, tree.values())) < 2 for each in tree.values() for tier in each
+        )
+        raise DataError(
+            f"{path}: no tier of another language has a parent in common with {alone!r}. Set align: time."
+        )
+    for tree in trees if together and align != "time" else [names]:
+        yield {code: list(tiers) for code, tiers in tree.items() if tiers}
+
+
+def _spans(tiers: Sequence[str], document: _Document) -> list[Span]:
+    times = document.times
+    found = []
+    for each in document.annotations.values():
+        if each.tier in tiers:
+            at = each
+            while not at.start and at.parent in document.annotations:
+                at = document.annotations[at.parent]
+            found.append(Span(times.get(at.start) or 0, times.get(at.end) or 0, each.text))
+    return found
+
+
+def _tiers(patterns: str | Sequence[str], document: _Document, path: Path) -> list[str]:
+    """The tiers that have one of some names."""
+    found: dict[str, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        named = [tier for tier in document.parents if tier == pattern or fnmatchcase(tier, pattern)]
+        if not named:
+            raise DataError(f"{path}: no tier {pattern!r}. {suggest(pattern, list(document.parents))}")
+        found |= dict.fromkeys(named)
+    return list(found)
+
+
+def _read_document(path: Path) -> _Document:
+    document = _Document()
+    tier = ""
+    annotation: _Annotation | None = None
+    reading = False
+    for event in read_document(path, "annotation_document"):
+        name, given = event.value, event.attributes
+        if event.kind == "text":
+            if reading and annotation is not None:
+                annotation.text += name
+        elif event.kind == "end":
+            reading = reading and name != "annotation_value"
+        elif name == "time_slot":
+            value = given.get("time_value")
+            if value is not None and not value.isdecimal():
+                raise DataError(f"{path}:{event.line}: expected a time in milliseconds, found {value!r}.")
+            document.times[given.get("time_slot_id", "")] = None if value is None else int(value)
+        elif name == "tier":
+            tier = given.get("tier_id", "")
+            document.parents[tier] = given.get("parent_ref", "")
+        elif name in ("alignable_annotation", "ref_annotation"):
+            annotation = _Annotation(
+                given.get("annotation_id", ""),
+                tier,
+                given.get("time_slot_ref1", ""),
+                given.get("time_slot_ref2", ""),
+                given.get("annotation_ref", ""),
+            )
+            for slot in (annotation.start, annotation.end):
+                if slot and slot not in document.times:
+                    raise DataError(f"{path}:{event.line}: there is no time slot {slot!r}.")
+            document.annotations[annotation.id] = annotation
+        elif name == "annotation_value":
+            reading = True
+    _check_references(document, path)
+    _fill_times(document)
+    _find_parents(document)
+    return document
+
+
+def _check_references(document: _Document, path: Path) -> None:
+    """Refuses references to what is not there, and circles."""
+    for tier, parent in document.parents.items():
+        if parent and parent not in document.parents:
+            raise DataError(f"{path}: tier {tier!r} is below {parent!r}, which is not there.")
+    ups = (document.parents, {each.id: each.parent for each in document.annotations.values()})
+    for above in ups:
+        clear: set[str] = set()
+        for start in above:
+            trail: dict[str, None] = {}
+            at = start
+            while at and at not in clear:
+                if at in trail:
+                    raise DataError(f"{path}: {at!r} is above itself; the file is damaged.")
+                trail[at] = None
+                if at not in above:
+                    raise DataError(f"{path}: {start!r} refers to {at!r}, which is not there.")
+                at = above[at]
+            clear.update(trail)
+
+
+def _fill_times(document: _Document) -> None:
+    """Gives time slots without a time one between their neighbours'."""
+    slots = list(document.times)
+    known = [place for place, slot in enumerate(slots) if document.times[slot] is not None]
+    for before, after in pairwise(known):
+        low, high = document.times[slots[before]] or 0, document.times[slots[after]] or 0
+        for place in range(before + 1, after):
+            document.times[slots[place]] = low + (high - low) * (place - before) // (after - before)
+
+
+def _find_parents(document: _Document) -> None:
+    """Annotations with times of their own, in a tier below another, belong to the one that spans them."""
+    by_tier: dict[str, list[tuple[int, int, str]]] = {}
+    times = document.times
+    for each in document.annotations.values():
+        if each.start:
+            by_tier.setdefault(each.tier, []).append((times[each.start] or 0, times[each.end] or 0, each.id))
+    for spans in by_tier.values():
+        spans.sort()
+    for tier, spans in by_tier.items():
+        above = by_tier.get(document.parents[tier], [])
+        place = 0
+        for start, end, id in spans if above else []:
+            while place + 1 < len(above) and above[place][1] <= start:
+                place += 1
+            if above[place][0] < end and start < above[place][1]:
+                document.annotations[id].parent = document.annotations[id].parent or above[place][2]

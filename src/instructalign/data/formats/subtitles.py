@@ -1,0 +1,61 @@
+"""Subtitles: SubRip, WebVTT and (Advanced) SubStation Alpha, read through pysubs2 (https://pysubs2.readthedocs.io)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from instructalign.config import LanguageCode
+from instructalign.data.formats import select_languages
+from instructalign.data.formats.time_overlap import MinOverlap, Span, rows_of_spans
+from instructalign.errors import DataError, first_line
+from instructalign.files import read_lines
+from instructalign.types import Counts, ParallelRow
+
+_TAGS = re.compile(r"<[^<>]{0,200}>|\{[^{}]{0,200}\}")
+
+
+def read_subtitles(
+    languages: Sequence[str],
+    counts: Counts,
+    *,
+    files: Mapping[LanguageCode, Path],
+    overlap: MinOverlap = 0.5,
+) -> Iterator[ParallelRow]:
+    """Reads subtitles of one film in several languages; those shown at the same time are a row.
+
+    Formatting, comments and drawings are left out. A row's id is its start in milliseconds.
+
+    Args:
+        languages: canonical codes; the files of others are ignored.
+        counts: takes what was read and dropped.
+        files: the file of each language (.srt, .vtt, .ass, .ssa), in UTF-8.
+        overlap: the least share of the shorter subtitle's time that both have in common.
+
+    Raises:
+        DataError: a file is missing, not UTF-8, or has no subtitle.
+
+    Example:
+        {format: srt, files: {eng: film.en.srt, jav: film.jv.srt}}
+    """
+    chosen = select_languages(languages, files, "subtitles")
+    yield from rows_of_spans({code: _spans(path) for code, path in chosen.items()}, overlap, "", counts)
+
+
+def _spans(path: Path) -> list[Span]:
+    import pysubs2
+
+    content = "".join(f"{line}\n" for _, line in read_lines(path))
+    try:
+        shown = pysubs2.SSAFile.from_string(content)
+    except (pysubs2.Pysubs2Error, ValueError, OverflowError, IndexError, KeyError) as error:
+        raise DataError(f"{path}: not subtitles that can be read ({first_line(error)}).") from None
+    spans = [
+        Span(event.start, event.end, " ".join(_TAGS.sub("", event.plaintext).split()))
+        for event in shown
+        if not event.is_comment and not event.is_drawing
+    ]
+    if not spans:
+        raise DataError(f"{path}: no subtitle was found; is this SubRip, WebVTT or SubStation Alpha?")
+    return spans
