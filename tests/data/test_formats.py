@@ -72,7 +72,7 @@ def test_flores_files_named_by_the_language_alone(tmp_path: Path) -> None:
     [
         ({"dev/ace_Latn.dev": "sa\n"}, {}, r"ace_Latn.dev has 1, .*eng_Latn.dev has 2"),
         ({}, {"splits": ["devtset"]}, r"no split 'devtset'. Did you mean 'devtest'\? Available: dev, devtest"),
-        ({"dev/eng.dev": "one\n"}, {}, "eng is given twice"),
+        ({"dev/eng.dev": "one\n"}, {}, "'eng' and 'eng_Latn' are eng"),
         ({"extra/notes.txt": ""}, {"splits": ["extra"]}, "no file such as eng_Latn.extra"),
     ],
 )
@@ -436,3 +436,54 @@ def test_moses_compressed(tmp_path: Path, ending: str, compress: Callable[[bytes
     (tmp_path / f"c.id.{ending}").write_bytes(compress(b"satu\ndua\n"))
     files = {"eng": tmp_path / "c.en", "ind": tmp_path / f"c.id.{ending}"}
     assert texts(read("moses", ["eng", "ind"], files=files))["2"] == {"eng": "two", "ind": "dua"}
+
+
+UNTRANSLATED = "marked untranslated (often identical to the source)"
+UNITS_1 = """<xliff version="1.2"><file source-language="en"><body>
+<trans-unit id="own"><source xml:lang="en">One</source><target xml:lang="jv">Siji</target>
+<note>One target too</note>
+<alt-trans><source>Uno</source><target xml:lang="es">Unu</target></alt-trans></trans-unit>
+<trans-unit id="copy"><source>Two</source><target xml:lang="jv" state="needs-translation">Two</target></trans-unit>
+<trans-unit id="new"><source>Three</source><target xml:lang="jv" state="new">Three</target></trans-unit>
+<trans-unit id="final"><source>Four <g id="1">big</g> <x id="2"/>cats</source>
+<seg-source><mrk mtype="seg" mid="1">Four big cats</mrk></seg-source>
+<target xml:lang="jv" state="final">Papat <mrk mtype="seg" mid="1">kucing</mrk>
+<ph id="3">%s</ph>gedhe</target></trans-unit>
+<group translate="no"><trans-unit id="name"><source>ACME</source><target xml:lang="jv">ACME</target></trans-unit>
+<trans-unit id="back" translate="yes"><source>Five</source><target xml:lang="jv">Lima</target></trans-unit></group>
+</body></file></xliff>"""
+UNITS_2 = """<xliff version="2.0" srcLang="en" trgLang="jv"><file id="f"><unit id="u">
+<notes><note>A note</note></notes><originalData><data id="d">&lt;b&gt;</data></originalData>
+<segment state="initial"><source>Two</source><target>Two</target></segment>
+<ignorable><source> </source><target> leftover </target></ignorable>
+<segment><source>Three</source></segment>
+<segment state="reviewed"><source>Four <pc id="1">big</pc> cats</source>
+<target>Papat <mrk id="m">kucing</mrk> gedhe</target></segment></unit>
+<unit id="n" translate="no"><segment><source>ACME</source><target>ACME</target></segment>
+</unit></file></xliff>"""
+
+
+def test_xliff_without_a_target_language_and_with_states(tmp_path: Path) -> None:
+    (tmp_path / "a.xlf").write_text(UNITS_1, encoding="utf-8")
+    result = read("xliff", ["eng", "jav"], path=tmp_path / "a.xlf")
+    assert texts(result) == {
+        "own-1": {"eng": "One", "jav": "Siji"},
+        "final-1": {"eng": "Four big cats", "jav": "Papat kucing\ngedhe"},
+        "back-1": {"eng": "Five", "jav": "Lima"},
+    }
+    assert result[1] == Counts(read=6, dropped={UNTRANSLATED: 3})
+
+
+def test_xliff_2_states_and_ignorable_text(tmp_path: Path) -> None:
+    (tmp_path / "a.xlf").write_text(UNITS_2, encoding="utf-8")
+    result = read("xliff", ["eng", "jav"], path=tmp_path / "a.xlf")
+    assert list(texts(result).values()) == [{"eng": "Four big cats", "jav": "Papat kucing gedhe"}]
+    assert result[1] == Counts(read=4, dropped={UNTRANSLATED: 2, "text in fewer than two languages": 1})
+
+
+def test_columns_that_clash_matter_only_if_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("en\tjv\tpt\tpt-br\nOne\tSiji\tUm\tUma\n", encoding="utf-8")
+    found = read("tsv", ["eng", "jav"], path=tmp_path / "t.tsv")
+    assert list(texts(found).values()) == [{"eng": "One", "jav": "Siji"}]
+    with pytest.raises(DataError, match=r"'pt' and 'pt-br' are por.*columns"):
+        read("tsv", ["eng", "por"], path=tmp_path / "t.tsv")

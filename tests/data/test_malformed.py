@@ -187,7 +187,7 @@ CASES = [
     Case("a comment without end", "tmx", {"a.tmx.gz": gzip.compress(b"<tmx><!--" + b"0" * BOMB, 1)}, "more than 11 MiB without a tag"),
     # XLIFF
     Case("TMX for XLIFF", "xliff", {"a.xlf": b"<tmx/>"}, "the document is <tmx>, not <xliff>"),
-    Case("no languages", "xliff", {"a.xlf": b"<xliff><file><trans-unit id='1'><source>a</source><target>b</target></trans-unit></file></xliff>"}, "unit '1' comes before both languages are named"),
+    Case("no languages", "xliff", {"a.xlf": b"<xliff><file><trans-unit id='1'><source>a</source><target>b</target></trans-unit></file></xliff>"}, "unit '1' has no source and target language"),
     Case("a language that is none", "xliff", {"a.xlf": b"<xliff srcLang='klingonish' trgLang='id'/>"}, "'klingonish' is not a language code"),
     Case("an entity", "xliff", {"a.xlf": b"<!DOCTYPE x [<!ENTITY a 'b'>]><xliff/>"}, "a.xlf:1: the entity 'a'"),
     # OPUS archives

@@ -44,13 +44,21 @@ def select_languages(languages: Sequence[str], present: Mapping[str, T], where: 
         where: the corpus, for the error message.
 
     Raises:
-        DataError: two keys are one language, or the corpus has fewer than two of the languages.
+        DataError: two keys are one of the languages, or the corpus has fewer than two of the languages.
     """
     places: dict[str, T] = {}
+    spelled: dict[str, str] = {}
     for code, place in present.items():
-        if canonical(code) in places:
-            raise DataError(f"{where}: {canonical(code)} is given twice ({', '.join(map(str, present))}).")
-        places[canonical(code)] = place
+        language = canonical(code)
+        if (
+            language in spelled and language in languages
+        ):  # pt beside pt-br matters only if Portuguese is asked for
+            raise DataError(
+                f"{where}: both {spelled[language]!r} and {code!r} are {language}. Keep one "
+                f"of them, or choose with `columns` or `files`, for example {{{language}: {code}}}."
+            )
+        places.setdefault(language, place)
+        spelled.setdefault(language, code)
     require_two_languages(languages, places, where)
     return {code: places[code] for code in languages if code in places}
 
