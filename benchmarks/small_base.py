@@ -2,7 +2,7 @@
 
 A model of a few million parameters that knows English and Indonesian a little: it has read running text in
 both, translates between known languages, does sentiment in both under the prompts of the evaluation, and P3's
-tasks. It has seen no sentence in any of the new or related languages. Whatever stands in the NusaX test set, word
+tasks. It has seen no sentence in any of the new or related languages. Whatever is in the NusaX test set, word
 for word or nearly, is left out of all its data.
 
     python benchmarks/small_base.py --data ../shared/data --out runs/small-base
@@ -55,7 +55,7 @@ KNOWN = {
     "ron": "Romanian",
 }
 PAST = 20_000  # instructions in past.jsonl
-SENTENCE_WORDS = 30  # longer running text is cut: the model reads at most 160 tokens
+SENTENCE_WORDS = 30  # longer running text is truncated: the model reads at most 160 tokens
 
 
 class Sources:
@@ -105,7 +105,7 @@ def unseen(items: Iterable[Any], index: ItemIndex) -> list[Any]:
             dropped += 1
         else:
             kept.append(item)
-    print(f"left out {dropped} that stand in the test set")
+    print(f"left out {dropped} that are in the test set")
     return kept
 
 

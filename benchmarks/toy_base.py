@@ -37,7 +37,7 @@ Licence: Apache-2.0.
 
 
 class Past:
-    """The past instruction data, as the stream that batches are cut from."""
+    """The replay data, as the stream that batches are taken from."""
 
     def __getitem__(self, index: int) -> Instruction:
         return replay_instruction(index)

@@ -131,7 +131,7 @@ def configuration(options: argparse.Namespace, **training: Any) -> Any:
 
 
 def write_examples(options: argparse.Namespace) -> None:
-    """The examples of all steps as token ids, cut as ours are, for the peers to read."""
+    """The examples of all steps as token ids, truncated as ours are, for the peers to read."""
     from instructalign.mixture.training_data import prepare_data
     from instructalign.training.batching import ExampleEncoder
     from instructalign.training.models import load_codec
@@ -171,7 +171,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
             ended.setdefault(done, time.perf_counter())
 
     out = Path(tempfile.mkdtemp(dir=options.work)) / "run"
-    train(configuration(options, **extra), out, note)
+    train(configuration(options, **extra), out, progress=note)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     real = sum(len(each["prompt"]) + len(each["answer"]) for each in examples(options)[BATCH:])
@@ -216,7 +216,7 @@ def multiply_as_usual() -> None:
 
 
 def arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """What the peers are told alike."""
+    """The arguments of all peers."""
     return {
         "output_dir": str(options.work / "peer"),
         "max_steps": options.steps,
@@ -268,11 +268,11 @@ def trl(options: argparse.Namespace) -> dict[str, Any]:
         }
         for each in examples(options)
     ]
-    told = arguments(options)
+    settings = arguments(options)
     if packing:
-        told.update(max_steps=-1, num_train_epochs=1, dataloader_drop_last=True)
-    settings = SFTConfig(**told, max_length=LENGTH, packing=packing, completion_only_loss=True)
-    run = InOrder(model, args=settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        settings.update(max_steps=-1, num_train_epochs=1, dataloader_drop_last=True)
+    sft = SFTConfig(**settings, max_length=LENGTH, packing=packing, completion_only_loss=True)
+    run = InOrder(model, args=sft, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     return timed(options, run, len(run.train_dataset) // BATCH if packing else options.steps)
 
 

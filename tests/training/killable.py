@@ -44,7 +44,7 @@ def count_events(fatal: int | None, note: Callable[[str], None]) -> None:
     real_rmtree = shutil.rmtree
 
     def rmtree(path: Any, *args: Any, **kwargs: Any) -> None:
-        # One file at a time, so that a removal can be cut short in its middle.
+        # One file at a time, so that a removal can be interrupted in its middle.
         for file in sorted(Path(path).rglob("*")) if Path(path).is_dir() else []:
             if file.is_file():
                 file.unlink()

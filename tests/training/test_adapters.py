@@ -57,7 +57,7 @@ def reload(folder: Path, family: str) -> Any:
 
 
 def never() -> Any:
-    raise AssertionError("the base is not needed anew")
+    raise AssertionError("the base need not be loaded again")
 
 
 def changed_rows(one: Any, other: Any) -> list[int]:

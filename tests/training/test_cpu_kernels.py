@@ -52,7 +52,7 @@ def test_routines_are_used_where_the_processor_gains(monkeypatch):
 
 @pytest.mark.usefixtures("_make")
 @pytest.mark.parametrize("training", [True, False])
-def test_nothing_stays_behind(training):
+def test_nothing_is_left_replaced(training):
     model = tiny_model("bloom").train(training)
     with pytest.raises(TypeError), fast_inference(model):
         model(model.training, torch.is_grad_enabled())  # no ids: fails in the middle
@@ -72,13 +72,13 @@ def test_a_forward_of_someone_elses_is_left_alone(monkeypatch):
     assert model.lm_head.forward is mine
 
 
-def test_the_make_of_the_processor_is_told_without_proc(monkeypatch):
+def test_the_make_of_the_processor_is_found_without_proc(monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError
 
     monkeypatch.setattr(cpu_kernels.Path, "read_text", missing)
-    for told, expected in (("AMD64 Family 25 Model 1 Stepping 1, AuthenticAMD", True), ("arm", False)):
-        monkeypatch.setattr(cpu_kernels.platform, "processor", lambda told=told: told)
+    for name, expected in (("AMD64 Family 25 Model 1 Stepping 1, AuthenticAMD", True), ("arm", False)):
+        monkeypatch.setattr(cpu_kernels.platform, "processor", lambda name=name: name)
         assert cpu_kernels.is_amd.__wrapped__() is expected
 
 

@@ -55,7 +55,7 @@ def test_changing_one_example_moves_no_logit_of_another(family: str) -> None:
     lengths = before["lengths"]
     assert torch.equal(one[0, : sum(lengths[:2])], other[0, : sum(lengths[:2])])
     assert torch.equal(one[1, : lengths[3]], other[1, : lengths[3]])
-    # And what stands behind is unmoved by what stands before.
+    # And later examples are unmoved by earlier ones.
     batch = batch_of(PAIRS[:3], [3])
     first, inputs = batch["lengths"][0], batch["inputs"]
     changed = {**inputs, "input_ids": inputs["input_ids"].clone()}
@@ -161,7 +161,7 @@ def test_rows_are_as_long_as_examples_or_longer(tmp_path: Path) -> None:
     packing = configure(tmp_path, packing=True).training
     assert packed_row_limits(packing, limits, model) == (512, limits)
     assert packed_row_limits(packing, MicroBatchLimits(tokens=64), model) == (96, MicroBatchLimits(tokens=64))
-    # What bounds examples bounds the tokens that so many may have, and not rows of five times as many.
+    # What bounds examples bounds the tokens that as many may have, and not rows of five times as many.
     assert packed_row_limits(packing, MicroBatchLimits(rows=2), model) == (192, MicroBatchLimits(tokens=192))
     assert packed_row_limits(packing, MicroBatchLimits(rows=2, tokens=128), model) == (
         128,
@@ -181,7 +181,7 @@ def test_starts_of_examples() -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "bloom"])
-def test_a_packed_run_learns_what_another_learns_and_goes_on_exactly(family: str, tmp_path: Path) -> None:
+def test_a_packed_run_learns_what_another_learns_and_resumes_exactly(family: str, tmp_path: Path) -> None:
     plain = train(configure(tmp_path, family, steps=4), tmp_path / "plain")
     config = configure(tmp_path, family, steps=4, packing=True, keep_checkpoints=5)
     packed = train(config, tmp_path / "packed")

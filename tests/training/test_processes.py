@@ -1,4 +1,4 @@
-"""Several processes learn what one learns, and go on from each other's checkpoints."""
+"""Several processes learn what one learns, and resume from each other's checkpoints."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_checkpoints_are_shared(tmp_path: Path, before: int, after: int, how: li
     unfinish(tmp_path / "whole", tmp_path / "half")
     launch(after, config, tmp_path / "half", how)
     assert_close(tmp_path / "whole" / "model", tmp_path / "half" / "model")
-    # The parts that were computed alike are alike: the optimizer's state was taken over, not begun anew.
+    # The parts that were computed alike are alike: the optimizer's state was loaded, not started over.
     assert log(tmp_path / "half")[-1]["grad_norm"] == pytest.approx(
         log(tmp_path / "whole")[-1]["grad_norm"], abs=1e-4
     )

@@ -1,4 +1,4 @@
-"""The steps of a run: which examples stand in each, whatever else is chosen, and how much of them is padding."""
+"""The steps of a run: which examples are in each, whatever else is chosen, and how much of them is padding."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_workers_change_neither_examples_nor_their_order(workers: int) -> None:
     ]
 
 
-def test_a_run_goes_on_at_step_40_000_without_looking_back() -> None:
+def test_a_run_resumes_at_step_40_000_without_looking_back() -> None:
     stream = Numbered()
     batches = steps(stream)
     sampler = RemainingSteps(50_000, lambda: 40_000)
@@ -107,7 +107,7 @@ def test_what_counts_in_a_step_is_what_its_batches_count(weights: LossWeights, e
 
 def test_packed_examples_keep_their_positions_targets_and_owners() -> None:
     [batch] = steps(batch_size=3, limits=MicroBatchLimits(), row_length=100)[0]
-    # Prompts of 1, 2 and 3 words behind a first token, an answer of one word (its length: 1), and the end.
+    # Prompts of 1, 2 and 3 words after a first token, an answer of one word (its length: 1), and the end.
     assert batch["inputs"]["input_ids"].tolist() == [[100, 1, 1, 99, 100, 1, 1, 1, 99, 100, 1, 1, 1, 1, 99]]
     assert batch["inputs"]["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5]]
     assert batch["positions"].tolist() == [1, 2, 6, 7, 12, 13]

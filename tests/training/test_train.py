@@ -101,7 +101,7 @@ def untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 # mT0 and Aya-101 are mT5 by build.
 @pytest.mark.parametrize("family", FAMILIES + NEWER)
-def test_every_family_learns_saves_loads_and_goes_on(family: str, tmp_path: Path) -> None:
+def test_every_family_learns_saves_loads_and_resumes(family: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, pipeline
 
     config = configure(tmp_path, family, steps=12, checkpoint_every=6, keep_checkpoints=2)
@@ -197,7 +197,7 @@ def test_every_schedule_begins_with_the_warmup(scheduler: str, last: float, tmp_
     assert [line["learning_rate"] for line in log(tmp_path / "run")] == pytest.approx([0, 5e-4, 1e-3, 1e-3 * last])
 
 
-def test_another_optimizer_learns_and_goes_on_exactly(tmp_path: Path) -> None:
+def test_another_optimizer_learns_and_resumes_exactly(tmp_path: Path) -> None:
     config = configure(tmp_path, steps=4, optimizer="adafactor", keep_checkpoints=3)
     result = train(config, tmp_path / "run")
     result.model.rename(tmp_path / "whole")
@@ -209,7 +209,7 @@ def test_another_optimizer_learns_and_goes_on_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw_8bit", "paged_adamw_8bit"])
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
-def test_moments_of_8_bits_learn_and_go_on_exactly(optimizer: str, tmp_path: Path) -> None:
+def test_moments_of_8_bits_learn_and_resume_exactly(optimizer: str, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     save_tiny(tmp_path / "base", width=64)  # it leaves weights of fewer than 4 096 numbers in 32 bits
     config = configure(tmp_path, steps=4, optimizer=optimizer, keep_checkpoints=3)
