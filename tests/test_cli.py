@@ -228,3 +228,17 @@ def test_wrong_use_is_explained_without_a_traceback(
     done = call(*arguments, *(["--out", "wrong"] if arguments[0] == "train" else []), folder=project)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert message in done.stderr
+
+
+def test_formats_are_listed_and_shown() -> None:
+    listed = call("formats", "ls")
+    assert listed.returncode == 0
+    assert {"xlsx", "usfm", "flextext", "tatoeba", "csv"} <= set(listed.stdout.split())
+    shown = call("formats", "show", "xlsx")
+    assert shown.returncode == 0
+    assert "  - format: xlsx\n    path: pairs.xlsx\n" in shown.stdout
+    assert "required" in shown.stdout
+    assert "whole number" in shown.stdout
+    wrong = call("formats", "show", "excel")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "unknown corpus format 'excel'" in wrong.stderr

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from instructalign import generate, load_config, train
 from instructalign.config import FilterConfig
 from instructalign.data.filters import resolve
-from instructalign.plugins import OBJECTIVES, STRATEGIES, toy_base
+from instructalign.plugins import FORMATS, OBJECTIVES, STRATEGIES, toy_base
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -84,6 +84,23 @@ def bounds_in_words(setting: object) -> str:
     if len(setting) == 2:
         return f"{setting['min']} to {setting['max']}"
     return " ".join(f"{name} {value}" for name, value in setting.items())
+
+
+def test_formats() -> None:
+    guide = (ROOT / "docs" / "guides" / "formats.md").read_text(encoding="utf-8")
+    table = [line.split("|")[1] for line in guide.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", "".join(table))) == FORMATS.names()
+    for corpus in yaml.safe_load(blocks("formats.md", "yaml")[0])["corpora"]:
+        FORMATS.check(corpus.pop("format"), corpus)
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_every_format_is_described_with_an_example_that_is_valid(name: str) -> None:
+    about = FORMATS.describe(name)
+    assert about.summary.endswith(".")
+    assert all(meaning for *_, meaning in about.options)
+    [example] = yaml.safe_load(about.example)
+    FORMATS.check(example.pop("format"), example)
 
 
 def test_strategy_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

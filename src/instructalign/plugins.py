@@ -14,12 +14,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
+import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -64,6 +66,25 @@ Weight = Annotated[
     float,
     Field(ge=0, strict=True, allow_inf_nan=False, description="Relative to the other entries; 0 leaves it out."),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDescription:
+    """What users are told of an entry.
+
+    Attributes:
+        summary: in one sentence.
+        text: the documentation without its sections.
+        options: name, type, default and meaning of each.
+        example: as YAML, one item of a list; empty where the documentation has none.
+        package: the Python package that it comes from.
+    """
+
+    summary: str
+    text: str
+    options: list[list[str]]
+    example: str
+    package: str
 
 
 class Registry:
@@ -120,6 +141,37 @@ class Registry:
         module, _, attribute = self._places[name].partition(":")
         entry: Callable[..., Any] = getattr(import_module(module), attribute)
         return entry
+
+    def describe(self, name: str) -> EntryDescription:
+        """What an entry is for and its options, from its documentation and types.
+
+        Raises:
+            UnknownNameError: there is no such name.
+        """
+        entry = self.get(name)
+        text = inspect.cleandoc(entry.__doc__ or "")
+        model = self.entry_model(name)
+        fields = {key: field for key, field in model.model_fields.items() if key != "format"}
+        schema = model.model_json_schema()
+        options = [
+            [
+                option,
+                _type_in_words(schema["properties"][option], schema.get("$defs", {})),
+                "required"
+                if field.is_required()
+                else _default_in_words(field.get_default(call_default_factory=True)),
+                field.description or "",
+            ]
+            for option, field in fields.items()
+        ]
+        example = text.partition("\nExample:\n")[2].partition("\n\n")[0].strip()
+        if example:
+            given = {**yaml.safe_load(example), "format": name}
+            block = yaml.safe_dump([given], sort_keys=False, allow_unicode=True)
+            example = "".join(f"  {line}\n" for line in block.splitlines())
+        prose = re.split(r"\n(?:Args|Raises|Example|Returns):\n", text)[0].strip()
+        summary = prose.partition("\n\n")[0].replace("\n", " ")
+        return EntryDescription(summary, prose, options, example, entry.__module__.partition(".")[0])
 
     def entry_model(self, name: str) -> type[BaseModel]:
         """A strict model of an entry as the configuration has it: its options and the keys that all entries share.
@@ -285,6 +337,39 @@ class EntriesByName:
 def _require_weight(entries: Iterable[Entry]) -> None:
     if not any(entry.weight > 0 for entry in entries):
         raise ValueError("at least one weight must be above 0")
+
+
+def _type_in_words(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """A JSON schema as users read it: "path", "list of text", "text or whole number"."""
+    if "$ref" in schema:
+        return _type_in_words(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "const" in schema or "enum" in schema:
+        return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
+    if "anyOf" in schema:
+        kinds = [_type_in_words(each, definitions) for each in schema["anyOf"] if each.get("type") != "null"]
+        return " or ".join(kinds)
+    kind = schema.get("type", "anything")
+    if kind == "array":
+        return f"list of {_type_in_words(schema.get('items', {}), definitions)}"
+    if kind == "object":
+        values = schema.get("additionalProperties")
+        return (
+            f"by language: {_type_in_words(values, definitions)}"
+            if isinstance(values, dict)
+            else "keys and values"
+        )
+    if schema.get("format") in ("path", "file-path", "directory-path"):
+        return "path"
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    return words.get(str(kind), str(kind))
+
+
+def _default_in_words(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _argument_docs(entry: Callable[..., Any]) -> dict[str, str]:

@@ -42,6 +42,7 @@ for command in (
     app.command()(command)
 app.add_typer(list_commands.templates, name="templates")
 app.add_typer(list_commands.tasks, name="tasks")
+app.add_typer(list_commands.formats, name="formats")
 
 
 def main() -> None:

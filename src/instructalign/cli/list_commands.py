@@ -12,6 +12,7 @@ from instructalign.errors import InstructAlignError
 
 templates = typer.Typer(help="Prompt templates of the alignment instructions.", no_args_is_help=True)
 tasks = typer.Typer(help="Evaluation tasks.", no_args_is_help=True)
+formats = typer.Typer(help="Formats of parallel corpora and lexicons.", no_args_is_help=True)
 
 
 @templates.command("ls")
@@ -107,6 +108,32 @@ def export_task(
     console.out.print(
         f"lm_eval --model hf --model_args pretrained=MODEL --include_path {out} --tasks {task.name}", markup=False
     )
+
+
+@formats.command("ls")
+def list_formats() -> None:
+    """Lists the formats that a corpus or a lexicon may have."""
+    from instructalign.plugins import FORMATS
+
+    rows = [[name, FORMATS.describe(name).summary] for name in FORMATS.names()]
+    console.print_table("", ["format", "what it reads"], rows)
+
+
+@formats.command("show")
+def show_format(name: Annotated[str, typer.Argument(help="A format, as `formats ls` lists them.")]) -> None:
+    """Shows a format: what it is for, its options, an example, and what it requires.
+
+    Example: `instructalign formats show xlsx`
+    """
+    from instructalign.plugins import FORMATS
+
+    about = FORMATS.describe(name)
+    console.out.print(about.text, markup=False)
+    console.print_table("options", ["option", "type", "default", "meaning"], about.options)
+    if about.example:
+        console.out.print(f"Example:\n\ncorpora:\n{about.example}", markup=False)
+    ours = about.package == "instructalign"
+    console.out.print("Requires nothing else." if ours else f"Added by the package {about.package}.", markup=False)
 
 
 def languages(

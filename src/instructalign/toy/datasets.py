@@ -42,6 +42,9 @@ def read_corpus(
 
     Raises:
         DataError: more rows than the corpus has sentences.
+
+    Example:
+        {format: toy, rows: 500}
     """
     here = [language(code, seed=seed) for code in languages if code in KNOWN or code in DESCENT]
     for index in _first(CORPUS_SENTENCES, rows, "rows"):

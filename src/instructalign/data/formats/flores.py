@@ -36,6 +36,9 @@ def read_flores(
 
     Raises:
         DataError: a split does not exist, has fewer than two of the languages, or its files differ in length.
+
+    Example:
+        {format: flores, path: flores200_dataset, splits: [dev]}
     """
     if not path.is_dir():
         raise DataError(
@@ -78,6 +81,9 @@ def read_flores_plus(
 
     Raises:
         DataError: the dataset cannot be loaded, or its subsets do not have the same sentences.
+
+    Example:
+        {format: flores_plus, splits: [dev]}
     """
     from datasets import get_dataset_config_names
 

@@ -23,6 +23,9 @@ def read_moses(
 
     Raises:
         DataError: a file is missing or not UTF-8, or the files differ in length.
+
+    Example:
+        {format: moses, files: {eng: corpus.en, jav: corpus.jv}}
     """
     chosen = select_languages(languages, files, "moses")
     return rows_of_lines({code: (path, read_lines(path)) for code, path in chosen.items()}, counts)

@@ -27,6 +27,9 @@ def read_opus(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterat
     Raises:
         DataError: the file is missing, damaged or protected by a password, contains a path outside the archive,
             or does not contain one file for each of two of the languages.
+
+    Example:
+        {format: opus, path: en-jv.txt.zip}
     """
     check_file(path)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def _spans(path: Path) -> list[Span]:
 
     content = "".join(f"{line}\n" for _, line in read_lines(path))
     try:
-        shown = pysubs2.SSAFile.from_string(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers and styles, which are not read
+            shown = pysubs2.SSAFile.from_string(content)
     except (pysubs2.Pysubs2Error, ValueError, OverflowError, IndexError, KeyError) as error:
         raise DataError(f"{path}: not subtitles that can be read ({first_line(error)}).") from None
     spans = [

@@ -46,6 +46,9 @@ def read_tsv_rows(
         id: the column with the row ids; by default a row's id is the number of its line.
         header: whether the first line names the columns.
         quoting: whether quotation marks around a field are not part of it.
+
+    Example:
+        {format: tsv, path: corpus.tsv, columns: {eng: English, jav: Javanese}}
     """
     return read_csv_rows(
         languages, counts, path=path, columns=columns, id=id, header=header, delimiter="\t", quoting=quoting
@@ -78,6 +81,9 @@ def read_csv_rows(
 
     Raises:
         DataError: the file is missing or not UTF-8, a column does not exist, or a quotation mark is left open.
+
+    Example:
+        {format: csv, path: corpus.csv, columns: {eng: English, jav: Javanese}, id: No}
     """
     records = read_delimited(path, delimiter, quoting)
     return rows_of_table(languages, counts, records, path, columns, id, header)
@@ -103,6 +109,9 @@ def read_jsonl_rows(
 
     Raises:
         DataError: the file is missing, a line is not a JSON object, or no record has one of the keys.
+
+    Example:
+        {format: jsonl, path: corpus.jsonl, columns: {eng: translation.en, jav: translation.jv}}
     """
     return _rows_of_records(languages, counts, read_jsonl(path), path, columns, id)
 
@@ -126,6 +135,9 @@ def read_parquet_rows(
 
     Raises:
         DataError: a file is missing or damaged, or a column does not exist.
+
+    Example:
+        {format: parquet, path: corpus.parquet, columns: {eng: en, jav: jv}}
     """
     return _rows_of_records(languages, counts, read_parquet(path), path, columns, id)
 
@@ -156,6 +168,9 @@ def read_hub_rows(
 
     Raises:
         DataError: the dataset cannot be loaded, or has no such column.
+
+    Example:
+        {format: hub, name: Helsinki-NLP/opus-100, subset: en-id, split: validation}
     """
     records = read_hub(
         name, subset, HUB_ADVICE, split=split, revision=revision, data_files=data_files, streaming=streaming

@@ -28,6 +28,9 @@ def read_tmx(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterato
 
     Raises:
         DataError: the file is missing, not TMX, or has text in fewer than two of the languages.
+
+    Example:
+        {format: tmx, path: memory.tmx}
     """
     seen: set[str] = set()
     number = 0

@@ -44,6 +44,9 @@ def read_xliff(languages: Sequence[str], counts: Counts, *, path: Path) -> Itera
 
     Raises:
         DataError: the file is missing, not XLIFF, or not between two of the languages.
+
+    Example:
+        {format: xliff, path: strings.xlf}
     """
     for id, segment in _segments(path):
         texts = {segment.codes[side]: text for side, text in segment.texts.items()}
