@@ -16,7 +16,7 @@ from instructalign.config_file import load_config
 from instructalign.data import corpus
 from instructalign.errors import DataError, InstructAlignError
 from instructalign.evaluation import task_selection
-from instructalign.mixture import replay, training_data
+from instructalign.mixture import replay_buffer, training_data
 from instructalign.mixture.training_data import build_instructions, prepare_corpus
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -37,7 +37,7 @@ def test_a_run_reads_corpora_replay_data_and_test_items_once(
         monkeypatch.setattr(module, function, counted)
 
     count(corpus, "read_entry", lambda entry, *_: f"corpus {entry.name}")
-    count(replay, "_open", lambda source, _: f"replay {source.name}")
+    count(replay_buffer, "_open", lambda source, _: f"replay {source.name}")
     count(task_selection, "read_items", lambda task, language, *_: f"{task.name} {language}")
     count(training_data, "InstructionStream", lambda *_: "stream")
     tasks = "[toy_sentiment, heldout_instructions, past_instructions]"

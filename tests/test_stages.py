@@ -16,8 +16,8 @@ from instructalign.config import ReplayConfig
 from instructalign.config_file import build_config, load_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.continual_metrics import continual_scores
-from instructalign.mixture.replay import load_replay
-from instructalign.mixture.replay_memory import MemoryExample, read_carried, within_budget
+from instructalign.mixture.carried_replay import MemoryExample, read_carried, within_budget
+from instructalign.mixture.replay_buffer import load_replay
 from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.training.callbacks import GracefulStop
 

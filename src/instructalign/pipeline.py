@@ -16,7 +16,7 @@ from instructalign.config import Config, Entry, MemoryConfig
 from instructalign.data import ContaminationCheck, ItemIndex
 from instructalign.errors import ConfigError, InstructAlignError
 from instructalign.files import copy_folder
-from instructalign.mixture.replay_memory import CARRIED_SOURCE, MEMORY_MANIFEST, read_memory, write_memory
+from instructalign.mixture.carried_replay import CARRIED_SOURCE, MEMORY_MANIFEST, read_memory, write_memory
 from instructalign.mixture.training_data import (
     CorpusCache,
     TrainingData,

@@ -443,7 +443,7 @@ REPLAY_SOURCES = Registry(
         "hub": "instructalign.mixture.replay_sources:read_hub_examples",
         "self": "instructalign.synthesis.self_replay:read_self",
         "toy": "instructalign.toy.datasets:read_replay",
-        "carried": "instructalign.mixture.replay_memory:read_carried",
+        "carried": "instructalign.mixture.carried_replay:read_carried",
     },
     shared={"label": (Label, None), "weight": (Weight, 1.0)},
 )
@@ -452,8 +452,8 @@ STRATEGIES = Registry(
     "strategy",
     "instructalign.strategies",
     {
-        "none": "instructalign.training.strategies.experience_replay:NoStrategy",
-        "replay": "instructalign.training.strategies.experience_replay:Replay",
+        "none": "instructalign.training.strategies.no_op:NoStrategy",
+        "replay": "instructalign.training.strategies.no_op:Replay",
         "freeze": "instructalign.training.strategies.freeze:Freeze",
         "ssu": "instructalign.training.strategies.ssu:SourceShielded",
         "l2sp": "instructalign.training.strategies.l2sp:L2SP",

@@ -17,6 +17,7 @@ from sacrebleu.significance import PairedTest
 from instructalign.errors import DataError
 from instructalign.evaluation import mt_metrics
 from instructalign.evaluation.bootstrap import Bootstrap
+from instructalign.evaluation.gains import compare_samples
 from instructalign.evaluation.mt_metrics import (
     is_copied,
     is_in_wrong_script,
@@ -25,7 +26,6 @@ from instructalign.evaluation.mt_metrics import (
     refusal,
     script_of,
 )
-from instructalign.evaluation.paired_tests import compare_samples
 from instructalign.evaluation.predictions import Translated
 
 

@@ -12,10 +12,10 @@ from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import evaluate, load_task
 from instructalign.evaluation.bootstrap import Bootstrap
-from instructalign.evaluation.comparison import over_seeds
 from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.perplexity import sample_of_answers
 from instructalign.evaluation.predictions import AnswerLikelihood, read_answers
+from instructalign.evaluation.run_comparison import over_seeds
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import prepare_data

@@ -17,7 +17,7 @@ from instructalign.config import Entry, ReplayConfig, SelectConfig
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError
 from instructalign.mixture import load_replay
-from instructalign.mixture.replay import Holdout, choose
+from instructalign.mixture.replay_buffer import Holdout, choose
 from instructalign.run_folder import training_hash
 from instructalign.types import Counts, Instruction
 

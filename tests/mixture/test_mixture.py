@@ -19,7 +19,7 @@ from instructalign.config_file import build_config
 from instructalign.errors import DataError
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay
 from instructalign.mixture.mixture import ReplaySchedule
-from instructalign.mixture.replay import choose
+from instructalign.mixture.replay_buffer import choose
 from instructalign.mixture.replay_sources import read_hub_examples, read_jsonl_examples
 from instructalign.mixture.training_data import CorpusCache, prepare_corpus
 from instructalign.types import Counts, Instruction

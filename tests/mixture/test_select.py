@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from instructalign.config import Entry, ReplayConfig, SelectConfig
 from instructalign.errors import DataError
 from instructalign.mixture import load_replay
-from instructalign.mixture.replay import apportion, choose
+from instructalign.mixture.replay_buffer import apportion, choose
 from instructalign.types import Counts, Instruction
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from made_up_runs import REPLAY, write_evaluation, write_run
 
-from instructalign.evaluation.comparison import Baselines
+from instructalign.evaluation.run_comparison import Baselines
 from instructalign.report import Report, write_report
 from instructalign.types import Prediction, Score
 

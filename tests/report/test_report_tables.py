@@ -7,7 +7,7 @@ import numpy as np
 from made_up_runs import LABELS, REPLAY, predictions
 from sklearn.metrics import confusion_matrix
 
-from instructalign.evaluation.comparison import Baselines
+from instructalign.evaluation.run_comparison import Baselines
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.report.number_format import p_text
 from instructalign.report.report_tables import (

@@ -15,8 +15,8 @@ from made_up_runs import BASE, GROUPS, LABELS, PLAIN, PROMPTS, REPLAY, predictio
 from sacrebleu.metrics.chrf import CHRF
 from sklearn.metrics import f1_score
 
-from instructalign.evaluation.comparison import group_seeds
 from instructalign.evaluation.predictions import read_translations
+from instructalign.evaluation.run_comparison import group_seeds
 from instructalign.report import Report, write_report
 from instructalign.report.run_results import read_runs
 from instructalign.types import Score

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from instructalign.evaluation.comparison import Baselines
 from instructalign.evaluation.model_results import ModelResults
+from instructalign.evaluation.run_comparison import Baselines
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.report.run_results import RunResults
 from instructalign.report.summary import incomparable, verdicts

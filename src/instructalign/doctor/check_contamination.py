@@ -11,7 +11,7 @@ from instructalign.data import ContaminationCheck, Corpus, ItemIndex, ItemText, 
 from instructalign.data.contamination import SEVERE_SHARE, ContaminatedSet, Contamination, contaminated_sets
 from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.mixture import ReplayBuffer
-from instructalign.mixture.replay import check_replay
+from instructalign.mixture.replay_buffer import check_replay
 from instructalign.progress import Progress, silent
 
 _ADVICE = {

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap, BootstrapScores, percentile_interval
+from instructalign.evaluation.gains import GAIN
 from instructalign.evaluation.model_results import ModelResults
-from instructalign.evaluation.paired_tests import GAIN
 from instructalign.evaluation.score_table import BASE, headline
 from instructalign.randomness import digest_key
 from instructalign.types import Score

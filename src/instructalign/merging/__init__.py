@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from instructalign.errors import ConfigError, RunFolderError
 from instructalign.files import read_object, text_hash, write_json
-from instructalign.merging.checkpoint_files import match_names, open_weights
+from instructalign.merging.model_weights import match_names, open_weights
 from instructalign.merging.weight_merging import MERGE_RECORD, write_merged
 from instructalign.progress import Progress, silent
 from instructalign.run_folder import config_differences

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from instructalign.files import write_json
-from instructalign.merging.checkpoint_files import SavedWeights
+from instructalign.merging.model_weights import SavedWeights
 from instructalign.progress import Progress, silent
 
 MERGE_RECORD = "merge.json"

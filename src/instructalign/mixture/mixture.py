@@ -7,7 +7,7 @@ from math import lcm, pi, sin
 from typing import Protocol
 
 from instructalign.config import ShareScheduleConfig
-from instructalign.mixture.replay import ReplayBuffer
+from instructalign.mixture.replay_buffer import ReplayBuffer
 from instructalign.types import Instruction
 
 

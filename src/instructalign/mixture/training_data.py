@@ -20,7 +20,7 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
 from instructalign.mixture.mixture import Mixture, ReplaySchedule
-from instructalign.mixture.replay import ReplayBuffer, check_replay, load_replay
+from instructalign.mixture.replay_buffer import ReplayBuffer, check_replay, load_replay
 from instructalign.progress import Progress, silent
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.errors import InstructAlignError
-from instructalign.evaluation.comparison import Baselines, SeedGroup
 from instructalign.evaluation.continual_metrics import StageMatrix
+from instructalign.evaluation.run_comparison import Baselines, SeedGroup
 from instructalign.evaluation.score_table import GROUPS, ScoreTable
 from instructalign.evaluation.task_items import read_items, source_of
 from instructalign.evaluation.tasks import Task, load_task

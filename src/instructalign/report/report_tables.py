@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from instructalign.evaluation.comparison import OVER_PROMPTS, PROMPT_SD, SEED_SD, Baselines
 from instructalign.evaluation.continual_metrics import continual_scores
-from instructalign.evaluation.paired_tests import FORGETTING, GAIN
+from instructalign.evaluation.gains import FORGETTING, GAIN
+from instructalign.evaluation.run_comparison import OVER_PROMPTS, PROMPT_SD, SEED_SD, Baselines
 from instructalign.evaluation.score_table import GROUPS, ScoreTable, headline, is_base, is_baseline
 from instructalign.report.number_format import (
     NBSP,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.errors import RunFolderError
-from instructalign.evaluation.comparison import Baselines, baselines_of, compare_runs, models_of
-from instructalign.evaluation.paired_tests import FORGETTING
+from instructalign.evaluation.gains import FORGETTING
+from instructalign.evaluation.run_comparison import Baselines, baselines_of, compare_runs, models_of
 from instructalign.evaluation.score_table import BASE, ScoreTable, headline
 from instructalign.report import sections_results, sections_training
 from instructalign.report.rendering import ReportTable, Section, render

@@ -12,9 +12,9 @@ import yaml
 
 from instructalign.errors import RunFolderError
 from instructalign.evaluation.bootstrap import Bootstrap
-from instructalign.evaluation.comparison import TrainedRun
 from instructalign.evaluation.continual_metrics import StageMatrix, stage_matrices
 from instructalign.evaluation.model_results import ModelResults, read_results
+from instructalign.evaluation.run_comparison import TrainedRun
 from instructalign.evaluation.score_table import BASE, BASELINES, signature_key
 from instructalign.files import read_jsonl, read_object
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import chain, zip_longest
 
 from instructalign.evaluation.bootstrap import percentile_interval
-from instructalign.evaluation.comparison import models_of
 from instructalign.evaluation.continual_metrics import StageMatrix
+from instructalign.evaluation.gains import FORGETTING, GAIN
 from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.mt_metrics import refusal
-from instructalign.evaluation.paired_tests import FORGETTING, GAIN
 from instructalign.evaluation.prediction_changes import PredictionChange, most_changed
+from instructalign.evaluation.run_comparison import models_of
 from instructalign.evaluation.score_table import GROUPS, headline
 from instructalign.report.number_format import interval_text, shorten
 from instructalign.report.plots import LanguageChange, PlotPoint, dumbbells, scatter

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from instructalign.data.contamination import SEVERE_SHARE
-from instructalign.evaluation.comparison import Baselines
+from instructalign.evaluation.gains import GAIN
 from instructalign.evaluation.model_results import ModelResults
-from instructalign.evaluation.paired_tests import GAIN
+from instructalign.evaluation.run_comparison import Baselines
 from instructalign.evaluation.score_table import ScoreTable, headline
 from instructalign.report.number_format import NBSP, as_points, decimals, join_with_and, signed
 from instructalign.report.report_facts import ReportFacts, block_of

@@ -9,9 +9,9 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from instructalign.evaluation.comparison import Baselines
 from instructalign.evaluation.continual_metrics import STAGED, correlate_gains
-from instructalign.evaluation.paired_tests import FORGETTING, GAIN
+from instructalign.evaluation.gains import FORGETTING, GAIN
+from instructalign.evaluation.run_comparison import Baselines
 from instructalign.evaluation.score_table import GROUPS, headline, is_base, is_baseline
 from instructalign.evaluation.variance import Estimate
 from instructalign.files import format_bytes

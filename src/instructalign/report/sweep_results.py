@@ -12,9 +12,9 @@ import yaml
 
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap
-from instructalign.evaluation.comparison import Samples, difference, mean_over_seeds, over_seeds
+from instructalign.evaluation.gains import FORGETTING, GAIN
 from instructalign.evaluation.model_results import ModelResults, read_results
-from instructalign.evaluation.paired_tests import FORGETTING, GAIN
+from instructalign.evaluation.run_comparison import Samples, difference, mean_over_seeds, over_seeds
 from instructalign.evaluation.score_table import GROUPS, ScoreTable, groups_of, is_base, is_baseline
 from instructalign.evaluation.variance import Estimate
 from instructalign.files import read_object

@@ -39,7 +39,7 @@ from instructalign.training.early_stopping import STOPPING_STATE, StoppingRules
 from instructalign.training.metrics_log import COUNTERS, TrainingCounters, end_metadata, start_metadata
 from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_model
 from instructalign.training.monitors import Monitor, kl_monitor, validation_loss
-from instructalign.training.packing import enable_packing, packed_row_limits
+from instructalign.training.packed_attention import enable_packing, packed_row_limits
 from instructalign.training.preflight import (
     check_disk,
     check_examples,

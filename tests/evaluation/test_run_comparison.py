@@ -11,7 +11,8 @@ from scipy import stats
 
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap, percentile_interval
-from instructalign.evaluation.comparison import (
+from instructalign.evaluation.model_results import ModelResults
+from instructalign.evaluation.run_comparison import (
     Baselines,
     TrainedRun,
     compare_runs,
@@ -20,7 +21,6 @@ from instructalign.evaluation.comparison import (
     mean_over_seeds,
     over_seeds,
 )
-from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.types import Prediction, Score
 

@@ -19,7 +19,7 @@ from instructalign.config import Config, MemoryConfig
 from instructalign.errors import DataError
 from instructalign.files import read_jsonl, write_json, write_jsonl
 from instructalign.instructions import InstructionStream
-from instructalign.mixture.replay import ReplayBuffer
+from instructalign.mixture.replay_buffer import ReplayBuffer
 from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.randomness import digest_key, permuted
 from instructalign.types import Instruction

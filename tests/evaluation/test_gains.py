@@ -14,7 +14,7 @@ from scipy import stats
 
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap
-from instructalign.evaluation.paired_tests import compare_samples, holm, p_value
+from instructalign.evaluation.gains import compare_samples, holm, p_value
 
 GROUPS = {"L1": ["ind"], "L2": ["ace", "sun"]}
 

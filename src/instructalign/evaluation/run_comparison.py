@@ -19,8 +19,8 @@ import numpy as np
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap, BootstrapScores, Sample, Signer
 from instructalign.evaluation.continual_metrics import correlate_gains
+from instructalign.evaluation.gains import FORGETTING, GAIN, check_alike, compare_samples
 from instructalign.evaluation.model_results import ModelResults
-from instructalign.evaluation.paired_tests import FORGETTING, GAIN, check_alike, compare_samples
 from instructalign.evaluation.score_table import BASELINES, groups_of, headline, is_base, is_baseline
 from instructalign.evaluation.variance import Estimate, mean_interval, over_levels
 from instructalign.files import text_hash

@@ -20,7 +20,7 @@ from instructalign.training.adapters import add_adapter
 from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, collate
 from instructalign.training.loss import ChunkedLoss, at_positions
 from instructalign.training.models import LoadedModel, checkpoint_activations
-from instructalign.training.packing import _distances, enable_packing, example_numbers, packed_row_limits
+from instructalign.training.packed_attention import _distances, enable_packing, example_numbers, packed_row_limits
 from instructalign.training.tokenization import Codec
 from instructalign.training.train import train
 from instructalign.types import Instruction
