@@ -25,6 +25,14 @@ from machine import describe, put
 
 WORDS = [first + last for first in ("ka", "lo", "mi", "nu", "re", "sa") for last in ("bang", "du", "lim", "ra")]
 UNIT = '<tu><tuv xml:lang="en"><seg>{}</seg></tuv><tuv xml:lang="id"><seg>{}</seg></tuv></tu>\n'
+PHRASE = (
+    '<phrase><words><word><item type="txt" lang="id">{1}</item></word></words>'
+    '<item type="gls" lang="en">{0}</item></phrase>\n'
+)
+LEXEME = (
+    '<entry><lexical-unit><form lang="id"><text>{1}</text></form></lexical-unit><sense><gloss lang="en"><text>{0}'
+    "</text></gloss></sense></entry>\n"
+)
 HEAD = (
     "| format | pairs | file, MB | filter | CPU µs a pair | memory to read, MB | with split, MB "
     "| µs to read a row |\n| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"
@@ -48,6 +56,49 @@ def write_moses(folder: Path, pairs: int) -> dict[str, Any]:
             english.write(one + "\n")
             indonesian.write(other + "\n")
     return {"files": {code: str(path) for code, path in files.items()}}
+
+
+def write_vref(folder: Path, pairs: int) -> dict[str, Any]:
+    """Two files, a verse a line, every tenth a range on one side."""
+    files = {"en": folder / "c.en", "id": folder / "c.id"}
+    with files["en"].open("w") as english, files["id"].open("w") as indonesian:
+        for number, (one, other) in enumerate(sentences(pairs)):
+            english.write(one + "\n")
+            indonesian.write(("<range>" if number % 10 == 9 else other) + "\n")
+    return {"files": {code: str(path) for code, path in files.items()}}
+
+
+def write_toolbox(folder: Path, pairs: int) -> dict[str, Any]:
+    """Records with a reference, a text and a free translation."""
+    path = folder / "c.txt"
+    with path.open("w") as file:
+        file.write("\\_sh v3.0  400  Text\n")
+        for number, (one, other) in enumerate(sentences(pairs)):
+            file.write(f"\\ref T.{number}\n\\tx {other}\n\\ft {one}\n\n")
+    return {"path": str(path), "markers": {"en": "ft", "id": "tx"}}
+
+
+def write_tatoeba(folder: Path, pairs: int) -> dict[str, Any]:
+    """Sentences, and links in both directions."""
+    paths = {"sentences": folder / "sentences.csv", "links": folder / "links.csv"}
+    with paths["sentences"].open("w") as texts, paths["links"].open("w") as links:
+        for number, (one, other) in enumerate(sentences(pairs)):
+            texts.write(f"{2 * number}\teng\t{one}\n{2 * number + 1}\tind\t{other}\n")
+            links.write(f"{2 * number}\t{2 * number + 1}\n{2 * number + 1}\t{2 * number}\n")
+    return {name: str(path) for name, path in paths.items()}
+
+
+def write_xlsx(folder: Path, pairs: int) -> dict[str, Any]:
+    """A workbook; a sheet has at most 1 048 576 rows."""
+    from openpyxl import Workbook
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet()
+    sheet.append(["en", "id"])
+    for pair in sentences(min(pairs, 1_000_000)):
+        sheet.append(pair)
+    book.save(folder / "c.xlsx")
+    return {"path": str(folder / "c.xlsx")}
 
 
 def writer(ending: str, head: str, line: Callable[[str, str], str], foot: str = "") -> Any:
@@ -87,6 +138,17 @@ WRITERS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "csv": writer("csv", "en,id\n", lambda one, other: f'"{one}","{other}"\n'),
     "jsonl": writer("jsonl", "", lambda one, other: json.dumps({"en": one, "id": other}) + "\n"),
     "parquet": write_parquet,
+    "vref": write_vref,
+    "flextext": writer(
+        "flextext",
+        "<document><interlinear-text><paragraphs><paragraph><phrases>",
+        PHRASE.format,
+        "</phrases></paragraph></paragraphs></interlinear-text></document>",
+    ),
+    "lift": writer("lift", '<lift version="0.13">', LEXEME.format, "</lift>"),
+    "toolbox": write_toolbox,
+    "tatoeba": write_tatoeba,
+    "xlsx": write_xlsx,
     "tmx": writer("tmx", "<tmx><body>", UNIT.format, "</body></tmx>"),
 }
 
