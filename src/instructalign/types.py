@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Rule = Literal["sum", "mean", "bytes", "calibrated", "paper"]
-"""How a label is chosen from the likelihoods of all: see `evaluation.rules`."""
+"""How a label is chosen from the likelihoods of all: see `evaluation.decision_rules`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class ParallelRow:
     """One sentence in two or more languages.
 
     Attributes:
-        id: names the sentence; the split into training and held-out rows goes by it.
+        id: identifies the sentence; training and held-out rows are split by it.
         texts: the sentence by language code, in the corpus's own spelling.
     """
 
@@ -29,7 +29,7 @@ class Instruction:
 
     Attributes:
         prompt: the whole question, ready for a plain (not chat) model, without a space at its end.
-        answer: the wanted answer, without a space at its start.
+        answer: the reference answer, without a space at its start.
         objective: the objective that made it (`mt`, `tlm`, …), or `replay`.
         source: code of the language given; empty where it does not apply.
         target: code of the language asked for; empty where it does not apply.
@@ -63,16 +63,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model preferred for one item under one prompt.
+    """A model's prediction for one item under one prompt.
 
     Attributes:
         task, language, prompt, item: what was asked.
-        gold: the right label.
+        gold: the gold label.
         predicted: the label with the highest score; the first in the task's order where two are equal.
         scores: by label, the summed log-likelihood of the label's tokens given the prompt, in nats.
         tokens: by label, how many tokens that sum runs over.
-        cut: how many tokens of the item's text were cut to fit the model's context.
-        prompt_score: the summed log-likelihood of the prompt's tokens behind the first, where the scoring
+        cut: how many tokens of the item's text were truncated to fit the context length.
+        prompt_score: the summed log-likelihood of the prompt's tokens after the first, where the scoring
             rule needs it.
         prompt_tokens: how many tokens that sum runs over.
         bytes: by label, the length in UTF-8 of the word put to the model.
@@ -106,7 +106,7 @@ class Score:
         metric: `accuracy`, `f1_weighted`, `forgetting`, …
         value: the number; between 0 and 1 unless the metric says otherwise.
         low, high: bounds of the 95 % confidence interval; None where there is none.
-        n: number of items behind it.
+        n: number of items it was measured on.
         signature: what was measured, field by field: task, split, languages, n, prompts, scoring, dtype,
             questions, bootstrap, model, version, …; see `evaluation.bootstrap.signer`.
     """

@@ -134,6 +134,7 @@ def test_likeness_is_difflibs(one, other):
         ("jav", "ꦏꦸꦕꦶꦁ", True),
         ("jpn", "猫がいる", False),
         ("zho", "ねこがいるよ", True),
+        ("jav", "kꦏ", True),  # half of them
         ("jav", "12 %", None),  # no letters, no script
         ("jav", "", None),
     ],

@@ -43,7 +43,7 @@ _UNSPACED = {
 _COPY_SIMILARITY = 0.9  # from which a text counts as a copy: twice the matching characters over all
 
 Check = Callable[[Translated], bool | None]
-"""Whether something is wrong with a translation; None where that cannot be said."""
+"""Whether something is wrong with a translation; None where that cannot be decided."""
 
 
 # -- which metric covers which language ----------------------------------------------------------------------
