@@ -1,7 +1,7 @@
 """Prompts and seeds as a second source of variance beside items.
 
 A score is a mean over a few levels (prompts, or seeds) of scores on the same items. The bootstrap over items says
-how it would vary with other items and the same levels; here it is estimated how it would vary with other levels too.
+how it would vary with other items and the same levels; this module estimates how it would vary with other levels.
 Levels and items are crossed random effects, for which no bootstrap is exact (McCullagh 2000; Owen 2007); with the
 three to six levels that are usual, resampling levels is also far too coarse. So the variance components are
 estimated as in the analysis of variance (Brennan 2001, "Generalizability Theory"; Bouthillier et al. 2021 on
