@@ -96,7 +96,7 @@ def test_missing_files(config, flores):
 
 def test_unequal_sides(config, flores):
     (flores / "flores" / "javanese.txt").write_text("one\n")
-    with pytest.raises(DataError, match=r"english\.txt has 9 lines and .*javanese\.txt has 1; line by line"):
+    with pytest.raises(DataError, match=r"english\.txt has 9 lines and .*javanese\.txt has 1"):
         plan_directions(config(), load_task(config().evaluation.tasks[0]))
 
 
