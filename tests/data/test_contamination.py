@@ -121,6 +121,13 @@ def test_reporting_leaves_the_corpus_as_it_is() -> None:
     assert found.describe().splitlines()[0] == "  nusax (ind): 1 items (1 exact); c/0 contains item 411"
 
 
+def test_an_item_that_one_row_has_exactly_and_another_nearly_counts_as_exact_alone() -> None:
+    index = ItemIndex([item(SENTENCE)])
+    found = check_texts([("c/1", [SENTENCE]), ("c/2", ["Tempatnya cukup bersih dan pelayanannya cepat."])], index)
+    assert [overlap.kind for overlap in found.overlaps] == ["exact", "near"]
+    assert found.table() == {("nusax", "ind"): {"items": 1, "exact": 1, "near": 0, "id": 0}}
+
+
 def test_dropping_takes_out_every_row_of_the_sentence_and_counts() -> None:
     kept, _ = check_corpus(corpus(), looking_for(ItemIndex([item(SENTENCE), item("jawa 1", "9", "jav")]), "drop"))
     assert [row.id for row in kept] == ["c/2"]

@@ -279,3 +279,18 @@ def test_a_cached_corpus_is_read_again_where_its_file_changed(tmp_path: Path) ->
     with path.open("a", encoding="utf-8") as file:
         file.write("the house\tomah\n")
     assert [len(cache.read(config)), len(first)] == [3, 2]
+
+
+def test_a_cached_corpus_is_read_again_for_another_filter(tmp_path: Path) -> None:
+    (tmp_path / "corpus.tsv").write_text("eng\tjav\nthe food\tpangan\nthe food\tpangan\n", encoding="utf-8")
+    data: dict[str, Any] = {
+        "model": {"base": "toy"},
+        "languages": {"known": ["eng"], "new": ["jav"]},
+        "corpora": [{"format": "tsv", "path": "corpus.tsv"}],
+        "training": {"steps": 1},
+    }
+    cache = CorpusCache()
+    sizes = []
+    for filters in ({"preset": "none"}, {"preset": "none", "duplicates": "exact"}, {"preset": "none"}):
+        sizes.append(len(cache.read(build_config({**data, "filter": filters}, folder=tmp_path))))
+    assert sizes == [2, 1, 2]

@@ -361,6 +361,21 @@ def test_replay_examples_of_a_step_depend_on_its_number(tmp_path: Path) -> None:
     assert not torch.allclose(first, second)
 
 
+def test_every_replay_example_is_seen_before_any_is_seen_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = prepared(tmp_path)
+    strategy = AGEM(examples=2)
+    strategy.prepare(context)
+    seen: list[Any] = []
+    monkeypatch.setattr(StrategyContext, "encoded", lambda _, chosen: seen.extend(chosen) or [])
+    size = len(context.data.replay)
+    assert size % 2 == 0
+    for step in range(size // 2):
+        strategy.reference(context.model, [context.model.model.norm.weight], step)
+    assert sorted(each.row for each in seen) == sorted(each.row for each in context.data.replay.examples)
+
+
 # Averages
 
 
