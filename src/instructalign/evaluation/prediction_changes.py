@@ -39,15 +39,16 @@ def most_changed(
         before, after: predictions of the two models; items that only one has are left out.
         count: how many each way at most.
     """
-    old, new = defaultdict(list), defaultdict(list)
+    old: dict[tuple[str, str, str], list[Prediction]] = defaultdict(list)
+    new: dict[tuple[str, str, str], list[Prediction]] = defaultdict(list)
     for by_item, predictions in ((old, before), (new, after)):
         for p in predictions:
             by_item[p.task, p.language, p.item].append(p)
     changes = []
     for key in old.keys() & new.keys():
-        shares = [sum(map(gold_probability, some[key])) / len(some[key]) for some in (old, new)]
-        labels = [Counter(p.predicted for p in some[key]).most_common(1)[0][0] for some in (old, new)]
-        changes.append(PredictionChange(*key, old[key][0].gold, *shares, *labels))
+        p_old, p_new = (sum(map(gold_probability, some[key])) / len(some[key]) for some in (old, new))
+        was, now = (Counter(p.predicted for p in some[key]).most_common(1)[0][0] for some in (old, new))
+        changes.append(PredictionChange(*key, old[key][0].gold, p_old, p_new, was, now))
     changes.sort(key=lambda c: (c.before - c.after, c.task, c.language, c.item))
     gained = [change for change in changes[:count] if change.after > change.before]
     lost = [change for change in changes[::-1][:count] if change.after < change.before]
