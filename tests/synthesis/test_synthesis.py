@@ -275,7 +275,7 @@ def test_the_command_writes_what_the_source_replays(tmp_path: Path) -> None:
     assert {tuple(getattr(each, name) for name in fields) for each in read.examples} == {
         tuple(getattr(each, name) for name in fields) for each in own.examples
     }
-    with pytest.raises(InstructAlignError, match=r"replay\.jsonl exists"):
+    with pytest.raises(InstructAlignError, match=r"replay\.jsonl already exists"):
         CliRunner().invoke(app, arguments, catch_exceptions=False)
     counts = synthesize(whole, tmp_path / "few.jsonl", count=5)
     assert counts.kept == 5

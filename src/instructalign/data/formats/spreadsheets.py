@@ -14,7 +14,7 @@ from instructalign.config import LanguageCode
 from instructalign.data.formats import is_language
 from instructalign.data.formats.tabular import ColumnKey, rows_of_table
 from instructalign.errors import DataError, suggest
-from instructalign.files import check_file, format_bytes
+from instructalign.files import READ_ERRORS, check_file, format_bytes
 from instructalign.types import Counts, ParallelRow
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _refuse_bombs(path: Path) -> None:
                     "read. Save the sheet as CSV."
                 )
             damaged = archive.testzip()  # also where a member is larger than it says
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, *READ_ERRORS) as error:
         raise DataError(f"{path}: the workbook is damaged or protected ({error}). Get the file again.") from None
     if damaged:
         raise DataError(f"{path}: the workbook is damaged in {damaged!r}. Get the file again.")
