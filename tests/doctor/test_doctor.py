@@ -49,7 +49,8 @@ def test_all_is_well(configure: Configure, tmp_path: Path) -> None:
 
 def test_nothing_is_written(configure: Configure, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
-    look(configure("filter.rejects=rejects.jsonl", "filter.preset=strict"))
+    held_out = "evaluation.tasks=[reviews.yaml, heldout_instructions, past_instructions]"
+    look(configure("filter.rejects=rejects.jsonl", "filter.preset=strict", "replay.heldout=10", held_out))
     assert sorted(tmp_path.rglob("*")) == before
 
 

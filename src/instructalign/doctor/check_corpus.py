@@ -55,7 +55,9 @@ class CorpusPart:
     pairs: dict[str, int]
 
 
-def examine_corpus(config: Config, sample: int) -> tuple[Corpus | None, CorpusPart | None, Findings]:
+def examine_corpus(
+    config: Config, sample: int
+) -> tuple[Corpus | None, Corpus | None, CorpusPart | None, Findings]:
     """Reads the corpora as a run would, and counts.
 
     Args:
@@ -63,13 +65,11 @@ def examine_corpus(config: Config, sample: int) -> tuple[Corpus | None, CorpusPa
         sample: how many rows to try stricter filters on.
 
     Returns:
-        The rows to train on; both parts are None if the corpora cannot be read.
+        The rows to train on and those held out; these and the part are None if the corpora cannot be read.
     """
     findings = Findings("corpora")
-    # A run writes the file of rejects; the doctor writes nothing.
-    quiet = config.model_copy(update={"filter": config.filter.model_copy(update={"rejects": None})})
     try:
-        corpus, heldout, _ = prepare_corpus(quiet)
+        corpus, heldout, _ = prepare_corpus(config)
     except DataError as error:
         for number, entry in enumerate(config.corpora):  # each corpus that cannot be read alone
             try:
@@ -79,7 +79,7 @@ def examine_corpus(config: Config, sample: int) -> tuple[Corpus | None, CorpusPa
                 findings.problem(str(reason), f"Fix the file given in corpora.{number}.")
         if not findings:
             findings.problem(str(error), "Change corpora, languages, filter or instructions.heldout accordingly.")
-        return None, None, findings
+        return None, None, None, findings
     sentences: Counter[str] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
     optional = optional_languages(config)
@@ -131,7 +131,7 @@ def examine_corpus(config: Config, sample: int) -> tuple[Corpus | None, CorpusPa
             f"Few rows to learn from: {first_few(few)}.",
             f"Add a corpus under corpora; the paper's smallest has {_FEW_ROWS} rows.",
         )
-    return corpus, part, findings
+    return corpus, heldout, part, findings
 
 
 def evenly_spaced(corpus: Corpus, sample: int) -> Iterator[ParallelRow]:

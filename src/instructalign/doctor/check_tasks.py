@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from instructalign.config import Config
-from instructalign.data import ItemText
+from instructalign.data import Corpus, ItemText
 from instructalign.doctor.findings import Findings, first_few
 from instructalign.evaluation.task_selection import plan_heldout, select_tasks
 from instructalign.evaluation.tasks import HeldOutTask, load_task
 from instructalign.instructions import load_templates
+from instructalign.mixture import ReplayBuffer
 
 _PURPOSES = {
     "L1": ("known", "forgetting"),
@@ -38,8 +39,15 @@ class TaskPart:
     absent: dict[str, str]
 
 
-def examine_tasks(config: Config) -> tuple[tuple[TaskPart, ...], list[ItemText], Findings]:
+def examine_tasks(
+    config: Config, heldout: Corpus | None, replay: ReplayBuffer | None
+) -> tuple[tuple[TaskPart, ...], list[ItemText], Findings]:
     """Reads every task, and checks that all groups of languages are tested.
+
+    Args:
+        config: the run's configuration.
+        heldout: the held-out rows, and `replay` the replay data, that held-out tasks are made from; None if they
+            could not be read.
 
     Returns:
         The tasks that can be read, the texts of their items, and the findings.
@@ -49,7 +57,7 @@ def examine_tasks(config: Config) -> tuple[tuple[TaskPart, ...], list[ItemText],
     texts: list[ItemText] = []
     for name in config.evaluation.tasks:
         advice = "Change evaluation.tasks, .prompts, .languages or .data accordingly."
-        if read := findings.attempt(advice, partial(_read, config, name)):
+        if read := findings.attempt(advice, partial(_read, config, name, heldout, replay)):
             parts.append(read[0])
             texts += read[1]
     # All instruction-tuned models are taken to read English.
@@ -72,7 +80,9 @@ def examine_tasks(config: Config) -> tuple[tuple[TaskPart, ...], list[ItemText],
     return tuple(parts), texts, findings
 
 
-def _read(config: Config, name: str) -> tuple[TaskPart, list[ItemText]]:
+def _read(
+    config: Config, name: str, rows: Corpus | None, replay: ReplayBuffer | None
+) -> tuple[TaskPart, list[ItemText]]:
     """A task with its items, whatever is wrong with the others.
 
     Raises:
@@ -83,7 +93,7 @@ def _read(config: Config, name: str) -> tuple[TaskPart, list[ItemText]]:
     wanted = named or [code for codes in config.languages.groups.values() for code in codes]
     items: dict[str, int] = {}
     if isinstance(task, HeldOutTask):
-        for heldout in plan_heldout(config, task):
+        for heldout in plan_heldout(config, task, rows=rows, replay=replay.heldout if replay else None):
             for code, some in heldout.instructions.items():
                 items[code] = items.get(code, 0) + len(some)
         return TaskPart(task.name, {}, items, tuple(code for code in wanted if code not in items), {}), []

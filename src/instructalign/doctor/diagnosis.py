@@ -99,24 +99,26 @@ def examine(
         out: a folder on the disk that runs are written to.
         progress: called with the name of each step.
     """
+    # A run writes the file of rejects; the doctor writes nothing.
+    config = config.model_copy(update={"filter": config.filter.model_copy(update={"rejects": None})})
     findings: list[Finding] = []
 
     def keep(found: Findings) -> None:
         findings.extend(each for each in found if each.found not in {earlier.found for earlier in findings})
 
     progress("reading the corpora", 0, 0, "")
-    corpus, corpus_part, found = examine_corpus(config, sample)
+    corpus, heldout, corpus_part, found = examine_corpus(config, sample)
     keep(found)
-    progress("reading the tasks", 0, 0, "")
-    replay_config = _beginning(config)
-    tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": replay_config}))
-    keep(check_column_languages(corpus, items))
     progress("reading the replay data", 0, 0, "")
+    replay_config = _beginning(config)
     about_stream = Findings("mixture")
     replay = about_stream.attempt(
         "Change replay.source.",
         lambda: load_replay(replay_config, config.seed, config.model, made=_SELF_WRITTEN, progress=progress),
     )
+    progress("reading the tasks", 0, 0, "")
+    tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": replay_config}), heldout, replay)
+    keep(check_column_languages(corpus, items))
     corpus, replay, contamination, about_contamination = examine_contamination(
         corpus, replay, items, config.contamination, progress
     )
