@@ -157,6 +157,13 @@ def test_overrides_reach_every_depth(tmp_path: Path) -> None:
     assert config.seed == 3
 
 
+def test_an_override_reaches_into_a_block_that_is_null(tmp_path: Path) -> None:
+    data = minimal() | {"replay": None}
+    config = build_config(data, folder=tmp_path, overrides=["replay.source={format: toy}", "replay.size=10"])
+    assert config.replay is not None
+    assert config.replay.size == 10
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -120,6 +120,19 @@ def test_another_seed_holds_other_sentences_out() -> None:
     assert set(ids(whole.split(100, 1)[1])) == one
 
 
+def test_a_limited_number_of_sentences_is_exact_and_part_of_every_larger_one() -> None:
+    whole = corpus([str(number % 30) for number in range(60)])  # each sentence in two rows
+    before: set[str] = set()
+    for sentences in (1, 7, 30):
+        part = ids(whole.limit(sentences, seed=3))
+        assert len(set(part)) == sentences
+        assert len(part) == 2 * sentences
+        assert before <= set(part)
+        before = set(part)
+    with pytest.raises(DataError, match="31"):
+        whole.limit(31, seed=3)
+
+
 def test_split_counts_and_languages() -> None:
     rows = [ParallelRow(str(i), {"eng": "e", "ind" if i % 2 else "jav": "x"}) for i in range(10)]
     train, test = Corpus(rows, Counts(12, 10, {"empty": 2})).split(1, 0)

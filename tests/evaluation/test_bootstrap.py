@@ -135,6 +135,13 @@ def test_groups_are_means_over_their_languages():
     assert not [score for score in scores if score.group == "L3"]
 
 
+def test_a_language_of_two_groups_is_reported_under_the_first():
+    groups = {"L1": ["ind", "ace"], "L2": ["ace"]}
+    scores = score_classification([sample("ace", [0, 1], [0, 1])], groups, "base", Bootstrap(0, 0), sign)
+    assert {score.group for score in scores if score.language == "ace"} == {"L1"}
+    assert {score.group for score in scores if not score.language} == {"L1", "L2"}
+
+
 # -- from predictions ------------------------------------------------------------------------------------
 
 
