@@ -31,6 +31,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 from machine import describe, put, start_quietly
 from shapes import SHAPES, make_model, said_of
@@ -201,15 +202,16 @@ def compute_all_logits() -> None:
         losses = loss.cross_entropy(logits.index_select(0, batch["positions"]), batch)
         return (losses * shares).sum(), losses.detach()
 
-    loss.ChunkedLoss.__call__ = usual
+    patch.object(loss.ChunkedLoss, "__call__", usual).start()
 
 
 def multiply_as_usual() -> None:
     """Products and activations as PyTorch and transformers compute them by themselves."""
     from instructalign.training import cpu_kernels
 
-    cpu_kernels.is_amd = lambda: False
-    cpu_kernels.TANH_GELU = ()
+    # `patch`, unlike an assignment, fails if there is no such name any more.
+    patch.object(cpu_kernels, "is_amd", lambda: False).start()
+    patch.object(cpu_kernels, "TANH_GELU", ()).start()
 
 
 # -- the peers -----------------------------------------------------------------------------------------------
