@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
+from typing_extensions import override
+
 from instructalign.instructions.noise import Noise
 from instructalign.instructions.word_alignment import WordAligner, train_aligner
 from instructalign.randomness import Draws, permuted
@@ -93,3 +95,12 @@ class Objective:
             apply to this row in this direction; then another row is drawn.
         """
         raise NotImplementedError
+
+
+class WordAlignmentObjective(Objective):
+    """Base of the objectives that use word alignments, learned from the corpus before the first example."""
+
+    @override
+    def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
+        for source, target in directions:
+            context.aligner(source, target)

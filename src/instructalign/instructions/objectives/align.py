@@ -5,17 +5,15 @@ After AlignInstruct (Mao and Yu 2024, arXiv 2401.05811), with our own statistica
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from typing_extensions import override
 
-from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
+from instructalign.instructions.objectives import Context, SlotsAndAnswer, WordAlignmentObjective
 from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
 
 
-class Align(Objective):
+class Align(WordAlignmentObjective):
     """Whether two words of a sentence pair translate each other; yes and no are equally frequent.
 
     The wrong word is the translation of another word of the sentence.
@@ -23,11 +21,6 @@ class Align(Objective):
 
     slots = ("first", "second", "word", "candidate")
     labels = ("yes", "no")
-
-    @override
-    def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
-        for source, target in directions:
-            context.aligner(source, target)
 
     @override
     def make(

@@ -5,18 +5,16 @@ After the aligned substitution of mRASP (Lin et al. 2020), with our own statisti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from typing_extensions import override
 
 from instructalign.config import Probability
-from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
+from instructalign.instructions.objectives import Context, SlotsAndAnswer, WordAlignmentObjective
 from instructalign.instructions.segmentation import segment, words
 from instructalign.randomness import Draws
 from instructalign.types import ParallelRow
 
 
-class CodeSwitch(Objective):
+class CodeSwitch(WordAlignmentObjective):
     """Translating a sentence that mixes both languages.
 
     Args:
@@ -28,11 +26,6 @@ class CodeSwitch(Objective):
 
     def __init__(self, *, share: Probability = 0.3) -> None:
         self.share = share
-
-    @override
-    def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
-        for source, target in directions:
-            context.aligner(source, target)
 
     @override
     def make(
