@@ -31,7 +31,6 @@ def said_of(name: str) -> str:
     layers = shape.get("n_layer") or shape["num_hidden_layers"]
     family = {"bloom": "BLOOM", "llama": "LLaMA"}[shape["kind"]]
     sizes = f"{layers} layers of {shape['hidden_size']}, vocabulary {shape['vocab_size']:,}"
-    sizes = f"{layers} layers of {shape['hidden_size']}, vocabulary {shape['vocab_size']:,}"
     return f"{family}'s shape with random weights ({sizes})"
 
 
