@@ -474,6 +474,7 @@ TASK_SOURCES = Registry(
         "tsv": "instructalign.evaluation.task_sources:read_tsv_items",
         "jsonl": "instructalign.evaluation.task_sources:read_jsonl_items",
         "hub": "instructalign.evaluation.task_sources:read_hub_items",
+        "hub_pairs": "instructalign.evaluation.task_sources:read_hub_pairs",
         "pairs": "instructalign.evaluation.task_sources:read_sentence_pairs",
         "toy": "instructalign.toy.datasets:read_task",
     },

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -124,6 +126,57 @@ def read_hub(
             yield number, record
     except Exception as error:
         raise hub_error(name, error, advice, subset, options.get("split")) from None
+
+
+FLORES_PLUS = "openlanguagedata/flores_plus"
+
+_RENAMED_SUBSETS = {  # what FLORES+ calls languages that FLORES-200 gave another code
+    FLORES_PLUS: {
+        "est_Latn": "ekk_Latn",
+        "grn_Latn": "gug_Latn",
+        "kon_Latn": "ktu_Latn",
+        "tgl_Latn": "fil_Latn",
+        "zho_Hans": "cmn_Hans",
+        "zho_Hant": "cmn_Hant",
+    }
+}
+
+
+def renamed_subsets(dataset: str) -> Mapping[str, str]:
+    """By the code that a test set of FLORES-200 has for a language, the one that a Hub dataset has instead."""
+    return _RENAMED_SUBSETS.get(dataset, {})
+
+
+@lru_cache
+def _hub_listing(dataset: str, revision: str | None) -> tuple[frozenset[str], tuple[str, ...]] | None:
+    """The subsets that a dataset's card names, and its files; None for a local folder or without an answer.
+
+    Only the Hub itself is asked: the local cache knows what was downloaded, not what there is.
+    """
+    if Path(dataset).exists():
+        return None
+    from huggingface_hub import HfApi
+
+    try:
+        about = HfApi().dataset_info(dataset, revision=revision, timeout=10)
+    except Exception:  # the read that follows raises it in the words of `hub_error`
+        return None
+    configs = getattr(about.card_data, "configs", None) or []
+    subsets = frozenset(str(each["config_name"]) for each in configs if "config_name" in each)
+    return subsets, tuple(file.rfilename for file in about.siblings or [])
+
+
+def hub_lacks(dataset: str, subset: str | None, data_files: str | None = None, revision: str | None = None) -> str:
+    """Why a Hub dataset has nothing to read for a subset or file pattern; empty if it has, or if unknown."""
+    listing = _hub_listing(dataset, revision)
+    if listing is None:
+        return ""
+    subsets, files = listing
+    if data_files is not None and not any(fnmatch(file, data_files) for file in files):
+        return f"the dataset {dataset} has no file {data_files}"
+    if data_files is None and subsets and subset not in subsets:
+        return f"the dataset {dataset} has no subset {subset}"
+    return ""
 
 
 def hub_error(name: str, error: Exception, advice: str, *about: str | None) -> DataError:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from instructalign.config import Entry
 from instructalign.errors import DataError, suggest
-from instructalign.evaluation.task_sources import task_file
+from instructalign.evaluation.task_sources import (
+    absent_from_hub,
+    align_sentences,
+    hub_sentences,
+    read_aligned,
+    task_file,
+)
 from instructalign.evaluation.tasks import Task, Translation
 from instructalign.plugins import TASK_SOURCES
 from instructalign.types import Item
@@ -16,29 +22,53 @@ from instructalign.types import Item
 _MAX_NAMES = 12  # languages listed with the names of their files
 
 
-def source_of(task: Task, data: Path) -> Entry:
-    """Where a task is read from: its files under a folder, or the Hub if the folder has none of them."""
+def source_of(task: Task | Translation, data: Path) -> Entry | None:
+    """Where a task is read from: its files under a folder, or the Hub if the folder has none of them.
+
+    None for the files of a translation task, which have no reader of their own.
+    """
     if task.hub is None or any(_exists(task, data, code) for code in task.languages):
-        return task.data
+        return task.data if isinstance(task, Task) else None
     return task.hub
 
 
-def absent(task: Task, data: Path, language: str) -> str:
+def absent(task: Task | Translation, data: Path, language: str) -> str:
     """Why a task cannot be read in a language; empty where it can."""
     if language not in task.languages:
         return f"the task has no {language}; it has: {', '.join(task.languages)}"
-    if source_of(task, data) is task.data and not _exists(task, data, language):
+    source = source_of(task, data)
+    if source is not None and source is task.hub:
+        return absent_from_hub(language, task.languages[language], **source.options)
+    if not _exists(task, data, language):
         return f"{file_of(task, data, language)} does not exist"
     return ""
 
 
-def file_of(task: Task, data: Path, language: str) -> Path | None:
+def file_of(task: Task | Translation, data: Path, language: str) -> Path | None:
     """The file that holds a task in a language; None where it does not come from a file."""
-    path = task.data.options.get("path")
+    path = task.data.options.get("path") if isinstance(task, Task) else task.path
     return task_file(data, path, task.languages[language]) if path else None
 
 
-def _exists(task: Task, data: Path, language: str) -> bool:
+def aligned_sentences(task: Translation, language: str, data: Path) -> tuple[list[str], list[str]]:
+    """The sentences of a translation task in its pivot language and in another.
+
+    Raises:
+        DataError: a file is missing, the Hub cannot be reached, or the two do not have the same sentences.
+    """
+    source = source_of(task, data)
+    names = task.languages[task.pivot], task.languages[language]
+    if source is None:
+        return read_aligned(*(task_file(data, task.path, name) for name in names))
+    read = TASK_SOURCES.get(source.name)
+    first, second = (
+        hub_sentences(read(data, code, name, **source.options), f"{task.name} in {code}: {source.name}")
+        for code, name in zip((task.pivot, language), names, strict=True)
+    )
+    return align_sentences(first, second, f"{task.name}: {task.pivot} and {language}")
+
+
+def _exists(task: Task | Translation, data: Path, language: str) -> bool:
     path = file_of(task, data, language)
     return path is None or path.is_file()
 
@@ -56,7 +86,7 @@ def read_items(task: Task, language: str, data: Path, limit: int | None = None) 
     Raises:
         DataError: a column is missing, a label is not one of the task's, two ids are equal, or there are no items.
     """
-    source = source_of(task, data)
+    source = source_of(task, data) or task.data
     origin = str(file_of(task, data, language) or source.name) if source is task.data else source.name
     records = TASK_SOURCES.get(source.name)(data, language, task.languages[language], **source.options)
     if source is not task.data and (file := file_of(task, data, language)) is not None:
@@ -83,9 +113,14 @@ def describe_sources(task: Task | Translation) -> list[str]:
         where = listed if any("{name}" in path for path in paths) else ""
         folder = "" if all(Path(path).is_absolute() for path in paths) else " under evaluation.data"
         lines.append(f"files{folder}: {' and '.join(paths)}{where}")
-    hub = task.hub if isinstance(task, Task) else None
-    if hub is not None:
-        lines.append(f"the Hub, if there is no such file: {hub.options['dataset']} ({hub.options['config']})")
+    if task.hub is not None:
+        options = task.hub.options
+        place = options.get("data_files") or options.get("config") or "{name}"
+        revision = f", revision {options['revision']}" if options.get("revision") else ""
+        lines.append(f"the Hub, if there is no such file: {options['dataset']} ({place}{revision})")
+        if task.gated:
+            page = f"https://huggingface.co/datasets/{options['dataset']}"
+            lines.append(f"gated: accept the terms on {page} and log in with `hf auth login`")
     return lines or ["no files: the package generates the items"]
 
 

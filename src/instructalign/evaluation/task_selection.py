@@ -18,8 +18,7 @@ from instructalign.data import Corpus, ItemText
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.comet import find_command
 from instructalign.evaluation.predictions import prediction_file
-from instructalign.evaluation.task_items import absent, choose_items, read_items
-from instructalign.evaluation.task_sources import read_aligned, task_file
+from instructalign.evaluation.task_items import absent, aligned_sentences, choose_items, read_items
 from instructalign.evaluation.tasks import HeldOutTask, Task, Translation, load_task
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream, load_templates
@@ -268,10 +267,10 @@ def plan_directions(config: Config, task: Translation) -> list[TranslationDirect
     """The directions of a translation task under a configuration.
 
     Every language of the configuration that the task has is translated from and into the pivot. One without
-    a file is left out with a warning, unless `evaluation.languages` names it.
+    data is left out with a warning, unless `evaluation.languages` names it.
 
     Raises:
-        DataError: a language that `evaluation.languages` names has no file, or no language has.
+        DataError: a language that `evaluation.languages` names has no data, or no language has.
         ConfigError: COMET is configured and its command is missing, which is better known before translating.
     """
     settings = config.evaluation
@@ -279,19 +278,16 @@ def plan_directions(config: Config, task: Translation) -> list[TranslationDirect
         find_command(settings.comet)
     directions: list[TranslationDirection] = []
     make = partial(TranslationDirection, task, task.choose_prompts(settings.prompts))
-    pivot_file = task_file(settings.data, task.path, task.languages[task.pivot])
     for language in _languages(config):
         if language not in task.languages or language == task.pivot:
             continue
-        file = task_file(settings.data, task.path, task.languages[language])
-        if not file.is_file() and settings.languages:
-            raise DataError(
-                f"{task.name} in {language}, requested by evaluation.languages: {file} does not exist."
-            )
-        if not file.is_file():
-            log.warning("%s leaves out %s: %s does not exist", task.name, language, file)
+        reason = absent(task, settings.data, language)
+        if reason and settings.languages:
+            raise DataError(f"{task.name} in {language}, requested by evaluation.languages: {reason}.")
+        if reason:
+            log.warning("%s leaves out %s: %s", task.name, language, reason)
             continue
-        pivots, others = read_aligned(pivot_file, file)
+        pivots, others = aligned_sentences(task, language, settings.data)
         kept = choose_items([str(number) for number in range(1, len(pivots) + 1)], settings.items)
         lines = [index for index in range(len(pivots)) if str(index + 1) in kept]
         ids = [str(index + 1) for index in lines]

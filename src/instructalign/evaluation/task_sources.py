@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instructalign.data.readers import Delimiter, read_delimited, read_hub
+from instructalign.data.readers import Delimiter, hub_lacks, read_delimited, read_hub, renamed_subsets
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_jsonl, read_lines
 from instructalign.randomness import Draws, digest_key
@@ -123,6 +123,7 @@ def read_hub_items(
     *,
     dataset: str,
     config: str = "{name}",
+    data_files: str | None = None,
     split: str = "test",
     revision: str | None = None,
     rename: Mapping[str, str] | None = None,
@@ -135,6 +136,8 @@ def read_hub_items(
         name: what the data calls the language.
         dataset: the dataset's name.
         config: its configuration, with `{name}` or `{language}` in the place of the language's name or code.
+        data_files: the files to read instead of a configuration, with the same slots; for a dataset that has
+            files for each language but no configurations in its card, as a branch refs/convert/parquet.
         split: its split.
         revision: branch, tag or commit.
         rename: for columns that have another name in the set's files, the name in the files.
@@ -144,10 +147,106 @@ def read_hub_items(
     """
     found = f"{data} has no file of it" if data.is_dir() else f"{data} is not a folder"
     advice = f"or put the files of the set under evaluation.data ({found})."
-    subset = config.format(name=name, language=language)
+    subset, files = _hub_place(dataset, language, name, config, data_files)
     names = dict(rename or {})
-    for _, record in read_hub(dataset, subset, advice, class_names=True, split=split, revision=revision):
+    options: dict[str, Any] = {"split": split, "revision": revision}
+    if files is not None:
+        options["data_files"] = {split: files}
+    for _, record in read_hub(dataset, subset, advice, class_names=True, **options):
         yield {names.get(key, key): str(value) for key, value in record.items()}
+
+
+def _hub_place(
+    dataset: str, language: str, name: str, config: str, data_files: str | None
+) -> tuple[str | None, str | None]:
+    """The configuration, or else the files, of a Hub dataset that hold a language."""
+    if data_files is not None:
+        return None, data_files.format(name=name, language=language)
+    subset = config.format(name=name, language=language)
+    return renamed_subsets(dataset).get(subset, subset), None
+
+
+def absent_from_hub(
+    language: str,
+    name: str,
+    *,
+    dataset: str,
+    config: str = "{name}",
+    data_files: str | None = None,
+    revision: str | None = None,
+    **_: Any,
+) -> str:
+    """Why a Hub dataset cannot be read in a language; empty where it can, or where the Hub cannot be asked.
+
+    Args:
+        language, name: as in `read_hub_items`.
+        dataset, config, data_files, revision: options of a task source that reads the Hub.
+    """
+    return hub_lacks(dataset, *_hub_place(dataset, language, name, config, data_files), revision)
+
+
+def read_hub_pairs(
+    data: Path,
+    language: str,
+    name: str,
+    *,
+    dataset: str,
+    pivot: str,
+    config: str = "{name}",
+    split: str = "test",
+    revision: str | None = None,
+    text: str = "text",
+    id: str = "id",
+) -> Iterator[dict[str, str]]:
+    """Makes sentence pairs, as `read_sentence_pairs`, of a Hub dataset with the same sentences in each language.
+
+    Args:
+        data, language, name, dataset, config, split, revision: as in `read_hub_items`.
+        pivot: the name of the pivot language.
+        text: the column with the sentence.
+        id: the column with the sentence's id, the same in every language.
+
+    Raises:
+        DataError: the dataset cannot be loaded, or its languages do not have the same sentences.
+    """
+    options: dict[str, Any] = {"dataset": dataset, "config": config, "split": split, "revision": revision}
+    columns = {text: "text", id: "id"}
+    first, second = (
+        hub_sentences(read_hub_items(data, language, each, rename=columns, **options), f"{dataset}, {each}")
+        for each in (pivot, name)
+    )
+    yield from make_pairs(*align_sentences(first, second, f"{dataset}: {pivot} and {name}"))
+
+
+def hub_sentences(records: Iterator[dict[str, str]], where: str) -> dict[str, str]:
+    """The texts of a Hub dataset by their ids, both from the columns of these names.
+
+    Raises:
+        DataError: a column is missing or an id is there twice.
+    """
+    sentences: dict[str, str] = {}
+    for record in records:
+        for column in ("id", "text"):
+            if column not in record:
+                raise DataError(f"{where}: no column {column!r}. {suggest(column, list(record))}")
+        if record["id"] in sentences:
+            raise DataError(f"{where}: the id {record['id']!r} is there twice.")
+        sentences[record["id"]] = record["text"]
+    return sentences
+
+
+def align_sentences(
+    first: Mapping[str, str], second: Mapping[str, str], where: str
+) -> tuple[list[str], list[str]]:
+    """The sentences of two languages in the order of the first.
+
+    Raises:
+        DataError: the two do not have the same ids.
+    """
+    if first.keys() != second.keys():
+        few = ", ".join(sorted(first.keys() ^ second.keys())[:5])
+        raise DataError(f"{where} do not have the same sentences; only in one of them: {few}.")
+    return list(first.values()), [second[id] for id in first]
 
 
 def read_sentence_pairs(
@@ -170,7 +269,11 @@ def read_sentence_pairs(
         DataError: a file is missing, or the two differ in length.
     """
     del language
-    firsts, seconds = read_aligned(data / pivot, task_file(data, path, name))
+    yield from make_pairs(*read_aligned(data / pivot, task_file(data, path, name)))
+
+
+def make_pairs(firsts: Sequence[str], seconds: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The records of `read_sentence_pairs` from two aligned lists of sentences."""
     count = len(firsts)
     key = digest_key(0, "pairs")
     for number, first in enumerate(firsts):

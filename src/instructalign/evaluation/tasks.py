@@ -94,6 +94,7 @@ class Task(Strict):
         split: which part of the data is read, for the signature of scores.
         data: the reader of files under `evaluation.data` (see `task_sources`), with its options.
         hub: the same data on the Hugging Face Hub, used if the folder has none of its files.
+        gated: whether the Hub gives the data only to users who have accepted its terms.
         validation: the reader of validation items, for choices that must not be made on test items.
         fields: the column for `label`, for `id` (by default items are numbered) and for each slot of the prompts.
         languages: by code, the name of the language in the data's paths or columns; or the name of a set
@@ -109,6 +110,7 @@ class Task(Strict):
     split: str = "test"
     data: TaskSourceEntry
     hub: HubSourceEntry | None = None
+    gated: bool = False
     validation: TaskSourceEntry | None = None
     fields: Fields
     languages: Annotated[TaskLanguages, Field(min_length=1)]
@@ -152,7 +154,9 @@ class Task(Strict):
     def digest(self) -> str:
         """A hash of everything that determines the questions."""
         return text_hash(
-            self.model_dump(mode="json", exclude={"title", "source", "licence", "data", "hub", "validation"})
+            self.model_dump(
+                mode="json", exclude={"title", "source", "licence", "data", "hub", "gated", "validation"}
+            )
         )
 
 
@@ -164,6 +168,9 @@ class Translation(Strict):
         name, title, source, licence, split: as in `Task`.
         path: the file of sentences under `evaluation.data`, with `{name}` in place of the language's name; one
             sentence per line, the same in every language.
+        hub: the same sentences on the Hugging Face Hub, used if the folder has none of the files; with the columns
+            `id` and `text`, or others by `rename`.
+        gated: as in `Task`.
         pivot: the language that all are translated from and into.
         languages: as in `Task`.
         prompts: by id, the wordings, with the slot `{text}`, and `{source}` and `{target}` for the languages'
@@ -178,6 +185,8 @@ class Translation(Strict):
     licence: str = ""
     split: str = "test"
     path: str
+    hub: HubSourceEntry | None = None
+    gated: bool = False
     pivot: str
     languages: Annotated[TaskLanguages, Field(min_length=2)]
     prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
@@ -202,7 +211,9 @@ class Translation(Strict):
 
     def digest(self) -> str:
         """A hash of everything that determines the questions."""
-        return text_hash(self.model_dump(mode="json", exclude={"title", "source", "licence", "path"}))
+        return text_hash(
+            self.model_dump(mode="json", exclude={"title", "source", "licence", "path", "hub", "gated"})
+        )
 
 
 class HeldOutTask(Strict):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.data.formats import is_language, make_row, rows_of_lines, select_languages
-from instructalign.data.readers import hub_error, read_hub
+from instructalign.data.readers import FLORES_PLUS, hub_error, read_hub, renamed_subsets
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_lines
 from instructalign.languages import canonical
@@ -62,7 +62,7 @@ def read_flores_plus(
     languages: Sequence[str],
     counts: Counts,
     *,
-    name: str = "openlanguagedata/flores_plus",
+    name: str = FLORES_PLUS,
     splits: Sequence[str] = ("dev", "devtest"),
     revision: str | None = None,
     text: str = "text",
@@ -71,7 +71,8 @@ def read_flores_plus(
     """Reads a Hub dataset that has a subset for each language, with the same sentences in the same order: FLORES+.
 
     Args:
-        languages: canonical codes; the subsets of others are ignored.
+        languages: canonical codes, those of FLORES-200 or of FLORES+ (Guarani is grn or gug); the
+            subsets of others are ignored.
         counts: takes what was read and dropped.
         name: the dataset, or a local folder in the Hub's layout.
         splits: read in this order.
@@ -96,6 +97,9 @@ def read_flores_plus(
         code = "_".join(subset.split("_")[:2])
         if is_language(code):
             found.setdefault(canonical(code), subset)
+    for old, new in renamed_subsets(name).items():
+        if canonical(new) in found:
+            found.setdefault(canonical(old), found[canonical(new)])
     subsets = select_languages(languages, found, name)
     for split in splits:
         options: dict[str, Any] = {"split": split, "revision": revision, "streaming": True}

@@ -1,0 +1,332 @@
+"""Every Hub dataset that ships by name, read from a stand-in server with the file list of the public one.
+
+The lists are those of the public datasets' pages and of code that reads them (2026): NusaX-senti's converted
+branch has folders by language and no card; FLORES+ has a card with a subset for each language, is gated and
+calls some languages otherwise than FLORES-200; SIB-200 has tab-separated files with quoted texts; xP3 has a
+loading script beside its JSON lines. The rows are made up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub_server import TOKEN, HubServer
+
+NUSAX = ["negative", "neutral", "positive"]
+NLI = ["entailment", "neutral", "contradiction"]
+FLORES_PLUS = ["eng_Latn", "jav_Latn", "ace_Latn", "gug_Latn", "cmn_Hans"]
+
+
+def parquet(columns: dict[str, list[Any]], classes: dict[str, list[str]]) -> bytes:
+    """A Parquet file as `datasets` writes it, with the names of class labels in its schema."""
+    import datasets
+
+    features = {
+        key: datasets.ClassLabel(names=classes[key])
+        if key in classes
+        else datasets.Value("int64" if isinstance(values[0], int) else "string")
+        for key, values in columns.items()
+    }
+    file = BytesIO()
+    datasets.Dataset.from_dict(columns, features=datasets.Features(features)).to_parquet(file)
+    return file.getvalue()
+
+
+def card(*subsets: tuple[str, dict[str, str]]) -> bytes:
+    """A dataset's card that names the files of each subset."""
+    lines = ["---", "configs:"]
+    for name, files in subsets:
+        lines += [f"- config_name: {name}", "  data_files:"]
+        lines += [line for split, path in files.items() for line in (f"  - split: {split}", f"    path: {path}")]
+    return "\n".join([*lines, "---", "# A card", ""]).encode()
+
+
+def nusax() -> dict[str, dict[str, bytes]]:
+    converted: dict[str, bytes] = {".gitattributes": b""}
+    for code in ("ace", "eng", "jav"):
+        for split in ("train", "test", "validation"):
+            columns = {
+                "id": [f"{number}" for number in (7, 3, 9)],
+                "text": [f"{split} {code} {number}" for number in range(3)],
+                "lang": [code] * 3,
+                "label": [2, 0, 1],
+            }
+            converted[f"{code}/{split}/0000.parquet"] = parquet(columns, {"label": NUSAX})
+    script = {"README.md": b"---\nlicense: cc-by-sa-4.0\n---\n# NusaX\n", "NusaX-senti.py": b"raise SystemExit\n"}
+    return {"main": script, "refs/convert/parquet": converted}
+
+
+def flores_plus() -> dict[str, dict[str, bytes]]:
+    files = {
+        "README.md": card(
+            *[(name, {split: f"{split}/{name}.parquet" for split in ("dev", "devtest")}) for name in FLORES_PLUS]
+        )
+    }
+    for name in FLORES_PLUS:
+        for split, count in (("dev", 3), ("devtest", 4)):
+            columns = {
+                "id": list(range(count)),
+                "iso_639_3": [name[:3]] * count,
+                "iso_15924": [name[4:]] * count,
+                "glottocode": ["made1234"] * count,
+                "text": [f"{split} {name} {number}" for number in range(count)],
+                "url": ["https://example.org"] * count,
+                "topic": ["made up"] * count,
+            }
+            files[f"{split}/{name}.parquet"] = parquet(columns, {})
+    return {"main": files}
+
+
+def sib200() -> dict[str, dict[str, bytes]]:
+    names = ("eng_Latn", "jav_Latn")
+    rows = '12\tsports\t"It said ""Go"" twice."\n5\tscience/technology\tAtoms are small.\n'
+    parts = {"train": "train", "validation": "dev", "test": "test"}
+    subsets = [(name, {split: f"data/{name}/{file}.tsv" for split, file in parts.items()}) for name in names]
+    files = {"README.md": card(*subsets)}
+    for name in names:
+        for split in ("train", "dev", "test"):
+            files[f"data/{name}/{split}.tsv"] = f"index_id\tcategory\ttext\n{rows}".encode()
+    return {"main": files}
+
+
+def xnli() -> dict[str, dict[str, bytes]]:
+    codes = ("en", "sw", "zh")
+    files = {
+        "README.md": card(
+            *[(code, {split: f"{code}/{split}-*" for split in ("train", "test", "validation")}) for code in codes]
+        )
+    }
+    for code in codes:
+        columns = {"premise": [f"{code} p", "q"], "hypothesis": ["h", "i"], "label": [2, 0]}
+        for split in ("train", "test", "validation"):
+            files[f"{code}/{split}-00000-of-00001.parquet"] = parquet(columns, {"label": NLI})
+    return {"main": files}
+
+
+def xp3() -> dict[str, dict[str, bytes]]:
+    files = {"README.md": b"---\nlicense: apache-2.0\n---\n# xP3\n", "xP3.py": b"raise SystemExit\n"}
+    names = ("GEM_wiki_lingua_en_article_summary_en", "adversarial_qa_dbert_based_on", "super_glue_copa_cause?")
+    for name in names:
+        lines = [json.dumps({"inputs": f"{name} {number}", "targets": "yes"}) for number in range(20)]
+        files[f"en/xp3_{name}.jsonl"] = "\n".join([*lines, ""]).encode()
+    files["id/xp3_other.jsonl"] = b'{"inputs": "lain", "targets": "ya"}\n'
+    return {"main": files}
+
+
+PROGRAM = """
+import json, logging, sys
+from pathlib import Path
+from instructalign.config_file import load_config
+from instructalign.errors import InstructAlignError
+from instructalign.evaluation.task_items import absent
+from instructalign.evaluation.task_selection import select_tasks
+from instructalign.evaluation.tasks import load_task
+
+config = load_config(sys.argv[1], sys.argv[2:])
+try:
+    chosen = select_tasks(config)
+except InstructAlignError as error:
+    print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+else:
+    items = {
+        plan.name: {code: [[i.id, i.fields, i.label] for i in some] for code, some in plan.items.items()}
+        for plan in chosen.classification
+    }
+    left = {plan.name: dict(plan.left_out) for plan in chosen.classification}
+    ways = {way.name: [way.items, way.texts, way.references] for way in chosen.translation}
+    print(json.dumps({"items": items, "left": left, "ways": ways}))
+"""
+
+CONFIG = """
+model: {base: toy}
+languages: {known: [eng, zho], new: [jav, ace, grn], related: [mad, swa, ban]}
+corpora: [{format: toy}]
+training: {steps: 5}
+evaluation: {tasks: [nusax_senti], data: nowhere}
+"""
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    server = HubServer(
+        {
+            "indonlp/NusaX-senti": nusax(),
+            "openlanguagedata/flores_plus": flores_plus(),
+            "Davlan/sib200": sib200(),
+            "facebook/xnli": xnli(),
+            "bigscience/xP3": xp3(),
+        },
+        gated=("openlanguagedata/flores_plus",),
+    )
+    yield server
+    server.close()
+
+
+def run(hub: HubServer, folder: Path, *arguments: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
+    """A process that takes the server for the Hub."""
+    environment = os.environ | hub.environment(folder / "cache", token)
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def select(hub: HubServer, folder: Path, *tasks: str, token: str = TOKEN, settings: tuple[str, ...] = ()) -> Any:
+    """What `select_tasks` reads of some tasks."""
+    (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    named = f"evaluation.tasks=[{', '.join(tasks)}]"
+    done = run(hub, folder, "-c", PROGRAM, "config.yaml", named, *settings, token=token)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def read(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("tasks")
+    return select(hub, folder, "nusax_senti", "sib200", "xnli", "flores_xss", "flores_translation")
+
+
+def test_nusax_loads_from_its_converted_branch(read: Any) -> None:
+    assert list(read["items"]["nusax_senti"]) == ["eng", "jav", "ace"]
+    assert read["items"]["nusax_senti"]["ace"] == [
+        ["7", {"text": "test ace 0"}, "positive"],
+        ["3", {"text": "test ace 1"}, "negative"],
+        ["9", {"text": "test ace 2"}, "neutral"],
+    ]
+
+
+def test_a_language_that_the_set_lacks_is_left_out_and_said(read: Any) -> None:
+    assert read["left"]["nusax_senti"] == {
+        code: f"the dataset indonlp/NusaX-senti has no file {code}/test/*.parquet" for code in ("mad", "ban")
+    }
+    assert read["left"]["sib200"] == {
+        code: f"the dataset Davlan/sib200 has no subset {name}"
+        for code, name in [("zho", "zho_Hans"), ("ace", "ace_Latn"), ("grn", "grn_Latn"), ("ban", "ban_Latn")]
+    }
+
+
+def test_sib200_is_the_same_from_the_hub_and_from_its_files(read: Any, tmp_path: Path) -> None:
+    from instructalign.evaluation.task_items import read_items
+    from instructalign.evaluation.tasks import load_task
+
+    assert read["items"]["sib200"]["jav"] == [
+        ["12", {"text": 'It said "Go" twice.'}, "sports"],
+        ["5", {"text": "Atoms are small."}, "science/technology"],
+    ]
+    file = tmp_path / "sib200" / "jav_Latn" / "test.tsv"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(sib200()["main"]["data/jav_Latn/test.tsv"])
+    items = read_items(load_task("sib200"), "jav", tmp_path)
+    assert [[item.id, item.fields, item.label] for item in items] == read["items"]["sib200"]["jav"]
+
+
+def test_xnli_loads_with_the_columns_of_its_files(read: Any) -> None:
+    assert read["items"]["xnli"]["swa"] == [
+        ["1", {"premise": "sw p", "hypothesis": "h"}, "contradiction"],
+        ["2", {"premise": "q", "hypothesis": "i"}, "entailment"],
+    ]
+    assert list(read["items"]["xnli"]) == ["eng", "zho", "swa"]
+
+
+def test_flores_plus_makes_the_pairs_of_the_files(read: Any, tmp_path: Path) -> None:
+    from instructalign.evaluation.task_items import read_items
+    from instructalign.evaluation.tasks import load_task
+
+    folder = tmp_path / "flores200" / "devtest"
+    folder.mkdir(parents=True)
+    for ours, theirs in [("eng_Latn", "eng_Latn"), ("grn_Latn", "gug_Latn")]:
+        lines = "".join(f"devtest {theirs} {number}\n" for number in range(4))
+        (folder / f"{ours}.devtest").write_text(lines, encoding="utf-8")
+    items = read_items(load_task("flores_xss"), "grn", tmp_path)
+    assert [[item.id, item.fields, item.label] for item in items] == read["items"]["flores_xss"]["grn"]
+    assert read["left"]["flores_xss"] == {"ban": "the dataset openlanguagedata/flores_plus has no subset ban_Latn"}
+
+
+def test_flores_plus_is_translated_both_ways(read: Any) -> None:
+    english = [f"devtest eng_Latn {number}" for number in range(4)]
+    guarani = [f"devtest gug_Latn {number}" for number in range(4)]
+    assert read["ways"]["flores_translation.eng-grn.jsonl"] == [["1", "2", "3", "4"], english, guarani]
+    assert read["ways"]["flores_translation.grn-eng.jsonl"] == [["1", "2", "3", "4"], guarani, english]
+    assert sorted(read["ways"]) == sorted(
+        f"flores_translation.{a}-{b}.jsonl"
+        for code in ("zho", "jav", "ace", "grn")
+        for a, b in [("eng", code), (code, "eng")]
+    )
+
+
+def test_a_named_language_that_the_hub_lacks_is_an_error(hub: HubServer, tmp_path: Path) -> None:
+    said = select(hub, tmp_path, "nusax_senti", settings=("evaluation.languages=[mad]",))
+    assert said["error"].startswith("DataError: nusax_senti in mad, requested by evaluation.languages:")
+
+
+@pytest.mark.parametrize("token", ["", "hf_of_somebody_else"])
+def test_without_access_to_a_gated_set_one_sentence_says_what_to_do(
+    hub: HubServer, tmp_path: Path, token: str
+) -> None:
+    said = select(hub, tmp_path, "flores_translation", token=token)
+    assert said["error"].startswith("DataError: the dataset openlanguagedata/flores_plus")
+    assert "terms to be accepted" in said["error"]
+    assert "hf auth login" in said["error"]
+
+
+def test_corpus_and_replay_of_the_paper_load(hub: HubServer, tmp_path: Path) -> None:
+    from instructalign.config_file import load_config
+
+    preset = Path(__file__).parents[2] / "configs" / "paper" / "bloomz-560m.yaml"
+    replay = load_config(preset).replay
+    assert replay is not None
+    program = (
+        "import json, sys\n"
+        "from instructalign.config_file import load_config\n"
+        "from instructalign.data import read_corpora\n"
+        "from instructalign.mixture import load_replay\n"
+        "config = load_config(sys.argv[1])\n"
+        "rows = read_corpora(config.corpora, ['eng', 'jav', 'grn'])\n"
+        "replay = load_replay(config.replay, 1)\n"
+        "print(json.dumps([[rows[n].id, dict(rows[n].texts)] for n in range(len(rows))]))\n"
+        "print(json.dumps([e.prompt for e in replay.examples]))\n"
+    )
+    source = json.dumps(replay.sources[0].options | {"format": "hub"})
+    (tmp_path / "config.yaml").write_text(
+        "model: {base: toy}\nlanguages: {known: [eng], new: [jav, grn]}\n"
+        "corpora: [{format: flores_plus}]\ntraining: {steps: 5}\n"
+        f"replay: {{source: {source}, size: 12}}\n",
+        encoding="utf-8",
+    )
+    done = run(hub, tmp_path, "-c", program, "config.yaml")
+    assert done.returncode == 0, done.stderr
+    rows, replayed = map(json.loads, done.stdout.splitlines()[-2:])
+    assert len(rows) == 3 + 4
+    texts = {"eng": "dev eng_Latn 0", "jav": "dev jav_Latn 0", "grn": "dev gug_Latn 0"}
+    assert rows[0] == ["flores_plus/dev-0", texts]
+    assert len(replayed) == 12
+    assert not any(prompt.startswith("lain") for prompt in replayed)
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("nusax_senti", ["indonlp/NusaX-senti", "refs/convert/parquet", "CC BY-SA 4.0"]),
+        ("flores_translation", ["openlanguagedata/flores_plus", "gated", "hf auth login", "CC BY-SA 4.0"]),
+        ("flores_xss", ["openlanguagedata/flores_plus", "gated"]),
+        ("sib200", ["Davlan/sib200"]),
+        ("xnli", ["facebook/xnli", "CC BY-NC 4.0"]),
+    ],
+)
+def test_show_says_where_the_data_come_from(task: str, says: list[str]) -> None:
+    from typer.testing import CliRunner
+
+    from instructalign.cli import app
+
+    shown = CliRunner().invoke(app, ["tasks", "show", task])
+    assert shown.exit_code == 0
+    text = " ".join(shown.stdout.split())
+    assert all(each in text for each in says)
