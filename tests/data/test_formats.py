@@ -438,7 +438,206 @@ def test_moses_compressed(tmp_path: Path, ending: str, compress: Callable[[bytes
     assert texts(read("moses", ["eng", "ind"], files=files))["2"] == {"eng": "two", "ind": "dua"}
 
 
+TMX_PARTS = {
+    "code at both ends": ("<seg><bpt i='1'>&lt;b></bpt>red<ept i='1'>&lt;/b></ept> key</seg>", ["red key"]),
+    "isolated tag": ("<seg><it pos='begin'>&lt;i></it>red key</seg>", ["red key"]),
+    "placeholder": ("<seg>red <ph x='1'>{0}</ph>key</seg>", ["red key"]),
+    "unknown tag": ("<seg>red <ut>{\\cs6</ut>key</seg>", ["red key"]),
+    "highlight": ("<seg>red <hi type='x'>key <hi>now</hi></hi></seg>", ["red key now"]),
+    "text within code": ("<seg>red<ph>note <sub>a <bpt i='1'/>foot</sub></ph> key</seg>", ["red key"]),
+    "line break": ("<seg>red<ph type='lb'>&lt;br/></ph>key</seg>", ["red key"]),
+    "note and property": ("<note>n</note><prop type='p'>p</prop><seg>red key</seg>", ["red key"]),
+    "several of one language": (
+        "<seg>red</seg></tuv><tuv xml:lang='en-GB'><seg>crimson</seg>",
+        ["red", "crimson"],
+    ),
+    "language of TMX 1.1": ("<seg>red</seg></tuv><tuv lang='EN-AU'><seg>ruddy</seg>", ["red", "ruddy"]),
+    "no language": ("<seg>red</seg></tuv><tuv><seg>lost</seg>", ["red"]),
+    "empty": ("<seg/>", []),
+}
+
+
+@pytest.mark.parametrize("part", TMX_PARTS)
+def test_each_element_of_tmx(tmp_path: Path, part: str) -> None:
+    content, expected = TMX_PARTS[part]
+    (tmp_path / "a.tmx").write_text(
+        f"""<tmx version="1.4"><header srclang="*all*"><note>n</note><prop type="p">p</prop></header><body>
+        <tu srclang="jv"><note>n</note><prop type="p">p</prop>
+        <tuv xml:lang="en">{content}</tuv><tuv xml:lang="jv"><seg>abang</seg></tuv></tu>
+        <tu><tuv xml:lang="en"><seg>last</seg></tuv><tuv xml:lang="jv"><seg>pungkasan</seg></tuv></tu>
+        </body></tmx>"""
+    )
+    rows, counts = read("tmx", ["eng", "jav"], path=tmp_path / "a.tmx")
+    assert [row.texts["eng"] for row in rows] == [*expected, "last"]
+    lost = {"no language": "variant without a language (xml:lang)", "empty": "text in fewer than two languages"}
+    assert counts.dropped == ({lost[part]: 1} if part in lost else {})
+
+
 UNTRANSLATED = "marked untranslated (often identical to the source)"
+
+
+def target(attributes: str, unit: str = "") -> str:
+    return f"<trans-unit id='u' {unit}><source>red</source><target {attributes}>abang</target></trans-unit>"
+
+
+RED = [("red", "abang")]
+XLIFF_PARTS = {  # version 1.2: what is in <body>, and the pairs
+    **{
+        f"{tag} is markup": (
+            f"<trans-unit><source><{tag} id='1'>code <sub>foot</sub></{tag}>red</source>"
+            f"<target><{tag} id='1'>code</{tag}>abang</target></trans-unit>",
+            RED,
+        )
+        for tag in ("bpt", "ept", "it", "ph")
+    },
+    "g and mrk are text": (
+        "<trans-unit><source><g id='1'>red</g></source>"
+        "<target><mrk mtype='term'>abang</mrk></target></trans-unit>",
+        RED,
+    ),
+    "x, bx and ex are empty": (
+        "<trans-unit><source><bx id='1'/>red<ex id='1'/></source><target>abang<x id='2'/></target></trans-unit>",
+        RED,
+    ),
+    "line break": (
+        "<trans-unit><source>red<x ctype='lb'/>key</source><target>abang</target></trans-unit>",
+        [("red key", "abang")],
+    ),
+    "segments": (
+        "<trans-unit><source>A. B.</source><seg-source><mrk mtype='seg' mid='1'>A.</mrk> "
+        "<mrk mtype='seg' mid='2'>B <mrk mtype='term'>b</mrk>.</mrk></seg-source><target>"
+        "<mrk mtype='seg' mid='2'>D.</mrk> <mrk mtype='seg' mid='1'>C.</mrk></target></trans-unit>",
+        [("A.", "C."), ("B b.", "D.")],
+    ),
+    "segments on one side": (
+        "<trans-unit><source>A. B.</source><seg-source><mrk mtype='seg' mid='1'>A. B.</mrk></seg-source>"
+        "<target>C. D.</target></trans-unit>",
+        [("A. B.", "C. D.")],
+    ),
+    "a segment not translated": (
+        "<trans-unit><source>A. B.</source><seg-source><mrk mtype='seg' mid='1'>A.</mrk> "
+        "<mrk mtype='seg' mid='2'>B.</mrk></seg-source><target><mrk mtype='seg' mid='1'>C.</mrk> "
+        "<mrk mtype='seg' mid='2'/></target></trans-unit>",
+        [("A.", "C.")],
+    ),
+    "alternatives": (
+        "<trans-unit><source>red</source><target>abang</target><alt-trans match-quality='70'><source>rod</source>"
+        "<target>tongkat</target></alt-trans></trans-unit>",
+        RED,
+    ),
+    "an alternative is no translation": (
+        "<trans-unit><source>red</source><alt-trans><target>abang</target></alt-trans></trans-unit>",
+        [],
+    ),
+    "notes, contexts and counts": (
+        "<trans-unit><source>red</source><target>abang</target><note>n</note><context-group><context>c</context>"
+        "</context-group><count-group><count>1</count></count-group></trans-unit>",
+        RED,
+    ),
+    "binary units": (
+        "<bin-unit id='b' translate='no'><bin-source><internal-file>x</internal-file></bin-source>"
+        "<trans-unit><source>blue</source><target>biru</target></trans-unit></bin-unit>" + target(""),
+        RED,
+    ),
+    "translate no": (target("", "translate='no'"), []),
+    "translate yes within no": ("<group translate='no'>" + target("", "translate='yes'") + "</group>", RED),
+    "not approved": (target("", "approved='no'"), RED),
+    "no equivalent": (target("equiv-trans='no'"), []),
+    **{f"state {state}": (target(f"state='{state}'"), []) for state in ("new", "needs-translation", "needs-l10n")},
+    **{
+        f"state {state}": (target(f"state='{state}'"), RED)
+        for state in ("translated", "signed-off", "final", "needs-review-translation", "needs-adaptation", "x-own")
+    },
+    "fuzzy match": (target("state='needs-review-translation' state-qualifier='fuzzy-match'"), []),
+    "machine suggestion": (target("state-qualifier='mt-suggestion'"), []),
+    "accepted suggestion": (target("state='signed-off' state-qualifier='tm-suggestion'"), RED),
+    "approved suggestion": (target("state-qualifier='fuzzy-match'", "approved='yes'"), RED),
+    "rejected": (target("state='final' state-qualifier='rejected-inaccurate'"), []),
+    "exact match": (target("state-qualifier='exact-match'"), RED),
+}
+
+
+@pytest.mark.parametrize("part", XLIFF_PARTS)
+def test_each_element_of_xliff_1(tmp_path: Path, part: str) -> None:
+    body, expected = XLIFF_PARTS[part]
+    (tmp_path / "a.xlf").write_text(
+        f"""<xliff version="1.2"><file source-language="en" target-language="jv"><header><note>n</note><skl>
+        <internal-file>s</internal-file></skl><phase-group/></header><body>{body}</body></file></xliff>"""
+    )
+    rows, counts = read("xliff", ["eng", "jav"], path=tmp_path / "a.xlf")
+    assert [(row.texts["eng"], row.texts["jav"]) for row in rows] == expected
+    assert counts.read == len(rows) + sum(counts.dropped.values())
+    assert counts.read > 0
+
+
+XLIFF_2_PARTS = {  # version 2: what is in <file>, and the pairs
+    "pc and mrk are text": (
+        "<segment><source><pc id='1'>red</pc></source><target><mrk id='2'>abang</mrk></target></segment>",
+        RED,
+    ),
+    "ph, sc, ec, sm, em and cp are empty": (
+        "<segment><source><ph id='1' disp='x'/><sc id='2'/>red<ec startRef='2'/><cp hex='0007'/></source>"
+        "<target><sm id='3'/>abang<em startRef='3'/></target></segment>",
+        RED,
+    ),
+    "line break": (
+        "<segment><source>red<ph id='1' type='fmt' subType='xlf:lb'/>key</source><target>abang</target></segment>",
+        [("red key", "abang")],
+    ),
+    "code data and notes": (
+        "<notes><note>n</note></notes><originalData><data id='d'>&lt;b></data></originalData>"
+        "<segment><source>red</source><target>abang</target></segment>",
+        RED,
+    ),
+    "ignorable": (
+        "<ignorable><source>x</source><target>y</target></ignorable>"
+        "<segment><source>red</source><target order='2'>abang</target></segment>",
+        RED,
+    ),
+    **{
+        f"module {name}": (
+            f"<{name}><m:x><m:source>x</m:source><m:target>y</m:target></m:x></{name}>"
+            "<segment><source>red</source><target>abang</target></segment>",
+            RED,
+        )
+        for name in ("m:matches", "m:glossary", "m:metadata", "m:changeTrack", "m:resourceData")
+    },
+    "state initial": ("<segment state='initial'><source>red</source><target>red</target></segment>", []),
+    **{
+        f"state {state}": (
+            f"<segment state='{state}' subState='m:x'><source>red</source><target>abang</target></segment>",
+            RED,
+        )
+        for state in ("translated", "reviewed", "final")
+    },
+    "no target": ("<segment><source>red</source></segment>", []),
+}
+
+
+@pytest.mark.parametrize("part", XLIFF_2_PARTS)
+def test_each_element_of_xliff_2(tmp_path: Path, part: str) -> None:
+    body, expected = XLIFF_2_PARTS[part]
+    (tmp_path / "a.xlf").write_text(
+        f"""<xliff version="2.1" srcLang="en" trgLang="jv" xmlns:m="urn:m"><file id="f">
+        <notes><note>n</note></notes>
+        <group id="g"><unit id="u">{body}</unit></group></file><file id="g"><unit id="v" translate="no">
+        <segment><source>blue</source><target>biru</target></segment></unit></file></xliff>"""
+    )
+    rows, counts = read("xliff", ["eng", "jav"], path=tmp_path / "a.xlf")
+    assert [(row.texts["eng"], row.texts["jav"]) for row in rows] == expected
+    assert counts.dropped.pop(UNTRANSLATED) == 1 + (part == "state initial")
+    assert counts.dropped == ({"text in fewer than two languages": 1} if part == "no target" else {})
+
+
+def test_languages_of_one_file_of_an_xliff_document_do_not_hold_for_the_next(tmp_path: Path) -> None:
+    (tmp_path / "a.xlf").write_text(
+        f"""<xliff version="1.2"><file source-language="en" target-language="jv"><body>{target("")}</body></file>
+        <file source-language="en"><body>{target("")}</body></file></xliff>"""
+    )
+    with pytest.raises(DataError, match=r"a\.xlf: unit 'u' has no target language"):
+        read("xliff", ["eng", "jav"], path=tmp_path / "a.xlf")
+
+
 UNITS_1 = """<xliff version="1.2"><file source-language="en"><body>
 <trans-unit id="own"><source xml:lang="en">One</source><target xml:lang="jv">Siji</target>
 <note>One target too</note>

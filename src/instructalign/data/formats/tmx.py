@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instructalign.data.formats import is_language, require_two_languages, rows_of_variants
-from instructalign.data.formats.xml_events import read_events
+from instructalign.data.formats.xml_events import is_line_break, read_events
 from instructalign.errors import DataError
 from instructalign.languages import canonical
 from instructalign.types import Counts, ParallelRow
@@ -14,12 +14,15 @@ from instructalign.types import Counts, ParallelRow
 _CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
 """Elements within a segment whose content is markup of the original document, not text."""
 
+_NO_LANGUAGE = "variant without a language (xml:lang)"
+
 
 def read_tmx(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
     """Reads a TMX file as a stream, plain or compressed.
 
     A unit with several variants in one language gives as many rows, all with the unit's id: its `tuid`, or else
-    its number. Markup within segments is left out, the text around and inside highlights is kept.
+    its number. Markup within segments is left out, with text inside it (<sub>: a footnote, a caption); the text
+    around it and inside highlights is kept. A variant that names no language counts as a dropped row.
 
     Args:
         languages: canonical codes; variants in others are ignored.
@@ -35,6 +38,9 @@ def read_tmx(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterato
     seen: set[str] = set()
     number = 0
     for number, (id, variants) in enumerate(_units(path), start=1):
+        for _ in variants.pop("", ()):
+            counts.read += 1
+            counts.drop(_NO_LANGUAGE)
         seen.update(variants)
         yield from rows_of_variants(id or str(number), variants, languages, counts)
     if number:
@@ -59,16 +65,17 @@ def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
             if event.value == "tu":
                 id, variants = event.attributes.get("tuid", "").strip(), {}
             elif event.value == "tuv":
-                tag = event.attributes.get("lang", "")
-                code = canonical(tag) if is_language(tag) else ""
+                tag = event.attributes.get("lang", "").strip()
+                code = canonical(tag) if is_language(tag) else tag
             elif event.value == "seg":
                 text = []
+            elif text is not None and not hidden and is_line_break(event.attributes):
+                text.append(" ")
             hidden += event.value in _CODES
         else:
             hidden -= event.value in _CODES
             if event.value == "seg" and text is not None:
-                if code:
-                    variants.setdefault(code, []).append("".join(text))
+                variants.setdefault(code, []).append("".join(text))
                 text = None
             elif event.value == "tu":
                 yield id, variants

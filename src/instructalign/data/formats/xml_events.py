@@ -86,6 +86,12 @@ def read_document(path: Path, *roots: str) -> Iterator[XmlEvent]:
         yield event
 
 
+def is_line_break(attributes: Mapping[str, str]) -> bool:
+    """Whether an inline code of TMX or XLIFF (by its type) is a break of line, column or page: it parts words."""
+    kinds = (attributes.get(key, "") for key in ("type", "ctype", "subtype"))
+    return any(kind.rpartition(":")[2] in ("lb", "cb", "pb") for kind in kinds)
+
+
 def _parser(path: Path, events: list[XmlEvent]) -> expat.XMLParserType:
     """A parser that appends what it finds to the list, and refuses entities."""
     parser = expat.ParserCreate()
