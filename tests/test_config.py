@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from instructalign.config_file import build_config, load_config, starter
+from instructalign.config import Config
+from instructalign.config_file import (
+    _MEANT_VALUES,
+    _SAID_ELSEWHERE,
+    _models_in,
+    build_config,
+    load_config,
+    starter,
+)
 from instructalign.errors import ConfigError
+from instructalign.plugins import FORMATS
 from instructalign.sweeps import plan_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -342,3 +351,56 @@ def test_only_true_and_false_are_truth_values(tmp_path: Path) -> None:
     assert config.training.strategy["distil"].options["on"] == "replay"
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert load_config(path) == config
+
+
+def _paths(text: str) -> list[list[str]]:
+    return [path.split(".") for path in re.findall(r"(?:model|instructions|training)\.[a-z_.]+[a-z]", text)]
+
+
+def test_what_is_written_for_the_keys_of_other_tools_exists_here() -> None:
+    for here in _SAID_ELSEWHERE:
+        for path in _paths(here):
+            block: Any = Config
+            for part in path:
+                assert part in block.model_fields, here
+                block = next(_models_in(block.model_fields[part].annotation), None)
+    names = [name for names in _SAID_ELSEWHERE.values() for name in names.split()]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "written"),
+    [
+        ("lr=0.1", "lr", "training.learning_rate"),
+        ("base_model=x", "base_model", "model.base"),
+        ("epochs=3", "epochs", "training.steps"),
+        ("training.num_train_epochs=3", "training.num_train_epochs", "training.steps"),
+        ("training.per_device_train_batch_size=3", "training.per_device_train_batch_size", "training.batch_size"),
+        ("model.adapter.lora_r=8", "model.adapter.lora_r", "model.adapter.r"),
+        ("lora-alpha=8", "lora-alpha", "model.adapter.alpha"),
+        ("model.adapter.type=qlora", "model.adapter.type", "quantised: true"),
+        ("corpora=[{format: excel, path: a.xlsx}]", "corpora.0.format", "xlsx"),
+        ("training.precision=bf16", "training.precision", "bfloat16"),
+        ("batch_size=8", "batch_size", "training.batch_size"),
+        ("training.pivots=[eng]", "training.pivots", "instructions.pivots"),
+    ],
+)
+def test_near_misses_are_answered_with_the_key_of_this_package(override: str, path: str, written: str) -> None:
+    (problem,) = problems_of(minimal(), override)
+    assert problem.startswith(f"{path}: ")
+    assert written in problem
+
+
+def test_values_of_other_tools_are_answered_with_one_that_is_valid_here() -> None:
+    keys = {"type": "model.adapter", "dtype": "model", "format": "", "scheduler": "training"}
+    for key, table in _MEANT_VALUES.items():
+        for here, others in table.items():
+            here = here.split()[0]
+            if key == "format":
+                assert here in FORMATS.names()
+            else:
+                set_here = f"{keys.get(key, 'training')}.{key}"
+                build_config(minimal(), overrides=[(set_here, here)])
+                for other in others.split():
+                    (problem,) = problems_of(minimal(), f"{set_here}={other}")
+                    assert f"called {here}" in problem

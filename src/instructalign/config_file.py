@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from instructalign.config import Config, SweepConfig
+from instructalign.config import Config, Entry, SweepConfig
 from instructalign.errors import ConfigError, found, nearest, suggest
 from instructalign.plugins import ENTRY_MODELS, STRATEGIES
 
@@ -22,6 +22,87 @@ REMOVED: dict[str, dict[str, str]] = {
     "replay.share_of": {"tokens": _TOKEN_SHARE, "loss_tokens": _TOKEN_SHARE},
 }
 """What earlier versions accepted: key path -> value (`*` for any) -> what to write instead."""
+
+_SAID_ELSEWHERE: dict[str, str] = {
+    "model.base": "base_model model_name_or_path model_id",
+    "model.revision": "model_revision",
+    "model.dtype (weights) or training.precision (passes)": "torch_dtype model_dtype",
+    "model.system_prompt": "default_system",
+    "model.adapter: {type: lora, r: 16, alpha: 32}": "use_peft finetuning_type",
+    "model.adapter.quantised: true": "load_in_4bit load_in_8bit quantization_bit",
+    "model.adapter.r": "lora_r lora_rank",
+    "model.adapter.alpha": "lora_alpha",
+    "model.adapter.dropout": "lora_dropout",
+    "model.adapter.targets": "lora_target lora_target_modules lora_target_linear target_modules",
+    "model.adapter.rslora": "use_rslora peft_use_rslora",
+    "model.adapter.type: dora": "use_dora peft_use_dora",
+    "model.adapter.train_embeddings": "lora_modules_to_save modules_to_save additional_target",
+    "corpora (parallel text)": "dataset datasets dataset_name train_file",
+    "instructions.heldout (sentences held out of training)": "val_set_size test_size validation_split eval_size",
+    "instructions.sentences": "max_samples max_train_samples",
+    "training.learning_rate": "lr",
+    "training.steps (optimizer steps; `instructalign doctor` shows how often each row is seen)": (
+        "epochs num_epochs num_train_epochs n_epochs max_steps num_steps"
+    ),
+    "training.micro_batch_size (in one forward pass) and training.batch_size (for each step)": (
+        "per_device_train_batch_size device_batch_size"
+    ),
+    "training.batch_size (for each step, over all devices and accumulation steps)": (
+        "gradient_accumulation_steps train_batch_size global_batch_size"
+    ),
+    "training.max_length": "sequence_len max_seq_length max_seq_len cutoff_len seq_length model_max_length",
+    "training.scheduler": "lr_scheduler lr_scheduler_type",
+    "training.warmup (optimizer steps)": "warmup_steps warmup_ratio num_warmup_steps",
+    "training.optimizer": "optim",
+    "training.max_grad_norm": "gradient_clipping",
+    "training.precision: bfloat16": "bf16 pure_bf16",
+    "training.precision: float16": "fp16",
+    "training.packing": "sample_packing neat_packing",
+    "training.compile": "torch_compile",
+    "training.loss_on: all": "train_on_inputs train_on_prompt",
+    "training.loss_on: answer (the default)": "completion_only_loss assistant_only_loss",
+    "training.checkpoint_every (optimizer steps)": "save_steps saves_per_epoch",
+    "training.keep_checkpoints": "save_total_limit",
+    "training.evaluate_every (optimizer steps)": "eval_steps evals_per_epoch",
+    "training.log_every": "logging_steps",
+    "training.workers": "dataloader_num_workers preprocessing_num_workers",
+    "training.report_to: [wandb]": "wandb_project use_wandb",
+    "training.early_stopping": "early_stopping_patience",
+    "the run's folder as --out of the command": "output_dir out_dir",
+    "no key, but launch with a file of configs/accelerate": "deepspeed fsdp fsdp_config",
+}
+"""What to write here -> keys of Axolotl, LLaMA-Factory, TRL and others that say the same."""
+
+_MEANT_VALUES: dict[str, dict[str, str]] = {
+    "type": {"lora with quantised: true": "qlora"},
+    "format": {
+        "xlsx": "excel xls xlsm spreadsheet",
+        "jsonl": "json ndjson jsonlines",
+        "xliff": "xlf sdlxliff",
+        "hub": "huggingface hf datasets",
+        "usfm": "sfm paratext bible",
+        "po": "gettext pot",
+        "moses": "txt text plain bitext",
+        "eaf": "elan",
+        "flextext": "flex",
+        "toolbox": "shoebox mdf",
+    },
+    "dtype": {"bfloat16": "bf16", "float16": "fp16 half", "float32": "fp32"},
+    "precision": {"bfloat16": "bf16", "float16": "fp16 half", "float32": "fp32 full"},
+    "optimizer": {
+        "adamw": "adam adamw_torch adamw_torch_fused adamw_hf",
+        "adamw_8bit": "adamw_bnb_8bit adam8bit adamw8bit",
+        "paged_adamw_8bit": "paged_adamw paged_adamw_32bit",
+    },
+    "scheduler": {"constant": "constant_with_warmup"},
+}
+"""Last key of a path -> its value here -> what others call it."""
+
+
+def _meant(table: Mapping[str, str], name: str) -> str:
+    """What a table has for another tool's name; empty if nothing."""
+    name = name.lower().replace("-", "_")
+    return next((here for here, names in table.items() if name in names.split()), "")
 
 
 class MultipleProblems(ValueError):
@@ -62,16 +143,36 @@ def _explain(error: ErrorDetails, prefix: str, model: type[BaseModel], problem: 
     # The tags say which entry of an open list it is, by which its model is found; users do not write them.
     path = ".".join([*([prefix] if prefix else []), *(str(key) for key in location if key not in ENTRY_MODELS)])
     if kind == "extra_forbidden":
-        siblings = sorted(_model_at(model, location[:-1]).model_fields)
-        return f"{path}: unknown key. {suggest(str(location[-1]), siblings)}"
+        block, key = _model_at(model, location[:-1]), str(location[-1])
+        siblings = sorted(block.model_fields)
+        meant = _meant(_SAID_ELSEWHERE, key)
+        if not meant and model is Config and not nearest(key, siblings):
+            meant = _key_elsewhere(key)
+        if meant:
+            return f"{path}: unknown key, found {found(value)}. Write {meant}."
+        return f"{path}: unknown key. {suggest(key, siblings)}"
     if kind == "missing":
         return f"{path}: missing"
+    called = _MEANT_VALUES.get(str(location[-1]) if location else "", {})
+    if isinstance(value, str) and (meant := _meant(called, value)):
+        return f"{path}: {found(value)} is called {meant} here"
     if kind == "value_error":
         problem = problem or str(error["ctx"]["error"])
         return f"{path}: {problem}" if path else problem
     if kind == "model_type":
         return f"{path}: {_expected_block(_model_at(model, location), value)}, found {found(value)}"
     return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}, found {found(value)}"
+
+
+def _key_elsewhere(key: str) -> str:
+    """The only path of a run's configuration at which there is a key of this name; empty if none or several."""
+    paths = [
+        f"{block}.{key}"
+        for block, field in Config.model_fields.items()
+        for model in _models_in(field.annotation)
+        if key in model.model_fields and model is not Entry
+    ]
+    return paths[0] if len(paths) == 1 else ""
 
 
 def _expected_block(model: type[BaseModel], value: Any) -> str:
