@@ -1,0 +1,194 @@
+"""Runs the cases of `cases.py` against this checkout or another, each in a folder of its own.
+
+    python benchmarks/files/run.py                                    # prints a line for each case
+    python benchmarks/files/run.py --checkout /path/to/old --json was.json
+
+A case is run through the command line as a user would (`instructalign generate c.yaml`). PASS: what
+happened is the right behaviour. FAIL: it is not. NO FORMAT: that version had no reader for the format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import yaml
+from cases import CASES, Case, Outcome, Pair
+
+CRASHED, TIMED_OUT = 70, 71
+_SECONDS = 60
+
+
+def run_case(case: Case, folder: Path) -> Outcome:
+    """Runs a case in an empty folder, with the package that Python finds."""
+    for name, content in case.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    if case.model:
+        _make_model(folder / "model", in_parts="part" in case.name)
+    config: dict[str, Any] = {
+        "model": {"base": "model" if case.model else "toy"},
+        "languages": {"known": ["eng"], "new": [case.new]},
+        "corpora": [dict(case.corpus)],
+        "instructions": {"objectives": {"mt": 1}, "heldout": 0},
+        "training": {"steps": 3, "batch_size": 4, "max_length": 256, "report_to": [], "learning_rate": 1.0e-3},
+        **case.more,
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    instructions = folder / "out.jsonl"
+    command = [case.command[0], "c.yaml", *case.command[1:]]
+    if case.command[0] == "generate":
+        command += ["--count", "160", "--out", instructions.name]
+    code, said = _call(command, folder)
+    return Outcome(code, said, _pairs(instructions, case.new) if instructions.exists() else frozenset())
+
+
+def _call(arguments: Sequence[str], folder: Path) -> tuple[int, str]:
+    """The exit status of a command in a process of its own, and what it printed."""
+    log = folder / "log.txt"
+    child = (
+        os.fork()
+    )  # cheap: the libraries are loaded already, and a case can neither crash nor change this process
+    if child == 0:
+        os.chdir(folder)
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        sys.argv = ["instructalign", *arguments]
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(TIMED_OUT))
+        signal.alarm(_SECONDS)
+        status = CRASHED
+        try:
+            from instructalign.cli import main
+
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), log.read_text(encoding="utf-8", errors="replace")
+
+
+def _pairs(path: Path, new: str) -> frozenset[Pair]:
+    """The pairs of an English text and its translation in a file of translation instructions."""
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    into: dict[str, set[str]] = {}
+    for record in records:
+        into.setdefault(record["target"], set()).add(record["answer"])
+    pairs = set()
+    for record in records:
+        sources = [text for text in into.get(record["source"], ()) if text in record["prompt"]]
+        pair = (max(sources, key=len, default="?"), record["answer"])
+        pairs.add(pair if record["source"] == "eng" else pair[::-1])
+    return frozenset(pairs)
+
+
+def _make_model(folder: Path, *, in_parts: bool) -> None:
+    """A random model of a few thousand parameters, with a chat template; or one without a part of its weights."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<pad>", "</s>", "<unk>"]
+    bytes_only = Tokenizer(
+        models.BPE({text: i for i, text in enumerate(specials + letters)}, [], unk_token="<unk>")
+    )
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_only, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer) + 1,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=1024,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=1,
+    )
+    model = LlamaForCausalLM(shape)
+    if not in_parts:
+        model.save_pretrained(folder)
+        return
+    model.save_pretrained(folder, max_shard_size="100KB")
+    parts = sorted(folder.glob("model-*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    text = index.read_text()
+    for part in parts[1:]:
+        text = text.replace(part.name, "model-00002-of-00002.safetensors")
+        part.unlink()
+    parts[0].rename(folder / "model-00001-of-00002.safetensors")
+    index.write_text(text.replace(parts[0].name, "model-00001-of-00002.safetensors"))
+
+
+def verdict_of(case: Case, outcome: Outcome) -> tuple[str, str]:
+    """PASS, FAIL or NO FORMAT, and what was wrong."""
+    said = " ".join(outcome.said.split())
+    if "unknown corpus format" in said or "unknown format" in said:
+        return "NO FORMAT", ""
+    problem = case.check(outcome)
+    if outcome.code in (CRASHED, TIMED_OUT):
+        problem = f"{'traceback' if outcome.code == CRASHED else 'too slow'}: {said[-200:]}"
+    return ("FAIL", problem) if problem else ("PASS", "")
+
+
+def run_all(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The verdict of each case by its name."""
+    verdicts = {}
+    for case in CASES:
+        if not names or case.name in names:
+            with tempfile.TemporaryDirectory() as folder:
+                verdicts[case.name] = verdict_of(case, run_case(case, Path(folder)))
+            verdict, problem = verdicts[case.name]
+            print(f"{verdict:9} {case.name:38} {problem[:400]}", flush=True)
+    return verdicts
+
+
+def main() -> None:
+    """Runs, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="cases; all by default")
+    parser.add_argument("--checkout", type=Path, help="another version of the repository; this one by default")
+    parser.add_argument("--json", type=Path, help="where the verdicts go")
+    given = parser.parse_args()
+    if given.checkout is not None:
+        environment = {**os.environ, "PYTHONPATH": str(given.checkout / "src"), "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, __file__, *given.names]
+        command += ["--json", str(given.json.resolve())] if given.json else []
+        raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
+    verdicts = run_all(given.names)
+    counts = {name: [each for each, _ in verdicts.values()].count(name) for name in ("PASS", "FAIL", "NO FORMAT")}
+    print(", ".join(f"{number} {name}" for name, number in counts.items()))
+    if given.json:
+        given.json.write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
