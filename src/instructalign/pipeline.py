@@ -199,7 +199,7 @@ def check_names(config: Config) -> None:
     Raises:
         ConfigError, UnknownNameError: there is no such set, task or prompt, it is wrong, or lacks what it needs.
     """
-    from instructalign.evaluation import Task, load_task
+    from instructalign.evaluation import load_task
     from instructalign.evaluation.task_selection import missing_replay
     from instructalign.evaluation.tasks import HeldOutTask
     from instructalign.instructions import load_templates
@@ -207,7 +207,7 @@ def check_names(config: Config) -> None:
     load_templates(config.instructions.templates, config.instructions.objectives)
     for name in config.evaluation.tasks:
         task = load_task(name)
-        if isinstance(task, Task):
+        if task.prompts:
             task.choose_prompts(config.evaluation.prompts)
         if isinstance(task, HeldOutTask) and task.kind == "past" and (lacks := missing_replay(config)):
             raise ConfigError([f"evaluation.tasks: {task.name} {lacks}"])

@@ -8,7 +8,7 @@ from functools import partial
 from instructalign.config import Config
 from instructalign.data import Corpus, ItemText
 from instructalign.doctor.findings import Findings, first_few
-from instructalign.evaluation.task_selection import plan_heldout, select_tasks
+from instructalign.evaluation.task_selection import TranslationDirection, plan_heldout, select_tasks
 from instructalign.evaluation.tasks import HeldOutTask, load_task
 from instructalign.instructions import load_templates
 from instructalign.mixture import ReplayBuffer
@@ -94,9 +94,13 @@ def _read(
     items: dict[str, int] = {}
     if isinstance(task, HeldOutTask):
         for heldout in plan_heldout(config, task, rows=rows, replay=replay.heldout if replay else None):
-            for code, some in heldout.instructions.items():
-                items[code] = items.get(code, 0) + len(some)
-        return TaskPart(task.name, {}, items, tuple(code for code in wanted if code not in items), {}), []
+            if isinstance(heldout, TranslationDirection):
+                items[heldout.source] = len(heldout.items)
+            else:
+                for code, some in heldout.instructions.items():
+                    items[code] = items.get(code, 0) + len(some)
+        asked = {id: task.prompts[id].language for id in task.choose_prompts(config.evaluation.prompts)}
+        return TaskPart(task.name, asked, items, tuple(code for code in wanted if code not in items), {}), []
     languages = [code for code in named if code in task.languages] if named else None
     evaluation = config.evaluation.model_copy(update={"tasks": [name], "languages": languages or named})
     selection = select_tasks(config.model_copy(update={"evaluation": evaluation}))

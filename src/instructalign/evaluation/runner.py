@@ -74,10 +74,12 @@ def evaluate(
     revision = config.model.revision if base == config.model.base else None
     identity = {"name": base, "hash": model_hash(base, revision), "dtype": config.answering_model.dtype}
     load = cache(lambda: _load(config, base))
+    instructions = [plan for plan in heldout if isinstance(plan, HeldOutInstructions)]
+    translations = [plan for plan in heldout if isinstance(plan, TranslationDirection)]
     folders: dict[str, Sequence[Questions]] = {
-        "predictions": [*selection.classification, *(plan for plan in heldout if plan.labels)],
-        "instructions": [plan for plan in heldout if not plan.labels],
-        "translations": selection.translation,
+        "predictions": [*selection.classification, *(plan for plan in instructions if plan.labels)],
+        "instructions": [plan for plan in instructions if not plan.labels],
+        "translations": [*selection.translation, *translations],
     }
     for name, questions in folders.items():
         if questions or name == "predictions":  # whose manifest makes a folder an evaluation's

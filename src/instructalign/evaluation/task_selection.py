@@ -177,14 +177,14 @@ class TaskSelection:
     Attributes:
         classification: the classification tasks with their items.
         translation: the directions of the translation tasks.
-        heldout_tasks: the tasks on instructions that are kept out of training.
-        heldout: the instructions of `heldout_tasks`; None until they are planned (`plan_heldout`).
+        heldout_tasks: the tasks on instructions or sentences that are kept out of training.
+        heldout: the questions of `heldout_tasks`; None until they are planned (`plan_heldout`).
     """
 
     classification: list[TaskPlan]
     translation: list[TranslationDirection] = field(default_factory=list)
     heldout_tasks: list[HeldOutTask] = field(default_factory=list)
-    heldout: list[HeldOutInstructions] | None = None
+    heldout: list[HeldOutInstructions | TranslationDirection] | None = None
 
     def item_texts(self) -> Iterator[ItemText]:
         """Every text of every test item, for the contamination check.
@@ -232,7 +232,7 @@ def select_tasks(config: Config) -> TaskSelection:
 def _may_have(config: Config, task: Task | Translation | HeldOutTask, language: str) -> bool:
     """Whether a task can have items in a language, as far as is known before its data are read."""
     if isinstance(task, HeldOutTask):
-        return task.kind == "instructions" or language in config.languages.known
+        return task.kind != "past" or language in config.languages.known
     return language in task.languages
 
 
@@ -319,8 +319,8 @@ def plan_heldout(
     *,
     rows: Corpus | None = None,
     replay: Sequence[Instruction] | None = None,
-) -> list[HeldOutInstructions]:
-    """The held-out instructions of a task: replay examples, or of each objective the first of its stream.
+) -> list[HeldOutInstructions | TranslationDirection]:
+    """What a task keeps out of training: replay examples, sentences, or of each objective the first of its stream.
 
     There are as many of an objective in every language. An instruction counts for the language that is aligned
     with a pivot, whichever way it goes.
@@ -336,15 +336,17 @@ def plan_heldout(
     """
     settings, limit = config.instructions, min(task.items, config.evaluation.items or task.items)
     if task.kind == "past":
-        return _plan_replay(config, task, limit, replay)
+        return [*_plan_replay(config, task, limit, replay)]
     rows = prepare_corpus(config)[1] if rows is None else rows
     if len(rows) < 2:
         raise DataError(
             f"{task.name} evaluates sentences that are held out from training, and there are {len(rows)}. Set "
             "instructions.heldout to at least 2, better 100."
         )
+    if task.kind == "translations":
+        return [*_plan_heldout_directions(config, task, limit, rows)]
     codes = [code for code in config.targets if code in (config.evaluation.languages or config.targets)]
-    plans = []
+    plans: list[HeldOutInstructions | TranslationDirection] = []
     for name, entry in settings.objectives.items():
         alone = settings.model_copy(update={"objectives": {name: entry}, "schedule": None})
         stream = InstructionStream(rows, alone, config.languages, config.pivots, config.seed)
@@ -362,6 +364,52 @@ def plan_heldout(
         found = {code: some for code, some in chosen.items() if some}
         plans.append(HeldOutInstructions(f"{task.name}-{name}", found, labels))
     return plans
+
+
+def _plan_heldout_directions(
+    config: Config, task: HeldOutTask, limit: int, rows: Corpus
+) -> Iterator[TranslationDirection]:
+    """Held-out sentences to translate between each pivot and each language that is aligned with it.
+
+    A sentence with several translations is there once, with the first of them.
+
+    Raises:
+        DataError: no held-out sentence has text in a pivot and in such a language.
+    """
+    found = False
+    prompts = task.choose_prompts(config.evaluation.prompts)
+    for pivot in config.pivots:
+        for language in config.targets:
+            pairs: dict[str, tuple[str, str]] = {}
+            for row in rows:
+                if row.texts.get(pivot) and row.texts.get(language):
+                    pairs.setdefault(row.id, (row.texts[pivot], row.texts[language]))
+            if pivot == language or language not in (config.evaluation.languages or config.targets) or not pairs:
+                continue
+            found = True
+            names = {code: config.languages.names.get(code, code) for code in (pivot, language)}
+            between = Translation(
+                kind="translation",
+                name=task.name,
+                split="held-out",
+                path="",
+                pivot=pivot,
+                languages=names,
+                prompts=task.prompts,
+                tokens=task.tokens,
+            )
+            kept = choose_items([*pairs], limit)
+            ids = [id for id in pairs if id in kept]
+            here, there = [pairs[id][0] for id in ids], [pairs[id][1] for id in ids]
+            make = partial(TranslationDirection, between, prompts)
+            yield make(pivot, language, ids, here, there, config.languages.names)
+            yield make(language, pivot, ids, there, here, config.languages.names)
+    if not found:
+        raise DataError(
+            f"{task.name} translates held-out sentences between {', '.join(config.pivots)} and "
+            f"{', '.join(config.targets)}, and none of the {len(rows)} held out has text in two of them. Raise "
+            "instructions.heldout, or change evaluation.languages."
+        )
 
 
 def _plan_replay(

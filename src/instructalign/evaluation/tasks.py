@@ -194,14 +194,8 @@ class Translation(Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> Translation:
-        slots = ["text", "source", "target"]
         problems = [] if self.pivot in self.languages else [f"pivot: {self.pivot!r} is not among the languages"]
-        for name, prompt in self.prompts.items():
-            where = f"prompts.{name}.prompt"
-            for slot in sorted(prompt.slots - set(slots)):
-                problems.append(f"{where}: unknown slot {{{slot}}}. {suggest(slot, slots)}")
-            problems += [f"{where}: no slot {{{slot}}}" for slot in ("text", "target") if slot not in prompt.slots]
-        if problems:
+        if problems := [*problems, *_translation_problems(self.prompts)]:
             raise MultipleProblems(problems)
         return self
 
@@ -217,31 +211,44 @@ class Translation(Strict):
 
 
 class HeldOutTask(Strict):
-    """Instructions that a configuration keeps out of training.
+    """Instructions or sentences that a configuration keeps out of training.
 
     Attributes:
         kind: `instructions`: alignment instructions from the sentences that `instructions.heldout` holds out;
-            `past`: the replay examples that `replay.heldout` holds out.
+            `translations`: these sentences, to translate from and into each pivot; `past`: the replay examples
+            that `replay.heldout` holds out.
         name, title, source, licence: as in `Task`.
         items: the maximum per language, of an objective or of the replay data.
+        prompts, tokens: of `translations`, as in `Translation`; the others have the configuration's wordings.
     """
 
-    kind: Literal["instructions", "past"]
+    kind: Literal["instructions", "translations", "past"]
     name: Name
     title: str = ""
     source: str = ""
     licence: str = ""
     items: Annotated[int, Field(ge=2)] = 200
+    prompts: dict[Name, Prompt] = Field(default_factory=dict)
+    tokens: Annotated[int, Field(ge=1)] = 256
 
     @property
     def languages(self) -> Mapping[str, str]:
         """None of its own: those that the configuration aligns, or its known ones."""
         return {}
 
-    @property
-    def prompts(self) -> Mapping[str, Prompt]:
-        """None of its own: the wordings are the configuration's templates, or the replay data's."""
-        return {}
+    @model_validator(mode="after")
+    def _agree(self) -> HeldOutTask:
+        if self.kind != "translations":
+            problems = ["prompts: only a task of translations has some"] if self.prompts else []
+        else:
+            problems = [*_translation_problems(self.prompts)] if self.prompts else ["prompts: missing"]
+        if problems:
+            raise MultipleProblems(problems)
+        return self
+
+    def choose_prompts(self, names: list[str] | None) -> list[str]:
+        """As `Task.choose_prompts`; those of a task without prompts are none."""
+        return _chosen(self.name, self.prompts, names) if self.prompts else []
 
 
 def disagreements(fields: Fields | None, labels: Labels | None, prompts: Mapping[str, Prompt]) -> Iterator[str]:
@@ -278,6 +285,15 @@ def _slot_problems(where: str, prompt: Prompt, texts: list[str]) -> Iterator[str
             yield f"{where}: no slot {{{text}}}; without it the model never sees the item's {text}"
     if prompt.prompt != prompt.prompt.rstrip():
         yield f"{where}: ends with white space; a space before the label is added anyway"
+
+
+def _translation_problems(prompts: Mapping[str, Prompt]) -> Iterator[str]:
+    slots = ["text", "source", "target"]
+    for name, prompt in prompts.items():
+        where = f"prompts.{name}.prompt"
+        for slot in sorted(prompt.slots - set(slots)):
+            yield f"{where}: unknown slot {{{slot}}}. {suggest(slot, slots)}"
+        yield from (f"{where}: no slot {{{slot}}}" for slot in ("text", "target") if slot not in prompt.slots)
 
 
 def _word_problems(name: str, language: str, labels: Labels) -> Iterator[str]:
@@ -332,7 +348,7 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOutTask:
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind == "translation":
         return _checked(Translation, data, where)
-    if kind in ("instructions", "past"):
+    if kind in ("instructions", "translations", "past"):
         return _checked(HeldOutTask, data, where)
     return build_task(data, where)
 
