@@ -7,20 +7,25 @@ import codecs
 import gzip
 import io
 import json
+import logging
 import lzma
 import os
+import re
 import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import yaml
 
 from instructalign.errors import DataError
+from instructalign.file_kinds import COMPRESSED, MARKS, compression_of, unlike_text, unmarked_encoding, whose_place
+
+logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 64 << 20
 """A longer line is no text, and would fill the memory."""
@@ -28,6 +33,7 @@ MAX_LINE_BYTES = 64 << 20
 READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading damaged compressed data raises."""
 
+_SNIFFED = 1 << 12  # bytes at a file's start that show what it is
 _MAX_SHOWN = 12  # of a folder's files, how many an error names
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each call
 
@@ -120,15 +126,19 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         yield from decode_lines(file, str(path))
 
 
-def decode_lines(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
+def decode_lines(file: Any, name: str) -> Iterator[tuple[int, str]]:
     """The lines of an open binary file as in `read_lines`; `name` is for error messages."""
     number = 0
     try:
+        file = as_utf8(file, name)
         for raw in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
             number += 1
             line = raw.removesuffix(b"\n").removesuffix(b"\r")
             if number == 1:
-                _check_start(name, raw)
+                if b"\r" in line and not raw.endswith(b"\n"):
+                    raise DataError(
+                        f"{name}:1: lines end in CR alone (classic Mac OS). Convert the file first: tr '\\r' '\\n'"
+                    )
                 line = line.removeprefix(codecs.BOM_UTF8)
             if len(raw) > MAX_LINE_BYTES:
                 raise DataError(
@@ -136,49 +146,134 @@ def decode_lines(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
                 )
             yield number, line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column "
-            f"{error.start + 1}). Convert the file first, for example: iconv -f WINDOWS-1252 -t UTF-8"
-        ) from None
+        raise _undecodable(name, number if error.encoding == "utf-8" else number + 1, error) from None
     except READ_ERRORS as error:
+        raise _damaged(name, number + 1, error) from None
+
+
+def _undecodable(name: str, line: int, error: UnicodeDecodeError) -> DataError:
+    if error.encoding != "utf-8":
+        return DataError(
+            f"{name}:{line}: begins as {error.encoding.upper()} text, but is damaged ({error.reason}). "
+            "Get the file again."
+        )
+    return DataError(
+        f"{name}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column {error.start + 1}). Convert "
+        "the file first, for example: iconv -f WINDOWS-1252 -t UTF-8"
+    )
+
+
+def _damaged(name: object, line: int, error: Exception) -> DataError:
+    return DataError(f"{name}:{line}: the data is damaged or truncated ({error}). Get the file again.")
+
+
+def as_utf8(file: Any, name: str) -> Any:
+    """An open binary file of text, read as UTF-8: one that is marked as UTF-16 or UTF-32 is converted.
+
+    Raises:
+        DataError: its beginning shows that it is no text.
+    """
+    head = file.peek(_SNIFFED)[:_SNIFFED]
+    if problem := unlike_text(head):
+        raise DataError(f"{name}: {problem}")
+    if encoding := unmarked_encoding(head):
         raise DataError(
-            f"{name}:{number + 1}: the data is damaged or truncated ({error}). Get the file again."
-        ) from None
+            f"{name}:1: binary data, or {encoding} without a byte-order mark. If it is text, convert it first: "
+            f"iconv -f {encoding} -t UTF-8"
+        )
+    for mark, encoding in MARKS.items():
+        if head.startswith(mark):
+            return io.BufferedReader(_Converted(file, encoding), 1 << 16)
+    return file
+
+
+class _Converted(io.RawIOBase):
+    """A file in another encoding as UTF-8."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._file, self._decoder, self._rest = file, codecs.getincrementaldecoder(encoding)(), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = b"more"
+        while not self._rest and block:
+            block = self._file.read(1 << 16)
+            self._rest = self._decoder.decode(block, not block).encode()
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file for reading, decompressing it by the ending of its name; every reader of text opens it here.
+def open_bytes(path: Path) -> Iterator[Any]:
+    """Opens a file for reading, decompressing it where its content is compressed, whatever its name ends in.
+
+    Every reader of text opens its files here. What is opened has the method `peek`.
 
     Raises:
-        DataError: the file is missing, a folder, or not permitted.
+        DataError: the file is missing, a folder, not permitted, or obviously no text, such as a workbook.
     """
     check_file(path)
-    ending = path.suffix.lower()
-    if ending == ".zst":
-        import pyarrow
+    named = COMPRESSED.get(path.suffix.lower(), "")
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(path.open("rb"))
+        head = file.peek(_SNIFFED)[:_SNIFFED]
+        kind = compression_of(head, named)
+        if kind != named and head:
+            notice(f"{path}: {f'{kind} data, read as such' if kind else f'not {named} data; read as it is'}.")
+        if kind == "zstd":
+            import pyarrow
 
-        # pyarrow, which `datasets` brings, reads Zstandard; the standard library does so from Python 3.14 on.
-        file: Any = io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 16)
-    else:
-        openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-        file = openers.get(ending, open)(path, "rb")
-    with file:
-        yield file
+            # pyarrow, which `datasets` brings, reads Zstandard; the standard library does so from Python 3.14 on.
+            file = io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 16)
+        elif kind:
+            openers: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+            file = openers[kind](file, "rb")
+        elif problem := unlike_text(head + _tail(path)):
+            raise DataError(f"{path}: {problem}")
+        yield stack.enter_context(file) if kind else file
+
+
+def _tail(path: Path) -> bytes:
+    """The end of a zip file, which lists what is in it; empty for other files."""
+    if not path.is_file():  # a pipe
+        return b""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return b""
+        file.seek(-min(path.stat().st_size, 1 << 16), os.SEEK_END)
+        return file.read()
+
+
+def hidden(path: PurePath) -> bool:
+    """Whether a file is none of the user's: its name begins with a dot, or it is a Mac's resource fork."""
+    return path.name.startswith(".") or "__MACOSX" in path.parts
+
+
+def notice(message: str) -> None:
+    """Tells the user how a file is read that is not what its name or the configuration says."""
+    logger.warning("%s", message)
 
 
 def check_file(path: Path) -> None:
-    """Refuses a path that is no file that may be read.
+    """Refuses a path that is no file that may be read, or that holds something in the file's place.
 
     Raises:
-        DataError: the file is missing, a folder, or not permitted; the message lists what the folder contains.
+        DataError: the file is missing, a folder, or not permitted (the message lists what the folder contains); it
+            is a Git LFS pointer or a saved error page.
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a file.")
     if path.exists():
-        if os.access(path, os.R_OK):
-            return
-        raise DataError(f"{path} cannot be read: permission denied. Check its permissions.")
+        if not os.access(path, os.R_OK):
+            raise DataError(f"{path} cannot be read: permission denied. Check its permissions.")
+        if path.is_file():
+            with path.open("rb") as file:
+                if problem := whose_place(file.read(_SNIFFED)):
+                    raise DataError(f"{path}: {problem}")
+        return
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -189,36 +284,100 @@ def check_file(path: Path) -> None:
     raise DataError(f"{path} does not exist. {place} {listed}.")
 
 
-def _check_start(name: str, line: bytes) -> None:
-    """Refuses a file whose first line shows that it is no UTF-8 text with LF or CRLF line ends."""
-    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{name}:1: UTF-16 or UTF-32, not UTF-8. Convert the file first: iconv -f UTF-16 -t UTF-8")
-    if b"\r" in line.rstrip(b"\r\n") and not line.endswith(b"\n"):
-        raise DataError(
-            f"{name}:1: lines end in CR alone (classic Mac OS). Convert the file first: tr '\\r' '\\n'"
-        )
-
-
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON-lines file with their line numbers; empty lines are skipped.
 
+    A JSON array of objects is read in the same way, as a stream; the numbers are then those of its elements.
+
     Raises:
-        DataError: a line is not a JSON object; the message names the line.
+        DataError: a line or element is not a JSON object; the message names the line.
     """
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
+    with open_bytes(path) as opened:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            file = as_utf8(opened, str(path))
+            if file.peek(_SNIFFED).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+                notice(f"{path}: a JSON array; its elements are read as the lines of JSON lines are.")
+                yield from _array_elements(file, path)
+                return
+        except UnicodeDecodeError as error:
+            raise _undecodable(str(path), 1, error) from None
+        except READ_ERRORS as error:
+            raise _damaged(path, 1, error) from None
+        for number, line in decode_lines(file, str(path)):
+            if line.strip():
+                yield number, _object(path, number, line)
+
+
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    """The object that a line of JSON holds."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{number}: not JSON ({error.msg.removesuffix(' at')} at column {error.colno}). Expected an "
+            "object on each line, or one JSON array of objects."
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; endless nesting
+        raise DataError(f"{path}:{number}: JSON that cannot be parsed ({error}).") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}.")
+    return record
+
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def _array_elements(file: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects in a JSON array, numbered from 1, in the memory that the largest takes."""
+    parse = json.JSONDecoder().raw_decode
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    text, at, line, done = "", 0, 1, False  # `line` is that of the text's first character
+    block, number, expected = 1 << 16, 0, "["
+
+    def wrong(problem: object, place: int) -> DataError:
+        return DataError(
+            f"{path}:{line + text.count(chr(10), 0, place)}: not a JSON array of objects ({problem})."
+        )
+
+    while True:
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr] # it matches nothing, too
+        cut = at == len(text)
+        if not cut and expected == "{ or ]" and text[at] == "{":
+            try:
+                record, after = parse(text, at)
+            except json.JSONDecodeError as error:
+                # What is cut off at the end of the text fails there, or as a string that is not closed.
+                cut = error.msg.startswith("Unterminated") or error.pos > len(text) - 12
+                if not cut or done:
+                    raise wrong(error.msg.removesuffix(" at"), error.pos) from None
+            except (ValueError, RecursionError) as error:
+                raise wrong(error, at) from None
+            else:
+                number, at, expected, block = number + 1, after, ", or ]", 1 << 16
+                yield number, record
+                continue
+        if not cut:
+            if text[at] not in expected or expected == "the end":
+                raise wrong(f"expected {expected}, found {text[at : at + 20]!r}", at)
+            expected = {"[": "{ or ]", ",": "{ or ]", "]": "the end"}[text[at]]
+            at += 1
+            continue
+        if done:
+            if expected == "the end":
+                return
+            raise wrong(f"it ends where {expected} is expected", at)
+        if len(text) - at > MAX_LINE_BYTES:
+            raise wrong(f"an element of more than {MAX_LINE_BYTES >> 20} MiB", at)
+        line += text.count("\n", 0, at)
+        data = file.read(block)
+        done, block = not data, 2 * block
+        try:
+            text, at = text[at:] + decoder.decode(data, done), 0
+        except UnicodeDecodeError as error:
             raise DataError(
-                f"{path}:{number}: not JSON ({error.msg.removesuffix(' at')} at column {error.colno})."
+                f"{path}:{line + text.count(chr(10), at)}: not UTF-8 after this line ({error.reason}). Convert "
+                "the file first, for example: iconv -f WINDOWS-1252 -t UTF-8"
             ) from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits; endless nesting
-            raise DataError(f"{path}:{number}: JSON that cannot be parsed ({error}).") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}.")
-        yield number, record
 
 
 def read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def test_a_folder_of_books(tmp_path: Path) -> None:
         (tmp_path / code / "Settings.xml").write_text("<ScriptureText/>")
         for name, book in (("01GENabc.SFM", "GEN"), ("02EXOabc.SFM", "EXO")):
             (tmp_path / code / name).write_text(text.replace("GEN", book))
+            (tmp_path / code / f"._{name}").write_bytes(b"\0\5\x16\7")  # left by a Mac
     found = pairs(read("usfm", ["eng", "heg"], files={code: tmp_path / code for code in ("eng", "heg")}))
     assert {**EXPECTED, **{id.replace("GEN", "EXO"): pair for id, pair in EXPECTED.items()}} == found
     (tmp_path / "eng" / "copy.SFM").write_text(ENGLISH)
@@ -126,7 +127,8 @@ def test_truncated_and_hostile_usx(tmp_path: Path) -> None:
     )
     for content, message in (
         (usx, r"a\.usx:1: not XML"),
-        ("<html/>", r"a\.usx: the document is <html>, not <usx>"),
+        ("<html/>", r"a\.usx: a web page"),
+        ("<tmx/>", r"a\.usx: the document is <tmx>, not <usx>"),
         ('<!DOCTYPE usx [<!ENTITY a "b">]><usx>&a;</usx>', "Entities are not read"),
         (f'{usx}<verse number="x"/></para></usx>', r"a\.usx:1: expected a verse number, found 'x'"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from fractions import Fraction
 from math import cos, pi
@@ -215,7 +216,15 @@ def test_jsonl_file_and_folder(tmp_path: Path) -> None:
     [first, second] = read_jsonl_examples(path=file)
     assert (first.prompt, first.answer, first.template, first.target) == ("2+2?", "4", "sums", "en")
     assert first.objective == second.objective == "replay"
+    (tmp_path / "._a.jsonl").write_bytes(b"\0\5\x16\7")  # left by a Mac
     assert [example.prompt for example in read_jsonl_examples(path=tmp_path, languages=["fr"])] == ["deux?"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json", "a.json.gz"])
+def test_a_folder_of_compressed_files_or_arrays(tmp_path: Path, name: str) -> None:
+    content = json.dumps([{"inputs": "q", "targets": "a"}] * 2).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert [example.row for example in read_jsonl_examples(path=tmp_path)] == [f"{name}:1", f"{name}:2"]
 
 
 def test_jsonl_names_the_line_with_a_missing_field(tmp_path: Path) -> None:
@@ -233,7 +242,7 @@ def test_jsonl_fields_may_be_nested(tmp_path: Path) -> None:
 def test_missing_file_and_empty_source(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no\.jsonl does not exist"):
         list(read_jsonl_examples(path=tmp_path / "no.jsonl"))
-    with pytest.raises(DataError, match=r"contains no \*\.jsonl file"):
+    with pytest.raises(DataError, match=r"contains no \*\.jsonl or \*\.json file"):
         list(read_jsonl_examples(path=tmp_path))
     file = write(tmp_path / "empty.jsonl", [])
     config = ReplayConfig(source=Entry(name="jsonl", options={"path": file}), size=3)

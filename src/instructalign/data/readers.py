@@ -17,7 +17,8 @@ from typing import Annotated, Any
 from pydantic import StringConstraints
 
 from instructalign.errors import DataError, first_line
-from instructalign.files import check_file, read_lines
+from instructalign.file_kinds import COMPRESSED
+from instructalign.files import check_file, hidden, read_lines
 
 Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=1)]
 """The character between two columns, as an option of a reader."""
@@ -192,14 +193,17 @@ def hub_error(name: str, error: Exception, advice: str, *about: str | None) -> D
 def files_in(path: Path, *endings: str) -> list[Path]:
     """A file itself, or a folder's files of the first of these endings that it contains, by name.
 
+    Files with the ending also count where that of a compression follows; hidden files do not.
+
     Raises:
         DataError: the folder contains none; the message lists what it contains.
     """
     if not path.is_dir():
         return [path]
     for ending in endings:
-        if files := sorted(path.glob(f"*.{ending}")):
-            return files
+        for compressed in ("", *COMPRESSED):
+            if files := sorted(each for each in path.glob(f"*.{ending}{compressed}") if not hidden(each)):
+                return files
     found = ", ".join(sorted(child.name for child in path.iterdir())[:12]) or "nothing"
     raise DataError(f"{path} contains no {' or '.join(f'*.{each}' for each in endings)} file; found: {found}.")
 

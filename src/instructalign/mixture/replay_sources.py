@@ -45,7 +45,7 @@ def read_jsonl_examples(
     language: str = "lang",
     languages: list[str] | None = None,
 ) -> Iterator[Instruction]:
-    """Replay examples from a JSON-lines file, or from every `*.jsonl` of a folder.
+    """Replay examples from JSON lines or a JSON array: a file, or every `*.jsonl` (else `*.json`) of a folder.
 
     Args:
         request: where the examples in other languages are counted.
@@ -59,7 +59,7 @@ def read_jsonl_examples(
         DataError: a file is missing, a line is not JSON, or a field is missing; the message names file and line.
     """
     fields = (prompt, answer, task, language)
-    for file in files_in(path, "jsonl"):
+    for file in files_in(path, "jsonl", "json"):
         for number, record in read_jsonl(file):
             if example := _example(record, f"{file}:{number}", fields, languages, request):
                 yield example

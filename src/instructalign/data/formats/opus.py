@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from instructalign.data.formats import is_language, rows_of_lines, select_languages
 from instructalign.errors import DataError
-from instructalign.files import check_file, decode_lines
+from instructalign.files import check_file, decode_lines, hidden
 from instructalign.types import Counts, ParallelRow
 
 
@@ -52,7 +52,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
         if place.is_absolute() or ".." in place.parts or ":" in "".join(place.parts[:1]):
             raise DataError(f"{path}: contains {name!r}, a path outside the archive; do not trust this file.")
         corpus, _, code = name.rpartition(".")
-        if is_language(code):
+        if is_language(code) and not hidden(place):
             found.setdefault(corpus, {})[code] = name
     corpora = [corpus for corpus, members in found.items() if len(members) > 1]
     if len(corpora) != 1:

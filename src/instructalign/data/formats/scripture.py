@@ -16,7 +16,7 @@ from instructalign.config import LanguageCode
 from instructalign.data.formats import lines_side_by_side, make_row, select_languages
 from instructalign.data.formats.xml_events import read_document
 from instructalign.errors import DataError
-from instructalign.files import read_lines
+from instructalign.files import hidden, read_lines
 from instructalign.types import Counts, ParallelRow
 
 # Character and note markers; every other marker starts a paragraph. USFM 3.1, "Characters" and "Notes".
@@ -174,7 +174,11 @@ def _joined(chapters: Mapping[str, Sequence[_Verse]]) -> Iterator[tuple[int, int
 def _read_bible(path: Path) -> _Bible:
     files = [path]
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _ENDINGS and file.is_file())
+        files = sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in _ENDINGS and file.is_file() and not hidden(file)
+        )
         if not files:
             raise DataError(f"{path} contains no {', '.join(f'*{each}' for each in _ENDINGS)} file.")
     bible = _Bible()
