@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -102,6 +104,18 @@ class AdapterConfig(Strict):
         return self
 
 
+def _iso_date(value: Any) -> Any:
+    if isinstance(value, date):  # YAML reads 2024-07-26 as a date
+        return value.isoformat()
+    try:
+        return date.fromisoformat(value).isoformat()
+    except (TypeError, ValueError):
+        raise ValueError(f"write a date as 2024-07-26 (found {value!r})") from None
+
+
+ChatDate = Annotated[str, BeforeValidator(_iso_date)]
+
+
 class ModelConfig(Strict):
     """The model to adapt."""
 
@@ -119,6 +133,24 @@ class ModelConfig(Strict):
     """System message for models with a chat template."""
     chat: Literal["auto", "never"] = "auto"
     """Use the tokenizer's chat template if it has one (`auto`), or never."""
+    chat_template: str | None = None
+    """Which of the tokenizer's chat templates, where it has several by name; without it, `default`."""
+    chat_options: dict[str, Any] = {}
+    """Variables for the chat template, as `{enable_thinking: false}` (set where a template knows it)."""
+    chat_date: ChatDate = "2024-07-26"
+    """The date that a chat template writes as today's (YYYY-MM-DD), so that examples are the same on every day."""
+    decoder_start_token_id: Natural | None = None
+    """The token that a decoder begins with, for an encoder-decoder model whose own configuration lacks it."""
+
+
+LATER_MODEL_KEYS = ("chat_template", "chat_options", "chat_date", "decoder_start_token_id")
+"""Keys that earlier versions did not have: left out of hashes at their defaults, so that these stay the same."""
+
+
+def known_model_keys(model: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a `model` block without those of `LATER_MODEL_KEYS` that have their defaults."""
+    defaults = {key: ModelConfig.model_fields[key].default for key in LATER_MODEL_KEYS}
+    return {key: value for key, value in model.items() if key not in defaults or value != defaults[key]}
 
 
 class LanguagesConfig(Strict):

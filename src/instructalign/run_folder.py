@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from instructalign.config import Config
+from instructalign.config import Config, known_model_keys
 from instructalign.errors import RunFolderError
 from instructalign.files import read_object, text_hash, write_json, write_text
 from instructalign.progress import is_main_process
@@ -99,6 +99,8 @@ def _learned(plain: dict[str, Any]) -> dict[str, Any]:
         kept.pop("contamination", None)
     if not (kept.get("replay") or {}).get("heldout"):
         (kept.get("replay") or {}).pop("heldout", None)  # 0 is the behaviour of runs from before this key existed
+    if isinstance(kept.get("model"), dict):
+        kept["model"] = known_model_keys(kept["model"])
     for block, keys in NEUTRAL_KEYS.items():
         for key in keys:
             kept.get(block, {}).pop(key, None)

@@ -15,6 +15,7 @@ from instructalign.evaluation.likelihood import score_batch
 from instructalign.evaluation.predictions import read_evaluation_manifest, read_predictions
 from instructalign.evaluation.prompting import make_queries
 from instructalign.evaluation.tasks import build_task, load_task
+from instructalign.training.chat import ChatTemplate
 from instructalign.types import Item
 from tiny import tiny_tokenizer
 
@@ -369,12 +370,10 @@ def test_pairs_at_once_equal_pairs_one_by_one(loaded_model, family):
     codec = loaded_model(family).codec
     prompts = [text for text in [*TEXTS, "ends with spaces  ", ""] for _ in range(2)]
     answers = ["positive", "tidak"] * (len(prompts) // 2)
-    for chosen in (codec, replace(codec, chat=True)):
-        if chosen.chat:
-            chosen.tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}: "
+    chat = ChatTemplate(codec.tokenizer, "{% for m in messages %}<{{ m.content }}>{% endfor %}: ")
+    for chosen in (codec, replace(codec, chat=chat)):
         expected = [chosen.pair(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
         assert chosen.pairs(prompts, answers) == expected
-    codec.tokenizer.chat_template = None
 
 
 # -- scores from files -----------------------------------------------------------------------------------

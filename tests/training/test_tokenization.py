@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instructalign.training.batching import ExampleEncoder, LossWeights, collate
+from instructalign.training.chat import ChatTemplate
 from instructalign.training.loss import token_losses
 from instructalign.training.tokenization import Codec, truncate_pair
 from instructalign.types import Instruction
@@ -83,7 +84,7 @@ def test_chat_template_wraps_the_prompt_and_the_answer_follows() -> None:
     tokenizer = tiny_tokenizer()
     turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     tokenizer.chat_template = turns + "{% if add_generation_prompt %}<a>{% endif %}"
-    chat = Codec(tokenizer, False, chat=True, system_prompt="be kind")
+    chat = Codec(tokenizer, False, ChatTemplate(tokenizer, tokenizer.chat_template, system_prompt="be kind"))
     prompt, answer = chat.pair("hello", "yes")
     assert tokenizer.decode(prompt) == "<system>be kind<user>hello<a>"
     assert tokenizer.decode(answer) == "yes"
@@ -92,7 +93,7 @@ def test_chat_template_wraps_the_prompt_and_the_answer_follows() -> None:
 def test_a_truncated_prompt_of_a_chat_keeps_the_beginning_of_the_turn() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<a>"
-    chat = Codec(tokenizer, False, chat=True, system_prompt="be kind")
+    chat = Codec(tokenizer, False, ChatTemplate(tokenizer, tokenizer.chat_template, system_prompt="be kind"))
     opening = chat.opening()
     assert tokenizer.decode(opening) == "<system>be kind<user>"
     long = instruction(" ".join(f"word{i}" for i in range(60)), "yes")

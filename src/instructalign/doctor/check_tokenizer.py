@@ -7,6 +7,7 @@ of the same sentences in the reference language (Petrov et al. 2023, arXiv 2305.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from instructalign.data.normalization import normalise
 from instructalign.doctor.check_corpus import evenly_spaced
 from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.instructions.segmentation import words
+from instructalign.training.special_tokens import literal_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,6 +124,16 @@ def examine_tokenizer(
                 without.append(code)
     findings = Findings("tokenizer")
     _judge(rows, without, reference, findings)
+    literal = literal_tokenizer(tokenizer)
+    if literal is not None:
+        every = [text for found in texts.values() for text in found.values()]
+        spelled = Counter(name for text in every for name in set(literal.spelled(text)))
+        if spelled:
+            names = first_few([f"{name} in {count:,}" for name, count in spelled.most_common()])
+            findings.warn(
+                f"Texts that spell special tokens of the tokenizer, of {len(every):,} looked at: {names}.",
+                "They are read as text, not as tokens; look whether they are remains of markup.",
+            )
     return tuple(rows), findings
 
 

@@ -124,6 +124,8 @@ def examine(
     )
     about_model = Findings("model")
     codec = about_model.attempt("Check model.base, the network and your access.", lambda: _load_codec(config))
+    for note in codec.chat.notes if codec is not None and codec.chat else ():
+        about_model.ok(note)
     keep(about_model)
     tokens: tuple[LanguageTokens, ...] = ()
     if codec is not None:

@@ -302,6 +302,11 @@ def _word_problems(name: str, language: str, labels: Labels) -> Iterator[str]:
         word = words if isinstance(words, str) else words.get(language, "")
         if not word.strip():
             yield f"labels.{label}: no word in {language}, the language of the prompt {name!r}"
+        elif word != word.strip():
+            yield (
+                f"labels.{label}: the word {word!r} in {language} begins or ends with white space; write "
+                f"{word.strip()!r}: a space before the label is added anyway"
+            )
         elif word in seen:
             yield (
                 f"labels.{label}: the word {word!r} in {language} is also that of {seen[word]!r}; "

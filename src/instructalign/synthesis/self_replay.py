@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from filelock import FileLock
 from pydantic import Field
 
-from instructalign.config import Config, ModelConfig, Positive
+from instructalign.config import Config, ModelConfig, Positive, known_model_keys
 from instructalign.errors import ConfigError, DataError
 from instructalign.files import read_jsonl, text_hash, write_jsonl
 from instructalign.mixture.replay_sources import ReplayRequest
@@ -218,7 +218,7 @@ def _cache_folder(model: ModelConfig, sampling: SamplingConfig, cache: Path | No
     from instructalign.training.models import model_hash
 
     settings = asdict(sampling) | {"seeds": sampling.seeds.model_dump()}
-    options = model.model_dump(exclude={"base", "adapter"})
+    options = known_model_keys(model.model_dump(exclude={"base", "adapter"}))
     key = text_hash([_VERSION, _CHUNK, model_hash(model.base, model.revision), settings, options])[:16]
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructalign" / "synthesis"
     return (cache or default) / key

@@ -141,7 +141,7 @@ class ExampleEncoder:
     def __init__(self, codec: Codec, max_length: int) -> None:
         self.codec = codec
         self.max_length = max_length
-        self._end: int | None = codec.tokenizer.eos_token_id
+        self._end = codec.end
         self._opening = codec.opening()
 
     def __call__(self, instruction: Instruction) -> EncodedExample:

@@ -172,7 +172,9 @@ def _ends(loaded: LoadedModel) -> set[int]:
     model: Any = loaded.model
     listed = model.generation_config.eos_token_id
     listed = listed if isinstance(listed, list) else [listed]
-    return {int(token) for token in (loaded.tokenizer.eos_token_id, *listed) if token is not None}
+    return {
+        int(token) for token in (loaded.codec.end, loaded.tokenizer.eos_token_id, *listed) if token is not None
+    }
 
 
 def decode_line(tokenizer: Any, generated: Generated) -> tuple[str, bool]:

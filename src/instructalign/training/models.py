@@ -14,9 +14,10 @@ import torch
 from safetensors import SafetensorError
 
 from instructalign.config import ModelConfig
-from instructalign.errors import ModelError
+from instructalign.errors import ModelError, first_line
 from instructalign.files import file_hash, text_hash
 from instructalign.plugins import toy_base
+from instructalign.training.chat import load_chat_template
 from instructalign.training.tokenization import Codec
 
 if TYPE_CHECKING:
@@ -50,12 +51,16 @@ class LoadedModel:
         return self.codec.encoder_decoder
 
 
-def load_model(model: ModelConfig | str, base: str | None = None, *, quantised: bool = False) -> LoadedModel:
+def load_model(
+    model: ModelConfig | str, base: str | None = None, *, quantised: bool = False, trainable: bool = False
+) -> LoadedModel:
     """Loads a model and its tokenizer from a folder, the Hub, or the toy family (`toy`).
 
     Args:
         model: the configured model; a name alone stands for a configuration of defaults.
         base: a folder or Hub name to load with these options in place of the configured one.
+        trainable: merges the adapter that a folder holds into the model beneath, to be trained as any other;
+            without it the adapter stays apart, and all weights are frozen.
         quantised: keeps linear layers in 4 bits (NF4 with double quantisation; Dettmers et al. 2023, QLoRA).
 
     Raises:
@@ -76,15 +81,63 @@ def load_model(model: ModelConfig | str, base: str | None = None, *, quantised: 
         try:
             dtype = config.dtype if config.dtype == "auto" else getattr(torch, config.dtype)
             network = factory.from_pretrained(place, dtype=dtype, **options)
+            if trainable and not quantised and (beneath := _base_of(place)) is not None:
+                from peft import PeftModel
+
+                network = factory.from_pretrained(resolve_model(beneath), dtype=dtype, **options)
+                network = PeftModel.from_pretrained(network, place).merge_and_unload()
+                network.requires_grad_(True)
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(_unloadable(config.base, place, error)) from None
     network.eval()
+    _complete(network, codec, config)
     # bitsandbytes 0.50 packs 4-bit weights anew on a CPU when a layer first runs without a gradient, for good, and
     # its routine for packed weights has no backward pass: gradients would be missing from then on.
     for layer in network.modules() if quantised else ():
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     return LoadedModel(network, codec, config.base)
+
+
+def check_decoder_start(model_config: Any, config: ModelConfig) -> None:
+    """Checks that an encoder-decoder model knows the token that its decoder begins with.
+
+    Raises:
+        ModelError: it does not.
+    """
+    decoder = getattr(model_config, "is_encoder_decoder", False)
+    if decoder and _decoder_start(model_config, config) is None:
+        raise ModelError(
+            f"the configuration of {config.base} has no decoder_start_token_id, the token that its decoder begins "
+            f"with. Set model.decoder_start_token_id: for T5 and mT5 it is that of padding "
+            f"({getattr(model_config, 'pad_token_id', None)} here), for BART the end token "
+            f"({getattr(model_config, 'eos_token_id', None)} here)."
+        )
+
+
+def _decoder_start(model_config: Any, config: ModelConfig) -> int | None:
+    if config.decoder_start_token_id is not None:
+        return config.decoder_start_token_id
+    found: int | None = getattr(model_config, "decoder_start_token_id", None)
+    return found
+
+
+def _complete(network: Any, codec: Codec, config: ModelConfig) -> None:
+    """Sets special ids that a model's own files lack, so that the trained model has them too."""
+    if codec.encoder_decoder:
+        start = _decoder_start(network.config, config)
+        network.config.decoder_start_token_id = start
+        network.generation_config.decoder_start_token_id = start
+        if getattr(network.config, "pad_token_id", None) is None:  # T5 shifts its labels with it
+            network.config.pad_token_id = codec.tokenizer.pad_token_id
+    if codec.chat and codec.chat.turn_end is not None:
+        listed = network.generation_config.eos_token_id
+        ends = listed if isinstance(listed, list) else [listed]
+        if codec.chat.turn_end not in ends:
+            network.generation_config.eos_token_id = [
+                *(end for end in ends if end is not None),
+                codec.chat.turn_end,
+            ]
 
 
 def _hub_options(config: ModelConfig) -> dict[str, Any]:
@@ -120,6 +173,7 @@ def load_codec(config: ModelConfig) -> Codec:
         ModelError: the model's configuration or tokenizer cannot be loaded.
     """
     model_config = load_model_config(config)
+    check_decoder_start(model_config, config)
     tokenizer = load_tokenizer(config.base, **_hub_options(config))
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
     limits = (getattr(model_config, name, None) for name in names)
@@ -129,9 +183,8 @@ def load_codec(config: ModelConfig) -> Codec:
     return Codec(
         tokenizer,
         bool(getattr(model_config, "is_encoder_decoder", False)),
-        chat=config.chat == "auto" and bool(tokenizer.chat_template),
-        system_prompt=config.system_prompt,
-        context=context,
+        load_chat_template(tokenizer, config),
+        context,
     )
 
 
@@ -160,17 +213,25 @@ def load_tokenizer(base: str, **options: Any) -> PreTrainedTokenizerBase:
 
     place = resolve_model(base)
     folder = Path(place)
-    if folder.is_dir() and not any(
-        (folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
-    ):
+    if folder.is_dir() and not _has_tokenizer(folder):
+        beneath = _base_of(place)
+        if beneath is not None:  # PEFT saves an adapter without a tokenizer: it is the base's
+            return load_tokenizer(beneath, **options)
         raise ModelError(
             f"{base} holds a model but no tokenizer (found: {_listing(folder)}). Save it there with "
             "tokenizer.save_pretrained(folder)."
         )
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the tokenizer of {base} cannot be loaded: {_first_line(error)}") from None
+    except ImportError:
+        raise
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise ModelError(_bad_tokenizer(base, error)) from None
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.added_tokens_decoder)):
+        raise ModelError(
+            f"the tokenizer of {base} has no vocabulary but its special tokens: a file of it is missing. Save it "
+            "again with tokenizer.save_pretrained(folder)."
+        )
     # Says that it has warned of long texts already: we truncate and count them ourselves (`truncate_pair`).
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if tokenizer.pad_token_id is None:
@@ -179,6 +240,26 @@ def load_tokenizer(base: str, **options: Any) -> PreTrainedTokenizerBase:
             raise ModelError(f"the tokenizer of {base} has no padding, end or unknown token; add a pad_token.")
         tokenizer.pad_token = substitute
     return tokenizer
+
+
+_TOKENIZER_FILES = ("tokenizer*", "*.model", "vocab*", "*.tiktoken", "*.spm", "*.bpe", "*.vocab", "merges.txt")
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a file that some tokenizer of transformers reads."""
+    return any(next(folder.glob(pattern), None) is not None for pattern in _TOKENIZER_FILES)
+
+
+def _bad_tokenizer(base: str, error: Exception) -> str:
+    from tokenizers import __version__
+
+    text = first_line(error)
+    if "did not match any variant" in text or "unknown variant" in text:
+        return (
+            f"the tokenizer.json of {base} has a part that tokenizers {__version__} does not know ({text}): it "
+            "was written by a newer version, or is damaged. Update: pip install --upgrade tokenizers transformers"
+        )
+    return f"the tokenizer of {base} cannot be loaded: {text}"
 
 
 def resolve_model(base: str) -> str:
@@ -230,15 +311,11 @@ def _base_of(place: str) -> str | None:
 
 def _unloadable(base: str, place: str, error: Exception) -> str:
     if Path(place).is_dir():
-        return f"the model in {base} cannot be loaded: {_first_line(error)}"
+        return f"the model in {base} cannot be loaded: {first_line(error)}"
     return (
-        f"the model {base!r} was neither found as a folder nor on the Hub: {_first_line(error).rstrip('.')}. "
+        f"the model {base!r} was neither found as a folder nor on the Hub: {first_line(error).rstrip('.')}. "
         "Give an existing folder, or check the name, the network and, for gated models, your access token."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _listing(folder: Path) -> str:

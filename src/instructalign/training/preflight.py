@@ -53,7 +53,7 @@ def check_examples(config: Config, data: TrainingData, codec: Codec) -> None:
     refuse_repeats(config, data.mixture)
     encoder = ExampleEncoder(codec, config.training.max_length)
     lengths = [len(encoder(data.mixture[i]).answer) for i in range(_EXAMPLES)]
-    shortest = 2 if codec.tokenizer.eos_token_id is not None else 1
+    shortest = 2 if codec.end is not None else 1
     if max(lengths) < shortest:
         raise TrainingError(
             f"none of the first {_EXAMPLES} examples has an answer of at least one token, so every label would be "

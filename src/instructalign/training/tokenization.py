@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from instructalign.training.chat import ChatTemplate
+from instructalign.training.special_tokens import LiteralTokenizer, literal_tokenizer
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -18,25 +21,26 @@ class Codec:
     Attributes:
         tokenizer: the model's own.
         encoder_decoder: whether prompt and answer go to an encoder and a decoder, or are one sequence.
-        chat: whether the tokenizer's chat template wraps the prompt as a user's turn.
-        system_prompt: the system's turn of a chat; None for the template's own default.
+        chat: the chat template that wraps the prompt as a user's turn; None where prompts stay as they are.
         context: the model's context length in tokens; None where nothing sets a limit.
     """
 
     tokenizer: PreTrainedTokenizerBase
     encoder_decoder: bool
-    chat: bool = False
-    system_prompt: str | None = None
+    chat: ChatTemplate | None = None
     context: int | None = None
+
+    @property
+    def end(self) -> int | None:
+        """The token that ends an answer: what the chat template ends a turn with, or the end-of-sequence token."""
+        if self.chat and self.chat.turn_end is not None:
+            return self.chat.turn_end
+        end: int | None = self.tokenizer.eos_token_id
+        return end
 
     def wrap(self, prompt: str) -> str:
         """The prompt as the model sees it: inside the chat template, or as it is."""
-        if not self.chat:
-            return prompt
-        turns = [{"role": "user", "content": prompt}]
-        if self.system_prompt is not None:
-            turns.insert(0, {"role": "system", "content": self.system_prompt})
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return self.chat.render([{"role": "user", "content": prompt}]) if self.chat else prompt
 
     def opening(self) -> list[int]:
         """The token ids every prompt begins with: all before the user's words in a chat, or the first token."""
@@ -52,17 +56,28 @@ class Codec:
 
         Decoder-only models get one space between the two, and the answer's ids are what the whole text adds to
         the prompt's own, so that a tokenizer which merges spaces into words sees the text as in normal use (the
-        rule of lm-evaluation-harness). A chat template has its own boundary.
+        rule of lm-evaluation-harness). A chat template has its own boundary. Special tokens that the two spell
+        are text; those of the chat template are tokens.
         """
+        tokenizer: PreTrainedTokenizerBase | LiteralTokenizer = self.tokenizer
+        literal = literal_tokenizer(self.tokenizer)
+        context = None
+        if literal is not None and literal.spelled(prompt, answer):
+            tokenizer = literal
+            if self.chat:
+                context = literal.unmask(self.wrap(literal.mask(prompt)))
         if self.chat:
-            context = self.wrap(prompt)
-            return encode_continuation(self.tokenizer, context, answer, add_special_tokens=False)
+            context = self.wrap(prompt) if context is None else context
+            return encode_continuation(tokenizer, context, answer, add_special_tokens=False)
         if self.encoder_decoder:
-            return self.tokenizer.encode(prompt), self.tokenizer.encode(answer, add_special_tokens=False)
-        return encode_continuation(self.tokenizer, prompt, f" {answer}")
+            return tokenizer.encode(prompt), tokenizer.encode(answer, add_special_tokens=False)
+        return encode_continuation(tokenizer, prompt, f" {answer}")
 
     def pairs(self, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """`pair` for many at once, each text encoded only once: for scoring, where prompts recur."""
+        literal = literal_tokenizer(self.tokenizer)
+        if literal is not None and literal.spelled(*prompts, *answers):
+            return [self.pair(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
         if self.encoder_decoder and not self.chat:
             heads, tails = self._encode_all(prompts), self._encode_all(answers, add_special_tokens=False)
             return [(heads[prompt], tails[answer]) for prompt, answer in zip(prompts, answers, strict=True)]
@@ -81,7 +96,11 @@ class Codec:
 
 
 def encode_continuation(
-    tokenizer: PreTrainedTokenizerBase, context: str, continuation: str, *, add_special_tokens: bool = True
+    tokenizer: PreTrainedTokenizerBase | LiteralTokenizer,
+    context: str,
+    continuation: str,
+    *,
+    add_special_tokens: bool = True,
 ) -> tuple[list[int], list[int]]:
     """Token ids of a context and of its continuation within the whole text.
 
@@ -107,7 +126,7 @@ class EncodedExample:
 
     Attributes:
         prompt: token ids of the prompt.
-        answer: token ids of the answer, ended by the end-of-sequence token unless it is truncated.
+        answer: token ids of the answer, ended by the codec's end token unless it is truncated.
         kind: the objective it came from, or `replay`.
         target: code of the target language; empty where there is none.
         truncated: what was lost, of `prompt truncated`, `answer truncated`, `answer without tokens`.

@@ -208,7 +208,7 @@ def prepare_run(config: Config, out: Path, data: TrainingData, progress: Progres
     """Loads the base, and checks its tokenizer."""
     progress("loading model", 0, 0, config.model.base)
     adapter = config.model.adapter
-    loaded = load_model(config.model, quantised=adapter is not None and adapter.quantised)
+    loaded = load_model(config.model, quantised=adapter is not None and adapter.quantised, trainable=True)
     check_tokenizer(loaded)
     encoder = ExampleEncoder(loaded.codec, config.training.max_length)
     tokens = None
@@ -370,5 +370,5 @@ def _save_model(run: TrainingRun, trainer: AlignTrainer, folder: Path) -> None:
                 run.config.model.adapter,
                 folder,
                 state=state,
-                fresh=lambda: run.adapted(load_model(run.config.model)),
+                fresh=lambda: run.adapted(load_model(run.config.model, trainable=True)),
             )

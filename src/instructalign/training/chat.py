@@ -1,0 +1,192 @@
+"""Chat templates: which one is used, with what options, and what ends a turn; tried once when a model is loaded.
+
+The date of the day is no part of an example: a template that writes it gets `model.chat_date`, so that an example
+is the same in training, in evaluation and in a resumed run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from instructalign.config import ModelConfig
+from instructalign.errors import ModelError, first_line, suggest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Turns = Sequence[Mapping[str, str]]
+_QUESTION, _ANSWER, _SYSTEM = "Which word?", "This word.", "Be brief."
+_OPEN_THOUGHT = re.compile(r"<think>\s*\Z")
+_NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+_NO_THOUGHT = "<think>\n\n</think>\n\n"
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """How a prompt becomes a user's turn, with the assistant's turn begun.
+
+    Attributes:
+        tokenizer: the model's own.
+        template: the template's text (Jinja).
+        options: the variables that it is rendered with.
+        system_prompt: the system's turn; None for the template's own default.
+        system_in_user: whether the system's text opens the first user's turn, since the template has no such turn.
+        close_thought: whether a thought that the template opens is closed, empty, before the answer.
+        turn_end: id of the token that ends the assistant's turn; None where the tokenizer's end token does.
+        notes: what a user should know about it, a sentence each.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    system_prompt: str | None = None
+    system_in_user: bool = False
+    close_thought: bool = False
+    turn_end: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def render(self, turns: Turns, *, begin_answer: bool = True) -> str:
+        """Turns as text, with the system prompt, where there is one and they do not begin with their own."""
+        messages = [dict(turn) for turn in turns]
+        if self.system_prompt is not None and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": self.system_prompt})
+        if self.system_in_user and messages[0]["role"] == "system" and len(messages) > 1:
+            system, user = messages.pop(0), messages[0]
+            messages[0] = {**user, "content": f"{system['content']}\n\n{user['content']}"}
+        text = str(
+            self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=begin_answer,
+                **self.options,
+            )
+        )
+        if self.close_thought and begin_answer and _OPEN_THOUGHT.search(text):
+            return _OPEN_THOUGHT.sub(lambda _: _NO_THOUGHT, text)
+        return text
+
+
+def load_chat_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> ChatTemplate | None:
+    """A model's chat template, tried on a question and its answer; None where it has none or none is to be used.
+
+    Raises:
+        ModelError: the tokenizer has several and none is chosen, or none of the chosen name; or it refuses a plain
+            question and answer.
+    """
+    if config.chat == "never":
+        return None
+    template = _chosen(tokenizer.chat_template, config)
+    if template is None:
+        return None
+    options = dict(config.chat_options)
+    notes = []
+    if "enable_thinking" in template and "enable_thinking" not in options:
+        options["enable_thinking"] = False
+        notes.append(
+            "The chat template can think: model.chat_options sets enable_thinking: false, since answers have no "
+            "thoughts."
+        )
+    dated = "strftime_now(" in template
+    template = _with_date(template, datetime.fromisoformat(config.chat_date))
+    if "strftime_now(" in template:
+        notes.append("The chat template writes the time in a way that cannot be pinned: prompts differ by day.")
+    elif dated:
+        notes.append(
+            f"The chat template writes the date of the day: it is always {config.chat_date} (model.chat_date)."
+        )
+    chat = ChatTemplate(
+        tokenizer, template, options, config.system_prompt, close_thought=not options.get("enable_thinking")
+    )
+    in_user = _system_in_user(chat, config)
+    if in_user and config.system_prompt is not None:
+        notes.append(
+            "The chat template has no system's turn: model.system_prompt is put before the user's first words."
+        )
+    chat = ChatTemplate(
+        tokenizer, template, options, config.system_prompt, in_user, close_thought=chat.close_thought
+    )
+    user = {"role": "user", "content": _QUESTION}
+    prompt = _rendered(chat, [user], config)
+    if _QUESTION not in prompt:
+        raise ModelError(
+            f"the chat template of {config.base} leaves out the user's words: it makes {prompt[-80:]!r} of "
+            f"{_QUESTION!r}. {_ADVICE}"
+        )
+    if chat.close_thought and prompt.endswith(_NO_THOUGHT) and "enable_thinking" not in template:
+        notes.append("The chat template opens a thought: it is closed before the answer, since answers have none.")
+    whole = _rendered(chat, [user, {"role": "assistant", "content": _ANSWER}], config, begin_answer=False)
+    end = _turn_end(tokenizer, whole.rpartition(_ANSWER)[2]) if _ANSWER in whole else None
+    if end is not None and end != tokenizer.eos_token_id:
+        notes.append(
+            f"The chat template ends a turn with {tokenizer.convert_ids_to_tokens(end)!r}, not with the end token "
+            f"{tokenizer.eos_token!r}: answers are trained to end so, and generation stops there."
+        )
+    else:
+        end = None
+    return ChatTemplate(
+        tokenizer, template, options, config.system_prompt, in_user, chat.close_thought, end, tuple(notes)
+    )
+
+
+_ADVICE = (
+    "Give it the variables that it needs with model.chat_options, choose another with model.chat_template, or "
+    "train without one: model.chat: never."
+)
+
+
+def _with_date(template: str, pinned: datetime) -> str:
+    """A template that writes one date as today's; transformers lets nobody replace its function for it."""
+    return _NOW.sub(lambda found: repr(pinned.strftime(found[2])), template)
+
+
+def _chosen(templates: Any, config: ModelConfig) -> str | None:
+    """The text of the configured template."""
+    name = config.chat_template
+    named: dict[str, str] = templates if isinstance(templates, dict) else {}
+    if isinstance(templates, str):
+        named = {"default": templates}
+    if name is None:
+        if named and "default" not in named:
+            raise ModelError(
+                f"the tokenizer of {config.base} has several chat templates and none is its default: "
+                f"{', '.join(sorted(named))}. Choose one: --set model.chat_template={sorted(named)[0]}"
+            )
+        return named.get("default")
+    if name not in named:
+        raise ModelError(
+            f"model.chat_template: {config.base} has no chat template {name!r}. {suggest(name, sorted(named))}"
+        )
+    return named[name]
+
+
+def _system_in_user(chat: ChatTemplate, config: ModelConfig) -> bool:
+    """Whether the template refuses a system's turn, or leaves its words out."""
+    system = config.system_prompt or _SYSTEM
+    turns = [{"role": "system", "content": system}, {"role": "user", "content": _QUESTION}]
+    try:
+        return system.strip() not in chat.render(turns)
+    except Exception:  # whatever a template raises; the user's turn alone is tried next
+        return True
+
+
+def _rendered(chat: ChatTemplate, turns: Turns, config: ModelConfig, *, begin_answer: bool = True) -> str:
+    try:
+        return chat.render(turns, begin_answer=begin_answer)
+    except Exception as error:  # a template is a program: it raises what it likes
+        what = first_line(error).rstrip(".")
+        raise ModelError(
+            f"the chat template of {config.base} cannot be used for a question and its answer: "
+            f"{type(error).__name__}: {what}. {_ADVICE}"
+        ) from None
+
+
+def _turn_end(tokenizer: PreTrainedTokenizerBase, tail: str) -> int | None:
+    """The token right behind the answer; None where the template writes none, or spells it in ordinary text."""
+    rest = tail.lstrip()
+    tokens = sorted(tokenizer.get_added_vocab().items(), key=lambda item: -len(item[0]))
+    return next((number for token, number in tokens if token and rest.startswith(token)), None)
