@@ -23,7 +23,6 @@ more.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -47,15 +46,19 @@ from instructalign.training.batching import ExampleEncoder, StepBatches, to_devi
 from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.loss import CHUNK_LOGITS, ChunkedLoss, at_positions
 from instructalign.training.models import (
+    WEIGHT_ADVICE,
     LoadedModel,
     autocast,
     checkpoint_activations,
     load_model,
+    load_model_config,
     resolve_model,
+    weight_problem,
 )
 from instructalign.training.preflight import (
     NEARLY_FULL,
     check_positions,
+    check_tokenizer,
     disk_bytes,
     optimizer_bytes,
     trained_embeddings,
@@ -69,7 +72,6 @@ _MEASURED_STEPS, _MEASURED_SECONDS = 9, 3.0  # whichever ends first, but three s
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 _AUTOCAST_BYTES = {"float32": 0, "bfloat16": 2, "float16": 2}
-_WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def examine_costs(
     dtype = _dtype(config, empty.model)
     width = _BYTES[dtype]
     findings.attempt("Lower training.max_length.", lambda: check_positions(config, empty.model.config))
+    findings.attempt("Check model.base.", lambda: check_tokenizer(empty))
     shape = shape_of(empty.model, codec.encoder_decoder)
     parameters = _count(empty.model)
     adapted: Any = empty.model
@@ -132,8 +135,8 @@ def examine_costs(
     lengths = [each.kept_prompt + each.kept_answer for each in sampled] or [config.training.max_length]
     tokens = config.training.steps * config.training.batch_size * fmean(lengths)
     speed = None
-    if damage := damaged_weights(config.model):
-        findings.problem(damage, "Save or download the model again, or set model.base to another.")
+    if damage := weight_problem(config.model.base):
+        findings.problem(damage, WEIGHT_ADVICE)
     elif mixture is not None and sampled and parameters <= _MEASURED_PARAMETERS and _is_local(config.model):
         advice = "Check model.base, model.dtype and training.precision."
         speed = findings.attempt(advice, lambda: measure_speed(config, mixture, codec))
@@ -197,15 +200,13 @@ def load_empty(config: Config, codec: Codec) -> LoadedModel:
     Raises:
         ModelError: the model type is unknown.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    trust = {"trust_remote_code": config.model.trust_remote_code}
     factory: Any = AutoModelForSeq2SeqLM if codec.encoder_decoder else AutoModelForCausalLM
-    place = resolve_model(config.model.base)
+    settings = load_model_config(config.model)
     try:
-        settings = AutoConfig.from_pretrained(place, revision=config.model.revision, **trust)
         with torch.device("meta"):
-            model = factory.from_config(settings, **trust)
+            model = factory.from_config(settings, trust_remote_code=config.model.trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(f"the model {config.model.base} cannot be built: {first_line(error)}") from None
     return LoadedModel(model, codec, config.model.base)
@@ -354,35 +355,6 @@ def _is_local(model: ModelConfig) -> bool:
         isinstance(try_to_load_from_cache(place, name, revision=model.revision), str)
         for name in ("model.safetensors", "pytorch_model.bin")
     )
-
-
-def damaged_weights(model: ModelConfig) -> str:
-    """What is wrong with the weight files in a model's folder, without loading them; empty if nothing is."""
-    folder = Path(resolve_model(model.base))
-    if not folder.is_dir():  # on the Hub
-        return ""
-    files = sorted(path for kind in _WEIGHT_FILES for path in folder.glob(kind))
-    if not files:
-        return f"{folder} contains no weights: neither {' nor '.join(_WEIGHT_FILES)}."
-    index = folder / "model.safetensors.index.json"  # of a model saved in several files
-    try:
-        needed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError):
-        needed = set()
-    if missing := sorted(needed - {path.name for path in files}):
-        return f"{index} lists {', '.join(missing)}, which does not exist."
-    from safetensors import SafetensorError, safe_open
-
-    for path in files:
-        if not path.stat().st_size:
-            return f"{path} is empty."
-        if path.suffix == ".safetensors":
-            try:
-                with safe_open(path, "pt"):  # its header says how long it must be
-                    pass
-            except (SafetensorError, OSError) as error:
-                return f"{path} is damaged or truncated ({error})."
-    return ""
 
 
 # -- speed -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from instructalign.config import Config
+from instructalign.config import LATER_MODEL_KEYS, Config, known_model_keys
 from instructalign.evaluation.batch_runner import BatchRunner, broadcast, this_process
 from instructalign.evaluation.classification import FileRecords, classify, classify_heldout
 from instructalign.evaluation.perplexity import score_heldout_answers
@@ -106,7 +106,11 @@ def _answer(
     entries = manifest["tasks"]
     # What answers depend on beside the model and the questions.
     settings = config.answering_model
-    depends = [config.evaluation.scoring, settings.dtype, settings.chat, settings.system_prompt]
+    depends: list[Any] = [config.evaluation.scoring, settings.dtype, settings.chat, settings.system_prompt]
+    if later := [
+        (key, value) for key, value in known_model_keys(settings.model_dump()).items() if key in LATER_MODEL_KEYS
+    ]:
+        depends.append(later)
     if folder.name == "translations" and config.evaluation.engine != "transformers":
         depends.append(config.evaluation.engine)
     keys = {each.name: text_hash([each.digest(), identity["hash"], *depends]) for each in questions}

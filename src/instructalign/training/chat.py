@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 Turns = Sequence[Mapping[str, str]]
 _QUESTION, _ANSWER, _SYSTEM = "Which word?", "This word.", "Be brief."
 _OPEN_THOUGHT = re.compile(r"<think>\s*\Z")
-_NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 _NO_THOUGHT = "<think>\n\n</think>\n\n"
+_GIVEN = {"messages", "add_generation_prompt", "tools", "documents", "chat_template", "tokenize"}
+_MARKS = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # of transformers; plain Jinja does not know them
+_DIRECTIVES = ("%-d", "%-m", "%-H", "%-I", *(f"%{letter}" for letter in "aAbBcdDFHIjmMpSTuUwxXyYZz"), "%%")
 
 
 @dataclass(frozen=True)
@@ -32,43 +34,58 @@ class ChatTemplate:
     Attributes:
         tokenizer: the model's own.
         template: the template's text (Jinja).
+        name: the model's, for errors.
         options: the variables that it is rendered with.
         system_prompt: the system's turn; None for the template's own default.
         system_in_user: whether the system's text opens the first user's turn, since the template has no such turn.
         close_thought: whether a thought that the template opens is closed, empty, before the answer.
+        lead: what the template writes between the beginning of the assistant's turn and the answer.
         turn_end: id of the token that ends the assistant's turn; None where the tokenizer's end token does.
         notes: what a user should know about it, a sentence each.
     """
 
     tokenizer: PreTrainedTokenizerBase
     template: str
+    name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     system_prompt: str | None = None
     system_in_user: bool = False
     close_thought: bool = False
+    lead: str = ""
     turn_end: int | None = None
     notes: tuple[str, ...] = ()
 
     def render(self, turns: Turns, *, begin_answer: bool = True) -> str:
-        """Turns as text, with the system prompt, where there is one and they do not begin with their own."""
+        """Turns as text, with the system prompt, where there is one and they do not begin with their own.
+
+        Raises:
+            ModelError: the template refuses them.
+        """
         messages = [dict(turn) for turn in turns]
         if self.system_prompt is not None and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self.system_prompt})
         if self.system_in_user and messages[0]["role"] == "system" and len(messages) > 1:
             system, user = messages.pop(0), messages[0]
             messages[0] = {**user, "content": f"{system['content']}\n\n{user['content']}"}
-        text = str(
-            self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=self.template,
-                tokenize=False,
-                add_generation_prompt=begin_answer,
-                **self.options,
+        try:
+            text = str(
+                self.tokenizer.apply_chat_template(
+                    messages,
+                    chat_template=self.template,
+                    tokenize=False,
+                    add_generation_prompt=begin_answer,
+                    **self.options,
+                )
             )
-        )
-        if self.close_thought and begin_answer and _OPEN_THOUGHT.search(text):
-            return _OPEN_THOUGHT.sub(lambda _: _NO_THOUGHT, text)
-        return text
+        except Exception as error:  # a template is a program: it raises what it likes
+            what = first_line(error).rstrip(".")
+            raise ModelError(
+                f"the chat template of {self.name} cannot be used for {' and '.join(t['role'] for t in turns)}: "
+                f"{type(error).__name__}: {what}. {_ADVICE}"
+            ) from None
+        if self.close_thought and begin_answer:
+            text = _OPEN_THOUGHT.sub(lambda _: _NO_THOUGHT, text)
+        return text + self.lead if begin_answer else text
 
 
 def load_chat_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> ChatTemplate | None:
@@ -83,7 +100,7 @@ def load_chat_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) 
     template = _chosen(tokenizer.chat_template, config)
     if template is None:
         return None
-    options = dict(config.chat_options)
+    options = _options(template, config)
     notes = []
     if "enable_thinking" in template and "enable_thinking" not in options:
         options["enable_thinking"] = False
@@ -91,27 +108,27 @@ def load_chat_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) 
             "The chat template can think: model.chat_options sets enable_thinking: false, since answers have no "
             "thoughts."
         )
-    dated = "strftime_now(" in template
-    template = _with_date(template, datetime.fromisoformat(config.chat_date))
-    if "strftime_now(" in template:
-        notes.append("The chat template writes the time in a way that cannot be pinned: prompts differ by day.")
-    elif dated:
+    if "strftime_now" in template:
+        template = _pinned(template, datetime.fromisoformat(config.chat_date))
         notes.append(
             f"The chat template writes the date of the day: it is always {config.chat_date} (model.chat_date)."
         )
     chat = ChatTemplate(
-        tokenizer, template, options, config.system_prompt, close_thought=not options.get("enable_thinking")
+        tokenizer,
+        template,
+        config.base,
+        options,
+        config.system_prompt,
+        close_thought=not options.get("enable_thinking"),
     )
-    in_user = _system_in_user(chat, config)
-    if in_user and config.system_prompt is not None:
-        notes.append(
-            "The chat template has no system's turn: model.system_prompt is put before the user's first words."
-        )
-    chat = ChatTemplate(
-        tokenizer, template, options, config.system_prompt, in_user, close_thought=chat.close_thought
-    )
+    if _without_system(chat):
+        chat = replace(chat, system_in_user=True)
+        if config.system_prompt is not None:
+            notes.append(
+                "The chat template has no system's turn: model.system_prompt is put before the user's first words."
+            )
     user = {"role": "user", "content": _QUESTION}
-    prompt = _rendered(chat, [user], config)
+    prompt = chat.render([user])
     if _QUESTION not in prompt:
         raise ModelError(
             f"the chat template of {config.base} leaves out the user's words: it makes {prompt[-80:]!r} of "
@@ -119,18 +136,18 @@ def load_chat_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) 
         )
     if chat.close_thought and prompt.endswith(_NO_THOUGHT) and "enable_thinking" not in template:
         notes.append("The chat template opens a thought: it is closed before the answer, since answers have none.")
-    whole = _rendered(chat, [user, {"role": "assistant", "content": _ANSWER}], config, begin_answer=False)
-    end = _turn_end(tokenizer, whole.rpartition(_ANSWER)[2]) if _ANSWER in whole else None
-    if end is not None and end != tokenizer.eos_token_id:
+    whole = chat.render([user, {"role": "assistant", "content": _ANSWER}], begin_answer=False)
+    before, _, after = whole.rpartition(_ANSWER)
+    end = _turn_end(tokenizer, after) if before else None
+    if end == tokenizer.eos_token_id:
+        end = None
+    if end is not None:
         notes.append(
             f"The chat template ends a turn with {tokenizer.convert_ids_to_tokens(end)!r}, not with the end token "
             f"{tokenizer.eos_token!r}: answers are trained to end so, and generation stops there."
         )
-    else:
-        end = None
-    return ChatTemplate(
-        tokenizer, template, options, config.system_prompt, in_user, chat.close_thought, end, tuple(notes)
-    )
+    lead = before.removeprefix(prompt) if before.startswith(prompt) else ""
+    return replace(chat, lead=lead, turn_end=end, notes=tuple(notes))
 
 
 _ADVICE = (
@@ -139,9 +156,38 @@ _ADVICE = (
 )
 
 
-def _with_date(template: str, pinned: datetime) -> str:
-    """A template that writes one date as today's; transformers lets nobody replace its function for it."""
-    return _NOW.sub(lambda found: repr(pinned.strftime(found[2])), template)
+def _options(template: str, config: ModelConfig) -> dict[str, Any]:
+    """The configured variables; one that the template never reads would be dropped in silence.
+
+    Raises:
+        ModelError: there is such a one.
+    """
+    unread = [name for name in config.chat_options if not re.search(rf"\b{re.escape(name)}\b", template)]
+    if unread := sorted({*unread, *_GIVEN.intersection(config.chat_options)}):
+        raise ModelError(
+            f"model.chat_options.{unread[0]}: the chat template of {config.base} has no such variable to set. "
+            f"{suggest(unread[0], _variables(template))}"
+        )
+    return dict(config.chat_options)
+
+
+def _variables(template: str) -> list[str]:
+    """The variables that a template reads and that nobody but the user sets."""
+    from jinja2 import Environment, TemplateError, meta
+
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"])  # it is parsed, not rendered
+    try:
+        read = meta.find_undeclared_variables(environment.parse(_MARKS.sub("", template)))
+    except TemplateError:  # rendering says what is wrong with it
+        return []
+    functions = {*environment.globals, "raise_exception", "strftime_now"}
+    return sorted(name for name in read - functions - _GIVEN if not name.endswith("_token"))
+
+
+def _pinned(template: str, date: datetime) -> str:
+    """A template that writes one date as today's, by a macro in the place of transformers' function for it."""
+    steps = "".join(f" | replace({each!r}, {date.strftime(each)!r})" for each in _DIRECTIVES)
+    return f"{{% macro strftime_now(format) -%}}{{{{ format{steps} }}}}{{%- endmacro +%}}{template}"
 
 
 def _chosen(templates: Any, config: ModelConfig) -> str | None:
@@ -164,25 +210,14 @@ def _chosen(templates: Any, config: ModelConfig) -> str | None:
     return named[name]
 
 
-def _system_in_user(chat: ChatTemplate, config: ModelConfig) -> bool:
+def _without_system(chat: ChatTemplate) -> bool:
     """Whether the template refuses a system's turn, or leaves its words out."""
-    system = config.system_prompt or _SYSTEM
-    turns = [{"role": "system", "content": system}, {"role": "user", "content": _QUESTION}]
+    system = chat.system_prompt or _SYSTEM
     try:
-        return system.strip() not in chat.render(turns)
-    except Exception:  # whatever a template raises; the user's turn alone is tried next
+        text = chat.render([{"role": "system", "content": system}, {"role": "user", "content": _QUESTION}])
+    except ModelError:  # the user's turn alone is tried next
         return True
-
-
-def _rendered(chat: ChatTemplate, turns: Turns, config: ModelConfig, *, begin_answer: bool = True) -> str:
-    try:
-        return chat.render(turns, begin_answer=begin_answer)
-    except Exception as error:  # a template is a program: it raises what it likes
-        what = first_line(error).rstrip(".")
-        raise ModelError(
-            f"the chat template of {config.base} cannot be used for a question and its answer: "
-            f"{type(error).__name__}: {what}. {_ADVICE}"
-        ) from None
+    return system.strip() not in text
 
 
 def _turn_end(tokenizer: PreTrainedTokenizerBase, tail: str) -> int | None:

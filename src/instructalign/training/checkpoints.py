@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +15,6 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
 
 from instructalign.config import AdapterConfig, Config
 from instructalign.errors import RunFolderError, TrainingError
@@ -26,6 +24,7 @@ from instructalign.run_folder import NEUTRAL_KEYS
 from instructalign.training.early_stopping import STOPPING_STATE
 from instructalign.training.metrics_log import COUNTERS
 from instructalign.training.models import LoadedModel, model_hash, quiet_loading
+from instructalign.training.weight_files import damage_of
 
 IDENTITY = "identity.json"
 _REQUIRED = (IDENTITY, "trainer_state.json", COUNTERS, STOPPING_STATE)
@@ -85,7 +84,7 @@ def check_checkpoint(checkpoint: Path, identity: CheckpointIdentity) -> None:
             f"{checkpoint} is not a complete checkpoint: no {', no '.join(missing)}. {_REMOVE_IT}"
         )
     files = (path for path in checkpoint.rglob("*") if path.is_file())
-    if broken := sorted(str(path.relative_to(checkpoint)) for path in files if _is_damaged(path)):
+    if broken := sorted(str(path.relative_to(checkpoint)) for path in files if damage_of(path)):
         raise RunFolderError(f"{checkpoint} is damaged: {', '.join(broken)} cannot be read. {_REMOVE_IT}")
     saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8"))
     reasons = [_DIFFERENCES[name] for name, value in asdict(identity).items() if saved.get(name) != value]
@@ -118,21 +117,6 @@ def check_layout(checkpoint: Path, layout: str) -> None:
     missing = [name for name in _UNSHARDED if layout == "whole" and not any(checkpoint.glob(name))]
     if missing:
         raise RunFolderError(f"{checkpoint} has no {', no '.join(missing)}. {_REMOVE_IT}")
-
-
-def _is_damaged(path: Path) -> bool:
-    """Whether a file is truncated or not what its name says; large files are not read whole."""
-    try:
-        if path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix == ".safetensors":
-            with safe_open(path, "numpy"):  # compares the file's length with what its header says
-                pass
-        elif path.suffix in (".pt", ".pth"):  # PyTorch's are zip archives, with the table of contents at the end
-            return not zipfile.is_zipfile(path)
-    except (ValueError, SafetensorError):
-        return True
-    return False
 
 
 # -- writing and removing ------------------------------------------------------------------------------------

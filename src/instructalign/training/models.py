@@ -15,15 +15,26 @@ from safetensors import SafetensorError
 
 from instructalign.config import ModelConfig
 from instructalign.errors import ModelError, first_line
-from instructalign.files import file_hash, text_hash
+from instructalign.files import file_hash, is_lfs_pointer, text_hash
 from instructalign.plugins import toy_base
 from instructalign.training.chat import load_chat_template
 from instructalign.training.tokenization import Codec
+from instructalign.training.weight_files import damage_of, damaged_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_HASHED = ("*.safetensors", "*.bin", "config.json", "tokenizer*", "*.model", "vocab*", "merges.txt")
+_HASHED = (
+    "*.safetensors",
+    "*.bin",
+    "config.json",
+    "tokenizer*",
+    "*.model",
+    "vocab*",
+    "merges.txt",
+    "chat_template.*",
+    "additional_chat_templates/*",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +88,21 @@ def load_model(
     if quantised:
         options["quantization_config"] = _four_bits(config.dtype)
     place = resolve_model(config.base)
+    if damage := weight_problem(place):
+        raise ModelError(f"{damage} {WEIGHT_ADVICE}")
+    beneath = _base_of(place) if trainable else None
+    if beneath is not None and quantised:
+        raise ModelError(
+            f"{config.base} is an adapter, which cannot be merged into a base of 4 bits: merge it first (PEFT's "
+            "merge_and_unload), or set model.adapter.quantised: false."
+        )
     with quiet_loading():
         try:
             dtype = config.dtype if config.dtype == "auto" else getattr(torch, config.dtype)
-            network = factory.from_pretrained(place, dtype=dtype, **options)
-            if trainable and not quantised and (beneath := _base_of(place)) is not None:
+            network = factory.from_pretrained(resolve_model(beneath) if beneath else place, dtype=dtype, **options)
+            if beneath is not None:
                 from peft import PeftModel
 
-                network = factory.from_pretrained(resolve_model(beneath), dtype=dtype, **options)
                 network = PeftModel.from_pretrained(network, place).merge_and_unload()
                 network.requires_grad_(True)
         except (OSError, ValueError, SafetensorError) as error:
@@ -100,7 +118,7 @@ def load_model(
 
 
 def check_decoder_start(model_config: Any, config: ModelConfig) -> None:
-    """Checks that an encoder-decoder model knows the token that its decoder begins with.
+    """Checks that an encoder-decoder model knows, and has, the token that its decoder begins with.
 
     Raises:
         ModelError: it does not.
@@ -112,6 +130,12 @@ def check_decoder_start(model_config: Any, config: ModelConfig) -> None:
             f"with. Set model.decoder_start_token_id: for T5 and mT5 it is that of padding "
             f"({getattr(model_config, 'pad_token_id', None)} here), for BART the end token "
             f"({getattr(model_config, 'eos_token_id', None)} here)."
+        )
+    start, rows = _decoder_start(model_config, config), getattr(model_config, "vocab_size", None)
+    if decoder and start is not None and rows is not None and start >= rows:
+        raise ModelError(
+            f"the decoder of {config.base} is to begin with token {start}, but has {rows} embeddings (ids from "
+            "0). Set model.decoder_start_token_id."
         )
 
 
@@ -221,6 +245,9 @@ def load_tokenizer(base: str, **options: Any) -> PreTrainedTokenizerBase:
             f"{base} holds a model but no tokenizer (found: {_listing(folder)}). Save it there with "
             "tokenizer.save_pretrained(folder)."
         )
+    files = (path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)) if folder.is_dir() else ()
+    if pointer := next(filter(is_lfs_pointer, files), None):
+        raise ModelError(f"{pointer} {damage_of(pointer)}.")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
     except ImportError:
@@ -278,6 +305,18 @@ def resolve_model(base: str) -> str:
     if base.startswith((".", "/", "~")) or base.count("/") > 1:
         raise ModelError(f"the model folder {base} does not exist.")
     return base
+
+
+WEIGHT_ADVICE = "Save or download the model again, or set model.base to another."
+
+
+def weight_problem(base: str) -> str:
+    """What is wrong with the weight files of a model, as a sentence; empty if nothing is, or it is on the Hub."""
+    folder = Path(resolve_model(base))
+    if not folder.is_dir():
+        return ""
+    beneath = _base_of(str(folder))
+    return damaged_weights(folder) or (weight_problem(beneath) if beneath else "")
 
 
 def model_hash(base: str, revision: str | None = None) -> str:

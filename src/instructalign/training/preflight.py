@@ -133,7 +133,7 @@ def check_tokenizer(loaded: LoadedModel) -> None:
     """Checks that the tokenizer is the model's.
 
     Special tokens that no text contains may be outside the embeddings, as those for images are in the text-only
-    models of a family; one that pads, begins or ends a text may not.
+    models of a family; one that pads, begins or ends a text, or that the chat template writes, may not.
 
     Raises:
         ModelError: the tokenizer can produce a token that the model has no embedding for.
@@ -142,7 +142,8 @@ def check_tokenizer(loaded: LoadedModel) -> None:
     model: Any = loaded.model
     rows = model.get_input_embeddings().weight.shape[0]
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    used = {tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id}
+    used = {tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, loaded.codec.end}
+    used.update(loaded.codec.pair("a", "a")[0])  # a chat template's, too
     numbers = ((number, token) for token, number in tokenizer.get_vocab().items())
     number, token = max(pair for pair in numbers if pair[0] not in special or pair[0] in used)
     if number >= rows:

@@ -1,6 +1,7 @@
 """Special tokens that a text spells (`</s>`, `<pad>`, `<|im_end|>`) are text, not tokens.
 
-Only texts that spell one are encoded here; all others get the ids that the tokenizer itself gives them.
+So are the tokens that a chat template writes (`<think>`), which not every tokenizer calls special. Only texts that
+spell one are encoded here; all others get the ids that the tokenizer itself gives them.
 """
 
 from __future__ import annotations
@@ -31,8 +32,13 @@ class LiteralTokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.eos_token_id = tokenizer.eos_token_id
         self._original: Any = tokenizer
-        added = tokenizer.added_tokens_decoder.values()
-        names = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+        written = tokenizer.chat_template or ""
+        written = "\n".join(written.values()) if isinstance(written, dict) else str(written)
+        names = set(tokenizer.all_special_tokens)
+        for token in tokenizer.added_tokens_decoder.values():
+            # An added token that is a word, as `user`, is one in a template too.
+            if token.special or (token.content in written and not token.content.strip().isalnum()):
+                names.add(token.content)
         self._names = sorted((name for name in names if name.strip()), key=lambda name: (-len(name), name))
         self._pattern = re.compile("|".join(map(re.escape, self._names)) or r"(?!)")
         self._backend: Any = None
@@ -87,9 +93,17 @@ class LiteralTokenizer:
             model["vocab"] = {rename.get(name, name): number for name, number in vocabulary.items()}
         elif isinstance(vocabulary, list):
             model["vocab"] = [[rename.get(name, name), score] for name, score in vocabulary]
+        if "merges" in model:  # SentencePiece's have pieces that would be put together to a special token
+            model["merges"] = [merge for merge in model["merges"] if not rename.keys() & _pieces(merge)]
         if model.get("unk_token") in rename:
             model["unk_token"] = rename[model["unk_token"]]
         return Tokenizer.from_str(json.dumps(state))
+
+
+def _pieces(merge: Any) -> set[str]:
+    """The two pieces of a merge, and what they become."""
+    one, other = merge.split(" ") if isinstance(merge, str) else merge
+    return {one, other, one + other}
 
 
 def _private(number: int) -> str:
