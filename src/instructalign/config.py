@@ -142,6 +142,9 @@ class ModelConfig(Strict):
     decoder_start_token_id: Natural | None = None
     """The token that a decoder begins with, for an encoder-decoder model whose own configuration lacks it."""
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # models are loaded once by configuration, and a dictionary has no hash
+
 
 LATER_MODEL_KEYS = ("chat_template", "chat_options", "chat_date", "decoder_start_token_id")
 """Keys that earlier versions did not have: left out of hashes at their defaults, so that these stay the same."""

@@ -212,7 +212,7 @@ def test_a_model_of_no_known_kind(configure: Configure, tmp_path: Path) -> None:
     other = config.model_copy(update={"model": config.model.model_copy(update={"base": str(tmp_path / "odd")})})
     part, findings = examine_costs(other, codec, None, SAMPLED, tmp_path)
     assert part is None
-    level, found, advice = only(findings, "cannot be built")
+    level, found, advice = only(findings, "cannot be loaded")
     assert (level, advice) == ("problem", "Check model.base.")
     assert "abacus" in found
 
