@@ -143,7 +143,7 @@ class ModelConfig(Strict):
     """The token that a decoder begins with, for an encoder-decoder model whose own configuration lacks it."""
 
     def __hash__(self) -> int:
-        return hash(self.model_dump_json())  # models are loaded once by configuration, and a dictionary has no hash
+        return hash(self.model_dump_json())  # loading is cached by it, and dictionaries have no hash
 
 
 LATER_MODEL_KEYS = ("chat_template", "chat_options", "chat_date", "decoder_start_token_id")
