@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import regex
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from scipy.special import softmax
 import instructalign.data.filters
 from instructalign.config import Bounds, Entry, FilterConfig
 from instructalign.data import read_corpora
+from instructalign.data.contamination import ItemIndex, ItemText
 from instructalign.data.deduplication import find_exact, find_near
 from instructalign.data.filters import (
     Cleaner,
@@ -29,8 +31,9 @@ from instructalign.data.filters import (
     score_length_ratio,
     score_script,
 )
-from instructalign.data.normalization import fingerprint, normalise, shingles
+from instructalign.data.normalization import _INVISIBLE, fingerprint, fold, normalise, plain, shingles
 from instructalign.errors import DataError
+from instructalign.instructions.segmentation import words
 from instructalign.types import Counts, ParallelRow
 
 UNICODE = st.text(st.characters(codec="utf-8"))
@@ -66,6 +69,58 @@ def test_fingerprints_are_of_words_alone() -> None:
     assert fingerprint("हिन्दी में।") == "हिन्दी में"
     assert fingerprint("cafe\u0301") == fingerprint("CAFÉ")
     assert fingerprint("?!") == ""
+
+
+TYPED = {  # one sentence, as two people type it
+    "Uzbek": ("Oʻzbekiston haqida soʻzladi.", "O‘zbekiston haqida so‘zladi."),
+    "Uzbek in ASCII": ("Toʻgʻri yoʻlni koʻrsatdi", "To`g'ri yo´lni ko’rsatdi"),
+    "Tlapanec": ("naꞌni", "na'ni"),
+    "Khmer": ("ខ្ញុំ\u200bចូលចិត្ត\u200bអាន", "ខ្ញុំចូលចិត្តអាន"),
+    "Persian": ("کتاب\u200cهای تازه", "کتابهای تازه"),
+    "soft hyphens": ("pa\xaddha do\xadla\xadnan", "padha dolanan"),
+    "marks of direction": ("\u200fשלום\u200e עולם", "שלום עולם"),
+    "byte-order mark": ("\ufeffone word\u2060s", "one words"),
+    "full width": ("ＡＢＣ　１２３", "ABC 123"),
+    "ligatures": ("ﬁne oﬃce", "fine office"),
+    "Arabic presentation forms": ("ﺳﻼﻡ", "سلام"),
+    "marks apart": ("cafe\u0301", "café"),
+    "no-break space": ("one\u00a0 word", "one word"),
+}
+
+
+@pytest.mark.parametrize("language", TYPED)
+def test_one_sentence_typed_twice_is_one_to_everything_that_compares(language: str) -> None:
+    one, other = TYPED[language]
+    assert plain(one) == plain(other)
+    assert fold(one) == fold(other.upper())
+    assert fingerprint(one) == fingerprint(other)
+    rows = [ParallelRow(id, {"eng": text, "ind": text}) for id, text in (("a", one), ("b", other))]
+    assert [number for number, _ in find_exact(rows)] == [1]
+    index = ItemIndex([ItemText("task", "item", "xxx", one)])
+    assert [overlap.kind for overlap in index.find("c/1", [other])] == ["exact"]
+    assert len(words(one)) == len(words(other)) or language == "Khmer"  # where a break may part syllables
+
+
+@given(UNICODE)
+def test_folding_is_idempotent(text: str) -> None:
+    for change in (plain, fold, fingerprint):
+        assert change(change(text)) == change(text)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_the_fast_way_of_ascii_gives_the_same(text: str) -> None:
+    assert fingerprint(text) == fingerprint(f"{text} é").removesuffix("é").strip()
+    assert fold(text) == fold(f"{text} é").removesuffix("é").strip()
+
+
+def test_the_invisible_characters_are_those_of_unicode() -> None:
+    every = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    assert "".join(_INVISIBLE.findall(every)) == "".join(regex.findall(r"\p{Default_Ignorable_Code_Point}", every))
+
+
+def test_what_differs_stays_different() -> None:
+    for one, other in (("si", "sí"), ("on", "ön"), ("كتب", "كتاب"), ("ka", "qa"), ("a b", "ab")):
+        assert fingerprint(one) != fingerprint(other)
 
 
 def test_shingles() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from instructalign.data.normalization import fingerprint, shingles
+from instructalign.data.normalization import fingerprint, plain, shingles
 from instructalign.types import ParallelRow
 
 _NEAR = 0.8  # Jaccard index of the shingles from which two rows are near-duplicates
@@ -26,7 +26,10 @@ _ODD: Any = np.frombuffer(
 
 
 def find_exact(rows: Sequence[ParallelRow]) -> Iterator[tuple[int, float]]:
-    """The number of each row that has the same texts in the same languages as an earlier one, and 1.0."""
+    """The number of each row that has the same texts in the same languages as an earlier one, and 1.0.
+
+    Texts that differ in invisible characters or kinds of apostrophe alone (`normalization.plain`) are the same.
+    """
     keys = array("Q", (exact_key(row) for row in rows))
     for group in groups(np.frombuffer(keys, dtype=np.uint64)):
         yield from ((int(index), 1.0) for index in group[1:])
@@ -65,10 +68,10 @@ def near_copies(rows: Sequence[ParallelRow], members: Sequence[int]) -> Iterator
 
 
 def exact_key(row: ParallelRow) -> int:
-    """A number of 64 bits that rows with the same texts in the same languages share."""
+    """A number of 64 bits that rows with the same texts in the same languages share, however they were typed."""
     digest = blake2b(digest_size=8)
     for code in sorted(row.texts):
-        digest.update(f"{code}\0{row.texts[code]}\0".encode())
+        digest.update(f"{code}\0{plain(row.texts[code])}\0".encode())
     return int.from_bytes(digest.digest(), "little")
 
 

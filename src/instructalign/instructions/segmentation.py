@@ -1,7 +1,8 @@
 """Segmentation of text in any script into the units that noise works on.
 
 A unit is a word where the script puts spaces between words: letters, marks and digits, with the apostrophes
-and hyphens inside them (`don't`, `anak-anak`, `3.5`), otherwise after Unicode's word boundaries (UAX #29).
+(however typed), hyphens and invisible characters inside them (`don't`, `o‘zbek`, `anak-anak`, `3.5`), otherwise
+after Unicode's word boundaries (UAX #29).
 Scripts without spaces give orthographic syllables (Thai, Lao, Khmer, Myanmar, Javanese,
 Balinese and related scripts) or single characters (Chinese characters and kana). No boundary falls inside a
 grapheme.
@@ -12,6 +13,8 @@ from __future__ import annotations
 import re
 
 import regex
+
+from instructalign.data.normalization import APOSTROPHES
 
 # Blocks of the scripts without spaces between words. A block is faster to test than a script's name.
 _UNSPACED = "".join(
@@ -36,7 +39,9 @@ _PREPENDED = r"\p{Grapheme_Cluster_Break=Prepend}*+"
 _SYLLABLE = rf"(?={_PREPENDED}{_LETTER})(?:{_LEADING}(?={_LETTER}))?\X{_CLOSING}"
 _MOST = 1000  # graphemes taken at once; without an end, a line of millions would need gigabytes
 _PART = rf"(?:(?={_PREPENDED}[[\p{{L}}\p{{N}}]--{_LETTER}])\X){{1,{_MOST}}}+"
-_JOINT = r"(?:(?<=\p{Nd})[.,](?=\p{Nd})|['’·\u2011-](?=\p{L}))"
+# Between letters: apostrophes, hyphens, Catalan's and Hebrew's, and what is not seen (soft hyphen, joiners).
+_INNER = rf"{APOSTROPHES}·\u05f3\u05f4\u2011\xad\u2060\ufeff-"
+_JOINT = rf"(?:(?<=\p{{Nd}})[.,](?=\p{{Nd}})|[{_INNER}](?=\p{{L}}))"
 _WORD = rf"{_SYLLABLE}|{_PART}(?:{_JOINT}{_PART}){{0,{_MOST}}}+"
 _OTHER = rf"(?:(?![\p{{L}}\p{{N}}\p{{Grapheme_Cluster_Break=Prepend}}])\X){{1,{_MOST}}}+|\X"
 _UNITS = regex.compile(rf"({_WORD})|{_OTHER}", regex.V1)
@@ -44,7 +49,7 @@ _UNITS = regex.compile(rf"({_WORD})|{_OTHER}", regex.V1)
 # Fast path: in Latin, Greek and Cyrillic without combining marks one grapheme is one character.
 _OUTSIDE = re.compile("[^\0-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u1fff\u2010-\u2027\u2030-\u203a\u20a0-\u20c0]")
 _PLAIN = re.compile(  # words, and joints between a digit and a digit, or before a letter
-    r"(\w+(?:[.,'’·\u2011-](?:(?<=\d[.,])(?=\d)|(?<![.,])(?=[^\W\d]))\w+)*)"
+    rf"(\w+(?:[.,{_INNER}](?:(?<=\d[.,])(?=\d)|(?<![.,])(?=[^\W\d]))\w+)*)"
 )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from math import exp
 from typing import TYPE_CHECKING
 
+from instructalign.data.normalization import fold
 from instructalign.instructions.segmentation import words
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ class WordAligner:
         """
         places: dict[str, list[int]] = {}
         for j, word in enumerate(target):
-            places.setdefault(word.casefold(), []).append(j)
+            places.setdefault(fold(word), []).append(j)
         for_source: dict[int, tuple[float, int]] = {}
         for_target: dict[int, tuple[float, int]] = {}
         for i, word in enumerate(source):
-            row = self._table.get(word.casefold(), {})
+            row = self._table.get(fold(word), {})
             for other in row.keys() & places.keys():
                 for j in places[other]:
                     score = row[other] * exp(-_DIAGONAL * abs((i + 0.5) / len(source) - (j + 0.5) / len(target)))
@@ -91,8 +92,8 @@ def train_aligner(pairs: Iterable[tuple[str, str]]) -> WordAligner:
     cells: list[_Cells] = []
     rows = columns = size = 0
     for first, second in pairs:
-        source = [source_ids.setdefault(word.casefold(), len(source_ids)) for word in words(first)]
-        target = [target_ids.setdefault(word.casefold(), len(target_ids)) for word in words(second)]
+        source = [source_ids.setdefault(fold(word), len(source_ids)) for word in words(first)]
+        target = [target_ids.setdefault(fold(word), len(target_ids)) for word in words(second)]
         if 0 < len(source) * len(target) <= _LONG:
             size += len(source) * len(target)
             if size > _CELLS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from instructalign.data.normalization import fold
 from instructalign.instructions.objectives import Context, SlotsAndAnswer, WordAlignmentObjective
 from instructalign.instructions.segmentation import words
 from instructalign.randomness import Draws
@@ -33,8 +34,8 @@ class Align(WordAlignmentObjective):
             return None
         i, j = draws.choice(links)
         # The same word elsewhere, on either side, would make a wrong pair right.
-        right = {theirs[b].casefold() for a, b in links if ours[a].casefold() == ours[i].casefold()}
-        wrong = [theirs[b] for _, b in links if theirs[b].casefold() not in right]
+        right = {fold(theirs[b]) for a, b in links if fold(ours[a]) == fold(ours[i])}
+        wrong = [theirs[b] for _, b in links if fold(theirs[b]) not in right]
         if not wrong:  # for yes too, so that both stay equally frequent
             return None
         slots = {"first": first, "second": second, "word": ours[i]}

@@ -12,6 +12,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from instructalign.config import Positive
+from instructalign.data.normalization import fold
 from instructalign.instructions.lexicon import Lexicon, read_lexicons
 from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.instructions.segmentation import words
@@ -41,7 +42,7 @@ class Hints(Objective):
         for pair, lexicon in read_lexicons(self._entries, directions).items():
             folded: dict[str, list[str]] = {}
             for word, translations in lexicon.items():
-                folded.setdefault(word.casefold(), []).extend(translations)
+                folded.setdefault(fold(word), []).extend(translations)
             self._lexicons[pair] = folded
 
     @override
@@ -49,15 +50,15 @@ class Hints(Objective):
         self, row: ParallelRow, source: str, target: str, draws: Draws, context: Context
     ) -> SlotsAndAnswer | None:
         lexicon = self._lexicons.get((source, target), {})
-        used = {word.casefold() for word in words(row.texts[target])}
-        known = [word for word in dict.fromkeys(words(row.texts[source])) if word.casefold() in lexicon]
+        used = {fold(word) for word in words(row.texts[target])}
+        known = [word for word in dict.fromkeys(words(row.texts[source])) if fold(word) in lexicon]
         if not known:
             return None
         while len(known) > self._most:
             del known[draws.below(len(known))]
         hints = []
         for word in known:
-            translations = lexicon[word.casefold()]
-            fitting = [one for one in translations if one.casefold() in used]
+            translations = lexicon[fold(word)]
+            fitting = [one for one in translations if fold(one) in used]
             hints.append(f"{word} = {draws.choice(fitting or translations)}")
         return {"text": row.texts[source], "hints": "; ".join(hints)}, row.texts[target]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from typing_extensions import override
 
+from instructalign.data.normalization import fold
 from instructalign.errors import DataError
 from instructalign.instructions.objectives import Context, Objective, SlotsAndAnswer
 from instructalign.instructions.segmentation import words
@@ -77,13 +78,13 @@ def _another(row: ParallelRow, source: str, target: str, draws: Draws, context: 
 
 def similarity(one: str, other: str) -> tuple[float, float]:
     """Similarity of two sentences: (word overlap × ratio of lengths, ratio of lengths)."""
-    here, there = set(map(str.casefold, words(one))), set(map(str.casefold, words(other)))
+    here, there = set(words(fold(one))), set(words(fold(other)))
     ratio = min(len(one), len(other)) / (max(len(one), len(other)) or 1)
     return len(here & there) / (len(here | there) or 1) * ratio, ratio
 
 
 def _same(one: str, other: str) -> bool:
     """Whether two texts are equal up to case and spaces."""
-    if one.lstrip()[:1].casefold()[:1] != other.lstrip()[:1].casefold()[:1]:
+    if fold(one[:8])[:1] != fold(other[:8])[:1]:
         return False  # cheap test first: most pairs differ here
-    return one.casefold().split() == other.casefold().split()
+    return fold(one).split() == fold(other).split()
