@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ CRASHED, TIMED_OUT = 70, 71
 _SECONDS = 60
 
 
-def run_case(case: Case, folder: Path) -> Outcome:
-    """Runs a case in an empty folder, with the package that Python finds."""
+def run_case(case: Case, folder: Path, call: Callable[[list[str], Path], tuple[int, str]]) -> Outcome:
+    """Builds a case in an empty folder and runs it; `call` takes a command's arguments and the folder."""
     for name, content in case.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,11 +50,11 @@ def run_case(case: Case, folder: Path) -> Outcome:
     command = [case.command[0], "c.yaml", *case.command[1:]]
     if case.command[0] == "generate":
         command += ["--count", "160", "--out", instructions.name]
-    code, said = _call(command, folder)
+    code, said = call(command, folder)
     return Outcome(code, said, _pairs(instructions, case.new) if instructions.exists() else frozenset())
 
 
-def _call(arguments: Sequence[str], folder: Path) -> tuple[int, str]:
+def _in_own_process(arguments: list[str], folder: Path) -> tuple[int, str]:
     """The exit status of a command in a process of its own, and what it printed."""
     log = folder / "log.txt"
     child = (
@@ -165,7 +165,7 @@ def run_all(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     for case in CASES:
         if not names or case.name in names:
             with tempfile.TemporaryDirectory() as folder:
-                verdicts[case.name] = verdict_of(case, run_case(case, Path(folder)))
+                verdicts[case.name] = verdict_of(case, run_case(case, Path(folder), _in_own_process))
             verdict, problem = verdicts[case.name]
             print(f"{verdict:9} {case.name:38} {problem[:400]}", flush=True)
     return verdicts

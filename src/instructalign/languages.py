@@ -174,6 +174,10 @@ def _of_name(text: str) -> str:
         return elsewhere
     close = get_close_matches(_folded(text), _codes_by_name(), n=3, cutoff=0.75) if len(text) > 3 else []
     near = [f"{name.title()} ({'/'.join(_codes_by_name()[name])})" for name in close]
+    country = f"und-{text.upper()}"
+    if len(text) == 2 and country in LIKELY_SUBTAGS:
+        spoken = canonical(Language.get(country).maximize().language or "")
+        near = [f"{spoken} ({english_name(spoken)}), as {text.upper()} is a country"]
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     raise DataError(
         f"{text!r} is not a language code or name.{meant} Use ISO 639-3 ('jav'), ISO 639-1 ('jv'), a FLORES code "

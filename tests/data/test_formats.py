@@ -127,13 +127,14 @@ def test_csv_with_quotes_line_ends_and_ragged_rows(tmp_path: Path) -> None:
     result = read("csv", ["eng", "ind"], path=path / "a.csv", columns={"en": "English", "ind": "ind"}, id=1)
     assert texts(result) == {
         "7": {"eng": 'one, "two"', "ind": "satu\ndua"},
+        "9": {"eng": "too", "ind": "few"},  # an empty last cell is often not written
         "11": {"eng": "three", "ind": "tiga"},
     }
     assert result[1] == Counts(
         read=7,
         dropped={
             "text in fewer than two languages": 1,
-            "wrong number of columns": 2,
+            "wrong number of columns": 1,
             "empty": 1,
             "no id": 1,
         },

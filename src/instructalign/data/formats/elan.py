@@ -25,6 +25,7 @@ class _Annotation:
     start: str = ""  # time slots
     end: str = ""
     parent: str = ""  # the annotation that this one belongs to
+    previous: str = ""  # the one before it, of those without times that belong to the same
     text: str = ""
 
 
@@ -192,6 +193,7 @@ def _read_document(path: Path) -> _Document:
                 given.get("time_slot_ref1", ""),
                 given.get("time_slot_ref2", ""),
                 given.get("annotation_ref", ""),
+                given.get("previous_annotation", ""),
             )
             for slot in (annotation.start, annotation.end):
                 if slot and slot not in document.times:
@@ -202,6 +204,7 @@ def _read_document(path: Path) -> _Document:
     _check_references(document, path)
     _fill_times(document)
     _find_parents(document)
+    _put_in_order(document)
     return document
 
 
@@ -210,7 +213,8 @@ def _check_references(document: _Document, path: Path) -> None:
     for tier, parent in document.parents.items():
         if parent and parent not in document.parents:
             raise DataError(f"{path}: tier {tier!r} is below {parent!r}, which is not there.")
-    ups = (document.parents, {each.id: each.parent for each in document.annotations.values()})
+    every = document.annotations.values()
+    ups = (document.parents, {each.id: each.parent for each in every}, {each.id: each.previous for each in every})
     for above in ups:
         clear: set[str] = set()
         for start in above:
@@ -253,3 +257,25 @@ def _find_parents(document: _Document) -> None:
                 place += 1
             if above[place][0] < end and start < above[place][1]:
                 document.annotations[id].parent = document.annotations[id].parent or above[place][2]
+
+
+def _put_in_order(document: _Document) -> None:
+    """Sorts the annotations as they follow one another; in the file, those of a tier may be in any order."""
+    places: dict[str, tuple[int, ...]] = {}
+
+    def place(id: str) -> tuple[int, ...]:
+        waiting = [id]
+        while waiting:  # a chain may be longer than Python's stack
+            each = document.annotations[waiting[-1]]
+            needed = [other for other in (each.previous, each.parent) if other and other not in places]
+            if needed:
+                waiting += needed
+                continue
+            above = places[each.parent] if each.parent else ()
+            number = places[each.previous][-1] + 1 if each.previous else document.times.get(each.start) or 0
+            places[waiting.pop()] = (*above, number)
+        return places[id]
+
+    document.annotations = {
+        each.id: each for each in sorted(document.annotations.values(), key=lambda each: place(each.id))
+    }

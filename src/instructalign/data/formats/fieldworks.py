@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ from instructalign.config import LanguageCode
 from instructalign.data.formats import code_by_tag, require_two_languages, rows_of_variants
 from instructalign.data.formats.xml_events import read_document
 from instructalign.data.readers import files_in
+from instructalign.errors import DataError
 from instructalign.types import Counts, ParallelRow
 
 _CLOSING = tuple(".,;:!?)]}…»”’%")
@@ -49,7 +50,9 @@ def read_flextext(
     for file in files_in(path, "flextext"):
         prefix = f"{file.stem}-" if file != path else ""
         units = (unit for level, unit in _phrases_and_words(file) if level == of)
-        yield from _rows(units, languages, counts, writing_systems, file, prefix)
+        seen = yield from _rows(units, languages, counts, writing_systems, prefix)
+        if seen is not None:
+            require_two_languages(languages, seen, file)
 
 
 def read_lift(
@@ -77,7 +80,17 @@ def read_lift(
     Example:
         {format: lift, path: dictionary.lift, of: examples}
     """
-    yield from _rows(_senses(path, of), languages, counts, writing_systems, path, "")
+    seen = yield from _rows(_senses(path, of), languages, counts, writing_systems, "")
+    if of == "glosses" and len(wanted := set(languages) & (seen or set())) < 2:
+        code_of = code_by_tag(writing_systems)
+        defined = {code_of(tag) for sense in _senses(path, "definitions") for tag in sense} & set(languages)
+        if len(defined | wanted) > 1:  # WeSay writes no glosses
+            raise DataError(
+                f"{path}: no sense has a gloss in two of the languages ({', '.join(languages)}), but there are "
+                f"definitions in {', '.join(sorted(defined))}. To read those, set of: definitions."
+            )
+    if seen is not None:
+        require_two_languages(languages, seen, path)
 
 
 def _rows(
@@ -85,20 +98,20 @@ def _rows(
     languages: Sequence[str],
     counts: Counts,
     writing_systems: Mapping[str, str] | None,
-    path: Path,
     prefix: str,
-) -> Iterator[ParallelRow]:
+) -> Generator[ParallelRow, None, set[str] | None]:
+    """The rows of some units; returns the languages that they have, or None where there is no unit."""
     code_of = code_by_tag(writing_systems)
     seen: set[str] = set()
-    number = 0
+    any_unit = False
     for number, texts in enumerate(units, start=1):
+        any_unit = True
         variants: _Texts = {}
         for tag, among in texts.items():
             variants.setdefault(code_of(tag), []).extend(among)
         seen.update(variants)
         yield from rows_of_variants(f"{prefix}{number}", variants, languages, counts)
-    if number:
-        require_two_languages(languages, seen, path)
+    return seen if any_unit else None
 
 
 def _phrases_and_words(path: Path) -> Iterator[tuple[str, _Texts]]:

@@ -24,13 +24,14 @@ def read_po(
 ) -> Iterator[ParallelRow]:
     """Reads PO files; a row is a message in the source language and its translations.
 
-    Fuzzy, obsolete and untranslated messages are left out, with a count. Of a plural, the singular goes with the
-    form for one, and the plural with each of the others, by the file's `Plural-Forms`.
+    Fuzzy, obsolete and untranslated messages are left out, with a count. Where the source language has a file of
+    its own, its texts are that file's, and the messages are only keys (`menu.open`). Of a plural, the singular
+    goes with the form for one, and the plural with each of the others, by the file's `Plural-Forms`.
 
     Args:
         languages: canonical codes; the files of others are ignored.
         counts: takes what was read and dropped.
-        files: the PO file of each language, in UTF-8.
+        files: the PO file of each language, in UTF-8; that of the source only where it has texts of its own.
         source: the language of the messages themselves (`msgid`).
 
     Raises:
@@ -43,7 +44,7 @@ def read_po(
     rows: dict[tuple[str, str, bool], dict[str, list[str]]] = {}
     for code in [code for code in languages if code in files]:
         for key, texts in _messages(files[code], counts):
-            row = rows.setdefault(key, {source: [key[1]]})
+            row = rows.setdefault(key, {} if source in files else {source: [key[1]]})
             row.setdefault(code, []).extend(texts)
     for number, row in enumerate(rows.values(), start=1):
         yield from rows_of_variants(str(number), row, languages, counts)

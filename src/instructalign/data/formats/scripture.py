@@ -14,7 +14,7 @@ from typing import Literal
 
 from instructalign.config import LanguageCode
 from instructalign.data.formats import lines_side_by_side, make_row, select_languages
-from instructalign.data.formats.xml_events import read_document
+from instructalign.data.formats.xml_events import read_document, read_events
 from instructalign.errors import DataError
 from instructalign.files import hidden, read_lines
 from instructalign.types import Counts, ParallelRow
@@ -31,8 +31,11 @@ _HEADINGS = re.compile(
     r"i(?:mte?[1-9]?|s[1-9]?|p|pi|m|mi|pq|mq|pr|q[1-9]?|b|li[1-9]?|ot|o[1-9]?|e)|periph|esb|restore)"
 )
 _MARKER = re.compile(r"\\(\+?)([A-Za-z][A-Za-z0-9-]*)(\*?)|\\\*")
-_VERSE = re.compile(r"(\d{1,3})[^\d\s,-]*(?:\s*[-–,]\s*(\d{1,3})[^\d\s,-]*)*$")
+_SEGMENT = r"[A-Za-z]?[\u200b-\u200f]*"  # of a verse (3a), and marks of direction
+_VERSE = re.compile(rf"(\d{{1,3}}){_SEGMENT}(?:\s*[-–,]\s*[\u200b-\u200f]*(\d{{1,3}}){_SEGMENT})*$")
+_LATER_SEGMENT = re.compile(r"\d+[b-zB-Z]")
 _ENDINGS = (".sfm", ".usfm", ".usx")
+_VALUE = re.compile(r"\s*([^\s\\]*)")  # of a marker: a note may follow it without a space
 _BOOK = re.compile(r"[A-Z0-9]{3}")
 
 _Place = tuple[str, int]
@@ -86,8 +89,12 @@ class _Bible:
         self._heading = False
         verses = self.chapters.setdefault(self._place, [])
         same = next((verse for verse in verses if verse.first <= last and first <= verse.last), None)
-        if same is not None and re.search(r"\d[b-z]", number) and (first, last) == (same.first, same.last):
+        if same is not None and _LATER_SEGMENT.search(number) and (first, last) == (same.first, same.last):
             self._verse = same  # 3b goes on with 3a
+        elif same is not None and _LATER_SEGMENT.match(number) and same.last == first <= last:
+            self._verse = same  # and with 2-3a; 3b-4 takes it further
+            others = [verse.first for verse in verses if verse.first > first]
+            same.last = max(first, min([last, *(other - 1 for other in others)]))
         elif same is not None or last < first:
             self.repeated += 1
             self._verse = None
@@ -172,15 +179,7 @@ def _joined(chapters: Mapping[str, Sequence[_Verse]]) -> Iterator[tuple[int, int
 
 
 def _read_bible(path: Path) -> _Bible:
-    files = [path]
-    if path.is_dir():
-        files = sorted(
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in _ENDINGS and file.is_file() and not hidden(file)
-        )
-        if not files:
-            raise DataError(f"{path} contains no {', '.join(f'*{each}' for each in _ENDINGS)} file.")
+    files = _books_in(path) if path.is_dir() else [path]
     bible = _Bible()
     for file in files:
         if ".usx" in [suffix.lower() for suffix in file.suffixes]:
@@ -190,6 +189,28 @@ def _read_bible(path: Path) -> _Bible:
     if not bible.chapters:
         raise DataError(f"{path}: no verse (\\v) was found; is this USFM or USX?")
     return bible
+
+
+def _books_in(folder: Path) -> list[Path]:
+    """The files that a Paratext project's Settings.xml names, or else those with the usual endings, by name."""
+    before = after = ""
+    settings = folder / "Settings.xml"
+    if settings.is_file():
+        opened = ""
+        for event in read_events(settings):
+            opened = event.value if event.kind == "start" else opened if event.kind == "text" else ""
+            if opened == "naming" and event.kind == "start":
+                before, after = event.attributes.get("prepart", ""), event.attributes.get("postpart", "")
+            elif opened in ("filenameprepart", "filenamepostpart") and event.kind == "text":  # Paratext 7
+                before, after = (event.value, after) if "pre" in opened else (before, event.value)
+    every = sorted(file for file in folder.iterdir() if file.is_file() and not hidden(file))
+    named = [file for file in every if after and file.name.startswith(before) and file.name.endswith(after)]
+    if books := named or [file for file in every if file.suffix.lower() in _ENDINGS]:
+        return books
+    wanted = ", ".join(
+        [*([f"{before}*{after} (Settings.xml)"] if after else []), *(f"*{end}" for end in _ENDINGS)]
+    )
+    raise DataError(f"{folder} contains no {wanted} file. A single book can be given by its file.")
 
 
 def _read_usfm(path: Path, bible: _Bible) -> None:
@@ -218,9 +239,8 @@ def _read_usfm(path: Path, bible: _Bible) -> None:
                 hidden = hidden or name
                 continue
             inside = attributes = False
-            rest = line[at:].lstrip()
             if name in ("id", "c", "v"):
-                value = rest.split(maxsplit=1)[0] if rest else ""
+                value = _VALUE.match(line, at)[1]  # type: ignore[index]  # which matches always
                 if name == "id":
                     bible.start_book(value, path, number)
                     at = len(line)
@@ -331,13 +351,16 @@ def _row_of_range(
         lines = [texts[code].strip() for texts in group]
         partial |= (any(lines) and not all(lines)) or lines[0] == "<range>"
         fields.append((code, " ".join(line for line in lines if line not in ("", "<range>"))))
-    if len(group) > 1 and (ranges == "drop" or partial):
-        counts.read += len(group)
-        counts.drop("part of a verse range is missing" if ranges == "join" else "verse range", len(group))
-        return
     if len(group) > 1:
-        ends = _REFERENCE.fullmatch(name), _REFERENCE.fullmatch(group[-1][""].strip())
-        if ends[0] and ends[1] and ends[0].groups()[:2] == ends[1].groups()[:2]:
-            name = f"{name}-{ends[1][3]}"
+        start, end = _REFERENCE.fullmatch(name), _REFERENCE.fullmatch(group[-1][""].strip())
+        reason = "verse range" if ranges == "drop" else "part of a verse range is missing" if partial else ""
+        if start and end and start[1] != end[1]:
+            reason = "verse range over two books"
+        if reason:
+            counts.read += len(group)
+            counts.drop(reason, len(group))
+            return
+        if start and end and start.groups()[:2] == end.groups()[:2]:
+            name = f"{name}-{end[3]}"
     if row := make_row(name, fields, counts):
         yield row

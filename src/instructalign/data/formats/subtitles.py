@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from instructalign.errors import DataError, first_line
 from instructalign.files import read_lines
 from instructalign.types import Counts, ParallelRow
 
+_WHOLE_SECONDS = re.compile(r"(?<=:\d\d)(?=\s|$)")  # of a time without milliseconds
 _TAGS = re.compile(r"<[^<>]{0,200}>|\{[^{}]{0,200}\}")
 
 
@@ -47,15 +49,18 @@ def read_subtitles(
 def _spans(path: Path) -> list[Span]:
     import pysubs2
 
-    content = "".join(f"{line}\n" for _, line in read_lines(path))
+    content = "".join(
+        f"{_WHOLE_SECONDS.sub('.000', line) if '-->' in line else line}\n" for _, line in read_lines(path)
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layers and styles, which are not read
             shown = pysubs2.SSAFile.from_string(content)
     except (pysubs2.Pysubs2Error, ValueError, OverflowError, IndexError, KeyError) as error:
         raise DataError(f"{path}: not subtitles that can be read ({first_line(error)}).") from None
+    as_text = html.unescape if shown.format == "vtt" else str  # only WebVTT has character references
     spans = [
-        Span(event.start, event.end, " ".join(_TAGS.sub("", event.plaintext).split()))
+        Span(event.start, event.end, " ".join(as_text(_TAGS.sub("", event.plaintext)).split()))
         for event in shown
         if not event.is_comment and not event.is_drawing
     ]

@@ -86,7 +86,7 @@ def read_csv_rows(
         {format: csv, path: corpus.csv, columns: {eng: English, jav: Javanese}, id: No}
     """
     records = read_delimited(path, delimiter, quoting)
-    return rows_of_table(languages, counts, records, path, columns, id, header)
+    return rows_of_table(languages, counts, records, path, columns, id, header, short=quoting)
 
 
 def read_jsonl_rows(
@@ -186,8 +186,17 @@ def rows_of_table(
     columns: Mapping[str, ColumnKey] | None,
     id: ColumnKey | None,
     header: bool,
+    *,
+    short: bool = False,
 ) -> Iterator[ParallelRow]:
     """The rows of a table's numbered records; the other arguments are those of `read_csv_rows`.
+
+    Empty cells behind the last column are no reason to drop a row; neither are missing ones under last columns
+    that have no name.
+
+    Args:
+        short: neither are missing ones under last columns that are not read. Not for tables without quotation
+            marks: there, a shorter row may be half of one that was broken by a line end.
 
     Raises:
         DataError: there is no record, or a column does not exist.
@@ -216,11 +225,14 @@ def rows_of_table(
     if columns is None:
         columns = columns_by_code(names, None if id_index is None else names[id_index], path)
     places = [(code, index_of(column)) for code, column in select_languages(languages, columns, path).items()]
+    used = [place for _, place in places] + ([] if id_index is None else [id_index])
+    named = max((place for place, name in enumerate(names, start=1) if name or not header), default=0)
+    least = max(used, default=0) + 1 if short else max(named, *(place + 1 for place in used))
     for number, fields in records if header else chain([(line, first)], records):
         if not any(map(str.strip, fields)):
             counts.read += 1
             counts.drop("empty")
-        elif len(fields) != len(first):
+        elif len(fields) < least or any(map(str.strip, fields[len(first) :])):
             counts.read += 1
             counts.drop("wrong number of columns")
         else:

@@ -15,7 +15,7 @@ from instructalign.types import Counts, ParallelRow
 
 
 def read_tatoeba(
-    languages: Sequence[str], counts: Counts, *, sentences: Path, links: Path
+    languages: Sequence[str], counts: Counts, *, sentences: Path | list[Path], links: Path
 ) -> Iterator[ParallelRow]:
     """Reads Tatoeba's sentences and links; each link between two of the languages is a row.
 
@@ -24,8 +24,10 @@ def read_tatoeba(
     Args:
         languages: canonical codes; sentences in others are ignored.
         counts: takes what was read and dropped.
-        sentences: `sentences.csv` or `sentences_detailed.csv`: number, language and text, separated by tabs.
-        links: `links.csv`: the numbers of a sentence and its translation, separated by a tab.
+        sentences: `sentences.csv` or `sentences_detailed.csv`: number, language and text, separated by tabs; or a
+            list of the files by language (`eng_sentences.tsv`).
+        links: `links.csv`, or that of two languages (`jav-eng_links.tsv`): the numbers of a sentence and its
+            translation, separated by a tab.
 
     Raises:
         DataError: a file is missing or not of this kind, or has fewer than two of the languages.
@@ -38,9 +40,12 @@ def read_tatoeba(
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("CREATE TABLE sentences (id INTEGER PRIMARY KEY, code TEXT, text TEXT)")
         codes: dict[str, str] = {}
-        rows = _sentences(sentences, set(languages), codes)
-        database.executemany("INSERT OR REPLACE INTO sentences VALUES (?, ?, ?)", rows)
-        require_two_languages(languages, {code for code in codes.values() if code}, sentences)
+        files = [sentences] if isinstance(sentences, Path) else sentences
+        for file in files:
+            rows = _sentences(file, set(languages), codes)
+            database.executemany("INSERT OR REPLACE INTO sentences VALUES (?, ?, ?)", rows)
+        found = {code for code in codes.values() if code}
+        require_two_languages(languages, found, ", ".join(map(str, files)))
         database.execute("CREATE TABLE links (one INTEGER, other INTEGER, PRIMARY KEY (one, other)) WITHOUT ROWID")
         query = "SELECT code, text FROM sentences WHERE id = ?"
         for ids in _links(links):
