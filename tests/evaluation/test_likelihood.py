@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_models import ALL, TEXTS
 
-from instructalign.evaluation.likelihood import plan_batches, score_batch
+from instructalign.evaluation.likelihood import (
+    plan_batches,
+    plan_prefixes,
+    run_prefix,
+    score_batch,
+    score_continuations,
+)
 from instructalign.evaluation.prompting import Query
 from instructalign.training.models import LoadedModel
 
@@ -173,3 +179,88 @@ def test_batches_hold_every_query_once_within_the_budget(kinds, budget):
 def test_context_comes_from_the_model_or_the_tokenizer(loaded_model):
     assert loaded_model("llama").codec.context == 512
     assert loaded_model("t5").codec.context is None
+
+
+def likeliest(loaded: LoadedModel, query: Query) -> list[bool]:
+    """Which labels greedy decoding would write, by a full pass for each."""
+    found = []
+    for label in query.labels:
+        with torch.no_grad():
+            if loaded.encoder_decoder:
+                start = [loaded.model.config.decoder_start_token_id]
+                decoder = torch.tensor([[*start, *label[:-1]]])
+                logits = loaded.model(input_ids=torch.tensor([query.prompt]), decoder_input_ids=decoder).logits[0]
+            else:
+                whole = loaded.model(input_ids=torch.tensor([[*query.prompt, *label]]), use_cache=False)
+                logits = whole.logits[0, len(query.prompt) - 1 : -1]
+        found.append(logits.argmax(-1).tolist() == list(label))
+    return found
+
+
+def add_greedy_label(loaded: LoadedModel, query: Query) -> Query:
+    """The query with a label more, of three tokens, that the model itself would write."""
+    label: tuple[int, ...] = ()
+    for _ in range(3):
+        with torch.no_grad():
+            if loaded.encoder_decoder:
+                start = [loaded.model.config.decoder_start_token_id]
+                decoder = torch.tensor([[*start, *label]])
+                logits = loaded.model(input_ids=torch.tensor([query.prompt]), decoder_input_ids=decoder).logits
+            else:
+                logits = loaded.model(input_ids=torch.tensor([[*query.prompt, *label]]), use_cache=False).logits
+        label = (*label, int(logits[0, -1].argmax()))
+    return Query(query.prompt, (*query.labels, label, (*label[:-1], (label[-1] + 1) % 300)))
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_queries_may_differ_in_their_number_of_labels_and_say_what_greedy_decoding_would_write(
+    loaded_model, family
+):
+    loaded = loaded_model(family)
+    queries = [
+        Query(query.prompt, query.labels[number % 3 :]) if number % 2 else add_greedy_label(loaded, query)
+        for number, query in enumerate(make_queries(loaded))
+    ]
+    assert len({len(query.labels) for query in queries}) > 2
+    found = score_batch(loaded, queries, greedy=True)
+    for got, query in zip(found, queries, strict=True):
+        assert got.labels == pytest.approx(one_at_a_time(loaded, query)[0], abs=1e-5)
+        assert list(got.greedy) == likeliest(loaded, query)
+    assert any(hit for got in found for hit in got.greedy)
+    assert score_batch(loaded, queries[:1])[0].greedy == ()
+
+
+@pytest.mark.parametrize("family", [family for family in ALL if "t5" not in family])
+def test_a_continuation_in_one_pass_is_the_label_after_its_prompt(loaded_model, family):
+    loaded = loaded_model(family)
+    queries = [
+        Query(each.prompt, each.labels[-2:-1] if number % 2 else each.labels[:1])
+        for number, each in enumerate(add_greedy_label(loaded, query) for query in make_queries(loaded))
+    ]
+    found = score_continuations(loaded, queries, greedy=True)
+    for got, query in zip(found, queries, strict=True):
+        assert got.labels == pytest.approx(one_at_a_time(loaded, query)[0], abs=1e-5)
+        assert list(got.greedy) == likeliest(loaded, query)
+    assert {hit for got in found for hit in got.greedy} == {True, False}
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_a_prefix_that_runs_once_for_many_batches_changes_nothing(loaded_model, family):
+    loaded = loaded_model(family)
+    shots = " ".join(TEXTS[:4])
+    queries = [*make_queries(loaded, shots + "\n{}\nGood or bad?"), *make_queries(loaded)]
+    plan = plan_prefixes(loaded, queries, 100)
+    planned = [index for _, batches in plan for batch in batches for index in batch]
+    assert sorted(planned) == list(range(len(queries)))
+    seen, found = set(), {}
+    for length, batches in plan:
+        seen.add(length > 50)
+        prefix = run_prefix(loaded, queries[batches[0][0]].prompt[:length]) if length else None
+        for batch in batches:
+            scores = score_batch(loaded, [queries[index] for index in batch], prefix=prefix)
+            found.update(zip(batch, scores, strict=True))
+    if family in ("bloom", "llama", "gpt_neox", "qwen2", "mistral"):
+        assert seen == {True, False}
+        assert max(len(batches) for length, batches in plan if length) > 1
+    for index, query in enumerate(queries):
+        assert found[index].labels == pytest.approx(one_at_a_time(loaded, query)[0], abs=1e-5)

@@ -36,7 +36,7 @@ def score_queries(
 
     Args:
         loaded: the model.
-        queries: all of them, with the same number of labels each.
+        queries: all of them.
         config: gives the batch size.
         runner: shares the batches among processes and journals them; None for a few queries in this process.
         prompts: whether the likelihood of the prompts is needed too.
@@ -58,7 +58,7 @@ def score_queries(
         Likelihoods(
             tuple(round(value, _DIGITS) for value in labels), None if prompt is None else round(prompt, _DIGITS)
         )
-        for labels, prompt in found
+        for labels, prompt, *_ in found
     ]
 
 

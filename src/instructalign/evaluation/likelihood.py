@@ -2,15 +2,17 @@
 
 A prompt runs through the model once, whatever the number of labels: its last token gives the likelihood of every
 label's first token, and its key/value cache (or the encoder's output) serves for the labels' later tokens. A
-prefix that all prompts of a batch share runs once for all. The output layer runs only where a logit is needed.
+prefix that all prompts of a batch share runs once for all; a long one, such as the examples of a few-shot prompt,
+once for all batches (`plan_prefixes`). The output layer runs only where a logit is needed.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections import Counter
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +23,8 @@ from instructalign.training.cpu_kernels import fast_inference
 from instructalign.training.models import LoadedModel, logits_at
 
 _SHARED = 8  # tokens that a prefix must have, and prompts that must share it, for running it once to pay
+_SAVED = 256  # tokens that a prefix run once for several batches must save
+_CACHED = 8  # times the tokens of a batch that the cache of all its rows may hold, the prefix included
 
 CPU_BATCH_TOKENS = 1024
 """Tokens per batch above which a CPU only gets slower, since its caches no longer hold the batch."""
@@ -32,10 +36,24 @@ class Likelihoods(NamedTuple):
     Attributes:
         labels: by label, the sum over its tokens given the prompt.
         prompt: the sum over the prompt's tokens after the first; None where it is not needed.
+        greedy: by label, whether each of its tokens is the likeliest one; empty where it is not needed.
     """
 
     labels: Sequence[float]
     prompt: float | None = None
+    greedy: Sequence[bool] = ()
+
+
+class Prefix(NamedTuple):
+    """The tokens that several prompts begin with, run through the model.
+
+    Attributes:
+        length: how many they are.
+        cache: their key/value cache, of one row.
+    """
+
+    length: int
+    cache: Any
 
 
 def plan_batches(queries: Sequence[Query], batch_tokens: int) -> list[list[int]]:
@@ -63,28 +81,159 @@ def plan_batches(queries: Sequence[Query], batch_tokens: int) -> list[list[int]]
     return batches
 
 
-def score_batch(loaded: LoadedModel, queries: Sequence[Query], *, prompts: bool = False) -> list[Likelihoods]:
+def plan_prefixes(
+    loaded: LoadedModel, queries: Sequence[Query], batch_tokens: int
+) -> list[tuple[int, list[list[int]]]]:
+    """Groups queries whose prompts begin with the same long prefix, so that it runs once for all of them.
+
+    Few-shot prompts share their examples, and questions about one passage share it. The prefix does not count as
+    tokens of a batch.
+
+    Args:
+        loaded: the model; one that cannot continue a cache gets no prefixes.
+        queries: any number.
+        batch_tokens: as in `plan_batches`.
+
+    Returns:
+        By group, how many tokens its prefix has (0 where none is shared), and the group's batches of indices.
+    """
+    rows = [query.prompt for query in queries]
+    longest = max((len(q.prompt) + max(map(len, q.labels)) for q in queries), default=0)
+    if loaded.encoder_decoder or not _can_reuse_cache(loaded.model, longest):
+        return [(0, plan_batches(queries, batch_tokens))] if queries else []
+    order = sorted(range(len(rows)), key=lambda index: rows[index])
+    # What each prompt has in common with the one before it; every prompt keeps a token of its own.
+    alike = [0, *(_common(rows[one][:-1], rows[other][:-1]) for one, other in pairwise(order)), 0]
+    groups: list[tuple[int, list[int]]] = []
+    for place, index in enumerate(order):
+        # A group ends where so little is in common that its prefix, or that of the next one, would be halved.
+        if not groups or 2 * alike[place] < max(alike[place - 1 : place + 2]):
+            groups.append((len(rows[index]), [index]))
+        else:
+            length, members = groups[-1]
+            groups[-1] = min(length, alike[place]), [*members, index]
+    shared = [(length, some) for length, some in groups if length * (len(some) - 1) >= _SAVED]
+    inside = {index for _, some in shared for index in some}
+    alone = [index for index in range(len(rows)) if index not in inside]
+    found = []
+    for length, members in ((0, sorted(alone)), *shared):
+        own = [Query(queries[index].prompt[length:], queries[index].labels) for index in members]
+        batches = [[members[place] for place in batch] for batch in plan_batches(own, batch_tokens)]
+        if length:
+            most = max(1, _CACHED * batch_tokens // max(len(rows[index]) for index in members))
+            batches = [batch[start : start + most] for batch in batches for start in range(0, len(batch), most)]
+        if batches:
+            found.append((length, batches))
+    return found
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences have in common at their beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def run_prefix(loaded: LoadedModel, tokens: Sequence[int]) -> Prefix:
+    """Runs a prefix that several batches share (see `plan_prefixes`)."""
+    with fast_inference(loaded.model):
+        return Prefix(len(tokens), _prefix_cache(loaded.model, tokens))
+
+
+def score_batch(
+    loaded: LoadedModel,
+    queries: Sequence[Query],
+    *,
+    prompts: bool = False,
+    greedy: bool = False,
+    prefix: Prefix | None = None,
+) -> list[Likelihoods]:
     """Scores queries that go through the model together.
 
     Args:
         loaded: the model.
-        queries: at least one; each with the same number of labels.
+        queries: at least one.
         prompts: whether the likelihood of the prompts is needed too (not for encoder-decoder models).
+        greedy: whether it is needed which labels greedy decoding would write.
+        prefix: what all of the prompts begin with, where that has been run.
     """
     model: Any = loaded.model
+    totals = _Totals(queries, greedy)
     with fast_inference(model, float32_logits=True):
         if loaded.encoder_decoder:
-            return _score_decoder(model, queries)
-        return _score_sequence(model, queries, prompts=prompts)
+            return _score_decoder(model, queries, totals)
+        return _score_sequence(model, queries, totals, prompts=prompts, prefix=prefix)
 
 
-def _score_sequence(model: Any, queries: Sequence[Query], *, prompts: bool) -> list[Likelihoods]:
+def score_continuations(
+    loaded: LoadedModel, queries: Sequence[Query], *, greedy: bool = False
+) -> list[Likelihoods]:
+    """`score_batch` for queries with one label each: prompt and label go through the model as one sequence.
+
+    Faster than a cache where a label is long and its prompt is no other's. Not for encoder-decoder models.
+    """
+    totals = _Totals(queries, greedy)
+    with fast_inference(loaded.model, float32_logits=True):
+        _add_whole(loaded.model, queries, totals, 0, skip=0)
+    return totals.likelihoods([None] * len(queries))
+
+
+class _Totals:
+    """By query and label, what its tokens so far amount to.
+
+    Args:
+        queries: the batch.
+        greedy: whether likeliest tokens are looked for.
+    """
+
+    def __init__(self, queries: Sequence[Query], greedy: bool) -> None:
+        self._sums = [[0.0] * len(query.labels) for query in queries]
+        self._greedy = [[True] * len(query.labels) for query in queries] if greedy else None
+
+    def add_first(self, logits: Tensor, queries: Sequence[Query]) -> None:
+        """Adds the first token of every label, from the logits [batch, vocabulary] behind the prompts."""
+        ids = _pad([[label[0] for label in query.labels] for query in queries]).to(logits.device)
+        values = _token_log_likelihoods(logits, ids).tolist()
+        best = (ids == logits.argmax(1, keepdim=True)).tolist() if self._greedy is not None else None
+        for row, sums in enumerate(self._sums):
+            sums[:] = values[row][: len(sums)]
+            if self._greedy is not None and best is not None:
+                self._greedy[row] = best[row][: len(sums)]
+
+    def add(self, choice: int, logits: Tensor, rows: Sequence[Sequence[int]]) -> None:
+        """Adds tokens of one label of each query, from the logits [all tokens of all rows, vocabulary]."""
+        for sums, value, row in zip(self._sums, _sums(logits, rows), rows, strict=True):
+            if row:
+                sums[choice] += value
+        if self._greedy is None:
+            return
+        ids = torch.tensor([token for row in rows for token in row], device=logits.device)
+        hits = torch.split((ids == logits.argmax(1)).cpu(), [len(row) for row in rows])
+        for greedy, hit in zip(self._greedy, hits, strict=True):
+            if len(hit):
+                greedy[choice] = greedy[choice] and bool(hit.all())
+
+    def likelihoods(self, prompts: Sequence[float | None]) -> list[Likelihoods]:
+        """The outcome, with the likelihoods of the prompts."""
+        greedy = self._greedy or [[] for _ in self._sums]
+        return [
+            Likelihoods(tuple(sums), prompt, tuple(hits))
+            for sums, prompt, hits in zip(self._sums, prompts, greedy, strict=True)
+        ]
+
+
+def _score_sequence(
+    model: Any, queries: Sequence[Query], totals: _Totals, *, prompts: bool, prefix: Prefix | None
+) -> list[Likelihoods]:
     """Decoder-only models: prompt and label are one sequence."""
     lengths = torch.tensor([len(query.prompt) for query in queries])
     width = int(lengths.max())
     later = max(len(label) for query in queries for label in query.labels) - 1  # tokens after a label's first
     reusable = _can_reuse_cache(model, width + later)
-    shared, cache = _run_shared_prefix(model, queries) if reusable and not prompts else (0, None)
+    shared, cache = 0, None
+    if prefix is not None:
+        shared, cache = prefix.length, copy.deepcopy(prefix.cache)
+        cache.batch_repeat_interleave(len(queries))
+    elif reusable and not prompts:
+        shared, cache = _run_shared_prefix(model, queries)
     ids = _pad([query.prompt[shared:] for query in queries])
     positions = torch.arange(shared, width)
     needed = positions < lengths[:, None] if prompts else positions == lengths[:, None] - 1
@@ -96,17 +245,18 @@ def _score_sequence(model: Any, queries: Sequence[Query], *, prompts: bool) -> l
             use_cache=shared > 0 or (later > 0 and reusable),
         )
     last = output.logits[needed.sum(dim=1).cumsum(0).to(model.device) - 1] if prompts else output.logits
-    sums = _first_tokens(last, queries)
+    totals.add_first(last, queries)
     prompt_sums: list[float | None] = [None] * len(queries)
     if prompts:
         # The logits at a prompt's last token belong to the label: they are paired with any token and left out.
         prompt_sums[:] = _sums(output.logits, [(*query.prompt[1:], 0) for query in queries], skip_last=True)
     if later > 0 and reusable:
         mask = torch.arange(width) < lengths[:, None]
-        _add_later_tokens(model, queries, sums, output.past_key_values, mask, lengths)
+        _add_later_tokens(model, queries, totals, output.past_key_values, mask, lengths)
     elif later > 0:
-        _add_later_tokens_without_cache(model, queries, sums)
-    return [Likelihoods(tuple(row), before) for row, before in zip(sums, prompt_sums, strict=True)]
+        for choice in range(max(len(query.labels) for query in queries)):
+            _add_whole(model, queries, totals, choice, skip=1)
+    return totals.likelihoods(prompt_sums)
 
 
 def _run_shared_prefix(model: Any, queries: Sequence[Query]) -> tuple[int, Any]:
@@ -120,14 +270,19 @@ def _run_shared_prefix(model: Any, queries: Sequence[Query]) -> tuple[int, Any]:
     length = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     if len(queries) == 1 or length < _SHARED:
         return 0, None
-    ids = torch.tensor([rows[0][:length]], device=model.device)
-    with logits_at(model, torch.zeros_like(ids, dtype=torch.bool)):
-        cache = model(input_ids=ids, use_cache=True).past_key_values
+    cache = _prefix_cache(model, rows[0][:length])
     cache.batch_repeat_interleave(len(queries))
     return length, cache
 
 
-def _score_decoder(model: Any, queries: Sequence[Query]) -> list[Likelihoods]:
+def _prefix_cache(model: Any, tokens: Sequence[int]) -> Any:
+    """The key/value cache of some tokens, of one row."""
+    ids = torch.tensor([list(tokens)], device=model.device)
+    with logits_at(model, torch.zeros_like(ids, dtype=torch.bool)):
+        return model(input_ids=ids, use_cache=True).past_key_values
+
+
+def _score_decoder(model: Any, queries: Sequence[Query], totals: _Totals) -> list[Likelihoods]:
     """Encoder-decoder models: the prompt is the encoder's, the label the decoder's."""
     ids = _pad([query.prompt for query in queries]).to(model.device)
     lengths = torch.tensor([len(query.prompt) for query in queries], device=model.device)
@@ -135,17 +290,17 @@ def _score_decoder(model: Any, queries: Sequence[Query]) -> list[Likelihoods]:
     later = max(len(label) for query in queries for label in query.labels) - 1
     start = torch.full((len(queries), 1), model.config.decoder_start_token_id, device=model.device)
     output = model(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=start, use_cache=later > 0)
-    sums = _first_tokens(output.logits[:, -1], queries)
+    totals.add_first(output.logits[:, -1], queries)
     if later > 0:
         inputs = {"encoder_outputs": (output.encoder_last_hidden_state,), "attention_mask": mask.long()}
-        _add_later_tokens(model, queries, sums, output.past_key_values, None, None, **inputs)
-    return [Likelihoods(tuple(row)) for row in sums]
+        _add_later_tokens(model, queries, totals, output.past_key_values, None, None, **inputs)
+    return totals.likelihoods([None] * len(queries))
 
 
 def _add_later_tokens(
     model: Any,
     queries: Sequence[Query],
-    sums: list[list[float]],
+    totals: _Totals,
     cache: Any,
     mask: Tensor | None,
     lengths: Tensor | None,
@@ -156,16 +311,16 @@ def _add_later_tokens(
     Args:
         model: the model.
         queries: the batch.
-        sums: by query and label, the sums so far; added to in place.
+        totals: what they are added to.
         cache: key/value cache of the prompts; left as it was found.
         mask: bool [batch, seq], which positions of the cache hold a token; None for encoder-decoder models.
         lengths: [batch], the prompts' lengths; None for encoder-decoder models.
         inputs: further arguments of the model's call.
     """
-    for choice in range(len(queries[0].labels)):
-        labels = [query.labels[choice] for query in queries]
+    for choice in range(max(len(query.labels) for query in queries)):
+        labels = _labels(queries, choice)
         width = max(map(len, labels)) - 1
-        if width == 0:
+        if width < 1:
             continue
         ids = _pad([label[:-1] for label in labels])
         place = torch.arange(width)
@@ -180,26 +335,28 @@ def _add_later_tokens(
                 call["position_ids"] = (lengths[:, None] + place).to(model.device)
         with logits_at(model, needed.to(model.device)):
             output = model(past_key_values=cache, use_cache=True, **call)
-        for row, value in zip(sums, _sums(output.logits, [label[1:] for label in labels]), strict=True):
-            row[choice] += value
+        totals.add(choice, output.logits, [label[1:] for label in labels])
         cache.crop(-width)
 
 
-def _add_later_tokens_without_cache(model: Any, queries: Sequence[Query], sums: list[list[float]]) -> None:
-    """`_add_later_tokens` for models that cannot reuse a cache: the prompt runs again for each label."""
-    for choice in range(len(queries[0].labels)):
-        labels = [query.labels[choice] for query in queries]
-        ids = _pad([(*query.prompt, *label[:-1]) for query, label in zip(queries, labels, strict=True)])
-        lengths = torch.tensor([len(query.prompt) for query in queries])[:, None]
-        ends = lengths + torch.tensor([len(label) - 1 for label in labels])[:, None]
-        place = torch.arange(ids.shape[1])
-        needed = (place >= lengths) & (place < ends)
-        if not needed.any():
-            continue
-        with logits_at(model, needed.to(model.device)):
-            output = model(input_ids=ids.to(model.device), use_cache=False)
-        for row, value in zip(sums, _sums(output.logits, [label[1:] for label in labels]), strict=True):
-            row[choice] += value
+def _add_whole(model: Any, queries: Sequence[Query], totals: _Totals, choice: int, *, skip: int) -> None:
+    """Adds one label's tokens after the first `skip`, by running it with its prompt and without a cache."""
+    labels = _labels(queries, choice)
+    ids = _pad([(*query.prompt, *label[:-1]) for query, label in zip(queries, labels, strict=True)])
+    begins = torch.tensor([len(query.prompt) - 1 for query in queries])[:, None]
+    ends = begins + torch.tensor([len(label) for label in labels])[:, None]
+    place = torch.arange(ids.shape[1])
+    needed = (place >= begins + skip) & (place < ends)
+    if not needed.any():
+        return
+    with logits_at(model, needed.to(model.device)):
+        output = model(input_ids=ids.to(model.device), use_cache=False)
+    totals.add(choice, output.logits, [label[skip:] for label in labels])
+
+
+def _labels(queries: Sequence[Query], choice: int) -> list[tuple[int, ...]]:
+    """One label of each query; empty where a query has fewer."""
+    return [query.labels[choice] if choice < len(query.labels) else () for query in queries]
 
 
 def _can_reuse_cache(model: Any, length: int) -> bool:
@@ -217,12 +374,6 @@ def _can_reuse_cache(model: Any, length: int) -> bool:
 
 def _takes(model: Any, name: str) -> bool:
     return name in inspect.signature(model.forward).parameters
-
-
-def _first_tokens(logits: Tensor, queries: Sequence[Query]) -> list[list[float]]:
-    """By query and label, the log-likelihood of the label's first token; `logits` [batch, vocabulary]."""
-    tokens = torch.tensor([[label[0] for label in query.labels] for query in queries], device=logits.device)
-    return _token_log_likelihoods(logits, tokens).tolist()
 
 
 def _sums(logits: Tensor, rows: Sequence[Sequence[int]], *, skip_last: bool = False) -> list[float]:
