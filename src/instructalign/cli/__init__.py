@@ -40,6 +40,9 @@ for command in (
     list_commands.languages,
 ):
     app.command()(command)
+app.command("lm-eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    run_commands.lm_eval
+)
 app.add_typer(list_commands.templates, name="templates")
 app.add_typer(list_commands.tasks, name="tasks")
 app.add_typer(list_commands.formats, name="formats")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -235,3 +236,28 @@ def merge(
     for shortfall in merged.shortfalls:
         console.out.print(shortfall, markup=False)
     console.out.print(f"merged model (alpha {merged.alpha:g}): {merged.folder}", markup=False)
+
+
+def lm_eval(context: typer.Context) -> None:
+    """Runs lm-evaluation-harness with this package's scorer: its own command line, with `--model instructalign`.
+
+    All arguments are the harness's (`lm_eval run --help`), and `--model_args` those of its `hf` model.
+
+    Example: `instructalign lm-eval --tasks belebele_jav_Latn --model_args pretrained=runs/javanese/model`
+    """
+    from instructalign.evaluation.lm_eval_tasks import require_harness
+
+    require_harness()
+    from lm_eval.__main__ import cli_evaluate
+
+    import instructalign.evaluation.lm_eval_model  # noqa: F401  (registers the model)
+
+    arguments = list(context.args)
+    runs = not arguments or arguments[0] not in ("ls", "validate")
+    if runs and not any(each in ("-M", "--model") or each.startswith("--model=") for each in arguments):
+        arguments += ["--model", "instructalign"]
+    before, sys.argv = sys.argv, ["lm_eval", *arguments]
+    try:
+        cli_evaluate()
+    finally:
+        sys.argv = before
