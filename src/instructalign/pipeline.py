@@ -201,13 +201,13 @@ def check_names(config: Config) -> None:
     """
     from instructalign.evaluation import load_task
     from instructalign.evaluation.task_selection import missing_replay
-    from instructalign.evaluation.tasks import HeldOutTask
+    from instructalign.evaluation.tasks import HeldOutTask, PlainText
     from instructalign.instructions import load_templates
 
     load_templates(config.instructions.templates, config.instructions.objectives)
     for name in config.evaluation.tasks:
         task = load_task(name)
-        if task.prompts:
+        if not isinstance(task, PlainText):
             task.choose_prompts(config.evaluation.prompts)
         if isinstance(task, HeldOutTask) and task.kind == "past" and (lacks := missing_replay(config)):
             raise ConfigError([f"evaluation.tasks: {task.name} {lacks}"])

@@ -29,9 +29,11 @@ def test_panels_share_an_axis_by_metric(monkeypatch: pytest.MonkeyPatch) -> None
     rows = [row for each in (base, *models) for row in each.scores]
     found: dict[str, tuple[float, float]] = {}
 
-    def noted(title: str, changes: list[LanguageChange], limits: tuple[float, float]) -> object:
+    def noted(
+        title: str, changes: list[LanguageChange], limits: tuple[float, float], digits: int | None
+    ) -> object:
         found[title] = limits
-        return dumbbells(title, changes, limits)
+        return dumbbells(title, changes, limits, digits)
 
     monkeypatch.setattr(sections_results, "dumbbells", noted)
     sections_results.by_language(ReportFacts(runs, ScoreTable(rows)))

@@ -60,7 +60,8 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     task = load_task(name)
     languages = ", ".join(task.languages)
     if isinstance(task, HeldOutTask):
-        languages = f"those that the configuration {'knows' if task.kind == 'past' else 'aligns'}"
+        whose = {"past": "knows", "sentences": "has in its corpora"}.get(task.kind, "aligns")
+        languages = f"those that the configuration {whose}"
     origin = f"{task.source or 'source not named'} ({task.licence or 'licence not named'})"
     console.out.print(f"{task.title or task.name}\n{origin}\nlanguages: {languages}", markup=False)
     if not isinstance(task, HeldOutTask):

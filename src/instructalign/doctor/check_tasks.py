@@ -8,7 +8,7 @@ from functools import partial
 from instructalign.config import Config
 from instructalign.data import Corpus, ItemText
 from instructalign.doctor.findings import Findings, first_few
-from instructalign.evaluation.task_selection import TranslationDirection, plan_heldout, select_tasks
+from instructalign.evaluation.task_selection import TextPlan, TranslationDirection, plan_heldout, select_tasks
 from instructalign.evaluation.tasks import HeldOutTask, load_task
 from instructalign.instructions import load_templates
 from instructalign.mixture import ReplayBuffer
@@ -97,7 +97,8 @@ def _read(
             if isinstance(heldout, TranslationDirection):
                 items[heldout.source] = len(heldout.items)
             else:
-                for code, some in heldout.instructions.items():
+                of_plan = heldout.texts if isinstance(heldout, TextPlan) else heldout.instructions
+                for code, some in of_plan.items():
                     items[code] = items.get(code, 0) + len(some)
         asked = {id: task.prompts[id].language for id in task.choose_prompts(config.evaluation.prompts)}
         return TaskPart(task.name, asked, items, tuple(code for code in wanted if code not in items), {}), []
@@ -109,6 +110,9 @@ def _read(
         plan = selection.classification[0]
         prompts, absent = plan.prompts, dict(plan.left_out)
         items = {language: len(some) for language, some in plan.items.items()}
+    elif selection.texts:
+        prompts, absent = [], dict(selection.texts[0].left_out)
+        items = {language: len(some) for language, some in selection.texts[0].texts.items()}
     else:
         prompts = selection.translation[0].prompts
         items = {direction.source: len(direction.items) for direction in selection.translation}

@@ -38,6 +38,7 @@ class Sample:
         statistics: [prompts, items, k]; their sum over items is all that the score needs.
         score: the metric, from sums [..., k] to scores [...].
         labels: those of a classification task, in its order. Its statistics are the cells of the confusion matrix.
+        lower_is_better: whether a lower score is the better one.
     """
 
     task: str
@@ -47,6 +48,12 @@ class Sample:
     statistics: NDArray[np.floating]
     score: Callable[[NDArray[np.float64]], BootstrapScores]
     labels: tuple[str, ...] = ()
+    lower_is_better: bool = False
+
+    @property
+    def sign(self) -> int:
+        """1, or -1 where a lower score is better: what a difference of scores times this says is a gain."""
+        return -1 if self.lower_is_better else 1
 
 
 def sample_of_predictions(predictions: Sequence[Prediction], metric: str = "f1_weighted") -> Sample:

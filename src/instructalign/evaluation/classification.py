@@ -31,6 +31,7 @@ def score_queries(
     runner: BatchRunner | None = None,
     *,
     prompts: bool = False,
+    answers: bool = False,
 ) -> list[Likelihoods]:
     """The log-likelihoods of all queries of a task.
 
@@ -40,11 +41,14 @@ def score_queries(
         config: gives the batch size.
         runner: shares the batches among processes and journals them; None for a few queries in this process.
         prompts: whether the likelihood of the prompts is needed too.
+        answers: whether answers are as long as texts, so that they make a batch large.
     """
     budget = config.evaluation.batch_tokens
-    if prompts or loaded.model.device.type == "cpu":  # every token needs its logits, or caches are small
+    if (
+        prompts or answers or loaded.model.device.type == "cpu"
+    ):  # every token needs its logits, or caches are small
         budget = min(budget, CPU_BATCH_TOKENS)
-    batches = plan_batches(queries, budget)
+    batches = plan_batches(queries, budget, answers=answers)
 
     def score(batch: list[int]) -> list[Likelihoods]:
         return score_batch(loaded, [queries[index] for index in batch], prompts=prompts)

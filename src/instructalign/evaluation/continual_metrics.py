@@ -13,7 +13,7 @@ from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Bootstrap, BootstrapScores, percentile_interval
 from instructalign.evaluation.gains import GAIN
 from instructalign.evaluation.model_results import ModelResults
-from instructalign.evaluation.score_table import BASE, headline
+from instructalign.evaluation.score_table import BASE, headline, is_in_bits
 from instructalign.randomness import digest_key
 from instructalign.types import Score
 
@@ -166,7 +166,8 @@ def correlate_gains(scores: Iterable[Score], resamples: int = 1000, seed: int = 
     """Pearson's and Spearman's correlation of the gains on new (L2) and related (L3) languages.
 
     Args:
-        scores: `gain` rows of groups from several runs or tasks; each run and task that has both is a point.
+        scores: `gain` rows of groups from several runs or tasks; each run and task that has both is a point, but
+            for gains in bits per byte, a unit of their own.
         resamples: of the bootstrap over points, for the interval.
         seed: of the bootstrap.
 
@@ -177,7 +178,7 @@ def correlate_gains(scores: Iterable[Score], resamples: int = 1000, seed: int = 
 
     gains: dict[tuple[str, str], dict[str, float]] = {}
     for score in scores:
-        if score.metric == GAIN and not score.language and score.group in ("L2", "L3"):
+        if score.metric == GAIN and not score.language and score.group in ("L2", "L3") and not is_in_bits(score):
             gains.setdefault((score.run, score.task), {})[score.group] = score.value
     points = np.array([[both["L2"], both["L3"]] for both in gains.values() if len(both) == 2])
     if len(points) < 3 or (np.ptp(points, axis=0) == 0).any():

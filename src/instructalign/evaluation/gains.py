@@ -36,9 +36,10 @@ def compare_samples(
 ) -> list[Score]:
     """What adapting a model changed on one task.
 
-    `gain` is after − before; `forgetting` is before − after on the known languages, L1 (Lopez-Paz and Ranzato
-    2017 call its negative backward transfer). `gain_p` is the two-sided p-value of a gain, and `gain_p_holm` the
-    same after Holm's correction: over all languages of the task, and over the groups.
+    `gain` is after − before, or before − after where a lower score is better; `forgetting` is its negative on the
+    known languages, L1 (Lopez-Paz and Ranzato 2017 call it negative backward transfer). `gain_p` is the two-sided
+    p-value of a gain, and `gain_p_holm` the same after Holm's correction: over all languages of the task, and over
+    the groups.
 
     Args:
         base, adapted: one sample a language each; the same items and prompts in both.
@@ -55,7 +56,10 @@ def compare_samples(
     both = [sample for sample in adapted if sample.language in before]
     for sample in both:
         check_alike(before[sample.language], sample)
-    gains = {s.language: (bootstrap.by_prompt(s) - bootstrap.by_prompt(before[s.language])).mean(0) for s in both}
+    gains = {
+        s.language: s.sign * (bootstrap.by_prompt(s) - bootstrap.by_prompt(before[s.language])).mean(0)
+        for s in both
+    }
 
     def about(members: Sequence[Sample]) -> Mapping[str, Any]:
         return {**sign(members), "metric": metric}
@@ -100,7 +104,7 @@ def _swapped(before: Sample, after: Sample, bootstrap: Bootstrap) -> BootstrapSc
         moved = (swaps @ (new - old)).astype(np.float64)
         total += after.score(new.sum(0, dtype=np.float64) - moved)
         total -= before.score(old.sum(0, dtype=np.float64) + moved)
-    return total / len(after.statistics)
+    return after.sign * total / len(after.statistics)
 
 
 def p_value(differences: BootstrapScores) -> float:

@@ -56,12 +56,13 @@ class Prefix(NamedTuple):
     cache: Any
 
 
-def plan_batches(queries: Sequence[Query], batch_tokens: int) -> list[list[int]]:
+def plan_batches(queries: Sequence[Query], batch_tokens: int, *, answers: bool = False) -> list[list[int]]:
     """Groups queries that share a prefix and have about the same length, the longest first.
 
     Args:
         queries: any number.
         batch_tokens: prompt tokens per batch, padding included; a longer prompt has a batch to itself.
+        answers: whether the tokens of the longest answer count as well.
 
     Returns:
         The indices of the queries in each batch; the same for the same queries.
@@ -69,11 +70,12 @@ def plan_batches(queries: Sequence[Query], batch_tokens: int) -> list[list[int]]
     heads = [query.prompt[:_SHARED] for query in queries]
     often = {head for head, count in Counter(heads).items() if count >= _SHARED and len(head) == _SHARED}
     groups = [head if head in often else () for head in heads]
-    order = sorted(range(len(queries)), key=lambda index: (groups[index], -len(queries[index].prompt), index))
+    lengths = [len(query.prompt) + (max(map(len, query.labels)) if answers else 0) for query in queries]
+    order = sorted(range(len(queries)), key=lambda index: (groups[index], -lengths[index], index))
     batches: list[list[int]] = []
     for index in order:
         first = batches[-1][0] if batches else index
-        fits = len(queries[first].prompt) * (len(batches[-1]) + 1 if batches else 1) <= batch_tokens
+        fits = lengths[first] * (len(batches[-1]) + 1 if batches else 1) <= batch_tokens
         if batches and fits and groups[first] == groups[index]:
             batches[-1].append(index)
         else:

@@ -13,7 +13,7 @@ from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Sample, sample_of_predictions
 from instructalign.evaluation.classification_metrics import CLASSIFICATION_METRICS
 from instructalign.evaluation.mt_metrics import measure
-from instructalign.evaluation.perplexity import samples_by_part
+from instructalign.evaluation.perplexity import sample_of_answers, sample_of_bits, samples_by_part
 from instructalign.evaluation.predictions import AnswerLikelihood, Translated
 from instructalign.evaluation.score_table import BASELINES, ScoreTable, headline
 from instructalign.files import read_jsonl, read_object
@@ -33,7 +33,7 @@ class ModelResults:
         predictions: its predictions, by task.
         manifest: what the evaluation records about each task: prompts, languages left out.
         translations: its translations, by task (`…/from-eng`) and language.
-        answers: the likelihoods of the answers to open questions, by task and language.
+        answers: the likelihoods of the answers to open questions, and of plain texts, by task and language.
     """
 
     name: str
@@ -83,12 +83,13 @@ def read_results(folder: Path, name: str) -> ModelResults | None:
     predictions: dict[str, list[Prediction]] = {}
     for prediction in _records(folder / "predictions", Prediction):
         predictions.setdefault(prediction.task, []).append(prediction)
-    answers: dict[str, dict[str, list[AnswerLikelihood]]] = {}
-    for answer in _records(folder / "instructions", AnswerLikelihood):
-        answers.setdefault(answer.task, {}).setdefault(answer.language, []).append(answer)
     samples: dict[str, dict[str, Sample]] = {}
-    for task, by_language in answers.items():
-        samples |= samples_by_part(task, by_language)
+    for part, make in (("instructions", sample_of_answers), ("texts", sample_of_bits)):
+        answers: dict[str, dict[str, list[AnswerLikelihood]]] = {}
+        for answer in _records(folder / part, AnswerLikelihood):
+            answers.setdefault(answer.task, {}).setdefault(answer.language, []).append(answer)
+        for task, by_language in answers.items():
+            samples |= samples_by_part(task, by_language, make)
     return ModelResults(
         name=name,
         scores=ScoreTable(replace(score, run=name) for score in scores if score.run not in BASELINES),

@@ -100,6 +100,7 @@ class AnswerLikelihood:
         tokens: how many they are, the end of the text included.
         cut: whether prompt or answer was truncated to fit the model's context.
         part: what the item is also scored with on its own; of replay data, the task that its source names.
+        bytes: how many bytes of the answer, in UTF-8, the score covers; 0 where that is all of it.
     """
 
     task: str
@@ -111,10 +112,11 @@ class AnswerLikelihood:
     tokens: int
     cut: bool = False
     part: str = ""
+    bytes: int = 0
 
     def record(self) -> dict[str, Any]:
         """The answer as a JSON line."""
-        return {name: value for name, value in asdict(self).items() if name != "part" or value}
+        return {name: value for name, value in asdict(self).items() if name not in ("part", "bytes") or value}
 
 
 def read_translations(path: Path) -> list[Translated]:

@@ -105,7 +105,7 @@ def _encode(codec: Codec, task: Task, questions: Sequence[tuple[str, Mapping[str
     queries = []
     for start in range(0, len(pairs), count):
         some = pairs[start : start + count]
-        head = some[0][0] or [_start_token(codec)]
+        head = some[0][0] or [start_token(codec)]
         queries.append(Query(tuple(head), tuple(tuple(label) for _, label in some)))
     return queries
 
@@ -115,7 +115,7 @@ def _length(codec: Codec, query: Query) -> int:
     return len(query.prompt) + (0 if codec.encoder_decoder else max(map(len, query.labels)))
 
 
-def _start_token(codec: Codec) -> int:
+def start_token(codec: Codec) -> int:
     """The token in place of an empty prompt, so that the label's first token has one to follow."""
     tokenizer = codec.tokenizer
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from math import inf
 from statistics import fmean
 from typing import Any
 
@@ -185,7 +186,9 @@ def difference(
     codes: Iterable[str],
     bootstrap: Bootstrap,
 ) -> Estimate | None:
-    """One's score minus another's, means over prompts, languages and seeds, with its paired 95 % interval.
+    """How much better one is than another: the difference of their scores, with its paired 95 % interval.
+
+    Scores are means over prompts, languages and seeds; where a lower one is better, the other's minus this one's.
 
     Args:
         one, other: samples by language of each seed; a single run is a list of one.
@@ -205,8 +208,14 @@ def difference(
         for some in (*one[1:], *other):
             check_alike(one[0][code], some[code])
     items = min(len(one[0][code].items) for code in both)
-    ours, theirs = (_by_seed(side, both, bootstrap) for side in (one, other))
-    return over_levels(ours, items, minus=theirs, bounds=_DIFFERENCE)
+    sign = one[0][both[0]].sign
+    ours, theirs = (sign * _by_seed(side, both, bootstrap) for side in (one, other))
+    return over_levels(ours, items, minus=theirs, bounds=_bounds(one[0][both[0]])[1])
+
+
+def _bounds(sample: Sample) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What a score lies between, and what a difference of two."""
+    return ((0.0, inf), (-inf, inf)) if sample.lower_is_better else ((0.0, 1.0), _DIFFERENCE)
 
 
 def _by_seed(
@@ -248,7 +257,7 @@ def _best(
     for name, models in candidates.items():
         own = [code for code in codes if all(code in some for some in models)]
         if own:
-            values[name] = float(_by_seed(models, own, bootstrap)[:, 0].mean())
+            values[name] = models[0][own[0]].sign * float(_by_seed(models, own, bootstrap)[:, 0].mean())
     if len(values) < 2:
         return ""
     top = max(values, key=lambda name: values[name])
@@ -349,12 +358,14 @@ def over_seeds(
                 raise
             metric = headline(scores, task)
             after = _by_seed(found, members, bootstrap)
-            values = {metric: (after, (0.0, 1.0))}
+            sample = found[0][members[0]]
+            level, change = _bounds(sample)
+            values = {metric: (after, level)}
             if before:
-                gain = after - _by_seed(before, members, bootstrap)
-                values[GAIN] = gain, _DIFFERENCE
+                gain = sample.sign * (after - _by_seed(before, members, bootstrap))
+                values[GAIN] = gain, change
                 if group == "L1":
-                    values[FORGETTING] = -gain, _DIFFERENCE
+                    values[FORGETTING] = -gain, change
             items, n = (kind(len(found[0][code].items) for code in members) for kind in (min, sum))
             own = [each.scores.get(each.name, task, metric, group, language) for each in models]
             signed = [score.signature for score in own if score is not None]
@@ -363,6 +374,7 @@ def over_seeds(
                 "model": [each["model"] for each in signed if "model" in each],
                 "seeds": list(seeds),
                 "interval": "seeds and items",
+                **({"metric": metric} if sample.lower_is_better else {}),
             }
             place = (name, task, language, group)
             for measured, (some_scores, bounds) in values.items():

@@ -13,13 +13,14 @@ from typing import Any
 from instructalign.config import LATER_MODEL_KEYS, Config, known_model_keys
 from instructalign.evaluation.batch_runner import BatchRunner, broadcast, this_process
 from instructalign.evaluation.classification import FileRecords, classify, classify_heldout
-from instructalign.evaluation.perplexity import score_heldout_answers
+from instructalign.evaluation.perplexity import score_heldout_answers, score_texts
 from instructalign.evaluation.predictions import open_evaluation, write_manifest
 from instructalign.evaluation.scores import score_folder
 from instructalign.evaluation.task_selection import (
     HeldOutInstructions,
     TaskPlan,
     TaskSelection,
+    TextPlan,
     TranslationDirection,
     plan_heldout,
     select_tasks,
@@ -33,7 +34,7 @@ from instructalign.types import Score
 
 log = logging.getLogger(__name__)
 
-Questions = TaskPlan | HeldOutInstructions | TranslationDirection
+Questions = TaskPlan | HeldOutInstructions | TranslationDirection | TextPlan
 
 
 def evaluate(
@@ -48,9 +49,10 @@ def evaluate(
     """Evaluates a model on the tasks of a configuration.
 
     Writes the predictions to `out/predictions`, one file per task and language, translations to
-    `out/translations`, one file per direction, likelihoods of held-out instructions to `out/instructions`, and the
-    scores to `out/scores.json`. Answers of the same model to the same questions that are there already are kept,
-    and an interrupted evaluation resumes after its last batch. Several processes share the work.
+    `out/translations`, one file per direction, likelihoods of held-out instructions to `out/instructions` and of
+    plain texts to `out/texts`, and the scores to `out/scores.json`. Answers of the same model to the same
+    questions that are there already are kept, and an interrupted evaluation resumes after its last batch. Several
+    processes share the work.
 
     Args:
         model: a model folder or Hub name.
@@ -79,6 +81,7 @@ def evaluate(
     folders: dict[str, Sequence[Questions]] = {
         "predictions": [*selection.classification, *(plan for plan in instructions if plan.labels)],
         "instructions": [plan for plan in instructions if not plan.labels],
+        "texts": [*selection.texts, *(plan for plan in heldout if isinstance(plan, TextPlan))],
         "translations": [*selection.translation, *translations],
     }
     for name, questions in folders.items():
@@ -161,6 +164,8 @@ def _ask(
         return classify(loaded, questions, config, runner)
     if isinstance(questions, TranslationDirection):
         return translate(loaded, questions, config, runner)
+    if isinstance(questions, TextPlan):
+        return score_texts(loaded, questions, config, runner)
     ask = classify_heldout if questions.labels else score_heldout_answers
     return ask(loaded, questions, config, runner)
 

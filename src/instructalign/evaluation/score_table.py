@@ -24,6 +24,14 @@ BASELINES = ("random", "majority")  # names of the baselines of classification t
 _REQUIRED = SCORE_COLUMNS[:6]  # those without a default
 _HEADLINES = ("f1_weighted", "accuracy", "chrf")  # the first that a task has is shown and compared
 
+BITS = "bits_per_byte"
+"""The metric of plain text: the bits that a model needs for a byte. Lower is better; a gain is what it saves."""
+
+
+def is_in_bits(row: Score) -> bool:
+    """Whether a row is in bits per byte, be it a score, a gain or a deviation; all others are shares."""
+    return row.metric.startswith(BITS) or row.signature.get("metric") == BITS
+
 
 class ScoreTable(Sequence[Score]):
     """Scores in a fixed order.

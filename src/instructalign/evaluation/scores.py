@@ -17,18 +17,19 @@ from instructalign.evaluation.bootstrap import (
 )
 from instructalign.evaluation.decision_rules import decide
 from instructalign.evaluation.mt_metrics import score_translations
-from instructalign.evaluation.perplexity import PROBABILITY, samples_by_part
+from instructalign.evaluation.perplexity import PROBABILITY, sample_of_answers, sample_of_bits, samples_by_part
 from instructalign.evaluation.predictions import (
     prediction_file,
     read_answers,
     read_evaluation_manifest,
     read_predictions,
 )
+from instructalign.evaluation.score_table import BITS
 from instructalign.types import Prediction, Rule, Score
 
 
 def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
-    """Computes the scores of an evaluation's folder: classification tasks, held-out instructions, translations.
+    """Computes the scores of an evaluation's folder: classification, held-out instructions, texts, translations.
 
     Args:
         out: a folder that `evaluate` wrote.
@@ -49,14 +50,17 @@ def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
         samples = [sample_of_predictions(read_predictions(file)) for file in files]
         sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples)
         scores += score_classification(samples, groups, run, bootstrap, sign)
-    folder = out / "instructions"
-    manifest = read_evaluation_manifest(folder)
-    for task, entry in manifest.get("tasks", {}).items():
-        answers = {code: read_answers(prediction_file(folder, task, code)) for code in entry["items"]}
-        sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples)
-        for by_language in samples_by_part(task, answers).values():
-            values = {code: bootstrap.scores([sample]) for code, sample in by_language.items()}
-            scores += score_rows(list(by_language.values()), values, groups, run, PROBABILITY, sign)
+    both = {PROBABILITY: sample_of_answers, BITS: sample_of_bits}
+    for name, metrics in (("instructions", both), ("texts", {BITS: sample_of_bits})):
+        folder = out / name
+        manifest = read_evaluation_manifest(folder)
+        for task, entry in manifest.get("tasks", {}).items():
+            answers = {code: read_answers(prediction_file(folder, task, code)) for code in entry["items"]}
+            sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples)
+            for metric, make in metrics.items():
+                for by_language in samples_by_part(task, answers, make).values():
+                    values = {code: bootstrap.scores([sample]) for code, sample in by_language.items()}
+                    scores += score_rows(list(by_language.values()), values, groups, run, metric, sign)
     return scores + score_translations(out, groups, run, bootstrap, config.evaluation)
 
 

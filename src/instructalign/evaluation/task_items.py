@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -15,24 +16,27 @@ from instructalign.evaluation.task_sources import (
     read_aligned,
     task_file,
 )
-from instructalign.evaluation.tasks import Task, Translation
+from instructalign.evaluation.tasks import PlainText, Task, Translation
+from instructalign.files import read_lines
 from instructalign.plugins import TASK_SOURCES
 from instructalign.types import Item
+
+log = logging.getLogger(__name__)
 
 _MAX_NAMES = 12  # languages listed with the names of their files
 
 
-def source_of(task: Task | Translation, data: Path) -> Entry | None:
+def source_of(task: Task | Translation | PlainText, data: Path) -> Entry | None:
     """Where a task is read from: its files under a folder, or the Hub if the folder has none of them.
 
-    None for the files of a translation task, which have no reader of their own.
+    None for the files of a translation task or of plain text, which have no reader of their own.
     """
     if task.hub is None or any(_exists(task, data, code) for code in task.languages):
         return task.data if isinstance(task, Task) else None
     return task.hub
 
 
-def absent(task: Task | Translation, data: Path, language: str) -> str:
+def absent(task: Task | Translation | PlainText, data: Path, language: str) -> str:
     """Why a task cannot be read in a language; empty where it can."""
     if language not in task.languages:
         return f"the task has no {language}; it has: {', '.join(task.languages)}"
@@ -44,7 +48,7 @@ def absent(task: Task | Translation, data: Path, language: str) -> str:
     return ""
 
 
-def file_of(task: Task | Translation, data: Path, language: str) -> Path | None:
+def file_of(task: Task | Translation | PlainText, data: Path, language: str) -> Path | None:
     """The file that holds a task in a language; None where it does not come from a file."""
     path = task.data.options.get("path") if isinstance(task, Task) else task.path
     return task_file(data, path, task.languages[language]) if path else None
@@ -68,7 +72,31 @@ def aligned_sentences(task: Translation, language: str, data: Path) -> tuple[lis
     return align_sentences(first, second, f"{task.name}: {task.pivot} and {language}")
 
 
-def _exists(task: Task | Translation, data: Path, language: str) -> bool:
+def read_texts(task: PlainText, language: str, data: Path, limit: int | None = None) -> list[tuple[str, str]]:
+    """Ids and texts of a task on plain text in one language: the lines of its file by number, or the Hub's by id.
+
+    Blank lines are not texts. Spaces around a text are not part of it.
+
+    Raises:
+        DataError: the file is missing, the Hub cannot be reached, or there is no text.
+    """
+    source, name = source_of(task, data), task.languages[language]
+    origin = str(file_of(task, data, language)) if source is None else source.name
+    if source is None:
+        lines = {str(number): line for number, line in read_lines(task_file(data, task.path, name))}
+    else:
+        records = TASK_SOURCES.get(source.name)(data, language, name, **source.options)
+        lines = hub_sentences(records, f"{task.name} in {language}: {origin}")
+    found = [(id, line.strip()) for id, line in lines.items() if line.strip()]
+    if not found:
+        raise DataError(f"{task.name} in {language}: {origin} holds no text.")
+    if len(found) < len(lines):
+        log.warning("%s in %s: %d blank lines of %s", task.name, language, len(lines) - len(found), origin)
+    kept = choose_items([id for id, _ in found], limit)
+    return [each for each in found if each[0] in kept]
+
+
+def _exists(task: Task | Translation | PlainText, data: Path, language: str) -> bool:
     path = file_of(task, data, language)
     return path is None or path.is_file()
 
@@ -101,7 +129,7 @@ def read_items(task: Task, language: str, data: Path, limit: int | None = None) 
     return [item for item in items if item.id in kept]
 
 
-def describe_sources(task: Task | Translation) -> list[str]:
+def describe_sources(task: Task | Translation | PlainText) -> list[str]:
     """Where the data of a task are read from, a line each."""
     options = task.data.options if isinstance(task, Task) else {"path": task.path}
     paths = [str(options[key]) for key in ("path", "pivot") if options.get(key)]

@@ -18,8 +18,8 @@ from instructalign.data import Corpus, ItemText
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.comet import find_command
 from instructalign.evaluation.predictions import prediction_file
-from instructalign.evaluation.task_items import absent, aligned_sentences, choose_items, read_items
-from instructalign.evaluation.tasks import HeldOutTask, Task, Translation, load_task
+from instructalign.evaluation.task_items import absent, aligned_sentences, choose_items, read_items, read_texts
+from instructalign.evaluation.tasks import AnyTask, HeldOutTask, PlainText, Task, Translation, load_task
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream, load_templates
 from instructalign.languages import canonical, name_in
@@ -171,6 +171,41 @@ class HeldOutInstructions:
 
 
 @dataclass(frozen=True, slots=True)
+class TextPlan:
+    """Plain texts whose bits per byte are measured.
+
+    Attributes:
+        name: what scores call them.
+        split: for the signature.
+        texts: by language, the id and the text of each.
+        left_out: by language, why it is not evaluated.
+    """
+
+    name: str
+    split: str
+    texts: Mapping[str, Sequence[tuple[str, str]]]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def paths(self, folder: Path) -> list[Path]:
+        """The files of its likelihoods, one per language."""
+        return [prediction_file(folder, self.name, language) for language in self.texts]
+
+    def digest(self) -> str:
+        """A hash of the texts."""
+        return text_hash([self.name, {code: [list(each) for each in some] for code, some in self.texts.items()}])
+
+    def item_texts(self) -> Iterator[ItemText]:
+        """The texts, for the contamination check."""
+        for language, some in self.texts.items():
+            for item, text in some:
+                yield ItemText(self.name, item, language, text)
+
+
+HeldOutQuestions = HeldOutInstructions | TranslationDirection | TextPlan
+"""What a model is asked about what a configuration keeps out of training."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSelection:
     """All that a configuration evaluates.
 
@@ -179,19 +214,22 @@ class TaskSelection:
         translation: the directions of the translation tasks.
         heldout_tasks: the tasks on instructions or sentences that are kept out of training.
         heldout: the questions of `heldout_tasks`; None until they are planned (`plan_heldout`).
+        texts: the tasks on plain text.
     """
 
     classification: list[TaskPlan]
     translation: list[TranslationDirection] = field(default_factory=list)
     heldout_tasks: list[HeldOutTask] = field(default_factory=list)
-    heldout: list[HeldOutInstructions | TranslationDirection] | None = None
+    heldout: list[HeldOutQuestions] | None = None
+    texts: list[TextPlan] = field(default_factory=list)
 
     def item_texts(self) -> Iterator[ItemText]:
         """Every text of every test item, for the contamination check.
 
         A sentence of a translation task is there once per language: each language is translated from.
         """
-        for plan in self.classification:
+        plans: list[TaskPlan | TextPlan] = [*self.classification, *self.texts]
+        for plan in plans:
             yield from plan.item_texts()
         seen = set()
         for direction in self.translation:
@@ -226,10 +264,11 @@ def select_tasks(config: Config) -> TaskSelection:
         [plan_task(config, task) for task in tasks if isinstance(task, Task)],
         [each for task in tasks if isinstance(task, Translation) for each in plan_directions(config, task)],
         [task for task in tasks if isinstance(task, HeldOutTask)],
+        texts=[plan_texts(config, task) for task in tasks if isinstance(task, PlainText)],
     )
 
 
-def _may_have(config: Config, task: Task | Translation | HeldOutTask, language: str) -> bool:
+def _may_have(config: Config, task: AnyTask, language: str) -> bool:
     """Whether a task can have items in a language, as far as is known before its data are read."""
     if isinstance(task, HeldOutTask):
         return task.kind != "past" or language in config.languages.known
@@ -261,6 +300,34 @@ def plan_task(config: Config, task: Task) -> TaskPlan:
         home = f" The data set is published at {task.source}." if left_out and task.source else ""
         raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.{home}")
     return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out)
+
+
+def plan_texts(config: Config, task: PlainText) -> TextPlan:
+    """The texts of one task under a configuration; languages as in `plan_task`.
+
+    Raises:
+        DataError: a language that `evaluation.languages` names has no data, or no language has, or a file is
+            empty.
+    """
+    settings = config.evaluation
+    texts: dict[str, list[tuple[str, str]]] = {}
+    left_out: dict[str, str] = {}
+    for language in _languages(config):
+        if language not in task.languages:
+            continue
+        reason = absent(task, settings.data, language)
+        if reason and settings.languages:
+            raise DataError(f"{task.name} in {language}, requested by evaluation.languages: {reason}.")
+        if reason:
+            left_out[language] = reason
+            log.warning("%s leaves out %s: %s", task.name, language, reason)
+        else:
+            texts[language] = read_texts(task, language, settings.data, settings.items)
+    if not texts:
+        reasons = "; ".join(left_out.values()) or f"the task has only {', '.join(task.languages)}"
+        home = f" The data set is published at {task.source}." if left_out and task.source else ""
+        raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.{home}")
+    return TextPlan(task.name, task.split, texts, left_out)
 
 
 def plan_directions(config: Config, task: Translation) -> list[TranslationDirection]:
@@ -319,7 +386,7 @@ def plan_heldout(
     *,
     rows: Corpus | None = None,
     replay: Sequence[Instruction] | None = None,
-) -> list[HeldOutInstructions | TranslationDirection]:
+) -> list[HeldOutQuestions]:
     """What a task keeps out of training: replay examples, sentences, or of each objective the first of its stream.
 
     There are as many of an objective in every language. An instruction counts for the language that is aligned
@@ -345,8 +412,10 @@ def plan_heldout(
         )
     if task.kind == "translations":
         return [*_plan_heldout_directions(config, task, limit, rows)]
+    if task.kind == "sentences":
+        return [*_plan_sentences(config, task, limit, rows)]
     codes = [code for code in config.targets if code in (config.evaluation.languages or config.targets)]
-    plans: list[HeldOutInstructions | TranslationDirection] = []
+    plans: list[HeldOutQuestions] = []
     for name, entry in settings.objectives.items():
         alone = settings.model_copy(update={"objectives": {name: entry}, "schedule": None})
         stream = InstructionStream(rows, alone, config.languages, config.pivots, config.seed)
@@ -410,6 +479,23 @@ def _plan_heldout_directions(
             f"{', '.join(config.targets)}, and none of the {len(rows)} held out has text in two of them. Raise "
             "instructions.heldout, or change evaluation.languages."
         )
+
+
+def _plan_sentences(config: Config, task: HeldOutTask, limit: int, rows: Corpus) -> Iterator[TextPlan]:
+    """Held-out sentences as plain text, in every language of the configuration that they have.
+
+    A sentence with several translations is there once, with the first of them.
+    """
+    texts: dict[str, list[tuple[str, str]]] = {}
+    for language in _languages(config):
+        found: dict[str, str] = {}
+        for row in rows:
+            if text := row.texts.get(language, "").strip():
+                found.setdefault(row.id, text)
+        if kept := choose_items([*found], limit):
+            texts[language] = [each for each in found.items() if each[0] in kept]
+    if texts:
+        yield TextPlan(task.name, "held-out", texts)
 
 
 def _plan_replay(

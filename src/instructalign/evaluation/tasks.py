@@ -210,19 +210,47 @@ class Translation(Strict):
         )
 
 
+class PlainText(Strict):
+    """Plain text whose bits per byte are measured: it needs no labels, and any language has some.
+
+    Attributes:
+        kind: `text`, which tells it from a classification task.
+        name, title, source, licence, split: as in `Task`.
+        path: the file under `evaluation.data`, with `{name}` in place of the language's name; a text per line.
+        hub, gated: as in `Translation`.
+        languages: as in `Task`.
+    """
+
+    kind: Literal["text"]
+    name: Name
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    split: str = "test"
+    path: str
+    hub: HubSourceEntry | None = None
+    gated: bool = False
+    languages: Annotated[TaskLanguages, Field(min_length=1)]
+
+    @property
+    def prompts(self) -> Mapping[str, Prompt]:
+        """None: the model reads the text and nothing else."""
+        return {}
+
+
 class HeldOutTask(Strict):
     """Instructions or sentences that a configuration keeps out of training.
 
     Attributes:
         kind: `instructions`: alignment instructions from the sentences that `instructions.heldout` holds out;
-            `translations`: these sentences, to translate from and into each pivot; `past`: the replay examples
-            that `replay.heldout` holds out.
+            `translations`: these sentences, to translate from and into each pivot; `sentences`: the same, as plain
+            text; `past`: the replay examples that `replay.heldout` holds out.
         name, title, source, licence: as in `Task`.
         items: the maximum per language, of an objective or of the replay data.
         prompts, tokens: of `translations`, as in `Translation`; the others have the configuration's wordings.
     """
 
-    kind: Literal["instructions", "translations", "past"]
+    kind: Literal["instructions", "translations", "sentences", "past"]
     name: Name
     title: str = ""
     source: str = ""
@@ -322,7 +350,7 @@ def _chosen(task: str, prompts: Mapping[str, Prompt], names: list[str] | None) -
     return [name for name in prompts if names is None or name in names]
 
 
-_AnyTask = TypeVar("_AnyTask", bound=Strict)
+_TaskKind = TypeVar("_TaskKind", bound=Strict)
 
 
 def task_names() -> list[str]:
@@ -330,7 +358,11 @@ def task_names() -> list[str]:
     return sorted(entry.name[: -len(".yaml")] for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_task(name_or_path: str) -> Task | Translation | HeldOutTask:
+AnyTask = Task | Translation | PlainText | HeldOutTask
+"""Whatever a task file may hold."""
+
+
+def load_task(name_or_path: str) -> AnyTask:
     """Reads a task: a shipped one by its name, or a user's from a YAML file.
 
     Raises:
@@ -353,7 +385,9 @@ def load_task(name_or_path: str) -> Task | Translation | HeldOutTask:
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind == "translation":
         return _checked(Translation, data, where)
-    if kind in ("instructions", "translations", "past"):
+    if kind == "text":
+        return _checked(PlainText, data, where)
+    if kind in ("instructions", "translations", "sentences", "past"):
         return _checked(HeldOutTask, data, where)
     return build_task(data, where)
 
@@ -374,11 +408,11 @@ def build_task(data: Any, where: str) -> Task:
 
 
 def _checked(
-    model: type[_AnyTask],
+    model: type[_TaskKind],
     data: dict[str, Any],
     where: str,
     more: Callable[[dict[str, Any]], Iterable[str]] | None = None,
-) -> _AnyTask:
+) -> _TaskKind:
     """A valid task, or all that is wrong with it; `more` finds contradictions between keys that are valid."""
     try:
         return model.model_validate(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import floor, log10
 
+from instructalign.evaluation.score_table import is_in_bits
 from instructalign.types import Score
 
 NBSP = "\u00a0"  # a space at which no line ends
@@ -24,13 +25,20 @@ def decimals(points: Iterable[float]) -> int:
     return 1 if largest >= 1 or largest < 1e-6 else 1 - floor(log10(largest))
 
 
+def in_unit(row: Score, value: float | None = None) -> float:
+    """A row's value, or a bound of its interval, as it is shown: in points, or in bits per byte."""
+    return (1 if is_in_bits(row) else 100) * (row.value if value is None else value)
+
+
 def is_small(row: Score) -> bool:
     """Whether a number is below a point; a column of such numbers is shown with more decimals."""
     return abs(row.value) < 0.01
 
 
 def precision(row: Score, small: bool) -> int:
-    """The decimals of a number and its interval; more than one only in a column of small numbers."""
+    """The decimals of a number and its interval: of points more than one only in a column of small numbers."""
+    if is_in_bits(row):
+        return 3
     known = (value for value in (row.value, row.low, row.high) if value is not None)
     return decimals(100 * value for value in known) if small else 1
 
@@ -40,11 +48,11 @@ def as_points(value: float, digits: int = 1) -> str:
     return signed(100 * value, digits).removeprefix("+")
 
 
-def interval_text(low: float | None, high: float | None, digits: int = 1) -> str:
-    """An interval in points; empty where there is none."""
+def interval_text(low: float | None, high: float | None, digits: int = 1, scale: float = 100) -> str:
+    """An interval in points (or, with a scale of 1, in its own unit); empty where there is none."""
     if low is None or high is None:
         return ""
-    texts = [as_points(bound, digits) for bound in (low, high)]
+    texts = [signed(scale * bound, digits).removeprefix("+") for bound in (low, high)]
     return (" to " if "−" in "".join(texts) else "–").join(texts)
 
 

@@ -111,20 +111,23 @@ class PlotLine:
     strong: bool = False
 
 
-def dumbbells(title: str, changes: Sequence[LanguageChange], limits: tuple[float, float]) -> Figure:
+def dumbbells(
+    title: str, changes: Sequence[LanguageChange], limits: tuple[float, float], digits: int | None = None
+) -> Figure:
     """Before (ring) and after (dot) by language, grouped, with the change beside each line.
 
     Args:
         title: the panel's title: the run's name.
         changes: the languages in their order, those of a group together.
         limits: of the horizontal axis, in points; the same for panels side by side.
+        digits: decimals of the numbers; None for those that points have.
     """
     lines: list[LanguageChange | str] = []
     for change in changes:
         if not lines or (isinstance(lines[-1], LanguageChange) and lines[-1].group != change.group):
             lines.append(change.group)
         lines.append(change)
-    digits = decimals(value for c in changes for value in (c.before, c.after))
+    shown = decimals(value for c in changes for value in (c.before, c.after)) if digits is None else digits
 
     def draw(axes: Axes) -> None:
         for y, line in enumerate(lines):
@@ -138,13 +141,13 @@ def dumbbells(title: str, changes: Sequence[LanguageChange], limits: tuple[float
             axes.plot(line.before, y, "o", color=_PAGE, markeredgecolor=colour, markeredgewidth=1.6, zorder=3)
             axes.plot(line.after, y, "o", color=colour, markersize=7, zorder=4)
             _label_row(axes, y, line.label, _INK, _NAMES)
-            _annotate(axes, signed(line.after - line.before, digits), (1, y), 42, colour, ha="right")
+            _annotate(axes, signed(line.after - line.before, shown), (1, y), 42, colour, ha="right")
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_yticks([])
         axes.set_xlim(*limits)
         axes.grid(axis="x", color=_RULE, linewidth=0.8)
 
-    words = "; ".join(f"{c.label} {c.before:.{digits}f} to {c.after:.{digits}f}" for c in changes)
+    words = "; ".join(f"{c.label} {c.before:.{shown}f} to {c.after:.{shown}f}" for c in changes)
     description = f"Score before and after by language, {title}: {words}."
     svg = draw_svg(draw, 22 * len(lines) + 34, description, left=_NAMES, right=46)
     return Figure(title, svg, description)

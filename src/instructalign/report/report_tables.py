@@ -12,11 +12,20 @@ from typing import TypeVar
 from instructalign.evaluation.continual_metrics import continual_scores
 from instructalign.evaluation.gains import FORGETTING, GAIN
 from instructalign.evaluation.run_comparison import OVER_PROMPTS, PROMPT_SD, SEED_SD, Baselines
-from instructalign.evaluation.score_table import GROUPS, ScoreTable, headline, is_base, is_baseline
+from instructalign.evaluation.score_table import (
+    BITS,
+    GROUPS,
+    ScoreTable,
+    headline,
+    is_base,
+    is_baseline,
+    is_in_bits,
+)
 from instructalign.report.number_format import (
     NBSP,
     as_points,
     decimals,
+    in_unit,
     interval_text,
     is_small,
     p_text,
@@ -33,6 +42,7 @@ _METRIC_NAMES = {
     "accuracy": "Accuracy",
     "chrf": "chrF++",
     "token_probability": "Probability of the answers' tokens",
+    BITS: "Bits per byte",
     "bleu": "BLEU",
     "spbleu": "spBLEU",
     "comet": "COMET",
@@ -80,9 +90,11 @@ def score_cell(
     if row is None:
         return TableCell("–")
     digits = precision(row, small)
-    text = signed(100 * row.value, digits) if change else as_points(row.value, digits)
-    spread = f"SD{NBSP}{as_points(deviation.value, digits)}" if deviation else ""
-    lines = [interval_text(row.low, row.high, digits), spread, *notes]
+    text = signed(in_unit(row), digits)
+    spread = f"SD{NBSP}{signed(in_unit(row, deviation.value), digits).removeprefix('+')}" if deviation else ""
+    interval = interval_text(row.low, row.high, digits, in_unit(row, 1))
+    lines = [interval, spread, *notes]
+    text = text if change else text.removeprefix("+")
     return TableCell(text, "\n".join(filter(None, lines)), best=best)
 
 
@@ -104,7 +116,7 @@ def group_columns(names: Iterable[str], several_tasks: bool = False, first: str 
 
 def _small_columns(found: Mapping[tuple[str, ...], Score]) -> set[tuple[str, ...]]:
     """The columns whose numbers are all below a point; a key is a row's name followed by its column."""
-    large = {key[1:] for key, row in found.items() if not is_small(row)}
+    large = {key[1:] for key, row in found.items() if not is_small(row) and not is_in_bits(row)}
     return {key[1:] for key in found} - large
 
 
@@ -151,7 +163,7 @@ def main_table(rows: Iterable[Score], best: Collection[tuple[str, str, str]] = (
 def _main_caption(found: Mapping[tuple[str, ...], Score], metrics: Mapping[str, str], bold: bool) -> str:
     if not found:
         return "Nothing was scored yet."
-    parts = [f"{metric_names(metrics)} × 100, mean over prompts and the languages of a group"]
+    parts = [f"{metric_names(metrics)}, mean over prompts and the languages of a group"]
     counts = {group: {row.n for row in found.values() if row.group == group and row.n} for group in GROUPS}
     sizes = [
         f"{group} {min(some)}" + (f" to {max(some)}" if len(some) > 1 else "")
@@ -170,6 +182,12 @@ def _main_caption(found: Mapping[tuple[str, ...], Score], metrics: Mapping[str, 
             f"bold: better than every other row of the task, with a paired interval that excludes 0{above}"
         )
     return f"{'; '.join(parts)}."
+
+
+def bits_table(scores: ScoreTable) -> ReportTable | None:
+    """Bits per byte of the answers to held-out instructions, whose first metric is another; None without any."""
+    rows = [row for row in scores if row.metric == BITS and headline(scores, row.task) != BITS]
+    return main_table(rows) if rows else None
 
 
 def gains_table(rows: Iterable[Score]) -> ReportTable | None:
@@ -197,6 +215,9 @@ def gains_table(rows: Iterable[Score]) -> ReportTable | None:
     caption = (
         "Adapted minus base model, in points, with the 95 % confidence interval of the paired bootstrap over items"
     )
+    if any(is_in_bits(row) for row in found.values()):
+        of_text = ", ".join(unique(task for (_, task, _), row in found.items() if is_in_bits(row)))
+        caption += f" (of {of_text}: bits per byte saved)"
     caption += " and p by approximate randomisation, corrected for the groups (Holm)." if tests else "."
     return ReportTable(caption, tuple(group_columns(groups, several, first="Change")), tuple(lines))
 
@@ -241,7 +262,7 @@ def seeds_table(
         ]
         lines.append((TableCell(run, foreign=True), *([TableCell(task)] if several else []), *cells))
     caption = (
-        f"{metric_names({task: headline(rows, task) for task in tasks})} × 100, mean over seeds; below it, the "
+        f"{metric_names({task: headline(rows, task) for task in tasks})}, mean over seeds; below it, the "
         "95 % confidence interval over seeds and items (of the base model: over items) and the standard "
         "deviation (SD) over seeds."
     )
@@ -361,7 +382,7 @@ def heat_map(scores: ScoreTable, task: str, label: Callable[[str], str]) -> Repo
     }
     languages = by_group((row.language, row.group) for row in found.values())
     runs = unique(run for _, run in found)
-    digits = decimals(100 * row.value for row in found.values())
+    digits = 3 if metric == BITS else decimals(100 * row.value for row in found.values())
     lines = []
     for code, group in languages.items():
         base = next((found[code, run] for run in runs if (code, run) in found and is_base(run)), None)
@@ -369,14 +390,17 @@ def heat_map(scores: ScoreTable, task: str, label: Callable[[str], str]) -> Repo
         for run in runs:
             row = found.get((code, run))
             if row is None or base is None or is_base(run):
-                line.append(TableCell(as_points(row.value, digits) if row else "–"))
+                line.append(TableCell(signed(in_unit(row), digits).removeprefix("+") if row else "–"))
             else:
-                change = 100 * (row.value - base.value)
+                change = in_unit(row) - in_unit(base)
+                # The colour shows what is better: fewer bits, more points. A bit is shaded as 60 points.
+                shade = shade_of(-60 * change if metric == BITS else change)
                 note = signed(change, digits) + "*" * ((code, run) in significant)
-                line.append(TableCell(as_points(row.value, digits), note, shade=shade_of(change)))
+                line.append(TableCell(signed(in_unit(row), digits).removeprefix("+"), note, shade=shade))
         lines.append(tuple(line))
     caption = (
-        f"{metric_name(metric)} × 100 on {task} by language; below it, and as colour, the change against the base."
+        f"{metric_names({task: metric})} on {task} by language; below it, and as colour, the change against the "
+        "base."
     )
     if significant:
         caption += f" A star: p < {_SIGNIFICANT} after correction for the number of languages (Holm)."
@@ -406,8 +430,9 @@ def significance_table(
             notes = [p_text(p), f"Holm {p_text(corrected)[2:]}"] if p and corrected else ()
             cells.append(score_cell(gain, small=(run,) in small, change=True, notes=notes))
         lines.append((TableCell(label(code), GROUPS.get(group, ""), foreign=True), *cells))
+    unit = "bits per byte saved" if any(is_in_bits(row) for row in found.values()) else "points"
     caption = (
-        f"Change against the base on {task}, in points: the paired 95 % confidence interval, p (two-sided, "
+        f"Change against the base on {task}, in {unit}: the paired 95 % confidence interval, p (two-sided, "
         f"approximate randomisation over items), and p corrected for {len(languages)} tests (Holm)."
     )
     columns = (text_column("Language"), *map(TableColumn, runs))
@@ -456,10 +481,15 @@ def metric_name(metric: str) -> str:
 
 
 def metric_names(metrics: Mapping[str, str]) -> str:
-    """The names of tasks' metrics, followed by the tasks that have each where they differ."""
+    """The names of tasks' metrics with their unit, followed by the tasks that have each where they differ."""
     tasks = {metric: [task for task in metrics if metrics[task] == metric] for metric in metrics.values()}
     several = len(tasks) > 1
-    return " / ".join(metric_name(each) + f" ({', '.join(tasks[each])})" * several for each in tasks)
+    names = {each: metric_name(each) + f" ({', '.join(tasks[each])})" * several for each in tasks}
+    if BITS in names:
+        names[BITS] = f"{metric_name(BITS)} ({', '.join(tasks[BITS]) + '; ' if several else ''}lower is better)"
+    parts = [" / ".join(name for each, name in names.items() if each != BITS)]
+    parts = [f"{parts[0]} × 100"] if parts[0] else []
+    return "; ".join([*parts, *([names[BITS]] if BITS in names else [])])
 
 
 def by_group(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

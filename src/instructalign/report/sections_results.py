@@ -13,8 +13,8 @@ from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.mt_metrics import refusal
 from instructalign.evaluation.prediction_changes import PredictionChange, most_changed
 from instructalign.evaluation.run_comparison import models_of
-from instructalign.evaluation.score_table import GROUPS, headline
-from instructalign.report.number_format import interval_text, shorten
+from instructalign.evaluation.score_table import BITS, GROUPS, headline, is_in_bits
+from instructalign.report.number_format import in_unit, interval_text, shorten
 from instructalign.report.plots import LanguageChange, PlotPoint, dumbbells, scatter
 from instructalign.report.rendering import (
     Block,
@@ -29,6 +29,7 @@ from instructalign.report.rendering import (
 )
 from instructalign.report.report_facts import ReportFacts
 from instructalign.report.report_tables import (
+    bits_table,
     by_group,
     confusion_table,
     continual_table,
@@ -69,6 +70,7 @@ def result(facts: ReportFacts) -> Section | None:
     # A single seed is no result beside several: the bold cells are those of the table over seeds.
     tables = [main_table([*facts.scores, *facts.baselines.rows], () if over else facts.best)]
     tables += [gains] if (gains := gains_table(facts.scores)) else []
+    tables += [bits] if (bits := bits_table(facts.scores)) else []
     blocks += [over, Fold("Each run by itself", tuple(tables))] if over else tables
     if continual := continual_table(facts.scores, facts.baselines, list(facts.bases.items())):
         blocks.append(Fold("Metrics of continual learning", (continual,)))
@@ -132,23 +134,25 @@ def by_language(facts: ReportFacts) -> Section | None:
             changes = []
             for code, group in by_group((code, after[code].group) for code in before if code in after).items():
                 old, new = before[code], after[code]
-                low, high = (None if bound is None else 100 * bound for bound in (new.low, new.high))
-                changes.append(
-                    LanguageChange(facts.label(code), group, 100 * old.value, 100 * new.value, low, high)
-                )
+                low, high = (None if bound is None else in_unit(new, bound) for bound in (new.low, new.high))
+                changes.append(LanguageChange(facts.label(code), group, in_unit(old), in_unit(new), low, high))
             if changes:
                 found.append((run.name if len(facts.tasks) == 1 else f"{run.name}, {task}", metric, changes))
     limits = {}
     for metric in unique(metric for _, metric, _ in found):
         some = [change for _, other, changes in found if other == metric for change in changes]
         edges = [edge for c in some for edge in (c.before, c.after, c.low, c.high) if edge is not None]
-        pad = 0.06 * (max(edges) - min(edges) or 10)
+        pad = 0.06 * (max(edges) - min(edges) or (1 if metric == BITS else 10))
         limits[metric] = (min(edges) - pad, max(edges) + pad)
     text = (
         "Ring: base model. Dot: adapted model. Band: 95 % confidence interval of the adapted model's score. "
-        "Right: the change in points."
+        "Right: the change, in points or in bits per byte."
     )
-    panels = Panels(tuple(dumbbells(title, changes, limits[metric]) for title, metric, changes in found), text)
+    figures = [
+        dumbbells(title, changes, limits[metric], 3 if metric == BITS else None)
+        for title, metric, changes in found
+    ]
+    panels = Panels(tuple(figures), text)
     return Section("Before and after, by language", "languages", (panels,)) if found else None
 
 
@@ -168,13 +172,14 @@ def trade_off(facts: ReportFacts) -> Section | None:
     panels = []
     for task in facts.tasks:
         points = [
-            PlotPoint(run, 100 * loss.value, 100 * gain.value, "L2")
+            PlotPoint(run, in_unit(loss), in_unit(gain), "L2")
             for run in facts.bases
             if (loss := facts.scores.get(run, task, FORGETTING, "L1"))
             and (gain := facts.scores.get(run, task, GAIN, "L2"))
         ]
         if len(points) > 1:
-            title, x, y = f"Gain and forgetting, {task}", "forgetting on L1, points", "gain on L2, points"
+            unit = "bits per byte" if headline(facts.scores, task) == BITS else "points"
+            title, x, y = f"Gain and forgetting, {task}", f"forgetting on L1, {unit}", f"gain on L2, {unit}"
             panels.append(scatter(title, points, x=x, y=y, best=("low", "high")))
     text = "Up is more gain, left is less forgetting. Dashed: the Pareto front, which no run beats on both."
     section = Section("Plasticity–stability trade-off", "trade-off", (Panels(tuple(panels), text),))
@@ -188,21 +193,24 @@ def carried_over(facts: ReportFacts) -> Section | None:
 
 
 def transfer(
-    scores: Iterable[Score], correlation: Sequence[Score], points: str, brief: Callable[[str], str]
+    scores: Iterable[Score], correlation: Sequence[Score], units: str, brief: Callable[[str], str]
 ) -> Section | None:
     """Gains on L3 against those on L2, with their correlation; None where there are too few.
 
     Args:
         scores: with the gains.
         correlation: the rows of their correlation. It counts gains in the same units only, as the plot does.
-        points: what a point is, in the plural.
+        units: what a point is, in the plural.
         brief: shortens the name of a run, so that it has room beside its point.
     """
     counted = correlation[0].task.split(",") if correlation else []
     gains = {
         (row.run, row.task, row.group): 100 * row.value
         for row in scores
-        if row.metric == GAIN and not row.language and (not counted or row.task in counted)
+        if row.metric == GAIN
+        and not row.language
+        and (not counted or row.task in counted)
+        and not is_in_bits(row)  # of another unit
     }
     pairs = [(run, task) for run, task, group in gains if group == "L2" and (run, task, "L3") in gains]
     if len(pairs) < _FEWEST_POINTS:
@@ -212,7 +220,7 @@ def transfer(
         name = run if len({task for _, task in pairs}) == 1 else f"{run}, {task}"
         at = (gains[run, task, "L2"], gains[run, task, "L3"])
         plotted.append(PlotPoint(name, *at, mark=brief(name) if len(pairs) <= _MAX_NAMED else ""))
-    sentence = correlation_sentence(correlation, points)
+    sentence = correlation_sentence(correlation, units)
     title, x, y = "Gain on L3 against gain on L2", "gain on L2, points", "gain on L3, points"
     text = [Paragraph(sentence)] if sentence else []
     panel = Panels((scatter(title, plotted, x=x, y=y, note=sentence),))

@@ -9,7 +9,7 @@ from instructalign.data.contamination import SEVERE_SHARE
 from instructalign.evaluation.gains import GAIN
 from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.run_comparison import Baselines
-from instructalign.evaluation.score_table import ScoreTable, headline
+from instructalign.evaluation.score_table import ScoreTable, headline, is_in_bits
 from instructalign.report.number_format import NBSP, as_points, decimals, join_with_and, signed
 from instructalign.report.report_facts import ReportFacts, block_of
 from instructalign.report.report_tables import unique
@@ -75,7 +75,7 @@ def verdicts(
 
     def balance(run: str) -> float:
         found = [scores.get(run, tasks[0], headline(scores, tasks[0]), group) for group in ("L1", "L2")]
-        values = [row.value for row in found if row]
+        values = [-row.value if is_in_bits(row) else row.value for row in found if row]
         return sum(values) / len(values) if values else 0.0
 
     return [
@@ -97,6 +97,8 @@ def _clauses(scores: ScoreTable, run: str, task: str, baselines: Baselines, base
             continue
         if after is None:
             numbers = f"{signed(100 * gain.value, decimals([100 * gain.value]))} points"
+        elif is_in_bits(after):
+            numbers = f"{after.value + gain.value:.3f} → {after.value:.3f} bits per byte"
         else:
             start = after.value - gain.value
             digits = decimals((100 * start, 100 * after.value))
@@ -131,7 +133,8 @@ def _verdict(group: str, gain: Score) -> str:
     if not (_rose(gain) or _fell(gain)):
         return same
     if abs(gain.value) < _POINT:
-        return f"{'gained' if _rose(gain) else 'lost'} less than a point on {_PLACES[group]}"
+        unit = "0.01 bits per byte" if is_in_bits(gain) else "a point"
+        return f"{'gained' if _rose(gain) else 'lost'} less than {unit} on {_PLACES[group]}"
     return better if _rose(gain) else worse
 
 

@@ -12,10 +12,10 @@ from statistics import fmean
 from instructalign.evaluation.continual_metrics import STAGED, correlate_gains
 from instructalign.evaluation.gains import FORGETTING, GAIN
 from instructalign.evaluation.run_comparison import Baselines
-from instructalign.evaluation.score_table import GROUPS, headline, is_base, is_baseline
+from instructalign.evaluation.score_table import BITS, GROUPS, headline, is_base, is_baseline, is_in_bits
 from instructalign.evaluation.variance import Estimate
 from instructalign.files import format_bytes
-from instructalign.report.number_format import decimals, interval_text, signed
+from instructalign.report.number_format import decimals, in_unit, interval_text, signed
 from instructalign.report.plots import PlotLine, PlotPoint, line_plot, scatter
 from instructalign.report.rendering import (
     Block,
@@ -108,10 +108,15 @@ def _sentences(sweep: SweepResults) -> list[str]:
     return sentences
 
 
+def unit_of(sweep: SweepResults, task: str) -> str:
+    """What the scores of a task are shown in."""
+    return "bits per byte" if headline(sweep.rows, task) == BITS else "points"
+
+
 def _trade_off_numbers(sweep: SweepResults, task: str, cell: str) -> str:
     """What a cell gained and forgot, and where it or its base is not above the baselines."""
     loss, gain = sweep.points(task)[cell]
-    digits = decimals((gain, loss))
+    digits = 3 if unit_of(sweep, task) != "points" else decimals((gain, loss))
     baselines = Baselines([row for row in sweep.rows if is_baseline(row.run)])
     metric = headline(sweep.rows, task)
     after = sweep.rows.get(cell, task, metric, "L2")
@@ -195,13 +200,15 @@ def _significance(sweep: SweepResults) -> Section | None:
                 if (found := some.get(group)) is None:
                     cells.append(TableCell("–"))
                 else:
-                    text, note = signed(100 * found.value), interval_text(found.low, found.high)
+                    scale, digits = (1, 3) if unit_of(sweep, task) != "points" else (100, 1)
+                    text = signed(scale * found.value, digits)
+                    note = interval_text(found.low, found.high, digits, scale)
                     cells.append(TableCell(text, note, best=_is_significant(found)))
             lines.append(tuple(cells))
         caption = (
-            f"{best.name} minus each other configuration on {task}, in points, with the 95 % confidence interval "
-            "over seeds and items; bold where it excludes 0. The intervals are not corrected for their number: "
-            "one in twenty misses by chance."
+            f"{best.name} minus each other configuration on {task}, in {unit_of(sweep, task)}, with the 95 % "
+            "confidence interval over seeds and items; bold where it excludes 0. The intervals are not corrected "
+            "for their number: one in twenty misses by chance."
         )
         columns = group_columns(groups, first="Configuration")
         tables.append(ReportTable(caption, tuple(columns), tuple(lines)))
@@ -225,7 +232,8 @@ def _trade_off(sweep: SweepResults) -> Section | None:
         points = [
             PlotPoint(c, *at, group="L2" if c in marks else "", mark=marks.get(c, "")) for c, at in found.items()
         ]
-        x, y = "forgetting on L1, points", "gain on L2, points"
+        unit = unit_of(sweep, task)
+        x, y = f"forgetting on L1, {unit}", f"gain on L2, {unit}"
         plot = scatter(f"Gain and forgetting, {task}", points, x=x, y=y, best=("low", "high"))
         rows = tuple(
             (
@@ -285,10 +293,14 @@ def _lines_over(sweep: SweepResults, axis: SweepAxis, task: str) -> Iterator[tup
         for group, word in GROUPS.items():
             found = [(x, cell and sweep.rows.get(cell, task, metric, group)) for x, cell in enumerate(cells)]
             known = [(x, row) for x, row in found if row]
-            bounds = [(100 * r.low, 100 * r.high) for _, r in known if r.low is not None and r.high is not None]
+            bounds = [
+                (in_unit(r, r.low), in_unit(r, r.high))
+                for _, r in known
+                if r.low is not None and r.high is not None
+            ]
             low, high = zip(*bounds, strict=True) if bounds and len(bounds) == len(known) else ((), ())
             if known:
-                x, y = [x for x, _ in known], [100 * row.value for _, row in known]
+                x, y = [x for x, _ in known], [in_unit(row) for _, row in known]
                 lines.append(PlotLine(f"{group} {word}", x, y, low, high, group=group, strong=True))
         if lines:
             title = ", ".join(rest.values()) or task
@@ -312,11 +324,11 @@ def _interaction(sweep: SweepResults) -> Section | None:
                 for other in across.labels:
                     cell = sweep.cell_at({down.name: label, across.name: other})
                     row = sweep.rows.get(cell, task, metric, group) if cell else None
-                    shade = shade_of(sign * 100 * row.value) if row else 0.0
+                    shade = shade_of(sign * (60 if is_in_bits(row) else 100) * row.value) if row else 0.0
                     line.append(replace(score_cell(row, change=True), shade=shade))
                 lines.append(tuple(line))
             columns = (text_column(down.name), *map(TableColumn, across.labels))
-            blocks.append(ReportTable(f"{words} in points, {task}.", columns, tuple(lines)))
+            blocks.append(ReportTable(f"{words} in {unit_of(sweep, task)}, {task}.", columns, tuple(lines)))
     return Section("Grid of both axes", "grid", blocks) if blocks else None
 
 
@@ -341,15 +353,16 @@ def _languages(sweep: SweepResults) -> Section | None:
             line = [TableCell(name, foreign=True)]
             for code, group in groups.items():
                 score, gain = (sweep.rows.get(name, task, each, group, code) for each in (metric, GAIN))
-                change = 100 * gain.value if score and gain else None
-                note = "" if change is None else signed(change)
+                change = (60 if is_in_bits(gain) else 100) * gain.value if score and gain else None
+                note = signed(in_unit(gain), 3 if is_in_bits(gain) else 1) if score and gain else ""
                 line.append(replace(score_cell(score), note=note, shade=shade_of(change or 0.0)))
             lines.append(tuple(line))
         columns = (
             text_column("Configuration"),
             *(TableColumn(code, group=group) for code, group in groups.items()),
         )
-        caption = f"Score × 100 on {task} by language; below it, and as colour, the change against the base."
+        what = "Score × 100" if unit_of(sweep, task) == "points" else "Bits per byte"
+        caption = f"{what} on {task} by language; below it, and as colour, the gain over the base."
         if groups:
             blocks.append(ReportTable(caption, columns, tuple(lines)))
     return Section("Scores by language", "languages", blocks) if blocks else None

@@ -15,7 +15,14 @@ from instructalign.evaluation.bootstrap import Bootstrap
 from instructalign.evaluation.gains import FORGETTING, GAIN
 from instructalign.evaluation.model_results import ModelResults, read_results
 from instructalign.evaluation.run_comparison import Samples, difference, mean_over_seeds, over_seeds
-from instructalign.evaluation.score_table import GROUPS, ScoreTable, groups_of, is_base, is_baseline
+from instructalign.evaluation.score_table import (
+    GROUPS,
+    ScoreTable,
+    groups_of,
+    is_base,
+    is_baseline,
+    is_in_bits,
+)
 from instructalign.evaluation.variance import Estimate
 from instructalign.files import read_object
 from instructalign.report.plots import pareto_front
@@ -122,12 +129,13 @@ class SweepResults:
         return f"base of {model(self.of(cell)[0])}" if len(set(map(model, self.runs))) > 1 else "base"
 
     def points(self, task: str) -> dict[str, tuple[float, float]]:
-        """Forgetting on L1 and gain on L2 of every cell that has both, in points."""
+        """Forgetting on L1 and gain on L2 of every cell that has both, in points or in bits per byte."""
         found = {}
         for cell in self.cells:
             loss, gain = self.rows.get(cell, task, FORGETTING, "L1"), self.rows.get(cell, task, GAIN, "L2")
             if loss is not None and gain is not None:
-                found[cell] = (100 * loss.value, 100 * gain.value)
+                scale = 1 if is_in_bits(gain) else 100
+                found[cell] = (scale * loss.value, scale * gain.value)
         return found
 
     def front(self, task: str) -> list[str]:
