@@ -112,6 +112,33 @@ def test_no_step_after_the_line(loaded_model, monkeypatch):
     assert len(steps) == 3  # a line end in front, a letter, and the end of the line
 
 
+@pytest.mark.parametrize("family", ["llama", "bloom", "t5"])
+def test_each_prompt_has_a_limit_of_its_own(loaded_model, family):
+    loaded = loaded_model(family)
+    prompts = encode(loaded, PROMPTS)
+    limits = [3 + 4 * (index % 3) for index in range(len(prompts))]
+    together = generate_batch(loaded, prompts, limits)
+    alone = [generate_batch(loaded, [prompt], limit)[0] for prompt, limit in zip(prompts, limits, strict=True)]
+    assert together == alone
+    whole = generate_batch(loaded, prompts, 11)
+    for written, full, limit in zip(together, whole, limits, strict=True):
+        assert written.tokens == full.tokens[:limit]
+        assert written.finished is (full.finished and len(full.tokens) < limit)
+    assert {len(written.tokens) for written in together} & {3, 7, 11} != set()
+
+
+def test_batches_hold_prompts_of_about_the_same_limit_and_no_more_tokens_than_allowed(loaded_model):
+    loaded = loaded_model("llama")
+    prompts = [[5] * (10 + 7 * index % 23) for index in range(40)]
+    limits = [8 + 31 * index % 57 for index in range(40)]
+    batches = plan_generation(loaded, prompts, limits, 300)
+    assert sorted(index for batch in batches for index in batch) == list(range(40))
+    sizes = [len(some) * (max(len(prompts[i]) for i in some) + max(limits[i] for i in some)) for some in batches]
+    assert all(size <= 300 or len(some) == 1 for size, some in zip(sizes, batches, strict=True))
+    in_order = [limits[index] for batch in batches for index in batch]
+    assert in_order == sorted(limits, reverse=True)
+
+
 # -- continuous batching -----------------------------------------------------------------------------------
 
 
@@ -124,6 +151,16 @@ def test_continuous_batching_gives_the_same_lines(loaded_model, family):
     assert [decode_line(loaded.tokenizer, each) for each in written] == expected
     assert len(set(expected)) > 3
     assert not loaded.model.training
+
+
+def test_continuous_batching_has_the_limit_of_each_prompt(loaded_model):
+    loaded = loaded_model("llama")
+    prompts = encode(loaded, PROMPTS)
+    limits = [2 + 5 * (index % 3) for index in range(len(prompts))]
+    written = generate_lines_continuously(loaded, prompts, limits)
+    expected = generate_batch(loaded, prompts, limits, first_line=True)
+    lines_of = [[decode_line(loaded.tokenizer, each) for each in some] for some in (written, expected)]
+    assert lines_of[0] == lines_of[1]
 
 
 def test_tokens_with_a_line_end(loaded_model):

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from random_models import TEXTS
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import evaluate, load_task, mt_metrics, runner, translation
+from instructalign.evaluation.batch_runner import BatchRunner
 from instructalign.evaluation.bootstrap import Bootstrap
 from instructalign.evaluation.mt_metrics import measure, metrics_for, score_translations
 from instructalign.evaluation.predictions import Translated, read_translations
 from instructalign.evaluation.task_items import read_items
 from instructalign.evaluation.task_selection import plan_directions
-from instructalign.evaluation.translation import translate
+from instructalign.evaluation.translation import translate, translation_limits
 from instructalign.training.generation import generate_batch
 
 TASK = """\
@@ -215,6 +218,40 @@ def test_evaluates_and_goes_on(model_folder, config, tmp_path, monkeypatch):
     evaluate(model_folder("llama"), config(), out, run="base")
     assert made == [files[2]]
     assert {path.name: path.read_bytes() for path in (out / "translations").glob("*.jsonl")} == whole
+
+
+def test_limits_follow_the_source_and_leave_room_for_every_reference(config, loaded_model):
+    tokenizer = loaded_model("llama").tokenizer
+    task = load_task(config().evaluation.tasks[0]).model_copy(update={"tokens": 1000})
+    for direction in plan_directions(config(), task):
+        limits = translation_limits(tokenizer, direction)
+        sources = [len(tokenizer.encode(text)) for text in direction.texts]
+        assert [limit for _, limit in sorted(zip(sources, limits, strict=True))] == sorted(limits)
+        assert len(set(limits)) > 3
+        references = [len(tokenizer.encode(text)) for text in direction.references]
+        assert all(limit >= reference + 8 for limit, reference in zip(limits, references, strict=True))
+        few = task.model_copy(update={"tokens": 5})
+        assert set(translation_limits(tokenizer, replace(direction, task=few))) == {5}
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom", "t5"])
+def test_translations_are_those_of_plain_transformers_up_to_their_end(config, loaded_model, tmp_path, family):
+    loaded = loaded_model(family)
+    task = load_task(config().evaluation.tasks[0]).model_copy(update={"tokens": 60})
+    [direction, *_] = plan_directions(config(prompts=["p"]), task)
+    runner_ = BatchRunner(tmp_path, "t", "key", "translating", lambda *_: None)
+    [records], _ = translate(loaded, direction, config(), runner_)
+    limits = translation_limits(loaded.tokenizer, direction)
+    assert len(set(limits)) > 3
+    for record, text, limit in zip(records, direction.texts, limits, strict=True):
+        prompt = loaded.codec.pair(direction.format_prompt("p", text), "")[0]
+        plain = loaded.model.generate(
+            torch.tensor([prompt]), max_new_tokens=60, do_sample=False, pad_token_id=0, eos_token_id=1
+        )
+        new = plain[0, 1 if loaded.encoder_decoder else len(prompt) :].tolist()
+        whole = loaded.tokenizer.decode(new[:limit], skip_special_tokens=True).lstrip()
+        assert record["translation"] == whole.partition("\n")[0].strip()
+        assert record["unfinished"] is not ("\n" in whole or 1 in new[:limit])
 
 
 def test_an_interrupted_direction_resumes_after_its_last_batch(model_folder, config, tmp_path, monkeypatch):

@@ -175,7 +175,7 @@ class Translation(Strict):
         languages: as in `Task`.
         prompts: by id, the wordings, with the slot `{text}`, and `{source}` and `{target}` for the languages'
             names.
-        tokens: the maximum length of a translation.
+        tokens: the maximum length of a translation; less where `translation.translation_limits` says so.
     """
 
     kind: Literal["translation"]

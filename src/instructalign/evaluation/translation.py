@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import ceil
 from typing import Any
 
 from instructalign.config import Config
@@ -18,7 +19,22 @@ from instructalign.training.generation import (
 )
 from instructalign.training.models import LoadedModel
 
+_MARGIN = 8  # tokens beyond the limit that follows from the source: white space in front, the end of the line
 _CONTINUOUS_PROMPTS = 1024  # that continuous batching takes at a time, and the journal keeps together
+
+
+def translation_limits(tokenizer: Any, direction: TranslationDirection) -> list[int]:
+    """By item, the tokens that its translation may have: so many for each of the source sentence's.
+
+    How many follows from the direction as a whole: the longest that a reference is beside its source, and a fifth
+    more. So every reference has room, and a model that never ends a line does not write up to the task's `tokens`.
+    """
+    sources, references = (
+        [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+        for texts in (direction.texts, direction.references)
+    )
+    stretch = 1.2 * max(there / max(1, here) for here, there in zip(sources, references, strict=True))
+    return [min(direction.task.tokens, ceil(stretch * max(1, here)) + _MARGIN) for here in sources]
 
 
 def translate(
@@ -35,20 +51,22 @@ def translate(
         loaded.codec.pair(direction.format_prompt(prompt, direction.texts[index]), "")[0]
         for prompt, index in questions
     ]
+    by_item = translation_limits(loaded.tokenizer, direction)
+    limits = [by_item[index] for _, index in questions]
     continuous = config.evaluation.engine == "continuous"
     if continuous:
         check_continuous(loaded)
         order = range(len(prompts))
         batches = [list(order[start : start + _CONTINUOUS_PROMPTS]) for start in order[::_CONTINUOUS_PROMPTS]]
     else:
-        batches = plan_generation(loaded, prompts, direction.task.tokens, config.evaluation.batch_tokens)
+        batches = plan_generation(loaded, prompts, limits, config.evaluation.batch_tokens)
 
     def write(batch: list[int]) -> list[tuple[str, bool]]:
-        chosen = [prompts[index] for index in batch]
+        chosen, most = [prompts[index] for index in batch], [limits[index] for index in batch]
         if continuous:
-            generated = generate_lines_continuously(loaded, chosen, direction.task.tokens)
+            generated = generate_lines_continuously(loaded, chosen, most)
         else:
-            generated = generate_batch(loaded, chosen, direction.task.tokens, first_line=True)
+            generated = generate_batch(loaded, chosen, most, first_line=True)
         return [decode_line(loaded.tokenizer, each) for each in generated]
 
     records = [

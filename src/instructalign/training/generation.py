@@ -88,21 +88,35 @@ def generate(
 
 
 def plan_generation(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_tokens: int
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int | Sequence[int], batch_tokens: int
 ) -> list[list[int]]:
-    """Batches of prompts of about the same length, longest first; indices into `prompts`.
+    """Batches of prompts that take about as long, the longest first; indices into `prompts`.
+
+    Args:
+        loaded: the model.
+        prompts: as token ids.
+        max_new_tokens: the longest continuation, of all or of each prompt.
+        batch_tokens: tokens per batch, new ones included.
 
     Raises:
         DataError: a prompt leaves no room in the model's context.
     """
-    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
-    batches = []
-    while order:
-        longest = prompts[order[0]]
-        rows = max(1, batch_tokens // (len(longest) + _room(loaded, longest, max_new_tokens)))
-        batches.append(order[:rows])
-        order = order[rows:]
+    limits = _limits(max_new_tokens, len(prompts))
+    rooms = [_room(loaded, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    batches: list[list[int]] = []
+    longest = most = 0
+    # A step of a batch costs the same whoever still needs it: those of about the same limit end together.
+    for index in sorted(range(len(prompts)), key=lambda index: (-limits[index], -len(prompts[index]), index)):
+        longest, most = max(longest, len(prompts[index])), max(most, rooms[index])
+        if not batches or (len(batches[-1]) + 1) * (longest + most) > batch_tokens:
+            batches.append([])
+            longest, most = len(prompts[index]), rooms[index]
+        batches[-1].append(index)
     return batches
+
+
+def _limits(max_new_tokens: int | Sequence[int], count: int) -> list[int]:
+    return [max_new_tokens] * count if isinstance(max_new_tokens, int) else list(max_new_tokens)
 
 
 def _room(loaded: LoadedModel, prompt: Sequence[int], max_new_tokens: int) -> int:
@@ -120,7 +134,7 @@ def _room(loaded: LoadedModel, prompt: Sequence[int], max_new_tokens: int) -> in
 def generate_batch(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     *,
     chooser: _TokenChooser | None = None,
     first_line: bool = False,
@@ -130,7 +144,8 @@ def generate_batch(
     Args:
         loaded: the model.
         prompts: as token ids.
-        max_new_tokens: the longest continuation; shorter where the longest prompt leaves less room.
+        max_new_tokens: the longest continuation, of all or of each prompt; shorter where the longest prompt
+            leaves less room.
         chooser: chooses the tokens and keeps their likelihood; plain greedy decoding if None.
         first_line: whether a continuation may end with its first line.
     """
@@ -144,12 +159,15 @@ def generate_batch(
         ids[row, where] = torch.tensor(prompt)
         mask[row, where] = 1
     ends = _ends(loaded)
-    stopping = [_LineEnds(loaded.tokenizer, len(prompts))] if first_line else []
+    limits = _limits(max_new_tokens, len(prompts))
+    stopping: list[StoppingCriteria] = [_LineEnds(loaded.tokenizer, len(prompts))] if first_line else []
+    if min(limits) < max(limits):
+        stopping.append(_RowLimits(limits))
     with fast_inference(model):
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            max_new_tokens=_room(loaded, longest, max_new_tokens),
+            max_new_tokens=_room(loaded, longest, max(limits)),
             do_sample=False,
             num_beams=1,
             logits_processor=LogitsProcessorList([chooser] if chooser else []),
@@ -160,7 +178,8 @@ def generate_batch(
     continuations = output[:, 1:] if loaded.encoder_decoder else output[:, len(longest) :]
     steps = [step.tolist() for step in chooser.likelihoods] if chooser else []
     results = []
-    for row, tokens in enumerate(continuations.tolist()):
+    for row, (new, limit) in enumerate(zip(continuations.tolist(), limits, strict=True)):
+        tokens = new[:limit]  # padding follows
         stop = next((place for place, token in enumerate(tokens) if token in ends), None)
         values = [step[row] for step in steps[: len(tokens) if stop is None else stop + 1]]
         results.append(Generated(tokens[:stop], stop is not None, sum(values) / max(1, len(values))))
@@ -207,6 +226,18 @@ class _LineEnds(StoppingCriteria):
             self._begun[row] = self._begun[row] or bool(text)
             self._ended[row] = self._ended[row] or "\n" in text
         return torch.tensor(self._ended, device=input_ids.device)
+
+
+class _RowLimits(StoppingCriteria):
+    """Stops each row after a number of tokens of its own."""
+
+    def __init__(self, limits: Sequence[int]) -> None:
+        self._limits, self._steps = torch.tensor(limits), 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Which rows have ended."""
+        self._steps += 1
+        return (self._limits <= self._steps).to(input_ids.device)
 
 
 class _TokenChooser(LogitsProcessor):
@@ -259,7 +290,7 @@ def check_continuous(loaded: LoadedModel) -> None:
 
 
 def generate_lines_continuously(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int | Sequence[int]
 ) -> list[Generated]:
     """Continues prompts greedily up to the end of their first line, by transformers' continuous batching.
 
@@ -275,13 +306,14 @@ def generate_lines_continuously(
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False, eos_token_id=stops, pad_token_id=loaded.tokenizer.pad_token_id
     )
+    limits = _limits(max_new_tokens, len(prompts))
     # The cache of a CPU would take most of its memory: a block is 256 tokens, and the last one is shared by none.
     blocks = None
     if model.device.type == "cpu":
-        blocks = sum((len(prompt) + max_new_tokens) // 256 + 2 for prompt in prompts)
+        blocks = sum((len(p) + limit) // 256 + 2 for p, limit in zip(prompts, limits, strict=True))
     batching = ContinuousBatchingConfig(num_blocks=blocks, auto_switch_to_flash=False)
     tokens: list[list[int]] = [[] for _ in prompts]
-    rooms = [_room(loaded, prompt, max_new_tokens) for prompt in prompts]
+    rooms = [_room(loaded, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
     with (
         fast_inference(model),
         model.continuous_batching_context_manager(
