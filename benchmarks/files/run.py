@@ -1,7 +1,8 @@
 """Runs the cases of `cases.py` against this checkout or another, each in a folder of its own.
 
     python benchmarks/files/run.py                                    # prints a line for each case
-    python benchmarks/files/run.py --checkout /path/to/old --json was.json
+    python benchmarks/files/run.py --checkout /path/to/old --json old.json
+    python benchmarks/files/run.py --shared ../shared/cases --out docs/results/files.md
 
 A case is run through the command line as a user would (`instructalign generate c.yaml`). PASS: what
 happened is the right behaviour. FAIL: it is not. NO FORMAT: that version had no reader for the format.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +22,44 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import yaml
 from cases import CASES, Case, Outcome, Pair
 
 CRASHED, TIMED_OUT = 70, 71
+ABOUT = """\
+Each row is a public report, rebuilt as a small input of our own, with the right behaviour decided before it was
+tried. PASS: read right, or refused in words that say what to do. FAIL: read wrong, lost in silence, refused
+although a user may expect it to be read, refused without help, or a traceback. NO FORMAT: that version had no
+reader for the format, where a user expects one. Numbered cases came with the issue (`shared/cases`): four of
+their checks import names that have moved since and run here with today's, and number 17 prints only failures,
+so that here it passes where it prints none and the field `input` is in the preview. The others were searched
+out and tried before anything was mended for them; the verdicts of the two former versions are in
+`benchmarks/files/before.json`."""
+SHARED_KINDS = {
+    **dict.fromkeys((1, 2, 5, 6, 15), "codes"),
+    **dict.fromkeys((3, 4), "placeholders"),
+    **dict.fromkeys((7, 9), "TMX and XLIFF"),
+    **dict.fromkeys((10, 11, 12, 13, 14, 16, 18, 32), "files that are something else"),
+    17: "replay data",
+    19: "one sentence, many translations",
+    **dict.fromkeys((20, 21), "Unicode"),
+    **dict.fromkeys((22, 27, 28, 29, 30), "chat templates"),
+    **dict.fromkeys((23, 25, 35), "model folders"),
+    26: "special tokens",
+    33: "test data",
+}
+MOVED = {
+    "from instructalign.mixture.build import read_rows": (
+        "from instructalign.mixture.training_data import prepare_corpus\n"
+        "def read_rows(config): return prepare_corpus(config)[:2]"
+    ),
+    "from instructalign.instructions.segment import": "from instructalign.instructions.segmentation import",
+    "from instructalign.corpora.itemindex import": "from instructalign.data.contamination import",
+    "from instructalign.training.model import make_codec": (
+        "from instructalign.config import ModelConfig\nfrom instructalign.training.models import load_codec\n"
+        "def make_codec(base): return load_codec(ModelConfig(base=base))"
+    ),
+}
 _SECONDS = 60
 
 
@@ -159,16 +193,104 @@ def verdict_of(case: Case, outcome: Outcome) -> tuple[str, str]:
     return ("FAIL", problem) if problem else ("PASS", "")
 
 
-def run_all(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The verdict of each case by its name."""
+def run_all(names: Sequence[str]) -> dict[str, list[str]]:
+    """The verdict of each case by its name, and what was wrong."""
     verdicts = {}
     for case in CASES:
         if not names or case.name in names:
             with tempfile.TemporaryDirectory() as folder:
-                verdicts[case.name] = verdict_of(case, run_case(case, Path(folder), _in_own_process))
-            verdict, problem = verdicts[case.name]
+                verdict, problem = verdict_of(case, run_case(case, Path(folder), _in_own_process))
             print(f"{verdict:9} {case.name:38} {problem[:400]}", flush=True)
+            verdicts[case.name] = [verdict, problem]
     return verdicts
+
+
+def run_shared(cases: Path, source: Path) -> dict[str, list[str]]:
+    """The verdicts of the cases that the issue came with, by their `run-all`, with checks that fit the code."""
+    with tempfile.TemporaryDirectory() as temporary:
+        copy, commands = Path(temporary) / "cases", Path(temporary) / "bin"
+        shutil.copytree(cases, copy)
+        for script in copy.glob("*/check.py"):  # they import what has moved since
+            text = script.read_text(encoding="utf-8")
+            for old, new in MOVED.items():
+                module = old.split()[1].replace(".", "/")
+                if not (source / f"{module}.py").exists():
+                    text = text.replace(old, new)
+            script.chmod(0o644)
+            script.write_text(text, encoding="utf-8")
+        for script in copy.glob("17-*/run.sh"):  # it prints FAIL only
+            script.chmod(0o755)
+            script.write_text(
+                script.read_text(encoding="utf-8") + "\ngrep -q keys out2.txt && echo PASS\n", encoding="utf-8"
+            )
+        commands.mkdir()
+        for name, run in (
+            ("instructalign", f'"{sys.executable}" -m instructalign'),
+            ("python", f'"{sys.executable}"'),
+        ):
+            (commands / name).write_text(f'#!/bin/bash\nexport PYTHONPATH="{source}"\nexec {run} "$@"\n')
+            (commands / name).chmod(0o755)
+        command = ["bash", str(copy / "run-all"), str(commands / "instructalign")]
+        lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    print("\n".join(lines))
+    found = [line.split(maxsplit=2) for line in lines if line[:4] in ("PASS", "FAIL")]
+    return {name: [verdict, "".join(problem)] for verdict, name, *problem in found}
+
+
+def write_table(
+    out: Path, before: dict[str, dict[str, list[str]]], after: dict[str, list[str]], shared: Path | None
+) -> None:
+    """Writes the table of all cases as Markdown, with the verdicts of former versions."""
+    rows = [
+        (
+            case.kind,
+            case.name,
+            case.source,
+            case.right,
+            *(each.get(case.name, ["–"])[0] for each in before.values()),
+        )
+        for case in CASES
+    ]
+    if shared:
+        for name, source, right in _described(shared):
+            was = (each.get(name, ["–"])[0] for each in before.values())
+            rows.append((SHARED_KINDS[int(name[:2])], name, source, right, *was))
+    columns = ["kind", "case", "report", "right", *(f"at {version}" for version in before), "now"]
+    lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    for row in sorted(rows, key=lambda row: row[:2]):
+        now = after.get(row[1], ["–"])[0]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (*row, now)) + " |")
+    counts = []
+    for version, verdicts in [*before.items(), ("now", after)]:
+        for what, names in (
+            ("further reports", [case.name for case in CASES]),
+            ("the issue's cases", [name for name in verdicts if name[:2].isdecimal()]),
+        ):
+            found = [verdicts[name][0] for name in names if name in verdicts]
+            if found:
+                listed = ", ".join(
+                    f"{found.count(each)} {each}" for each in ("PASS", "FAIL", "NO FORMAT") if each in found
+                )
+                counts.append(f"| {version} | {what} | {len(found)} | {listed} |")
+    wrong = [f"- `{name}`: {problem}" for name, (verdict, problem) in after.items() if verdict != "PASS"]
+    parts = [
+        "# Files from public reports",
+        "Made by `python benchmarks/files/run.py --shared ../shared/cases --out docs/results/files.md`.",
+        ABOUT,
+        "| version | cases | number | result |\n| --- | --- | --- | --- |\n" + "\n".join(counts),
+        *(["Still wrong:", "\n".join(wrong)] if wrong else []),
+        "\n".join(lines),
+    ]
+    out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _described(shared: Path) -> list[tuple[str, str, str]]:
+    """The name, the source and the right behaviour of each of the issue's cases, from the table beside them."""
+    lines = (shared / "README.md").read_text(encoding="utf-8").splitlines()
+    cells = [
+        [cell.strip() for cell in line.replace("\\|", "¦").split("|")] for line in lines if line.startswith("| ")
+    ]
+    return [(row[1], row[2], row[3].replace("¦", "|")) for row in cells if row[1][:2].isdecimal()]
 
 
 def main() -> None:
@@ -177,17 +299,27 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="cases; all by default")
     parser.add_argument("--checkout", type=Path, help="another version of the repository; this one by default")
     parser.add_argument("--json", type=Path, help="where the verdicts go")
+    parser.add_argument("--shared", type=Path, help="the folder of the issue's cases, to run them as well")
+    parser.add_argument("--out", type=Path, help="Markdown file for the table")
     given = parser.parse_args()
     if given.checkout is not None:
         environment = {**os.environ, "PYTHONPATH": str(given.checkout / "src"), "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, __file__, *given.names]
         command += ["--json", str(given.json.resolve())] if given.json else []
+        command += ["--shared", str(given.shared)] if given.shared else []
         raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
     verdicts = run_all(given.names)
+    if given.shared:
+        import instructalign
+
+        verdicts |= run_shared(given.shared, Path(instructalign.__file__).parents[1])
     counts = {name: [each for each, _ in verdicts.values()].count(name) for name in ("PASS", "FAIL", "NO FORMAT")}
     print(", ".join(f"{number} {name}" for name, number in counts.items()))
     if given.json:
-        given.json.write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
+        given.json.write_text(json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if given.out:
+        before = json.loads(Path(__file__).with_name("before.json").read_text(encoding="utf-8"))
+        write_table(given.out, before, verdicts, given.shared)
 
 
 if __name__ == "__main__":
