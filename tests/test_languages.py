@@ -160,3 +160,9 @@ def test_names_are_read_only_when_asked_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0"
+
+
+@pytest.mark.parametrize(("country", "code"), [("jp", "jpn"), ("CN", "zho"), ("vn", "vie"), ("cz", "ces")])
+def test_the_code_of_a_country_is_answered_with_its_language(country: str, code: str) -> None:
+    with pytest.raises(DataError, match=rf"'{country}' is not a language.*Did you mean {code} "):
+        canonical(country)

@@ -336,7 +336,7 @@ CASES: tuple[Case, ...] = (
         "read, or refused with a word on JSON lines: one object a line",
         {"a.json": "\n".join(json.dumps({"eng": a, "jav": b}, indent=2) for a, b in PAIRS)},
         {"format": "jsonl", "path": "a.json"},
-        any_of(pairs_are(*PAIRS), refused("one object a line|one object per line|several lines|JSON lines")),
+        any_of(pairs_are(*PAIRS), refused("object a line|object per line|object on each line|several lines")),
     ),
     Case(
         "jsonl-without-last-line-end",

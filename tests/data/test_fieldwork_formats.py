@@ -3,11 +3,14 @@
 # ruff: noqa: E501 (markup)
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pympi import Eaf
 
 from data.reading import read, texts
@@ -189,6 +192,43 @@ def test_elan_words_below_an_utterance(tmp_path: Path) -> None:
     assert pairs(result) == PAIRS
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(9)))
+def test_the_order_of_elan_annotations_in_the_file_does_not_matter(tmp_path: Path, order: list[int]) -> None:
+    """Words of an utterance follow their links, and words with times follow time, however the file lists them."""
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    linked, timed = [], []
+    for i in order:
+        before = f' PREVIOUS_ANNOTATION="w{i - 1}"' if i else ""
+        value = f"<ANNOTATION_VALUE>{words[i]}</ANNOTATION_VALUE>"
+        linked.append(f'<REF_ANNOTATION ANNOTATION_ID="w{i}" ANNOTATION_REF="u"{before}>{value}</REF_ANNOTATION>')
+        timed.append(
+            f'<ALIGNABLE_ANNOTATION ANNOTATION_ID="w{i}" TIME_SLOT_REF1="t{i}" TIME_SLOT_REF2="t{i + 1}">{value}'
+            "</ALIGNABLE_ANNOTATION>"
+        )
+    slots = "".join(f'<TIME_SLOT TIME_SLOT_ID="t{i}" TIME_VALUE="{i * 100}"/>' for i in range(10))
+    for each_way in (linked, timed):
+        wrapped = "".join(f"<ANNOTATION>{each}</ANNOTATION>" for each in each_way)
+        (tmp_path / "a.eaf").write_text(
+            f'<ANNOTATION_DOCUMENT><TIME_ORDER>{slots}</TIME_ORDER><TIER TIER_ID="ft"><ANNOTATION>'
+            '<ALIGNABLE_ANNOTATION ANNOTATION_ID="u" TIME_SLOT_REF1="t0" TIME_SLOT_REF2="t9"><ANNOTATION_VALUE>To nine.'
+            "</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>"
+            f'<TIER TIER_ID="wd" PARENT_REF="ft">{wrapped}</TIER></ANNOTATION_DOCUMENT>'
+        )
+        result = read("eaf", ["eng", "heg"], path=tmp_path / "a.eaf", tiers={"heg": "wd", "eng": "ft"})
+        assert pairs(result) == [(" ".join(words), "To nine.")]
+
+
+def test_lift_with_definitions_only_says_how_to_read_them(tmp_path: Path) -> None:
+    (tmp_path / "a.lift").write_text(
+        '<lift><entry><lexical-unit><form lang="heg"><text>batu</text></form></lexical-unit><sense><definition>'
+        '<form lang="en"><text>a stone</text></form></definition></sense></entry></lift>'
+    )
+    with pytest.raises(DataError, match=r"a\.lift: .*definitions in eng\. .*of: definitions"):
+        read("lift", ["eng", "heg"], path=tmp_path / "a.lift")
+    assert pairs(read("lift", ["eng", "heg"], path=tmp_path / "a.lift", of="definitions")) == [("batu", "a stone")]
+
+
 def test_elan_with_wrong_tiers_and_damaged_files(tmp_path: Path) -> None:
     path = eaf(tmp_path / "a.eaf", by_reference=False)
     tiers = {"heg": "tx@A", "eng": "ft@A"}
@@ -206,6 +246,15 @@ def test_elan_with_wrong_tiers_and_damaged_files(tmp_path: Path) -> None:
         ),
         (referring.replace('ANNOTATION_REF="a', 'ANNOTATION_REF="b', 1), "refers to 'b.*', which is not there"),
         (referring.replace('PARENT_REF="tx@A"', 'PARENT_REF="ft@A"', 1), "'ft@A' is above itself"),
+        (
+            re.sub(
+                r'ANNOTATION_ID="(a\d+)" ANNOTATION_REF',
+                r'ANNOTATION_ID="\1" PREVIOUS_ANNOTATION="\1" ANNOTATION_REF',
+                referring,
+                count=1,
+            ),
+            r"'a\d+' is above itself",
+        ),
         (f"<?xml version='1.0'?>{BOMB}<ANNOTATION_DOCUMENT>&a;</ANNOTATION_DOCUMENT>", "Entities are not read"),
     ):
         path.write_text(text)

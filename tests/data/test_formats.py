@@ -141,6 +141,25 @@ def test_csv_with_quotes_line_ends_and_ragged_rows(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("format", "content", "kept", "dropped"),
+    [
+        ("csv", "eng,ind\na,b,\nc,d,,\ne,f,x\n", ["a", "c"], 1),  # behind the last column: empty, or text
+        ("csv", "eng,ind,note\na,b\nc\n", ["a"], 1),  # an empty last cell that was not written; half a row
+        ("csv", "eng,ind,\na,b\nc,d,\n", ["a", "c"], 0),  # a last column without a name
+        ("tsv", "eng\tind\tnote\na\tb\nc\td\te\n", ["c"], 1),  # a line end within a field makes two such halves
+        ("tsv", "eng\tind\t\na\tb\nc\td\t\t\n", ["a", "c"], 0),
+    ],
+)
+def test_cells_at_the_ends_of_lines(
+    tmp_path: Path, format: str, content: str, kept: list[str], dropped: int
+) -> None:
+    path = write(tmp_path, {"a": content}) / "a"
+    rows, counts = read(format, ["eng", "ind"], path=path)
+    assert [row.texts["eng"] for row in rows] == kept
+    assert counts.dropped.get("wrong number of columns", 0) == dropped == counts.read - len(kept)
+
+
 def test_tsv_without_header_keeps_quotation_marks(tmp_path: Path) -> None:
     path = write(tmp_path, {"a.tsv": 'cok\t"take\nabee\tash"\n'}) / "a.tsv"
     result = read("tsv", ["ace", "eng"], path=path, columns={"ace": 1, "eng": 2}, header=False)

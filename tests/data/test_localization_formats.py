@@ -173,3 +173,39 @@ def test_tatoeba(tmp_path: Path) -> None:
         (tmp_path / "other" / name).write_text(content)
         with pytest.raises(DataError, match=message):
             read("tatoeba", ["eng", "jav"], **{**options, name.partition(".")[0]: tmp_path / "other" / name})
+
+
+def test_po_keys_stand_for_no_text_where_the_source_has_a_file(tmp_path: Path) -> None:
+    head = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\n'
+    texts_of = {
+        "en": {"menu.open": "Open", "menu.quit": "", "menu.save": "Save"},
+        "jv": {"menu.open": "Bukak", "menu.quit": "Metu"},
+    }
+    for code, messages in texts_of.items():
+        entries = "".join(f'msgid "{key}"\nmsgstr "{text}"\n\n' for key, text in messages.items())
+        (tmp_path / f"{code}.po").write_text(head + entries)
+    files = {"eng": tmp_path / "en.po", "jav": tmp_path / "jv.po"}
+    rows, counts = read("po", ["eng", "jav"], files=files)
+    assert [dict(row.texts) for row in rows] == [{"eng": "Open", "jav": "Bukak"}]
+    assert counts.dropped == {"untranslated": 1, "text in fewer than two languages": 2}
+    assert counts.read == 4
+
+
+def test_tatoeba_by_language(tmp_path: Path) -> None:
+    (tmp_path / "eng.tsv").write_text("1\teng\tYes.\n2\teng\tNo.\n")
+    (tmp_path / "jav.tsv").write_text("11\tjav\tIya.\n12\tjav\tOra.\n")
+    (tmp_path / "links.tsv").write_text("11\t1\n12\t2\n1\t11\n")
+    options = {"sentences": [tmp_path / "eng.tsv", tmp_path / "jav.tsv"], "links": tmp_path / "links.tsv"}
+    assert texts(read("tatoeba", ["eng", "jav"], **options)) == {
+        "1-11": {"eng": "Yes.", "jav": "Iya."},
+        "2-12": {"eng": "No.", "jav": "Ora."},
+    }
+    with pytest.raises(DataError, match=r"eng\.tsv, .*eng\.tsv: .*found eng"):
+        read("tatoeba", ["eng", "jav"], sentences=[tmp_path / "eng.tsv"] * 2, links=tmp_path / "links.tsv")
+
+
+def test_times_without_milliseconds_and_character_references(tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("1\n00:00:01 --> 00:00:02\nAt 10:30 &amp; later\n")
+    (tmp_path / "b.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>&lt;i&gt; &amp;amp; &nbsp;b\n")
+    rows, _ = read("srt", ["eng", "jav"], files={"eng": tmp_path / "a.srt", "jav": tmp_path / "b.vtt"})
+    assert [dict(row.texts) for row in rows] == [{"eng": "At 10:30 &amp; later", "jav": "<i> &amp; b"}]

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "files"))
 from cases import CASES, Case
 from run import run_case, verdict_of
 
-OPEN = {"json-records-over-several-lines", "tmx-without-seg"}
+OPEN = {"tmx-without-seg"}
 FAST = [case for case in CASES if not case.model]
 
 

@@ -170,3 +170,57 @@ def test_vref_files_that_do_not_match(tmp_path: Path) -> None:
     files = vref(tmp_path, eng=["a"] * 300, heg=["c", *["<range>"] * 299])
     with pytest.raises(DataError, match="more than 200 lines in one <range>"):
         read("vref", ["eng", "heg"], files=files)
+
+
+@pytest.mark.parametrize(
+    ("verses", "expected"),
+    [
+        (r"\v 4-5a Day, \v 5b and night.", {"GEN 1:4-5": "Day, and night."}),
+        (r"\v 4 Sun. \v 5a Day \v 5b-6 and night.", {"GEN 1:4": "Sun.", "GEN 1:5-6": "Day and night."}),
+        (r"\v 4a Sun, \v 4b-5 day \v 6 and night.", {"GEN 1:4-5": "Sun, day", "GEN 1:6": "and night."}),
+        (r"\v 4-5a Sun, \v 4-5b day. \v 6 Night.", {"GEN 1:4-5": "Sun, day.", "GEN 1:6": "Night."}),
+        ("\\v 4\\f + \\ft Or: day\\f*Sun. \\v 5\u200f Day.", {"GEN 1:4": "Sun.", "GEN 1:5": "Day."}),
+    ],
+)
+def test_segments_of_verses_and_notes_at_their_numbers(
+    tmp_path: Path, verses: str, expected: dict[str, str]
+) -> None:
+    other = "\\id GEN\n\\c 1\n\\p\n\\v 4 a\n\\v 5 b\n\\v 6 c\n"
+    result = read("usfm", ["eng", "heg"], files=bibles(tmp_path, f"\\id GEN\n\\c 1\n\\p\n{verses}", other))
+    assert {id: pair[0] for id, pair in pairs(result).items()} == expected
+
+
+def test_text_straight_behind_a_verse_number_is_refused_and_not_taken_for_its_segment(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"en\.sfm:4: expected a verse number, found '1Siji\.'"):
+        read("usfm", ["eng", "heg"], files=bibles(tmp_path, "\\id GEN\n\\c 1\n\\p\n\\v 1Siji.\n"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '<ScriptureText><Naming PrePart="" PostPart="abc.PT7" BookNameForm="41MAT"/></ScriptureText>',
+        "<ScriptureText><FileNamePrePart></FileNamePrePart><FileNamePostPart>abc.PT7</FileNamePostPart></ScriptureText>",
+    ],
+)
+def test_a_project_whose_settings_name_its_files(tmp_path: Path, settings: str) -> None:
+    files = bibles(tmp_path)
+    project = tmp_path / "ENG"
+    project.mkdir()
+    (project / "Settings.xml").write_text(settings)
+    (project / "01GENabc.PT7").write_text(ENGLISH)
+    (project / "copy of 01GEN.SFM").write_text(ENGLISH)  # not one of the project
+    assert pairs(read("usfm", ["eng", "heg"], files={**files, "eng": project})) == EXPECTED
+    (project / "01GENabc.PT7").rename(project / "01GEN.txt")
+    (project / "copy of 01GEN.SFM").unlink()
+    with pytest.raises(DataError, match=r"ENG contains no \*abc\.PT7 \(Settings\.xml\), "):
+        read("usfm", ["eng", "heg"], files={**files, "eng": project})
+
+
+def test_a_range_over_two_books_is_dropped_with_a_count(tmp_path: Path) -> None:
+    files = {code: tmp_path / f"{code}.txt" for code in ("eng", "heg")}
+    files["eng"].write_text("a\nb\nc\nd\n")
+    files["heg"].write_text("e\n<range>\n<range>\nh\n")
+    (tmp_path / "vref.txt").write_text("MAL 4:5\nMAL 4:6\nMAT 1:1\nMAT 1:2\n")
+    result = read("vref", ["eng", "heg"], files=files, vref=tmp_path / "vref.txt")
+    assert pairs(result) == {"MAT 1:2": ("d", "h")}
+    assert result[1] == Counts(read=4, dropped={"verse range over two books": 3})

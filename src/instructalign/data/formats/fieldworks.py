@@ -87,7 +87,7 @@ def read_lift(
         if len(defined | wanted) > 1:  # WeSay writes no glosses
             raise DataError(
                 f"{path}: no sense has a gloss in two of the languages ({', '.join(languages)}), but there are "
-                f"definitions in {', '.join(sorted(defined))}. To read those, set of: definitions."
+                f"definitions in {', '.join(sorted(defined - wanted))}. To read those, set of: definitions."
             )
     if seen is not None:
         require_two_languages(languages, seen, path)
