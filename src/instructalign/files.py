@@ -258,9 +258,27 @@ def hidden(path: PurePath) -> bool:
     return path.name.startswith(".") or "__MACOSX" in path.parts
 
 
-def notice(message: str) -> None:
-    """Tells the user how a file is read that is not what its name or the configuration says."""
-    logger.warning("%s", message)
+def notice(found: str, advice: str = "") -> None:
+    """Tells the user how a file is read that is not what its name or the configuration says, and what to do."""
+    logger.warning("%s", f"{found} {advice}".rstrip(), extra={"notice": (found, advice)})
+
+
+@contextmanager
+def collected_notices() -> Iterator[dict[tuple[str, str], None]]:
+    """Collects what `notice` is called with, instead of logging it; each once, in order."""
+    collected: dict[tuple[str, str], None] = {}
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            collected[getattr(record, "notice", (record.getMessage(), ""))] = None
+
+    handler, logger.propagate = Collector(), False
+    logger.addHandler(handler)
+    try:
+        yield collected
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
 
 
 def check_file(path: Path) -> None:
@@ -293,7 +311,8 @@ def check_file(path: Path) -> None:
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON-lines file with their line numbers; empty lines are skipped.
 
-    A JSON array of objects is read in the same way, as a stream; the numbers are then those of its elements.
+    A JSON array of objects, and objects over several lines, are read in the same way, as a stream; the numbers are
+    then those of the objects.
 
     Raises:
         DataError: a line or element is not a JSON object; the message names the line.
@@ -301,9 +320,14 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with open_bytes(path) as opened:
         try:
             file = as_utf8(opened, str(path))
-            if file.peek(_SNIFFED).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+            head = file.peek(_SNIFFED).removeprefix(codecs.BOM_UTF8).lstrip()
+            if head.startswith(b"["):
                 notice(f"{path}: a JSON array; its elements are read as the lines of JSON lines are.")
-                yield from _array_elements(file, path)
+                yield from _json_objects(file, path, "[")
+                return
+            if _OVER_LINES.match(head):
+                notice(f"{path}: JSON objects over several lines; they are read one after another.")
+                yield from _json_objects(file, path, "{ or the end")
                 return
         except UnicodeDecodeError as error:
             raise _undecodable(str(path), 1, error) from None
@@ -330,25 +354,32 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     return record
 
 
+_OVER_LINES = re.compile(rb"\{[ \t\r]*\n|\{[^\n]*[,\[{][ \t\r]*\n")  # an object does not end there
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def _array_elements(file: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects in a JSON array, numbered from 1, in the memory that the largest takes."""
+def _json_objects(file: IO[bytes], path: Path, expected: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Objects that do not stand on a line each, numbered from 1, in the memory that the largest takes.
+
+    Args:
+        file: what they are read from, as UTF-8.
+        path: for error messages.
+        expected: `[` for a JSON array; `{ or the end` for objects one after another.
+    """
     parse = json.JSONDecoder().raw_decode
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    between = ", or ]" if expected == "[" else expected
     text, at, line, done = "", 0, 1, False  # `line` is that of the text's first character
-    block, number, expected = 1 << 16, 0, "["
+    block, number = 1 << 16, 0
 
     def wrong(problem: object, place: int) -> DataError:
-        return DataError(
-            f"{path}:{line + text.count(chr(10), 0, place)}: not a JSON array of objects ({problem})."
-        )
+        kind = "a JSON array of objects" if between == ", or ]" else "JSON objects"
+        return DataError(f"{path}:{line + text.count(chr(10), 0, place)}: not {kind} ({problem}).")
 
     while True:
         at = _SPACE.match(text, at).end()  # type: ignore[union-attr] # it matches nothing, too
         cut = at == len(text)
-        if not cut and expected == "{ or ]" and text[at] == "{":
+        if not cut and text[at] == "{" == expected[0]:
             try:
                 record, after = parse(text, at)
             except json.JSONDecodeError as error:
@@ -359,21 +390,22 @@ def _array_elements(file: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str
             except (ValueError, RecursionError) as error:
                 raise wrong(error, at) from None
             else:
-                number, at, expected, block = number + 1, after, ", or ]", 1 << 16
+                number, at, expected, block = number + 1, after, between, 1 << 16
                 yield number, record
                 continue
         if not cut:
-            if text[at] not in expected or expected == "the end":
+            following = {"[[": "{ or ]", ", or ],": "{", ", or ]]": "the end", "{ or ]]": "the end"}
+            if expected + text[at] not in following:
                 raise wrong(f"expected {expected}, found {text[at : at + 20]!r}", at)
-            expected = {"[": "{ or ]", ",": "{ or ]", "]": "the end"}[text[at]]
+            expected = following[expected + text[at]]
             at += 1
             continue
         if done:
-            if expected == "the end":
+            if expected.endswith("the end"):
                 return
             raise wrong(f"it ends where {expected} is expected", at)
         if len(text) - at > MAX_LINE_BYTES:
-            raise wrong(f"an element of more than {MAX_LINE_BYTES >> 20} MiB", at)
+            raise wrong(f"an object of more than {MAX_LINE_BYTES >> 20} MiB", at)
         line += text.count("\n", 0, at)
         data = file.read(block)
         done, block = not data, 2 * block

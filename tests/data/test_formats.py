@@ -706,3 +706,52 @@ def test_columns_that_clash_matter_only_if_asked_for(tmp_path: Path) -> None:
     assert list(texts(found).values()) == [{"eng": "One", "jav": "Siji"}]
     with pytest.raises(DataError, match=r"'pt' and 'pt-br' are por.*columns"):
         read("tsv", ["eng", "por"], path=tmp_path / "t.tsv")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("hint", ["", "sep={0}\r\n", '"sep={0}"\n'])
+@pytest.mark.parametrize("quoting", [True, False])
+def test_the_delimiter_of_a_table_is_found_and_said(
+    tmp_path: Path, delimiter: str, hint: str, quoting: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    quoted = '"a{0} b"{0}c\n' if quoting else "a{0}c\n"
+    lines = (
+        hint + "eng{0}ind\n" + "one; two{0}dua: 2\n" * (delimiter == ",") + "one, two{0}dua\n" * (delimiter != ",")
+    )
+    path = write(tmp_path, {"a.csv": (lines + quoted).format(delimiter)}) / "a.csv"
+    result = read("csv", ["eng", "ind"], path=path, quoting=quoting)
+    first = "one; two" if delimiter == "," else "one, two"
+    assert [row["eng"] for row in texts(result).values()] == [first, f"a{delimiter} b" if quoting else "a"]
+    assert list(texts(result)) == (["3", "4"] if hint else ["2", "3"])  # ids are the numbers of lines
+    name = {",": "commas", ";": "semicolons", "\t": "tabs"}[delimiter]
+    assert (f"a.csv: its columns are separated by {name}" in caplog.text) == (delimiter != "," and not hint)
+
+
+def test_a_table_whose_quotation_marks_stand_behind_backslashes(tmp_path: Path) -> None:
+    table = 'eng,ind,jav\n"He said \\"go, now\\".","a\\\\b",\\N\n"a ""b""","c,\\\\N,d",e\\\nf\n'
+    path = write(tmp_path, {"a.csv": table}) / "a.csv"
+    [first, second] = read("csv", ["eng", "ind", "jav"], path=path, escape="\\")[0]
+    assert first.texts == {"eng": 'He said "go, now".', "ind": "a\\b"}
+    assert second.texts == {"eng": 'a "b"', "ind": "c,\\N,d", "jav": "e\nf"}
+
+
+EXCEL = 'eng\tind\n"He said ""go"""\t"Dia bilang ""pergi"""\nA house\tRumah\n'
+ALL = '"eng"\t"ind"\n"one"\t"satu"\n'
+COMMAS = 'eng\tind\n"one, a"\t"satu, a"\nthree\ttiga\n"two, b"\t"dua"\n'
+DIALOGUE = 'eng\tind\n"Go!" he said.\t"Pergi!" katanya.\n"Go!"\t"Pergi!"\nA house, a road\tRumah, jalan\n'
+REPLIES = 'eng\tind\n"Go, now!"\t"Pergi, cepat!"\nYes, he did.\tYa, dia pergi.\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "told"), [(EXCEL, True), (ALL, True), (COMMAS, True), (DIALOGUE, False), (REPLIES, False)]
+)
+def test_fields_in_quotation_marks_are_noticed(
+    tmp_path: Path, table: str, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, {"a.tsv": table}) / "a.tsv"
+    columns = {"eng": 1, "ind": 2}
+    read("tsv", ["eng", "ind"], path=path, columns=columns)
+    assert ("a.tsv: fields are in quotation marks" in caplog.text) == told
+    caplog.clear()
+    read("tsv", ["eng", "ind"], path=path, columns=columns, quoting=True) if told else None
+    assert not caplog.text

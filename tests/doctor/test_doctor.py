@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shutil
@@ -294,3 +295,18 @@ def test_a_package_that_a_tokenizer_needs(configure: Configure, monkeypatch: pyt
     monkeypatch.setattr("instructalign.doctor.diagnosis.load_codec", needs)
     level, about, _ = finding_with(look(configure()), "needs a package: this one needs sentencepiece")
     assert (level, about) == ("problem", "model")
+
+
+def test_how_files_are_read_is_told(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = ["English\tJavanese", *(f'"He said ""{one}"""\t"{other}, ya"' for one, other in sentences())]
+    (tmp_path / "corpus.tsv").write_bytes(gzip.compress("\n".join(rows).encode()))
+    diagnosis = look(configure())
+    level, about, advice = finding_with(diagnosis, "corpus.tsv: fields are in quotation marks")
+    assert (level, about) == ("warning", "files")
+    assert "quoting: true" in advice
+    assert finding_with(diagnosis, "corpus.tsv: gzip data") == ("ok", "files", "")
+    assert not caplog.text
+    corpora = "corpora=[{format: tsv, path: corpus.tsv, quoting: true, columns: {eng: English, jav: Javanese}}]"
+    assert "quotation marks" not in str(look(configure(corpora)).findings)

@@ -8,9 +8,11 @@ an option has one meaning. JSON lines are `files.read_jsonl`; every text file is
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +20,7 @@ from pydantic import StringConstraints
 
 from instructalign.errors import DataError, first_line
 from instructalign.file_kinds import COMPRESSED
-from instructalign.files import check_file, hidden, read_lines
+from instructalign.files import MAX_LINE_BYTES, check_file, hidden, notice, read_lines
 
 Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=1)]
 """The character between two columns, as an option of a reader."""
@@ -27,39 +29,135 @@ Record = tuple[int, dict[str, Any]]
 """The line number (or else the running number) of a record, from 1, and its fields."""
 
 
-def read_delimited(path: Path, delimiter: str, quoting: bool) -> Iterator[tuple[int, list[str]]]:
+_MOST = 0.9  # share
+_SAMPLE = 200  # lines at a table's start that show how it is written
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_EXCEL_HINT = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+
+
+def read_delimited(
+    path: Path, delimiter: str | None, quoting: bool, escape: str | None = None
+) -> Iterator[tuple[int, list[str]]]:
     """The fields of each record of a CSV or TSV file, with the number of the record's first line.
 
     Args:
-        path: the file, plain or compressed.
-        delimiter: the character between two columns.
+        path: the file, plain or compressed. Excel's first line `sep=;` is not a record.
+        delimiter: the character between two columns; None finds it: commas, semicolons or tabs.
         quoting: whether quotation marks around a field are not part of it, so that it may contain delimiters and
             line ends. Without, every character but the delimiter and the line end is text.
+        escape: with quoting, the character before a quotation mark that is text (a backslash, as MySQL writes it;
+            an unquoted \\N is then an empty field); by default such a quotation mark is doubled.
 
     Returns:
         An empty list for an empty line.
 
     Raises:
-        DataError: the file is missing or not UTF-8, or a quotation mark is left open.
+        DataError: the file is missing or not UTF-8, has another delimiter, or a quotation mark is left open.
     """
+    if escape and not quoting:
+        raise DataError(
+            f"{path}: escape: {escape!r} has no meaning without quoting: true; set that, or leave it out."
+        )
+    lines = read_lines(path)
+    first: list[tuple[int, str]] = []
+    while (
+        len(first) < _SAMPLE
+        and sum(len(line) for _, line in first) < MAX_LINE_BYTES
+        and (line := next(lines, None))
+    ):
+        first.append(line)
+    if first and (hint := _EXCEL_HINT.fullmatch(first[0][1])):
+        delimiter = delimiter or hint[1]
+        del first[0]
+    sample = [line for _, line in first]
+    likely = _likely_delimiter(sample, quoting, escape)
+    if delimiter is None:
+        delimiter = likely or ","
+        if delimiter != ",":
+            notice(
+                f"{path}: its columns are separated by {_DELIMITERS[delimiter]}.",
+                f"To say so, set {_option(delimiter)}",
+            )
+    elif likely and sample and not any(delimiter in line for line in sample):
+        raise DataError(
+            f"{path}: its columns are not separated by {_DELIMITERS.get(delimiter, repr(delimiter))} but by "
+            f"{_DELIMITERS[likely]}. Set format: csv and {_option(likely)}"
+        )
+    numbered = chain(first, lines)
     if not quoting:
-        for number, line in read_lines(path):
-            yield number, line.split(delimiter) if line else []
+        if _looks_quoted([field for line in sample for field in line.split(delimiter)]):
+            notice(
+                f"{path}: fields are in quotation marks, which become part of the texts.",
+                "If they were added by the program that wrote the file, such as Excel, set quoting: true.",
+            )
+        for number, text in numbered:
+            yield number, text.split(delimiter) if text else []
         return
-    # Before Python 3.11, csv refuses NUL. A lone surrogate is invalid in the same way, and is treated as NUL is.
-    lines = (line.replace("\0", "\ud800") + "\n" for _, line in read_lines(path))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    before = first[0][0] - 1 if first else 0
+    latest = ""
+
+    def clean() -> Iterator[str]:
+        nonlocal latest
+        null = (
+            re.compile(rf"(?<![^{re.escape(delimiter)}])\\N(?![^{re.escape(delimiter)}])")
+            if escape == "\\"
+            else None
+        )
+        for _, latest in numbered:
+            line = null.sub("", latest) if null else latest
+            # Before Python 3.11, csv refuses NUL. A lone surrogate is as invalid, and treated as NUL is.
+            yield line.replace("\0", "\ud800") + "\n"
+
+    reader = csv.reader(clean(), delimiter=delimiter, escapechar=escape, strict=True)
     while True:
-        start = reader.line_num + 1
+        start = before + reader.line_num + 1
         try:
             yield start, next(reader)
         except StopIteration:
             return
         except csv.Error as error:
+            advice = "A quotation mark may be left open; if quotation marks are plain text, set quoting: false."
+            if escape is None and any('\\"' in line for line in (latest, *sample)):
+                advice = 'Quotation marks in the text stand behind a backslash; set escape: "\\\\".'
             raise DataError(
-                f"{path}:{start}: not CSV ({error}; detected in line {reader.line_num}). A quotation mark may be "
-                "left open; if quotation marks are plain text, set quoting: false."
+                f"{path}:{start}: not CSV ({error}; detected in line {before + reader.line_num}). {advice}"
             ) from None
+
+
+def _likely_delimiter(sample: list[str], quoting: bool, escape: str | None) -> str:
+    """What separates the columns of most lines into as many as the first line has; empty if nothing does."""
+    for delimiter in _DELIMITERS:
+        try:
+            options: dict[str, Any] = {} if quoting else {"quoting": csv.QUOTE_NONE}
+            lines = (line.replace("\0", "") for line in sample)
+            widths = [
+                len(row) for row in csv.reader(lines, delimiter=delimiter, escapechar=escape, **options) if row
+            ]
+        except csv.Error:  # a very long field
+            continue
+        if widths and widths[0] > 1 and widths.count(widths[0]) >= _MOST * len(widths):
+            return delimiter
+    return next((each for each in _DELIMITERS if sample and each in sample[0]), "")
+
+
+def _looks_quoted(fields: list[str]) -> bool:
+    """Whether a program put quotation marks around fields: around all, or those that need them."""
+    marked = [field for field in fields if '"' in field]
+    quoted = [field for field in marked if _QUOTED.fullmatch(field)]
+    if not quoted or len(quoted) < _MOST * len(marked):
+        return False
+    commas = [field for field in fields if "," in field]
+    return (
+        any('""' in field[1:-1] for field in quoted)
+        or len(quoted) == len([field for field in fields if field])
+        or (len(commas) > 2 and set(commas) <= set(quoted))
+    )
+
+
+def _option(delimiter: str) -> str:
+    shown = "\\t" if delimiter == "\t" else delimiter
+    return f'delimiter: "{shown}".'
 
 
 def read_parquet(path: Path) -> Iterator[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from instructalign.doctor.check_tokenizer import LanguageTokens, examine_tokeniz
 from instructalign.doctor.findings import Finding, Findings
 from instructalign.doctor.resource_estimates import CostPart, examine_costs
 from instructalign.errors import ModelError
+from instructalign.files import collected_notices
 from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import build_instructions, build_mixture
 from instructalign.progress import Progress, silent
@@ -99,6 +100,18 @@ def examine(
         out: a folder on the disk that runs are written to.
         progress: called with the name of each step.
     """
+    with collected_notices() as notices:
+        diagnosis = _examine(config, sample, out, progress)
+    about_files = Findings("files")
+    for found, advice in notices:
+        if advice:
+            about_files.warn(found, advice)
+        else:
+            about_files.ok(found)
+    return replace(diagnosis, findings=(*about_files, *diagnosis.findings))
+
+
+def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -> Diagnosis:
     # A run writes the file of rejects; the doctor writes nothing.
     config = config.model_copy(update={"filter": config.filter.model_copy(update={"rejects": None})})
     findings: list[Finding] = []

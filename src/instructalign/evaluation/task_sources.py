@@ -37,8 +37,9 @@ def read_csv_items(
     path: str,
     columns: Sequence[str] | None = None,
     language_column: str | None = None,
-    delimiter: Delimiter = ",",
+    delimiter: Delimiter | None = None,
     quoting: bool = True,
+    escape: Delimiter | None = None,
 ) -> Iterator[dict[str, str]]:
     """Reads a table of comma-separated values.
 
@@ -49,8 +50,9 @@ def read_csv_items(
         path: the file, with `{name}` in the place of the language's name.
         columns: the names of the columns of a file without a header.
         language_column: the column with the language, in a file of several; rows of others are skipped.
-        delimiter: the character between two columns.
+        delimiter: the character between two columns; by default commas, semicolons or tabs are found.
         quoting: whether quotation marks enclose values; without, they are part of the text.
+        escape: with quoting, the character before a quotation mark that is text; by default it is doubled.
 
     Raises:
         DataError: the file is missing, is not UTF-8, or a line has another number of columns than the first.
@@ -58,7 +60,7 @@ def read_csv_items(
     del language
     file = task_file(data, path, name)
     header = list(columns) if columns else None
-    for number, row in read_delimited(file, delimiter, quoting):
+    for number, row in read_delimited(file, delimiter, quoting, escape):
         if not row:
             continue
         if header is None:
@@ -82,6 +84,7 @@ def read_tsv_items(
     columns: Sequence[str] | None = None,
     language_column: str | None = None,
     quoting: bool = False,
+    escape: Delimiter | None = None,
 ) -> Iterator[dict[str, str]]:
     """Reads a tab-separated table, as `read_csv_items`; quotation marks are plain text by default.
 
@@ -91,8 +94,10 @@ def read_tsv_items(
         columns: the names of the columns of a file without a header.
         language_column: the column with the language, in a file of several; rows of others are skipped.
         quoting: whether quotation marks enclose values.
+        escape: with quoting, the character before a quotation mark that is text.
     """
-    options: dict[str, Any] = {"columns": columns, "language_column": language_column, "quoting": quoting}
+    options: dict[str, Any] = {"columns": columns, "language_column": language_column}
+    options |= {"quoting": quoting, "escape": escape}
     return read_csv_items(data, language, name, path=path, delimiter="\t", **options)
 
 

@@ -36,6 +36,7 @@ def read_tsv_rows(
     id: ColumnKey | None = None,
     header: bool = True,
     quoting: bool = False,
+    escape: Delimiter | None = None,
 ) -> Iterator[ParallelRow]:
     """Reads a tab-separated table, as `read_csv_rows`; quotation marks are plain text by default.
 
@@ -46,13 +47,13 @@ def read_tsv_rows(
         id: the column with the row ids; by default a row's id is the number of its line.
         header: whether the first line names the columns.
         quoting: whether quotation marks around a field are not part of it.
+        escape: with quoting, the character before a quotation mark that is text.
 
     Example:
         {format: tsv, path: corpus.tsv, columns: {eng: English, jav: Javanese}}
     """
-    return read_csv_rows(
-        languages, counts, path=path, columns=columns, id=id, header=header, delimiter="\t", quoting=quoting
-    )
+    records = read_delimited(path, "\t", quoting, escape)
+    return rows_of_table(languages, counts, records, path, columns, id, header, short=quoting)
 
 
 def read_csv_rows(
@@ -63,8 +64,9 @@ def read_csv_rows(
     columns: Mapping[LanguageCode, ColumnKey] | None = None,
     id: ColumnKey | None = None,
     header: bool = True,
-    delimiter: Delimiter = ",",
+    delimiter: Delimiter | None = None,
     quoting: bool = True,
+    escape: Delimiter | None = None,
 ) -> Iterator[ParallelRow]:
     """Reads a table whose columns are separated by commas or another character.
 
@@ -75,9 +77,11 @@ def read_csv_rows(
         columns: the column of each language; by default those whose names are language codes.
         id: the column with the row ids; by default a row's id is the number of its line.
         header: whether the first line names the columns.
-        delimiter: the character between two columns.
+        delimiter: the character between two columns; by default commas, semicolons or tabs are found.
         quoting: whether quotation marks around a field are not part of it, so that it may contain delimiters and
             line ends. Without, every character but the delimiter and the line end is text.
+        escape: with quoting, the character before a quotation mark that is text: a backslash in MySQL's tables.
+            By default such a quotation mark is doubled.
 
     Raises:
         DataError: the file is missing or not UTF-8, a column does not exist, or a quotation mark is left open.
@@ -85,7 +89,7 @@ def read_csv_rows(
     Example:
         {format: csv, path: corpus.csv, columns: {eng: English, jav: Javanese}, id: No}
     """
-    records = read_delimited(path, delimiter, quoting)
+    records = read_delimited(path, delimiter, quoting, escape)
     return rows_of_table(languages, counts, records, path, columns, id, header, short=quoting)
 
 
