@@ -327,8 +327,8 @@ class InstructionsConfig(Strict):
     """Known languages to align the new ones with. Default: every known language that has text."""
     targets: list[LanguageCode] | None = None
     """Languages to align with the pivots. Default: languages.new."""
-    heldout: Natural = 100
-    """Sentences held out of training for evaluation, by id."""
+    heldout: Natural | None = None
+    """Sentences held out of training for evaluation, by id. Default: a tenth of the corpus, at most 100."""
     sentences: Positive | None = None
     """Sentences to train on, besides those held out; fewer are a subset of more. Default: all."""
     templates: Annotated[list[str], Field(min_length=1)] = ["eng"]
@@ -708,8 +708,8 @@ class Config(Strict):
     """How parallel rows become alignment instructions."""
     replay: ReplayConfig | None = None
     """Replay data against forgetting."""
-    training: TrainingConfig
-    """Optimisation."""
+    training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(steps=1000))
+    """Optimisation. Only `train`, `run` and `sweep` need it; `preview` and `doctor` assume 1,000 steps without."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation before and after."""
     stages: Annotated[list[Annotated[list[LanguageCode], Field(min_length=1)]], Field(min_length=2)] | None = None
@@ -771,6 +771,11 @@ class Config(Strict):
         }
         handler.resolve_ref_schema(found)["properties"]["sweep"] = sweep
         return found
+
+    @property
+    def has_training(self) -> bool:
+        """Whether the configuration has a `training` block; without one it can be looked at, not trained."""
+        return "training" in self.model_fields_set
 
     @property
     def pivots(self) -> list[str]:

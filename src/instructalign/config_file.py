@@ -417,7 +417,8 @@ def _anchor(config: Config, folder: Path) -> Config:
         if isinstance(value, Path):
             return (folder / value.expanduser()).resolve()
         if isinstance(value, BaseModel):
-            return value.model_copy(update={key: place(getattr(value, key)) for key in type(value).model_fields})
+            placed = {key: place(getattr(value, key)) for key in type(value).model_fields}
+            return value.model_construct(value.model_fields_set, **placed)  # keeps which keys were given
         if isinstance(value, dict):
             return {key: place(inner) for key, inner in value.items()}
         return [place(inner) for inner in value] if isinstance(value, (list, tuple)) else value

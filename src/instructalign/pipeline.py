@@ -7,8 +7,9 @@ that can be refused is refused before the base is evaluated, which may take hour
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,6 +89,7 @@ def run(
     from instructalign.training.train import train as fit
 
     out = Path(out)
+    _require_training(config)
     open_folder(out, config)
     if config.stages:
         return _run_stages(config, out, base_evaluation, cache, progress)
@@ -141,6 +143,7 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
         raise ConfigError(
             ["stages: train does one stage alone. `instructalign run` trains and evaluates them one after another"]
         )
+    _require_training(config)
     open_folder(Path(out), config)
     done = is_done(config, Path(out))
     data = None if done else _prepare(config, None, None, progress)
@@ -149,6 +152,11 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
     if result.finished:
         _write_memory(config, Path(out), data)
     return result
+
+
+def _require_training(config: Config) -> None:
+    if not config.has_training:
+        raise ConfigError([NO_TRAINING])
 
 
 def _prepare(
@@ -193,24 +201,75 @@ def contamination_check(config: Config, tasks: TaskSelection | None = None) -> C
         return ContaminationCheck(action, reason=str(error))
 
 
-def check_names(config: Config) -> None:
-    """Loads the template sets and tasks of a configuration; errors in them are errors of the configuration.
+NO_TRAINING = (
+    "training: missing, and train and run need it, such as training: {steps: 1000}; "
+    "`generate`, `preview`, `evaluate` and `doctor` do without"
+)
+
+
+def check_config(config: Config, *, trains: bool = True) -> None:
+    """Checks what a well-formed configuration may still lack, as far as it is known without data and model.
+
+    Args:
+        config: the configuration.
+        trains: whether it is going to be trained.
 
     Raises:
-        ConfigError, UnknownNameError: there is no such set, task or prompt, it is wrong, or lacks what it needs.
+        ConfigError, UnknownNameError: something is lacking; all problems are listed.
+    """
+    problems = [*config_problems(config)]
+    if trains and not config.has_training:
+        problems.insert(0, ConfigError([NO_TRAINING]))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ConfigError([line for each in problems for line in getattr(each, "problems", [str(each)])])
+
+
+def config_problems(config: Config) -> Iterator[InstructAlignError]:
+    """What `run` would refuse in a configuration, as far as it is known without data and model.
+
+    `validate`, `doctor`, `train` and `run` all look here: template sets, tasks, prompts, what tasks and
+    monitors need, and packages.
     """
     from instructalign.evaluation import load_task
-    from instructalign.evaluation.task_selection import missing_replay
-    from instructalign.evaluation.tasks import HeldOutTask, PlainText
+    from instructalign.evaluation.comet import find_command
+    from instructalign.evaluation.task_selection import missing_replay, missing_sentences, probe_tasks
+    from instructalign.evaluation.tasks import HeldOutTask, PlainText, Translation
     from instructalign.instructions import load_templates
+    from instructalign.training.requirements import NO_HELDOUT_SENTENCES, NO_KNOWN_SENTENCE, missing_packages
 
-    load_templates(config.instructions.templates, config.instructions.objectives)
+    def problem_of(check: Callable[[], Any]) -> Iterator[InstructAlignError]:
+        try:
+            check()
+        except InstructAlignError as error:
+            yield error
+
+    instructions, comet = config.instructions, config.evaluation.comet
+    yield from problem_of(lambda: load_templates(instructions.templates, instructions.objectives))
+    few = instructions.heldout is not None and instructions.heldout < 2
+    tasks = []
     for name in config.evaluation.tasks:
-        task = load_task(name)
+        try:
+            tasks.append(load_task(name))
+        except InstructAlignError as error:
+            yield error
+    for task in tasks:
         if not isinstance(task, PlainText):
-            task.choose_prompts(config.evaluation.prompts)
+            yield from problem_of(partial(task.choose_prompts, config.evaluation.prompts))
         if isinstance(task, HeldOutTask) and task.kind == "past" and (lacks := missing_replay(config)):
-            raise ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
+            yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
+        if isinstance(task, HeldOutTask) and task.kind != "past" and few:
+            yield ConfigError([f"evaluation.tasks: {task.name} {missing_sentences(instructions.heldout or 0)}"])
+    if comet is not None and any(isinstance(task, Translation) for task in tasks):
+        yield from problem_of(lambda: find_command(comet))
+    if config.training.probe and len(tasks) == len(config.evaluation.tasks):
+        yield from problem_of(lambda: probe_tasks(config))
+    if config.training.evaluate_every and few:
+        yield ConfigError([NO_HELDOUT_SENTENCES])
+    if config.training.kl and instructions.heldout == 0:
+        yield ConfigError([NO_KNOWN_SENTENCE])
+    yield from (ConfigError([problem]) for problem in missing_packages(config))
 
 
 # Stages: new languages one after another

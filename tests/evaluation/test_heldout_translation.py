@@ -11,7 +11,7 @@ from instructalign.evaluation import evaluate, load_task, mt_metrics
 from instructalign.evaluation.predictions import read_translations
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import prepare_corpus
-from instructalign.pipeline import check_names, run
+from instructalign.pipeline import check_config, run
 from tiny import save_tiny
 
 TASK = "heldout_translation"
@@ -73,7 +73,7 @@ def test_items_may_be_limited_and_languages_chosen(config):
 
 def test_prompts_are_checked(config, tmp_path):
     with pytest.raises(UnknownNameError, match="en-9"):
-        check_names(config(prompts=["en-9"]))
+        check_config(config(prompts=["en-9"]))
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nkind: translations\n")
     with pytest.raises(ConfigError, match="prompts: missing"):

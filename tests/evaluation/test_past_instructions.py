@@ -19,7 +19,7 @@ from instructalign.evaluation.run_comparison import over_seeds
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import prepare_data
-from instructalign.pipeline import check_names, run
+from instructalign.pipeline import check_config, run
 from instructalign.report import write_report
 from instructalign.types import Score
 
@@ -157,7 +157,7 @@ def test_without_past_examples_there_is_nothing_to_ask(config, heldout, have):
     with pytest.raises(DataError, match=rf"{have}\. Set replay\.heldout to at least 2, better 300"):
         plan_heldout(settings, load_task(TASK))
     with pytest.raises(ConfigError, match=rf"evaluation\.tasks: past_instructions .*{have}"):
-        check_names(settings)
+        check_config(settings)
 
 
 def test_languages_that_no_past_example_can_have(model_folder, config, tmp_path):

@@ -228,7 +228,7 @@ def test_moments_of_8_bits_learn_and_resume_exactly(optimizer: str, tmp_path: Pa
 
 
 def test_an_optimizer_whose_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("instructalign.training.preflight.find_spec", lambda name: None)
+    monkeypatch.setattr("instructalign.training.requirements.find_spec", lambda name: None)
     with pytest.raises(TrainingError, match=r"adamw_8bit needs bitsandbytes.*pip install 'instructalign\[quant"):
         train(configure(tmp_path, optimizer="adamw_8bit"), tmp_path / "run")
 

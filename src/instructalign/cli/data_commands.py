@@ -39,7 +39,7 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
     from instructalign.config_file import build_sweep, read_yaml
     from instructalign.sweeps import plan_sweep
 
-    load(config, settings, names=True)
+    load(config, settings, check=True)
     if build_sweep(read_yaml(config)) == SweepConfig():
         console.out.print(f"{config} is valid. To check files, model and data, run: instructalign doctor {config}")
     else:

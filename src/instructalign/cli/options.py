@@ -26,21 +26,22 @@ Settings = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")]
 
 
-def load(path: Path, settings: list[str] | None, *, names: bool = False) -> Config:
+def load(path: Path, settings: list[str] | None, *, check: bool = False, trains: bool = True) -> Config:
     """The configuration of a file with the overrides of the command line.
 
     Args:
         path: the file.
         settings: the overrides.
-        names: whether names of tasks, prompts and template sets are checked too.
+        check: whether names of tasks, prompts and template sets, and packages, are checked too.
+        trains: with `check`, whether it is going to be trained.
     """
     from instructalign.config_file import load_config
 
     config = load_config(path, settings or [])
-    if names:
-        from instructalign.pipeline import check_names
+    if check:
+        from instructalign.pipeline import check_config
 
-        check_names(config)
+        check_config(config, trains=trains)
     return config
 
 

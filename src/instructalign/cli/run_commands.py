@@ -48,7 +48,7 @@ def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> Non
 
     folder = folder_of(config, out)
     with console.progress() as progress:
-        result = fit(load(config, settings, names=True), folder, progress)
+        result = fit(load(config, settings, check=True), folder, progress)
     if result.finished:
         early = f" (training ended early: {result.ended_early})" if result.ended_early else ""
         console.out.print(f"the adapted model is in {result.model}{early}")
@@ -128,7 +128,7 @@ def run(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
     from instructalign.pipeline import run as run_all
 
     folder = folder_of(config, out)
-    loaded = load(config, settings, names=True)
+    loaded = load(config, settings, check=True)
     with console.progress() as progress:
         result = run_all(loaded, folder, progress=progress)
     if not result.finished:
@@ -214,7 +214,7 @@ def merge(
             ],
             "the arguments of merge",
         )
-    loaded = load(config, settings, names=True) if config else None
+    loaded = load(config, settings, check=True, trains=False) if config else None
     from instructalign.merging import merge as merge_models
 
     with console.progress() as progress:

@@ -192,7 +192,7 @@ class Corpus:
             positions = map(self._index.__getitem__, positions)
         return Corpus(self._rows, counts, languages, self.removed, positions)
 
-    def split(self, heldout: int, seed: int) -> tuple[Corpus, Corpus]:
+    def split(self, heldout: int | None, seed: int) -> tuple[Corpus, Corpus]:
         """Holds sentences out of training: (the rest, the held-out ones).
 
         The sentences with the smallest keyed hash of their id are held out, with all their rows. So a
@@ -200,15 +200,17 @@ class Corpus:
         the corpus can take the place of one held-out sentence but moves no other.
 
         Args:
-            heldout: how many sentences (distinct ids) to hold out; 0 for none.
+            heldout: how many sentences (distinct ids) to hold out; 0 for none, None for `usual_heldout`.
             seed: gives another choice.
 
         Raises:
             DataError: the corpus has no more sentences than are to be held out.
         """
+        key = digest_key(seed, "heldout")
+        if heldout is None:
+            heldout = usual_heldout(smallest((rank(row.id, key) for row in self), 10 * MOST_HELDOUT))
         if heldout == 0:
             return self, Corpus([], Counts())
-        key = digest_key(seed, "heldout")
         limit = first_kept(smallest((rank(row.id, key) for row in self), heldout + 1), heldout)
         inside = bytes(rank(row.id, key) < limit for row in self)
         return self._side(inside, 0, "held out"), self._side(inside, 1, "kept for training")
@@ -263,6 +265,19 @@ def _language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str]
 def rank(id: str, key: bytes) -> bytes:
     """The rank of a sentence in the order in which sentences are held out."""
     return blake2b(id.encode(), digest_size=16, key=key).digest()
+
+
+MOST_HELDOUT = 100
+"""Sentences held out at most where their number is not given."""
+
+
+def usual_heldout(ranks: Sequence[bytes]) -> int:
+    """How many sentences are held out where it is not said: a tenth of the corpus, at most `MOST_HELDOUT`.
+
+    Args:
+        ranks: those of the corpus; ten times `MOST_HELDOUT` are enough.
+    """
+    return min(MOST_HELDOUT, len(ranks) // 10)
 
 
 def first_kept(ranks: Sequence[bytes], heldout: int) -> bytes:

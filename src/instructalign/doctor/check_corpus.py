@@ -122,7 +122,7 @@ def examine_corpus(
     if part.heldout > _MANY_HELD_OUT * (part.train + part.heldout):
         findings.warn(
             f"{percent(part.heldout / (part.train + part.heldout))} of the rows are held out.",
-            f"Lower instructions.heldout ({config.instructions.heldout}), or add a corpus.",
+            f"Lower instructions.heldout ({part.heldout}), or add a corpus.",
         )
     most = {target: max((counts[pivot, target] for pivot in pivots), default=0) for target in config.targets}
     few = [f"{target} {count}" for target, count in most.items() if 0 < count < _FEW_ROWS]

@@ -27,8 +27,10 @@ from instructalign.errors import ModelError
 from instructalign.files import collected_notices
 from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import build_instructions, build_mixture
+from instructalign.pipeline import config_problems
 from instructalign.progress import Progress, silent
 from instructalign.training.models import load_codec
+from instructalign.training.preflight import check_machine, check_monitors, check_templates
 from instructalign.training.tokenization import Codec
 
 _SELF_WRITTEN = 32  # examples that a model writes for the doctor if it writes its own replay data
@@ -117,8 +119,21 @@ def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -
     findings: list[Finding] = []
 
     def keep(found: Findings) -> None:
-        findings.extend(each for each in found if each.found not in {earlier.found for earlier in findings})
+        for each in found:
+            said = each.found.rstrip(".")
+            if not any(said in earlier.found or earlier.found.rstrip(".") in said for earlier in findings):
+                findings.append(each)
 
+    about_config = Findings("configuration")
+    if not config.has_training:
+        about_config.warn(
+            "There is no training block: lengths, memory and time are those of the defaults and "
+            f"{config.training.steps:,} steps.",
+            "`generate`, `preview` and `evaluate` do without; for `train` and `run`, add training: {steps: …}.",
+        )
+    for error in config_problems(config):
+        about_config.attempt("Change this key, or install what it needs.", partial(_raise, error))
+    about_config.attempt("Change training.precision, or run where there is a GPU.", lambda: check_machine(config))
     progress("reading the corpora", 0, 0, "")
     corpus, heldout, corpus_part, found = examine_corpus(config, sample)
     keep(found)
@@ -140,8 +155,13 @@ def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -
     for note in codec.chat.notes if codec is not None and codec.chat else ():
         about_model.ok(note)
     keep(about_model)
+    if heldout is not None:
+        advice = "Raise instructions.heldout, or leave the key out."
+        about_stream.attempt(advice, partial(check_monitors, config, heldout))
     tokens: tuple[LanguageTokens, ...] = ()
     if codec is not None:
+        advice = "Raise training.max_length, or choose others under instructions.templates."
+        about_stream.attempt(advice, partial(check_templates, config, codec))
         progress("measuring the tokenizer", 0, 0, "")
         tokens, found = examine_tokenizer(codec.tokenizer, config.languages, corpus, items, sample)
         keep(found)
@@ -168,7 +188,12 @@ def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -
         progress("estimating memory, disk and time", 0, 0, "")
         costs, found = examine_costs(config, codec, mixture, sampled, Path(out))
         keep(found)
+    keep(about_config)  # last: what a section has found with its data is not said again
     return Diagnosis(corpus_part, tokens, lengths, shares, contamination, tasks, costs, tuple(findings))
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _load_codec(config: Config) -> Codec:

@@ -57,9 +57,11 @@ from instructalign.training.models import (
 )
 from instructalign.training.preflight import (
     NEARLY_FULL,
+    check_launch,
     check_positions,
     check_tokenizer,
     disk_bytes,
+    launched,
     optimizer_bytes,
     trained_embeddings,
 )
@@ -123,7 +125,8 @@ def examine_costs(
     dtype = _dtype(config, empty.model)
     width = _BYTES[dtype]
     findings.attempt("Lower training.max_length.", lambda: check_positions(config, empty.model.config))
-    findings.attempt("Check model.base.", lambda: check_tokenizer(empty))
+    findings.attempt("Change training.batch_size or the launch.", lambda: check_launch(config, empty, *launched()))
+    findings.attempt("Put the model's own tokenizer into its folder.", lambda: check_tokenizer(empty))
     shape = shape_of(empty.model, codec.encoder_decoder)
     parameters = _count(empty.model)
     adapted: Any = empty.model

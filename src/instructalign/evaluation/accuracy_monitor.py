@@ -9,10 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from instructalign.config import Config
-from instructalign.errors import ConfigError
 from instructalign.evaluation.classification import predict
-from instructalign.evaluation.task_selection import plan_task
-from instructalign.evaluation.tasks import Task, load_task
+from instructalign.evaluation.task_selection import plan_task, probe_tasks
 from instructalign.training.models import LoadedModel
 
 AccuracyMonitor = Callable[[Any], dict[str, float]]
@@ -31,18 +29,7 @@ def make_accuracy_monitor(config: Config) -> Callable[[LoadedModel], AccuracyMon
     settings = config.training.probe
     if settings is None:
         return None
-    tasks = [task for name in config.evaluation.tasks if isinstance(task := load_task(name), Task)]
-    if not tasks:
-        raise ConfigError(["training.probe: evaluation.tasks names no classification task to take items from"])
-    stopping = config.training.early_stopping
-    tested = [task.name for task in tasks if task.validation is None]
-    if stopping and stopping.on == "probe" and tested:
-        raise ConfigError(
-            [
-                f"training.early_stopping is on probe, but {', '.join(tested)} has no validation items: the model "
-                "would be selected on its test items. Give the task file a validation block, or stop on heldout"
-            ]
-        )
+    tasks = probe_tasks(config)
     evaluation = config.evaluation.model_copy(update={"items": settings.items, "languages": None})
     few = config.model_copy(
         update={"evaluation": evaluation, "languages": config.languages.model_copy(update={"related": []})}

@@ -368,6 +368,35 @@ def plan_directions(config: Config, task: Translation) -> list[TranslationDirect
     return directions
 
 
+def probe_tasks(config: Config) -> list[Task]:
+    """The tasks that `training.probe` takes items from.
+
+    Raises:
+        ConfigError: there is none, or early stopping would select the model on test items.
+    """
+    tasks = [task for name in config.evaluation.tasks if isinstance(task := load_task(name), Task)]
+    if not tasks:
+        raise ConfigError(["training.probe: evaluation.tasks names no classification task to take items from"])
+    stopping = config.training.early_stopping
+    tested = [task.name for task in tasks if task.validation is None]
+    if stopping and stopping.on == "probe" and tested:
+        raise ConfigError(
+            [
+                f"training.early_stopping is on probe, but {', '.join(tested)} has no validation items: the model "
+                "would be selected on its test items. Give the task file a validation block, or stop on heldout"
+            ]
+        )
+    return tasks
+
+
+def missing_sentences(heldout: int) -> str:
+    """What a corpus lacks for a task on held-out sentences, of which there are fewer than two."""
+    return (
+        f"evaluates sentences that are held out from training, and there are {heldout}. Set instructions.heldout "
+        "to at least 2, better 100"
+    )
+
+
 def missing_replay(config: Config) -> str:
     """What a configuration lacks for a task on held-out replay examples; empty if nothing."""
     heldout = config.replay.heldout if config.replay else 0
@@ -406,10 +435,7 @@ def plan_heldout(
         return [*_plan_replay(config, task, limit, replay)]
     rows = prepare_corpus(config)[1] if rows is None else rows
     if len(rows) < 2:
-        raise DataError(
-            f"{task.name} evaluates sentences that are held out from training, and there are {len(rows)}. Set "
-            "instructions.heldout to at least 2, better 100."
-        )
+        raise DataError(f"{task.name} {missing_sentences(len(rows))}.")
     if task.kind == "translations":
         return [*_plan_heldout_directions(config, task, limit, rows)]
     if task.kind == "sentences":

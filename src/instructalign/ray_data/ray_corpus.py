@@ -21,6 +21,7 @@ from instructalign.data.contamination import Contamination, ItemText, Overlap, c
 from instructalign.data.corpus import (
     BEYOND,
     LARGE,
+    MOST_HELDOUT,
     check_entries,
     check_kept,
     check_languages,
@@ -31,6 +32,7 @@ from instructalign.data.corpus import (
     side_counts,
     smallest,
     take_out_duplicates,
+    usual_heldout,
 )
 from instructalign.data.filters import Cleaner, Removed, resolve
 from instructalign.errors import RunFolderError
@@ -147,7 +149,7 @@ def _make(config: Config, folder: Path, check: ContaminationCheck, made_of: str,
 
     # The counts as `Corpus.split`, `Corpus.limit` and `check_corpus` give them.
     kept = {"train": counts, "heldout": Counts()}
-    if config.instructions.heldout:
+    if sieve.limit:
         kept["train"] = side_counts(counts, rows["train"] + beyond, "held out", rows["heldout"])
         kept["heldout"] = side_counts(counts, rows["heldout"], "kept for training", rows["train"] + beyond)
     if config.instructions.sentences is not None:
@@ -228,6 +230,8 @@ def _sieve(config: Config, items: Sequence[dict[str, Any]], shared: dict[str, An
         found = map_unordered(items, _rank_part, sieve=sieve, key=key, count=count, **shared)
         return smallest(chain.from_iterable(found), count)
 
+    if heldout is None:
+        heldout = usual_heldout(ranks(sieve.key, 10 * MOST_HELDOUT))
     if heldout:
         sieve = replace(sieve, limit=first_kept(ranks(sieve.key, heldout + 1), heldout))
     if sentences is not None:

@@ -13,7 +13,7 @@ from instructalign.config import Config, SweepConfig
 from instructalign.config_file import build_config, build_sweep, parse_setting, read_yaml
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.files import text_hash
-from instructalign.pipeline import check_names
+from instructalign.pipeline import check_config
 
 _MAX_NAME = 100  # characters of a folder's name that come from a cell's name
 _MAX_SHOWN = 3  # cells named in an error message; the others are counted
@@ -90,7 +90,7 @@ def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[i
             overrides = [*own.items(), *fixed, ("seed", seed)]
             try:
                 made = build_config(data, folder=path.parent, overrides=overrides)
-                check_names(made)
+                check_config(made)
             except (ConfigError, UnknownNameError) as error:
                 for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                     problems.setdefault(problem, []).append(name)

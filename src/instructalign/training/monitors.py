@@ -24,6 +24,7 @@ from instructalign.training.batching import (
 )
 from instructalign.training.loss import target_logits, token_losses
 from instructalign.training.models import LoadedModel, autocast
+from instructalign.training.requirements import NO_KNOWN_SENTENCE
 from instructalign.types import Instruction
 
 _VALIDATION_EXAMPLES = 256
@@ -115,7 +116,7 @@ def kl_monitor(
     """
     batches: list[dict[str, Any]] = []
     rows, counted = [], 0
-    for example in _half_sentences(heldout, config.languages.known):
+    for example in half_sentences(heldout, config.languages.known):
         rows.append(encoder(example))
         counted += len(rows[-1].answer)
         if len(rows) == _KL_ROWS or counted >= positions:
@@ -126,10 +127,7 @@ def kl_monitor(
     if rows:
         batches.append(collate(rows, encoder.codec, LossWeights()))
     if not batches:
-        raise TrainingError(
-            "training.kl needs held-out sentences in a known language (languages.known), and there are none: "
-            "raise instructions.heldout."
-        )
+        raise TrainingError(NO_KNOWN_SENTENCE)
 
     def log_probabilities(model: Any) -> Iterator[Tensor]:
         device = next(model.parameters()).device
@@ -161,7 +159,7 @@ def summed_kl(before: Tensor, after: Tensor) -> float:
     return float((before.exp() * (before - after.double())).sum())
 
 
-def _half_sentences(heldout: Corpus, known: list[str]) -> Iterator[Instruction]:
+def half_sentences(heldout: Corpus, known: list[str]) -> Iterator[Instruction]:
     """Each sentence as an instruction: its first half the prompt, its second the answer."""
     for row in heldout:
         for language in known:

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 from collections import defaultdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,15 @@ import torch
 from torch import nn
 
 from instructalign.config import Config
+from instructalign.data import Corpus
 from instructalign.errors import ModelError, TrainingError
 from instructalign.files import format_bytes
 from instructalign.instructions import load_templates
 from instructalign.mixture.training_data import TrainingData, refuse_repeats
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import LoadedModel, load_codec, load_model_config
+from instructalign.training.monitors import half_sentences
+from instructalign.training.requirements import NO_HELDOUT_SENTENCES, NO_KNOWN_SENTENCE, missing_packages
 from instructalign.training.tokenization import Codec
 
 NEARLY_FULL = 0.8  # share of free space from which on a run is warned
@@ -51,6 +53,7 @@ def check_examples(config: Config, data: TrainingData, codec: Codec) -> None:
         TrainingError: none of the first examples has an answer that a loss could be computed on.
     """
     refuse_repeats(config, data.mixture)
+    check_monitors(config, data.heldout)
     encoder = ExampleEncoder(codec, config.training.max_length)
     lengths = [len(encoder(data.mixture[i]).answer) for i in range(_EXAMPLES)]
     shortest = 2 if codec.end is not None else 1
@@ -59,6 +62,18 @@ def check_examples(config: Config, data: TrainingData, codec: Codec) -> None:
             f"none of the first {_EXAMPLES} examples has an answer of at least one token, so every label would be "
             "masked. Look at them with `instructalign preview`."
         )
+
+
+def check_monitors(config: Config, heldout: Corpus) -> None:
+    """Checks that there are held-out sentences for what the run measures while it trains.
+
+    Raises:
+        TrainingError: there are none.
+    """
+    if config.training.evaluate_every and len(heldout) < 2:
+        raise TrainingError(NO_HELDOUT_SENTENCES)
+    if config.training.kl and next(half_sentences(heldout, config.languages.known), None) is None:
+        raise TrainingError(NO_KNOWN_SENTENCE)
 
 
 def check_machine(config: Config) -> None:
@@ -73,16 +88,8 @@ def check_machine(config: Config) -> None:
             "training.precision is float16, which needs a GPU, and none is available. Use bfloat16 or float32: "
             "--set training.precision=float32"
         )
-    if training.optimizer.endswith("8bit") and find_spec("bitsandbytes") is None:
-        raise TrainingError(
-            f"training.optimizer {training.optimizer} needs bitsandbytes, which is not installed: pip install "
-            "'instructalign[quantised]'. Or use adafactor, which also keeps less state than adamw."
-        )
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true" and find_spec("deepspeed") is None:
-        raise TrainingError(
-            "this run was launched with DeepSpeed, which is not installed: pip install 'instructalign[deepspeed]' "
-            "(or launch with configs/accelerate/fsdp2.yaml or ddp.yaml)"
-        )
+    if problems := [*missing_packages(config)]:
+        raise TrainingError("; ".join(problems))
 
 
 def check_model(config: Config, codec: Codec, model_config: Any) -> None:
@@ -97,6 +104,15 @@ def check_model(config: Config, codec: Codec, model_config: Any) -> None:
         TrainingError: training.max_length is above what the model can read, or below the longest template.
     """
     check_positions(config, model_config)
+    check_templates(config, codec)
+
+
+def check_templates(config: Config, codec: Codec) -> None:
+    """Checks that the longest template leaves room for an answer.
+
+    Raises:
+        TrainingError: training.max_length is below it.
+    """
     # One token of an answer and the end token; an encoder-decoder model has its answers elsewhere.
     rest = 0 if codec.encoder_decoder else 2
     empty: defaultdict[str, str] = defaultdict(str)
@@ -152,6 +168,12 @@ def check_tokenizer(loaded: LoadedModel) -> None:
             "embeddings (ids from 0): they do not belong together. Put the model's own tokenizer into its folder, "
             "or, if tokens were added, save the model after resize_token_embeddings."
         )
+
+
+def launched() -> tuple[str, int]:
+    """The layout of the weights and the number of processes that this process was launched with."""
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return "fsdp" if sharded else "whole", int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def check_launch(config: Config, loaded: LoadedModel, layout: str, processes: int) -> None:

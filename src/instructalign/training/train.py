@@ -313,11 +313,6 @@ def make_monitors(run: TrainingRun, trainer: AlignTrainer, probe: MonitorFactory
     """
     training, loaded = run.config.training, run.loaded
     validation = validation_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits)
-    if validation is None and training.evaluate_every:
-        raise TrainingError(
-            "training.evaluate_every asks for the loss on held-out instructions, but fewer than two sentences are "
-            "held out: raise instructions.heldout."
-        )
     monitors = []
     if validation is not None:
         monitors.append(Monitor(lambda model: {"heldout_loss": validation(model)}, training.evaluate_every))
