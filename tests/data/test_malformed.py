@@ -188,6 +188,7 @@ CASES = [
     # TMX
     Case("an empty file", "tmx", {"a.tmx": b""}, r"a.tmx:1: not XML \(no element found"),
     Case("not XML", "tmx", {"a.tmx": b"one\ttwo\n"}, "a.tmx:1: not XML"),
+    Case("text without seg", "tmx", tmx('<tu><tuv xml:lang="en">x</tuv></tu>'), "a.tmx:3: <tuv> has the text 'x' without <seg>"),
     Case("another XML", "tmx", {"a.tmx": b"<xliff/>"}, "the document is <xliff>, not <tmx>"),
     Case("cut off", "tmx", {"a.tmx": b"<tmx><body>\n<tu>\n"}, "a.tmx:3: not XML"),
     Case("tags that cross", "tmx", tmx("<tu><tuv></tu></tuv>"), "a.tmx:3: not XML .mismatched tag"),

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "files"))
 from cases import CASES, Case
 from run import run_case, verdict_of
 
-OPEN = {"tmx-without-seg"}
 FAST = [case for case in CASES if not case.model]
 
 
@@ -32,6 +31,4 @@ def test_files_from_public_reports(
             code = int(stop.code or 0)
         return code, "".join(capfd.readouterr())
 
-    if case.name in OPEN:
-        pytest.xfail("not mended yet")
     assert verdict_of(case, run_case(case, tmp_path, call)) == ("PASS", "")

@@ -52,16 +52,22 @@ def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     id, code = "", ""
     variants: dict[str, list[str]] = {}
     text: list[str] | None = None
-    hidden = 0
+    hidden = variant = 0  # the line of the <tuv> whose child is read
     opened = False
     for event in read_events(path):
         if event.kind == "text":
             if text is not None and not hidden:
                 text.append(event.value)
+            elif variant and event.value.strip():
+                raise DataError(
+                    f"{path}:{variant}: <tuv> has the text {event.value.strip()[:40]!r} without <seg> around it. "
+                    "This is not TMX; export the memory again, or put each text into <seg>…</seg>."
+                )
         elif event.kind == "start":
             if not opened and event.value != "tmx":
                 raise DataError(f"{path}: the document is <{event.value}>, not <tmx>.")
             opened = True
+            variant = event.line if event.value == "tuv" else 0
             if event.value == "tu":
                 id, variants = event.attributes.get("tuid", "").strip(), {}
             elif event.value == "tuv":
