@@ -99,7 +99,7 @@ def load_model(
     with quiet_loading():
         try:
             dtype = config.dtype if config.dtype == "auto" else getattr(torch, config.dtype)
-            network = factory.from_pretrained(resolve_model(beneath) if beneath else place, dtype=dtype, **options)
+            network = factory.from_pretrained(beneath or place, dtype=dtype, **options)
             if beneath is not None:
                 from peft import PeftModel
 
@@ -338,14 +338,21 @@ def model_hash(base: str, revision: str | None = None) -> str:
 
 
 def _base_of(place: str) -> str | None:
-    """The base of the adapter that a folder holds, where it was kept apart; None where it holds none."""
+    """The base of the adapter that a folder holds, where it was kept apart; None where it holds none.
+
+    Raises:
+        ModelError: the adapter does not name its base, or that is not there.
+    """
     path = Path(place).expanduser() / "adapter_config.json"
     if not path.is_file():
         return None
     base: str | None = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if base is None:
         raise ModelError(f"{path} does not say what model the adapter belongs to (base_model_name_or_path).")
-    return base
+    try:
+        return resolve_model(base)
+    except ModelError as error:
+        raise ModelError(f"{path} names the base of the adapter (base_model_name_or_path): {error}") from None
 
 
 def _unloadable(base: str, place: str, error: Exception) -> str:
