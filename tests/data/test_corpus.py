@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import pickle
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from instructalign.config import Entry
 from instructalign.data import Corpus, read_corpora
-from instructalign.data.corpus import RowStore, corpus_names
+from instructalign.data.corpus import RowStore, corpus_names, rank
+from instructalign.data.normalization import fingerprint, fold
 from instructalign.errors import ConfigError, DataError
+from instructalign.randomness import digest_key
 from instructalign.types import Counts, ParallelRow
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -68,7 +71,7 @@ def test_a_large_corpus_takes_eight_bytes_a_row(tmp_path: Path, monkeypatch: pyt
     for code in ("eng", "ind"):
         (tmp_path / f"c.{code}").write_text("".join(f"{code} {i} {'text ' * 30}\n" for i in range(5_000)))
     files = {code: tmp_path / f"c.{code}" for code in ("eng", "ind")}
-    read_corpora([entry("moses", files=files)], ["eng", "ind"])  # so that everything is imported
+    read_corpora([entry("moses", files=files)], ["eng", "ind"]).split(100, 1)  # so that everything is imported
     tracemalloc.start()
     try:
         train, _ = read_corpora([entry("moses", files=files)], ["eng", "ind"]).split(100, 1)
@@ -90,19 +93,81 @@ def test_a_full_disk_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) ->
         RowStore([ParallelRow("1", {"eng": "e", "ind": "i"})])
 
 
-@settings(deadline=None)
-@given(ROWS, st.integers(0, 10), st.integers(0, 5))
-def test_a_split_is_by_sentence_and_complete(rows: list[ParallelRow], heldout: int, seed: int) -> None:
+SENTENCES = st.sampled_from(
+    ["a", "b", "A.", "c d", "c  d!", "é", "e\u0301", "ka\u2018o", "ka\u02bbo", *"fghijklmn"]
+)
+SHARING = st.lists(
+    st.builds(
+        ParallelRow,
+        st.integers(0, 30).map(str),
+        st.dictionaries(st.sampled_from(["eng", "ind", "jav"]), SENTENCES | TEXTS, min_size=2),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+def sentences_of(rows: Iterable[ParallelRow]) -> set[tuple[str, str]]:
+    return {(code, fingerprint(text) or fold(text)) for row in rows for code, text in row.texts.items()}
+
+
+@settings(deadline=None, max_examples=300)
+@given(SHARING, st.integers(0, 10), st.integers(0, 5))
+def test_no_sentence_of_any_language_is_on_both_sides(rows: list[ParallelRow], heldout: int, seed: int) -> None:
     whole = Corpus(rows, Counts())
-    if heldout and heldout >= len({row.id for row in rows}):
+    try:
+        train, test = whole.split(heldout, seed)
+    except DataError as error:
+        refused = str(error)
+    else:
+        refused = ""
+    if refused:
+        assert heldout >= len({row.id for row in rows}) or "share sentences" in refused
+        return
+    held = set(ids(test))
+    assert not set(ids(train)) & held
+    assert list(train) == [row for row in rows if row.id not in held]
+    assert list(test) == [row for row in rows if row.id in held]
+    assert not sentences_of(train) & sentences_of(test)
+    assert len(held) <= heldout
+    assert (len(held) > 0) == (heldout > 0)
+    assert len(train) > 0
+
+
+@given(st.integers(1, 40), st.integers(1, 39), st.integers(0, 5))
+def test_where_no_sentence_is_shared_those_with_the_smallest_hashes_are_held_out(
+    count: int, heldout: int, seed: int
+) -> None:
+    whole = corpus([str(number // 2) for number in range(2 * count)])  # each sentence in two rows
+    if heldout >= count:
         with pytest.raises(DataError, match=f"{heldout} sentences are to be held out"):
             whole.split(heldout, seed)
         return
-    train, test = whole.split(heldout, seed)
-    assert len(set(ids(test))) == heldout
-    assert not set(ids(train)) & set(ids(test))
-    assert list(train) == [row for row in rows if row.id not in set(ids(test))]
-    assert list(test) == [row for row in rows if row.id in set(ids(test))]
+    expected = sorted(set(ids(whole)), key=lambda id: rank(id, digest_key(seed, "heldout")))[:heldout]
+    assert set(ids(whole.split(heldout, seed)[1])) == set(expected)
+
+
+def test_one_sentence_with_many_translations_is_on_one_side() -> None:
+    """As in Tatoeba's pairs: every English sentence has three translations, a row each."""
+    rows = [ParallelRow(str(n), {"eng": f"e{n // 3}", "jav": f"j{n}"}) for n in range(300)]
+    train, test = Corpus(rows, Counts()).split(30, 1)
+    assert (len(train), len(test)) == (270, 30)
+    assert not sentences_of(train) & sentences_of(test)
+
+
+def test_a_group_that_spans_the_corpus_stays_in_training(caplog: pytest.LogCaptureFixture) -> None:
+    """Half of the rows have one text in common; a tenth are in groups that would fill a held-out set of 20."""
+    rows = [ParallelRow(str(n), {"eng": f"e{n}", "jav": "TODO" if n % 2 else f"j{n}"}) for n in range(400)]
+    rows += [ParallelRow(f"g{n}", {"eng": f"g{n // 15}", "jav": f"jg{n}"}) for n in range(45)]
+    test = Corpus(rows, Counts()).split(20, 1)[1]
+    assert len(test) == 20
+    assert not [row for row in test if row.texts["jav"] == "TODO" or row.id.startswith("g")]
+    assert not caplog.messages
+    test = Corpus(rows[400:] + rows[1:400:2], Counts()).split(20, 1)[1]  # only groups: one of 15 is taken
+    assert len(test) == 15
+    assert "15 sentences are held out, not 20" in caplog.text
+    with pytest.raises(DataError, match=r"in groups of 15 and more\. Raise instructions\.heldout"):
+        Corpus(rows[400:], Counts()).split(10, 1)
 
 
 def test_rows_added_anywhere_move_no_other_sentence_into_the_heldout_ones() -> None:
@@ -134,7 +199,7 @@ def test_a_limited_number_of_sentences_is_exact_and_part_of_every_larger_one() -
 
 
 def test_split_counts_and_languages() -> None:
-    rows = [ParallelRow(str(i), {"eng": "e", "ind" if i % 2 else "jav": "x"}) for i in range(10)]
+    rows = [ParallelRow(str(i), {"eng": f"e{i}", "ind" if i % 2 else "jav": f"x{i}"}) for i in range(10)]
     train, test = Corpus(rows, Counts(12, 10, {"empty": 2})).split(1, 0)
     assert train.counts == Counts(12, 9, {"empty": 2, "held out": 1})
     assert test.counts == Counts(12, 1, {"empty": 2, "kept for training": 9})

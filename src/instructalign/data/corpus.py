@@ -23,6 +23,7 @@ from instructalign.config import Entry, FilterConfig
 from instructalign.config_file import explain_all
 from instructalign.data.deduplication import find_exact, find_near
 from instructalign.data.filters import Cleaner, Removed, cleaning
+from instructalign.data.shared_sentences import choose_heldout, text_keys
 from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
 from instructalign.plugins import FORMATS, CorpusEntry
@@ -195,9 +196,11 @@ class Corpus:
     def split(self, heldout: int | None, seed: int) -> tuple[Corpus, Corpus]:
         """Holds sentences out of training: (the rest, the held-out ones).
 
-        The sentences with the smallest keyed hash of their id are held out, with all their rows. So a
-        sentence is on one side in all its languages, whatever the order of the rows; and a sentence added to
-        the corpus can take the place of one held-out sentence but moves no other.
+        The sentences with the smallest keyed hash of their id are held out, with all their rows, and with the
+        rows that share a sentence of any language with them (`shared_sentences.choose_heldout`). So a
+        sentence is on one side in all its languages and translations, whatever the order of the rows; and where no
+        sentences are shared, one added to the corpus can take the place of one held-out sentence but moves no
+        other.
 
         Args:
             heldout: how many sentences (distinct ids) to hold out; 0 for none, None for `usual_heldout`.
@@ -211,8 +214,14 @@ class Corpus:
             heldout = usual_heldout(smallest((rank(row.id, key) for row in self), 10 * MOST_HELDOUT))
         if heldout == 0:
             return self, Corpus([], Counts())
+<<<<<<< HEAD
         limit = first_kept(smallest((rank(row.id, key) for row in self), heldout + 1), heldout)
         inside = bytes(rank(row.id, key) < limit for row in self)
+=======
+        key = digest_key(seed, "heldout")
+        ranks = np.fromiter((rank_number(row.id, key) for row in self), dtype=np.uint64, count=len(self))
+        inside = choose_heldout(ranks, text_keys(self, len(self), self.languages), heldout).tobytes()
+>>>>>>> 4c689f0 (Held out by sentence on every side: rows that share a sentence are held out together)
         return self._side(inside, 0, "held out"), self._side(inside, 1, "kept for training")
 
     def limit(self, sentences: int, seed: int) -> Corpus:
@@ -267,6 +276,7 @@ def rank(id: str, key: bytes) -> bytes:
     return blake2b(id.encode(), digest_size=16, key=key).digest()
 
 
+<<<<<<< HEAD
 MOST_HELDOUT = 100
 """Sentences held out at most where their number is not given."""
 
@@ -296,6 +306,11 @@ def first_kept(ranks: Sequence[bytes], heldout: int) -> bytes:
             "Lower instructions.heldout, or add a corpus."
         )
     return ranks[heldout]
+=======
+def rank_number(id: str, key: bytes) -> int:
+    """The beginning of the rank, as a number of 64 bits: in the same order, and as good as unique."""
+    return int.from_bytes(rank(id, key)[:8], "big")
+>>>>>>> 4c689f0 (Held out by sentence on every side: rows that share a sentence are held out together)
 
 
 def last_taken(ranks: Sequence[bytes], sentences: int) -> bytes:

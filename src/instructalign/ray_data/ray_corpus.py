@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from instructalign import __version__
 from instructalign.config import Config, FilterConfig
@@ -26,15 +28,16 @@ from instructalign.data.corpus import (
     check_kept,
     check_languages,
     corpus_names,
-    first_kept,
     last_taken,
     rank,
+    rank_number,
     side_counts,
     smallest,
     take_out_duplicates,
     usual_heldout,
 )
 from instructalign.data.filters import Cleaner, Removed, resolve
+from instructalign.data.shared_sentences import Keys, choose_heldout, text_keys
 from instructalign.errors import RunFolderError
 from instructalign.files import atomic, text_hash, write_json, write_text
 from instructalign.mixture.training_data import (
@@ -53,7 +56,7 @@ from instructalign.types import Counts, ParallelRow
 _MANIFEST = "corpus.json"
 _UNFINISHED = "unfinished"
 _SIDES = ("train", "heldout")
-_FORMAT = 2  # of the manifest
+_FORMAT = 3  # of the manifest
 
 
 def prepare_corpus_on_ray(
@@ -131,18 +134,19 @@ def _make(config: Config, folder: Path, check: ContaminationCheck, made_of: str,
 
     progress("splitting the rows", 0, 0, "")
     items, shared = part_items(parts), {"folder": folder, "alive": similarity == 0, "languages": languages}
-    sieve = _sieve(config, items, shared)
+    shared["held"] = _held(config, items, shared, sorted(found))
+    last = _last(config, items, shared)
     contamination = Contamination()
     if check.index is not None:
         progress("checking the training data for test items", 0, 0, "")
-        overlaps = map_unordered(items, _check_part, sieve=sieve, index=check.index, **shared)
+        overlaps = map_unordered(items, _check_part, last=last, index=check.index, **shared)
         for _, here in sorted(overlaps, key=lambda each: each[0]):
             contamination.checked += here.checked
             contamination.overlaps.extend(here.overlaps)
     contaminated = rows_to_drop(contamination, check.action)
     for name in _SIDES:
         (folder / name).mkdir()
-    written = map_unordered(items, _write_part, sieve=sieve, contaminated=contaminated, **shared)
+    written = map_unordered(items, _write_part, last=last, contaminated=contaminated, **shared)
     sides = [each for _, each in sorted(written, key=lambda each: each[0])]
     beyond = sum(each["beyond"] for each in sides)
     rows = {name: sum(each[name]["rows"] for each in sides) for name in _SIDES}
@@ -196,40 +200,30 @@ def _clean(
     return cleaned, counts, removed
 
 
-@dataclass(frozen=True, slots=True)
-class Sieve:
-    """Which side a sentence is on, as `Corpus.split` and then `Corpus.limit` have it.
-
-    Attributes:
-        key, limit: sentences of a lower rank by this key are held out.
-        key_taken, last: of the others, those of a higher rank by this key are left out; None takes all.
-    """
-
-    key: bytes
-    limit: bytes = b""
-    key_taken: bytes = b""
-    last: bytes | None = None
-
-    def side(self, id: str) -> int:
-        """0 for training, 1 for held out, 2 for neither."""
-        if rank(id, self.key) < self.limit:
-            return 1
-        return 2 * (self.last is not None and rank(id, self.key_taken) > self.last)
+Last = tuple[bytes, bytes | None]
+"""The key of the ranks of a limited corpus, and the last rank that is taken; None takes all."""
 
 
-def _sieve(config: Config, items: Sequence[dict[str, Any]], shared: dict[str, Any]) -> Sieve:
-    """The sides of a configuration.
+def _held(
+    config: Config, items: Sequence[dict[str, Any]], shared: dict[str, Any], languages: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Which rows are held out, as `Corpus.split` has it [rows].
+
+    The keys come together here, one language at a time: 8 bytes for each row.
 
     Raises:
-        DataError: the corpus has fewer sentences than are to be held out, or taken.
+        DataError: the corpus has fewer sentences than are to be held out.
     """
-    heldout, sentences = config.instructions.heldout, config.instructions.sentences
-    sieve = Sieve(digest_key(config.seed, "heldout"), key_taken=digest_key(config.seed, "sentences"))
+    alive: NDArray[np.bool_] = shared["alive"]
+    held = np.zeros(len(alive), dtype=bool)
+    if heldout := config.instructions.heldout:
+        nothing = {**shared, "held": held}
 
-    def ranks(key: bytes, count: int) -> list[bytes]:
-        found = map_unordered(items, _rank_part, sieve=sieve, key=key, count=count, **shared)
-        return smallest(chain.from_iterable(found), count)
+        def gathered(work: Callable[..., tuple[int, Keys]], **options: Any) -> Keys:
+            found = map_unordered(items, work, **options, **nothing)
+            return np.concatenate([keys for _, keys in sorted(found, key=lambda each: each[0])])
 
+<<<<<<< HEAD
     if heldout is None:
         heldout = usual_heldout(ranks(sieve.key, 10 * MOST_HELDOUT))
     if heldout:
@@ -237,28 +231,63 @@ def _sieve(config: Config, items: Sequence[dict[str, Any]], shared: dict[str, An
     if sentences is not None:
         sieve = replace(sieve, last=last_taken(ranks(sieve.key_taken, sentences), sentences))
     return sieve
+=======
+        ranks = gathered(_rank_numbers, key=digest_key(config.seed, "heldout"))
+        columns = (gathered(_text_keys, language=code) for code in languages)
+        held[alive] = choose_heldout(ranks, columns, heldout)
+    return held
+
+
+def _last(config: Config, items: Sequence[dict[str, Any]], shared: dict[str, Any]) -> Last:
+    """The end of a limited corpus, as `Corpus.limit` has it.
+
+    Raises:
+        DataError: the corpus has fewer sentences than are to be taken.
+    """
+    sentences, key = config.instructions.sentences, digest_key(config.seed, "sentences")
+    if sentences is None:
+        return key, None
+    found = map_unordered(items, _rank_part, key=key, count=sentences, **shared)
+    return key, last_taken(smallest(chain.from_iterable(found), sentences), sentences)
+>>>>>>> 4c689f0 (Held out by sentence on every side: rows that share a sentence are held out together)
 
 
 def _rows(
-    stem: str, begin: int, rows: int, folder: Path, alive: Any, languages: Sequence[str]
-) -> Iterator[ParallelRow]:
-    """The rows of a part that are no duplicates."""
-    here = alive[begin : begin + rows].tolist()
+    stem: str, begin: int, rows: int, folder: Path, alive: Any, held: Any, languages: Sequence[str]
+) -> Iterator[tuple[ParallelRow, bool]]:
+    """The rows of a part that are no duplicates, and whether they are held out."""
+    here = zip(alive[begin : begin + rows].tolist(), held[begin : begin + rows].tolist(), strict=True)
     part = read_part(folder / "blocks" / f"{stem}.arrow", languages)
-    return (row for row, kept in zip(part, here, strict=True) if kept)
+    return ((row, out) for row, (kept, out) in zip(part, here, strict=True) if kept)
 
 
-def _rank_part(*, sieve: Sieve, key: bytes, count: int, **part: Any) -> list[bytes]:
-    """The smallest ranks of a part's rows that are not held out yet."""
-    return smallest((rank(row.id, key) for row in _rows(**part) if sieve.side(row.id) != 1), count)
+def _rank_numbers(*, key: bytes, **part: Any) -> tuple[int, Keys]:
+    """Where a part begins, and the rank of each of its rows."""
+    return part["begin"], np.array([rank_number(row.id, key) for row, _ in _rows(**part)], dtype=np.uint64)
 
 
-def _check_part(*, stem: str, sieve: Sieve, index: ItemIndex, **part: Any) -> tuple[str, Contamination]:
-    trained = ((row.id, row.texts.values()) for row in _rows(stem, **part) if sieve.side(row.id) == 0)
+def _text_keys(*, language: str, **part: Any) -> tuple[int, Keys]:
+    """Where a part begins, and the key of each of its rows' texts in one language."""
+    rows = [row for row, _ in _rows(**part)]
+    return part["begin"], next(text_keys(rows, len(rows), [language]))
+
+
+def _rank_part(*, key: bytes, count: int, **part: Any) -> list[bytes]:
+    """The smallest ranks of a part's rows that are not held out."""
+    return smallest((rank(row.id, key) for row, out in _rows(**part) if not out), count)
+
+
+def _side(row: ParallelRow, out: bool, last: Last) -> int:
+    """0 for training, 1 for held out, 2 for neither."""
+    return 1 if out else 2 * (last[1] is not None and rank(row.id, last[0]) > last[1])
+
+
+def _check_part(*, stem: str, last: Last, index: ItemIndex, **part: Any) -> tuple[str, Contamination]:
+    trained = ((row.id, row.texts.values()) for row, out in _rows(stem, **part) if _side(row, out, last) == 0)
     return stem, check_texts(trained, index)
 
 
-def _write_part(*, stem: str, sieve: Sieve, contaminated: set[str], **part: Any) -> tuple[str, dict[str, Any]]:
+def _write_part(*, stem: str, last: Last, contaminated: set[str], **part: Any) -> tuple[str, dict[str, Any]]:
     """Writes a part's rows to both sides.
 
     Returns:
@@ -266,8 +295,8 @@ def _write_part(*, stem: str, sieve: Sieve, contaminated: set[str], **part: Any)
         rows there were before any was left out, and their languages; and how many rows are on neither side.
     """
     sides: tuple[list[ParallelRow], ...] = [], [], []
-    for row in _rows(stem, **part):
-        sides[sieve.side(row.id)].append(row)
+    for row, out in _rows(stem, **part):
+        sides[_side(row, out, last)].append(row)
     written: dict[str, Any] = {"beyond": len(sides[2])}
     for rows, name, dropped in zip(sides[:2], _SIDES, (contaminated, set()), strict=True):
         kept = [row for row in rows if row.id not in dropped]
