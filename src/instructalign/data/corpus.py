@@ -203,25 +203,20 @@ class Corpus:
         other.
 
         Args:
-            heldout: how many sentences (distinct ids) to hold out; 0 for none, None for `usual_heldout`.
+            heldout: how many sentences (distinct ids) to hold out; 0 for none, None for a tenth, at most 100.
             seed: gives another choice.
 
         Raises:
             DataError: the corpus has no more sentences than are to be held out.
         """
-        key = digest_key(seed, "heldout")
-        if heldout is None:
-            heldout = usual_heldout(smallest((rank(row.id, key) for row in self), 10 * MOST_HELDOUT))
         if heldout == 0:
             return self, Corpus([], Counts())
-<<<<<<< HEAD
-        limit = first_kept(smallest((rank(row.id, key) for row in self), heldout + 1), heldout)
-        inside = bytes(rank(row.id, key) < limit for row in self)
-=======
         key = digest_key(seed, "heldout")
         ranks = np.fromiter((rank_number(row.id, key) for row in self), dtype=np.uint64, count=len(self))
-        inside = choose_heldout(ranks, text_keys(self, len(self), self.languages), heldout).tobytes()
->>>>>>> 4c689f0 (Held out by sentence on every side: rows that share a sentence are held out together)
+        chosen = choose_heldout(ranks, text_keys(self, len(self), self.languages), heldout)
+        if not chosen.any():
+            return self, Corpus([], Counts())
+        inside = chosen.tobytes()
         return self._side(inside, 0, "held out"), self._side(inside, 1, "kept for training")
 
     def limit(self, sentences: int, seed: int) -> Corpus:
@@ -276,41 +271,9 @@ def rank(id: str, key: bytes) -> bytes:
     return blake2b(id.encode(), digest_size=16, key=key).digest()
 
 
-<<<<<<< HEAD
-MOST_HELDOUT = 100
-"""Sentences held out at most where their number is not given."""
-
-
-def usual_heldout(ranks: Sequence[bytes]) -> int:
-    """How many sentences are held out where it is not said: a tenth of the corpus, at most `MOST_HELDOUT`.
-
-    Args:
-        ranks: those of the corpus; ten times `MOST_HELDOUT` are enough.
-    """
-    return min(MOST_HELDOUT, len(ranks) // 10)
-
-
-def first_kept(ranks: Sequence[bytes], heldout: int) -> bytes:
-    """The rank of the first sentence that is not held out.
-
-    Args:
-        ranks: the `heldout + 1` smallest of the corpus, or as many as there are, in ascending order.
-        heldout: how many sentences to hold out.
-
-    Raises:
-        DataError: the corpus has no more sentences.
-    """
-    if len(ranks) <= heldout:
-        raise DataError(
-            f"{heldout} sentences are to be held out, but the corpus has only {len(ranks)}. "
-            "Lower instructions.heldout, or add a corpus."
-        )
-    return ranks[heldout]
-=======
 def rank_number(id: str, key: bytes) -> int:
     """The beginning of the rank, as a number of 64 bits: in the same order, and as good as unique."""
     return int.from_bytes(rank(id, key)[:8], "big")
->>>>>>> 4c689f0 (Held out by sentence on every side: rows that share a sentence are held out together)
 
 
 def last_taken(ranks: Sequence[bytes], sentences: int) -> bytes:

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 4  # languages whose texts are looked at in one pass: 8 bytes of memory for each text
 _PART = 10  # a group of more than a tenth of what is held out is taken only where smaller ones do not suffice
 
+_USUAL = 100  # sentences held out at most where their number is not given
+
 Keys = NDArray[np.uint64]
 
 
@@ -51,7 +53,7 @@ def text_keys(rows: Iterable[ParallelRow], count: int, languages: Sequence[str])
         yield from keys
 
 
-def choose_heldout(ranks: Keys, columns: Iterable[Keys], heldout: int) -> NDArray[np.bool_]:
+def choose_heldout(ranks: Keys, columns: Iterable[Keys], heldout: int | None) -> NDArray[np.bool_]:
     """Which rows are held out [rows].
 
     Sentences are held out in the order of their ranks, each with its group. A group that is larger than what is
@@ -61,11 +63,11 @@ def choose_heldout(ranks: Keys, columns: Iterable[Keys], heldout: int) -> NDArra
     Args:
         ranks: of the id of each row; rows of one id have one rank, and no others have it [rows].
         columns: by language, the key of each row's text, 0 where there is none [rows].
-        heldout: how many sentences (distinct ids) to hold out, at least 1. Where groups do not add up to it, there
-            are fewer, with a warning.
+        heldout: how many sentences (distinct ids) to hold out; None for a tenth, at most 100. Where groups do not
+            add up to it, there are fewer, with a warning.
 
     Raises:
-        DataError: the corpus has no more sentences, or all of them are in groups that are too large.
+        DataError: the corpus has no more sentences than the given number, or all are in groups that are larger.
     """
     linked, labels = _groups(ranks, columns)
     single = np.ones(len(ranks), dtype=bool)
@@ -73,7 +75,8 @@ def choose_heldout(ranks: Keys, columns: Iterable[Keys], heldout: int) -> NDArra
     alone = np.sort(ranks[single])
     among, first = np.unique(ranks[linked], return_index=True)
     sentences = len(alone) + len(among)
-    if sentences <= heldout:
+    given, heldout = heldout, min(_USUAL, sentences // 10) if heldout is None else heldout
+    if sentences <= heldout and given is not None:
         raise DataError(
             f"{heldout} sentences are to be held out, but the corpus has only {sentences}. "
             "Lower instructions.heldout, or add a corpus."
@@ -94,7 +97,7 @@ def choose_heldout(ranks: Keys, columns: Iterable[Keys], heldout: int) -> NDArra
                 chosen.append(label)
             else:
                 limit = rank
-    if left == heldout:
+    if left == heldout and given:
         raise DataError(
             f"{heldout} sentences are to be held out, but all {sentences} of the corpus share sentences with one "
             f"another, in groups of {sizes.min()} and more. Raise instructions.heldout, set it to 0, or add a "
@@ -106,7 +109,7 @@ def choose_heldout(ranks: Keys, columns: Iterable[Keys], heldout: int) -> NDArra
             heldout - left,
             heldout,
         )
-    held = single & (ranks <= np.uint64(limit)) if limit >= 0 else np.zeros(len(ranks), dtype=bool)
+    held: NDArray[np.bool_] = single & (ranks <= np.uint64(max(limit, 0)))
     held[linked[np.isin(labels, chosen)]] = True
     return held
 

@@ -23,7 +23,6 @@ from instructalign.data.contamination import Contamination, ItemText, Overlap, c
 from instructalign.data.corpus import (
     BEYOND,
     LARGE,
-    MOST_HELDOUT,
     check_entries,
     check_kept,
     check_languages,
@@ -34,7 +33,6 @@ from instructalign.data.corpus import (
     side_counts,
     smallest,
     take_out_duplicates,
-    usual_heldout,
 )
 from instructalign.data.filters import Cleaner, Removed, resolve
 from instructalign.data.shared_sentences import Keys, choose_heldout, text_keys
@@ -153,7 +151,7 @@ def _make(config: Config, folder: Path, check: ContaminationCheck, made_of: str,
 
     # The counts as `Corpus.split`, `Corpus.limit` and `check_corpus` give them.
     kept = {"train": counts, "heldout": Counts()}
-    if sieve.limit:
+    if shared["held"].any():
         kept["train"] = side_counts(counts, rows["train"] + beyond, "held out", rows["heldout"])
         kept["heldout"] = side_counts(counts, rows["heldout"], "kept for training", rows["train"] + beyond)
     if config.instructions.sentences is not None:
@@ -216,25 +214,16 @@ def _held(
     """
     alive: NDArray[np.bool_] = shared["alive"]
     held = np.zeros(len(alive), dtype=bool)
-    if heldout := config.instructions.heldout:
+    if config.instructions.heldout != 0:
         nothing = {**shared, "held": held}
 
         def gathered(work: Callable[..., tuple[int, Keys]], **options: Any) -> Keys:
             found = map_unordered(items, work, **options, **nothing)
             return np.concatenate([keys for _, keys in sorted(found, key=lambda each: each[0])])
 
-<<<<<<< HEAD
-    if heldout is None:
-        heldout = usual_heldout(ranks(sieve.key, 10 * MOST_HELDOUT))
-    if heldout:
-        sieve = replace(sieve, limit=first_kept(ranks(sieve.key, heldout + 1), heldout))
-    if sentences is not None:
-        sieve = replace(sieve, last=last_taken(ranks(sieve.key_taken, sentences), sentences))
-    return sieve
-=======
         ranks = gathered(_rank_numbers, key=digest_key(config.seed, "heldout"))
         columns = (gathered(_text_keys, language=code) for code in languages)
-        held[alive] = choose_heldout(ranks, columns, heldout)
+        held[alive] = choose_heldout(ranks, columns, config.instructions.heldout)
     return held
 
 
@@ -249,7 +238,6 @@ def _last(config: Config, items: Sequence[dict[str, Any]], shared: dict[str, Any
         return key, None
     found = map_unordered(items, _rank_part, key=key, count=sentences, **shared)
     return key, last_taken(smallest(chain.from_iterable(found), sentences), sentences)
->>>>>>> 4c689f0 (Held out by sentence on every side: rows that share a sentence are held out together)
 
 
 def _rows(
