@@ -600,7 +600,7 @@ class EvaluationConfig(Strict):
     """Zero-shot evaluation: label likelihood, translation, and perplexity of held-out instructions."""
 
     tasks: list[str] = []
-    """Names of shipped tasks (`instructalign tasks ls`), or your own YAML files."""
+    """Names of shipped tasks (`instructalign tasks ls`), your own YAML files, or `lm-eval:NAME` of the harness."""
     data: Path = Path()
     """Folder with the tasks' data."""
     prompts: list[str] | None = None

@@ -119,6 +119,10 @@ DEFINED: dict[str, tuple[Iterable[str], Callable[[random.Random, int], Row]]] = 
         ["train", "test"],
         lambda d, n: {"question": _sentence(d), "answer": f"{_sentence(d)}\n#### {n}"},
     ),
+    "wmt14-fr-en": (
+        ["train", "validation", "test"],
+        lambda d, _: {"translation": {"fr": _sentence(d), "en": _sentence(d)}},
+    ),
     "nq_open": (["train", "validation"], lambda d, _: {"question": _sentence(d)[:-1], "answer": ["kali", "omah"]}),
 }
 """By task of the harness, the splits of its data set and what makes a row; `truthfulqa` needs packages more."""
@@ -146,6 +150,7 @@ _FILES = {
     "copal_id_standard": "copal_id/standard.yaml",
     "mmlu_anatomy": "mmlu/default/mmlu_anatomy.yaml",
     "winogrande": "winogrande/default.yaml",
+    "wmt14-fr-en": "translation/wmt14_fr-en.yaml",
     "xcopa_id": "xcopa/default_id.yaml",
     "xstorycloze_id": "xstorycloze/default_id.yaml",
 }

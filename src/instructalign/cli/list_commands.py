@@ -55,7 +55,7 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     """
     from instructalign.evaluation import load_task
     from instructalign.evaluation.task_items import describe_sources
-    from instructalign.evaluation.tasks import HeldOutTask, Task
+    from instructalign.evaluation.tasks import HarnessTask, HeldOutTask, Task
 
     task = load_task(name)
     languages = ", ".join(task.languages)
@@ -64,7 +64,9 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
         languages = f"those that the configuration {whose}"
     origin = f"{task.source or 'source not named'} ({task.licence or 'licence not named'})"
     console.out.print(f"{task.title or task.name}\n{origin}\nlanguages: {languages}", markup=False)
-    if not isinstance(task, HeldOutTask):
+    if isinstance(task, HarnessTask):
+        console.out.print(f"lm-evaluation-harness: {task.task}", markup=False)
+    elif not isinstance(task, HeldOutTask):
         console.out.print("\n".join(describe_sources(task)), markup=False)
     if isinstance(task, Task):
         by_language = {prompt.language: task.words(name) for name, prompt in task.prompts.items()}

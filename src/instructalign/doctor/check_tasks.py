@@ -113,6 +113,10 @@ def _read(
     elif selection.texts:
         prompts, absent = [], dict(selection.texts[0].left_out)
         items = {language: len(some) for language, some in selection.texts[0].texts.items()}
+    elif selection.harness:
+        items = selection.harness[0].items
+        without = tuple(code for code in wanted if code not in items)
+        return TaskPart(task.name, {}, items, without, {}), list(selection.item_texts())
     else:
         prompts = selection.translation[0].prompts
         items = {direction.source: len(direction.items) for direction in selection.translation}

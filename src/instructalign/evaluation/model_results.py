@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import Sample, sample_of_predictions
 from instructalign.evaluation.classification_metrics import CLASSIFICATION_METRICS
+from instructalign.evaluation.lm_eval_tasks import read_harness
 from instructalign.evaluation.mt_metrics import measure
 from instructalign.evaluation.perplexity import sample_of_answers, sample_of_bits, samples_by_part
 from instructalign.evaluation.predictions import AnswerLikelihood, Translated
@@ -43,6 +44,7 @@ class ModelResults:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     translations: Mapping[str, Mapping[str, tuple[Translated, ...]]] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, Sample]] = field(default_factory=dict)
+    harness: Mapping[str, Mapping[str, Mapping[str, Sample]]] = field(default_factory=dict)
 
     def samples(self) -> dict[str, dict[str, Sample]]:
         """What the model did item by item, by task and language, for the headline metric of each task."""
@@ -60,6 +62,9 @@ class ModelResults:
                 metric = headline(self.scores, task)
                 samples = {code: measure(some, only=metric)[metric][0] for code, some in directions.items()}
                 found[task] = {code: replace(each, task=task, language=code) for code, each in samples.items()}
+        for task, by_metric in self.harness.items():
+            if task in scored:
+                found[task] = dict(by_metric[headline(self.scores, task)])
         return found | {task: dict(some) for task, some in self.answers.items()}
 
     def renamed(self, name: str) -> ModelResults:
@@ -98,7 +103,13 @@ def read_results(folder: Path, name: str) -> ModelResults | None:
         manifest=read_object(folder / "predictions" / "manifest.json", json.loads),
         translations=_read_directions(folder / "translations"),
         answers=samples,
+        harness=_read_harness(folder / "harness"),
     )
+
+
+def _read_harness(folder: Path) -> dict[str, dict[str, dict[str, Sample]]]:
+    manifest = read_object(folder / "manifest.json", json.loads).get("tasks", {})
+    return {task: read_harness(folder, task, entry["items"]) for task, entry in manifest.items()}
 
 
 def _read_directions(folder: Path) -> dict[str, dict[str, tuple[Translated, ...]]]:

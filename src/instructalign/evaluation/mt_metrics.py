@@ -153,7 +153,7 @@ def measure(
             # uses them in this way; a test compares the outcome with corpus_score.
             statistics = np.array(metric._extract_corpus_statistics(texts, [references]), dtype=np.float64)
             signature = {"sacrebleu": str(metric.get_signature())}
-            found[name] = sample(statistics, partial(_corpus_score, metric)), signature
+            found[name] = sample(statistics, partial(corpus_score, metric)), signature
     if only:
         return found
     for name, (check, how) in _checks(first.target, language_id).items():
@@ -165,7 +165,7 @@ def measure(
     return found
 
 
-def _corpus_score(metric: Any, sums: NDArray[np.float64]) -> BootstrapScores:
+def corpus_score(metric: Any, sums: NDArray[np.float64]) -> BootstrapScores:
     """sacrebleu's corpus score of sums of statistics [..., k], between 0 and 1."""
     rows = sums.reshape(-1, sums.shape[-1])
     values = [metric._compute_score_from_stats(row.tolist()).score / 100 for row in rows]

@@ -13,6 +13,7 @@ from typing import Any
 from instructalign.config import LATER_MODEL_KEYS, Config, known_model_keys
 from instructalign.evaluation.batch_runner import BatchRunner, broadcast, this_process
 from instructalign.evaluation.classification import FileRecords, classify, classify_heldout
+from instructalign.evaluation.lm_eval_tasks import HarnessPlan, ask_harness
 from instructalign.evaluation.perplexity import score_heldout_answers, score_texts
 from instructalign.evaluation.predictions import open_evaluation, write_manifest
 from instructalign.evaluation.scores import score_folder
@@ -34,7 +35,7 @@ from instructalign.types import Score
 
 log = logging.getLogger(__name__)
 
-Questions = TaskPlan | HeldOutInstructions | TranslationDirection | TextPlan
+Questions = TaskPlan | HeldOutInstructions | TranslationDirection | HarnessPlan | TextPlan
 
 
 def evaluate(
@@ -50,9 +51,9 @@ def evaluate(
 
     Writes the predictions to `out/predictions`, one file per task and language, translations to
     `out/translations`, one file per direction, likelihoods of held-out instructions to `out/instructions` and of
-    plain texts to `out/texts`, and the scores to `out/scores.json`. Answers of the same model to the same
-    questions that are there already are kept, and an interrupted evaluation resumes after its last batch. Several
-    processes share the work.
+    plain texts to `out/texts`, answers to tasks of lm-evaluation-harness to `out/harness`, and the scores to
+    `out/scores.json`. Answers of the same model to the same questions that are there already are kept, and an
+    interrupted evaluation resumes after its last batch. Several processes share the work.
 
     Args:
         model: a model folder or Hub name.
@@ -83,6 +84,7 @@ def evaluate(
         "instructions": [plan for plan in instructions if not plan.labels],
         "texts": [*selection.texts, *(plan for plan in heldout if isinstance(plan, TextPlan))],
         "translations": [*selection.translation, *translations],
+        "harness": selection.harness,
     }
     for name, questions in folders.items():
         if questions or name == "predictions":  # whose manifest makes a folder an evaluation's
@@ -166,6 +168,8 @@ def _ask(
         return translate(loaded, questions, config, runner)
     if isinstance(questions, TextPlan):
         return score_texts(loaded, questions, config, runner)
+    if isinstance(questions, HarnessPlan):
+        return ask_harness(loaded, questions, config, runner)
     ask = classify_heldout if questions.labels else score_heldout_answers
     return ask(loaded, questions, config, runner)
 

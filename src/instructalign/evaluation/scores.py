@@ -16,6 +16,7 @@ from instructalign.evaluation.bootstrap import (
     signer,
 )
 from instructalign.evaluation.decision_rules import decide
+from instructalign.evaluation.lm_eval_tasks import harness_signature, read_harness
 from instructalign.evaluation.mt_metrics import score_translations
 from instructalign.evaluation.perplexity import PROBABILITY, sample_of_answers, sample_of_bits, samples_by_part
 from instructalign.evaluation.predictions import (
@@ -61,6 +62,14 @@ def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
                 for by_language in samples_by_part(task, answers, make).values():
                     values = {code: bootstrap.scores([sample]) for code, sample in by_language.items()}
                     scores += score_rows(list(by_language.values()), values, groups, run, metric, sign)
+    folder = out / "harness"
+    manifest = read_evaluation_manifest(folder)
+    for task, entry in manifest.get("tasks", {}).items():
+        more = harness_signature(entry)
+        sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples, **more)
+        for metric, each in read_harness(folder, task, entry["items"]).items():
+            values = {code: bootstrap.scores([sample]) for code, sample in each.items()}
+            scores += score_rows(list(each.values()), values, groups, run, metric, sign)
     return scores + score_translations(out, groups, run, bootstrap, config.evaluation)
 
 

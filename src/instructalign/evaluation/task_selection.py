@@ -17,9 +17,18 @@ from instructalign.config import Config
 from instructalign.data import Corpus, ItemText
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.comet import find_command
+from instructalign.evaluation.lm_eval_tasks import HarnessPlan, plan_harness
 from instructalign.evaluation.predictions import prediction_file
 from instructalign.evaluation.task_items import absent, aligned_sentences, choose_items, read_items, read_texts
-from instructalign.evaluation.tasks import AnyTask, HeldOutTask, PlainText, Task, Translation, load_task
+from instructalign.evaluation.tasks import (
+    AnyTask,
+    HarnessTask,
+    HeldOutTask,
+    PlainText,
+    Task,
+    Translation,
+    load_task,
+)
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream, load_templates
 from instructalign.languages import canonical, name_in
@@ -215,6 +224,7 @@ class TaskSelection:
         heldout_tasks: the tasks on instructions or sentences that are kept out of training.
         heldout: the questions of `heldout_tasks`; None until they are planned (`plan_heldout`).
         texts: the tasks on plain text.
+        harness: the tasks of lm-evaluation-harness with their items.
     """
 
     classification: list[TaskPlan]
@@ -222,13 +232,14 @@ class TaskSelection:
     heldout_tasks: list[HeldOutTask] = field(default_factory=list)
     heldout: list[HeldOutQuestions] | None = None
     texts: list[TextPlan] = field(default_factory=list)
+    harness: list[HarnessPlan] = field(default_factory=list)
 
     def item_texts(self) -> Iterator[ItemText]:
         """Every text of every test item, for the contamination check.
 
         A sentence of a translation task is there once per language: each language is translated from.
         """
-        plans: list[TaskPlan | TextPlan] = [*self.classification, *self.texts]
+        plans: list[TaskPlan | TextPlan | HarnessPlan] = [*self.classification, *self.texts, *self.harness]
         for plan in plans:
             yield from plan.item_texts()
         seen = set()
@@ -265,6 +276,9 @@ def select_tasks(config: Config) -> TaskSelection:
         [each for task in tasks if isinstance(task, Translation) for each in plan_directions(config, task)],
         [task for task in tasks if isinstance(task, HeldOutTask)],
         texts=[plan_texts(config, task) for task in tasks if isinstance(task, PlainText)],
+        harness=[
+            plan_harness(config, task, _languages(config)) for task in tasks if isinstance(task, HarnessTask)
+        ],
     )
 
 
@@ -272,6 +286,8 @@ def _may_have(config: Config, task: AnyTask, language: str) -> bool:
     """Whether a task can have items in a language, as far as is known before its data are read."""
     if isinstance(task, HeldOutTask):
         return task.kind != "past" or language in config.languages.known
+    if isinstance(task, HarnessTask) and not task.languages:
+        return True
     return language in task.languages
 
 

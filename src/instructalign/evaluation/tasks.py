@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -279,6 +280,60 @@ class HeldOutTask(Strict):
         return _chosen(self.name, self.prompts, names) if self.prompts else []
 
 
+class HarnessTask(Strict):
+    """Tasks that lm-evaluation-harness defines, one of its tasks or groups for each language.
+
+    Attributes:
+        kind: `lm-eval`.
+        name, title, source, licence: as in `Task`.
+        task: what the harness calls it, with `{name}` in place of the language's name where `languages` has some;
+            otherwise `{language}` stands for the language, or the language is at the name's end.
+        languages: as in `Task`; found by the names of the harness's tasks where none are given.
+        shots: number of few-shot examples; the task's own number if None.
+        include: a folder under `evaluation.data` with task files for the harness, beside those that it ships.
+    """
+
+    kind: Literal["lm-eval"]
+    name: Name
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    task: Annotated[str, Field(min_length=1)]
+    languages: TaskLanguages = Field(default_factory=dict)
+    shots: Annotated[int, Field(ge=0)] | None = None
+    include: Path | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> HarnessTask:
+        slots = ["name"] if self.languages else ["language"]
+        for _, slot, _, _ in string.Formatter().parse(self.task):
+            if slot is not None and slot not in slots:
+                raise ValueError(f"task: unknown slot {{{slot}}}. Available: {{{slots[0]}}}")
+        if len(self.languages) > 1 and "{name}" not in self.task:
+            raise ValueError("task: with several languages it needs {name}, one of the harness's tasks for each")
+        return self
+
+    @property
+    def prompts(self) -> Mapping[str, Prompt]:
+        """None of its own: the wordings are the harness's."""
+        return {}
+
+    def choose_prompts(self, names: list[str] | None) -> list[str]:
+        """None, whatever others a configuration names."""
+        return []
+
+
+_HARNESS = "lm-eval:"  # begins a task of the harness in `evaluation.tasks`: `lm-eval:belebele`, `lm-eval:piqa@eng`
+
+
+def _harness_task(text: str) -> HarnessTask:
+    """The task that `lm-eval:NAME` or `lm-eval:NAME@LANGUAGE` stands for."""
+    task, _, language = text.removeprefix(_HARNESS).partition("@")
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", task.replace("{language}", "")).strip("_-")
+    data = {"kind": "lm-eval", "name": name, "task": task}
+    return _checked(HarnessTask, data | ({"languages": {language: language}} if language else {}), text)
+
+
 def disagreements(fields: Fields | None, labels: Labels | None, prompts: Mapping[str, Prompt]) -> Iterator[str]:
     """Contradictions between the parts of a classification task, a sentence each.
 
@@ -358,7 +413,7 @@ def task_names() -> list[str]:
     return sorted(entry.name[: -len(".yaml")] for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
 
 
-AnyTask = Task | Translation | PlainText | HeldOutTask
+AnyTask = Task | Translation | PlainText | HeldOutTask | HarnessTask
 """Whatever a task file may hold."""
 
 
@@ -369,6 +424,8 @@ def load_task(name_or_path: str) -> AnyTask:
         UnknownNameError: no shipped task has that name.
         ConfigError: the file is missing or wrong; all problems are listed.
     """
+    if name_or_path.startswith(_HARNESS):
+        return _harness_task(name_or_path)
     is_file = name_or_path.endswith((".yaml", ".yml"))
     if not is_file and name_or_path not in task_names():
         raise UnknownNameError("task", name_or_path, task_names())
@@ -389,6 +446,8 @@ def load_task(name_or_path: str) -> AnyTask:
         return _checked(PlainText, data, where)
     if kind in ("instructions", "translations", "sentences", "past"):
         return _checked(HeldOutTask, data, where)
+    if kind == "lm-eval":
+        return _checked(HarnessTask, data, where)
     return build_task(data, where)
 
 
