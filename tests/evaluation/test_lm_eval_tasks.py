@@ -201,6 +201,11 @@ def test_what_cannot_be_shown_is_refused(light, tmp_path):
     own = write_own(tmp_path, "wikitext", task="wikitext", languages={"ind": "x"})
     with pytest.raises(DataError, match="lm-eval:wikitext is not a task of choices"):
         select_tasks(make_config(tmp_path, [own]))
+    write_task(tmp_path / "harness", "nq_open", generation_kwargs={"max_gen_toks": 256, "do_sample": False})
+    config = make_config(tmp_path, [write_own(tmp_path, "nq", task="nq_open", languages={"ind": "x"})])
+    toy = config.model_copy(update={"model": config.model.model_copy(update={"base": "toy"})})
+    with pytest.raises(DataError, match=r"lm-eval:nq_open generates up to 256 tokens.*context of toy, 256"):
+        select_tasks(toy)
     (tmp_path / "harness" / "wikitext.test.jsonl").unlink()
     with pytest.raises(DataError, match="lm-eval:wikitext cannot be loaded"):
         select_tasks(make_config(tmp_path, [own]))

@@ -261,7 +261,10 @@ def _check_room(config: Config, name: str, task: Any) -> None:
 
     from instructalign.training.models import load_codec
 
-    codec = load_codec(config.model)
+    try:
+        codec = load_codec(config.model)
+    except ModelError:  # another model may be evaluated; what is wrong with this one is said where it is used
+        return
     tokens = normalize_gen_kwargs(task.get_config("generation_kwargs") or {})["max_gen_toks"]
     if not codec.encoder_decoder and codec.context is not None and codec.context <= tokens:
         raise DataError(
