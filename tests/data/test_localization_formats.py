@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,24 @@ def test_times_without_milliseconds_and_character_references(tmp_path: Path) -> 
     (tmp_path / "b.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>&lt;i&gt; &amp;amp; &nbsp;b\n")
     rows, _ = read("srt", ["eng", "jav"], files={"eng": tmp_path / "a.srt", "jav": tmp_path / "b.vtt"})
     assert [dict(row.texts) for row in rows] == [{"eng": "At 10:30 &amp; later", "jav": "<i> &amp; b"}]
+
+
+def test_rolling_captions_say_each_line_once_and_repeated_lines_of_a_dialogue_stay(tmp_path: Path) -> None:
+    files = {"eng": tmp_path / "a.srt", "jav": tmp_path / "b.srt"}
+
+    def write(path: Path, shown: list[str]) -> None:
+        subtitles = pysubs2.SSAFile()
+        for i, text in enumerate(shown):
+            subtitles.append(pysubs2.SSAEvent(1000 * i, 1000 * (i + 1), text))
+        subtitles.save(str(path))
+
+    words = ["one", "two", "three", "four"]
+    rolled = [words[0], *(f"{before}\\N{word}" for before, word in pairwise(words))]
+    write(files["eng"], rolled)
+    write(files["jav"], ["siji", "loro", "telu", "papat"])
+    rows, _ = read("srt", ["eng", "jav"], files=files)
+    assert [row.texts["eng"] for row in rows] == words
+    dialogue = ["No.", "No.\\NNo?", "Never!", "Ever."]
+    write(files["eng"], dialogue)
+    rows, _ = read("srt", ["eng", "jav"], files=files)
+    assert [row.texts["eng"] for row in rows] == ["No.", "No. No?", "Never!", "Ever."]

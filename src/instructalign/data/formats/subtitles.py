@@ -6,6 +6,7 @@ import html
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from instructalign.config import LanguageCode
@@ -28,7 +29,8 @@ def read_subtitles(
 ) -> Iterator[ParallelRow]:
     """Reads subtitles of one film in several languages; those shown at the same time are a row.
 
-    Formatting, comments and drawings are left out. A row's id is its start in milliseconds.
+    Formatting, comments and drawings are left out, and where captions roll, as YouTube's automatic ones do, each
+    line is taken where it first appears. A row's id is its start in milliseconds.
 
     Args:
         languages: canonical codes; the files of others are ignored.
@@ -59,11 +61,27 @@ def _spans(path: Path) -> list[Span]:
     except (pysubs2.Pysubs2Error, ValueError, OverflowError, IndexError, KeyError) as error:
         raise DataError(f"{path}: not subtitles that can be read ({first_line(error)}).") from None
     as_text = html.unescape if shown.format == "vtt" else str  # only WebVTT has character references
-    spans = [
-        Span(event.start, event.end, " ".join(as_text(_TAGS.sub("", event.plaintext)).split()))
-        for event in shown
-        if not event.is_comment and not event.is_drawing
-    ]
-    if not spans:
+    events = sorted(
+        (event for event in shown if not event.is_comment and not event.is_drawing), key=lambda event: event.start
+    )
+    if not events:
         raise DataError(f"{path}: no subtitle was found; is this SubRip, WebVTT or SubStation Alpha?")
-    return spans
+    lines = [
+        [line for each in event.plaintext.split("\n") if (line := " ".join(as_text(_TAGS.sub("", each)).split()))]
+        for event in events
+    ]
+    again = [0] + [
+        _shown_before(*both) if earlier.start < event.start else 0
+        for both, (earlier, event) in zip(pairwise(lines), pairwise(events), strict=True)
+    ]
+    rolling = sum(map(bool, again)) >= max(3, len(again) / 2)
+    return [
+        Span(event.start, event.end, " ".join(each[repeated if rolling else 0 :]))
+        for event, each, repeated in zip(events, lines, again, strict=True)
+        if not (rolling and repeated == len(each) > 0)
+    ]
+
+
+def _shown_before(before: Sequence[str], lines: Sequence[str]) -> int:
+    """How many of the first lines end the subtitle before: where captions roll, nearly every one has some."""
+    return next((n for n in range(min(len(before), len(lines)), 0, -1) if before[-n:] == lines[:n]), 0)
