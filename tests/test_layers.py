@@ -21,8 +21,17 @@ PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
 SHARED = ["errors", "languages", "types", "randomness", "files", "file_kinds", "plugins"]
 SHARED += ["config", "config_file", "run_folder", "progress"]
 STAGES = ["data", "instructions", "mixture", "training", "evaluation", "report"]
-ABOVE = ["pipeline", "merging", "sweeps", "doctor", "toy", "ray_data", "synthesis"]  # may import any stage
-ABOVE += ["console", "cli", "__main__", "__init__"]
+ABOVE = [
+    "pipeline",
+    "config_draft",
+    "merging",
+    "sweeps",
+    "doctor",
+    "toy",
+    "ray_data",
+    "synthesis",
+]  # may import any stage
+ABOVE += ["config_draft", "console", "cli", "__main__", "__init__"]
 HEAVY = ["torch", "transformers", "transformers.trainer", "peft", "bitsandbytes", "datasets", "pandas"]
 """What takes seconds to import."""
 

@@ -9,25 +9,58 @@ import typer
 
 from instructalign import console
 from instructalign.cli.options import ConfigFile, Settings, load
-from instructalign.errors import InstructAlignError
+from instructalign.errors import ConfigError, InstructAlignError
 
 
 def init(
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files, after --from.")
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE", help="Your parallel text: the configuration is made for it."),
+    ] = None,
+    languages: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="The files' languages in order, where they do not say them."),
+    ] = None,
+    known: Annotated[str | None, typer.Option(metavar="A,B", help="Which of them the base model knows.")] = None,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="The base model: a folder or Hub name, or `toy`.")
+    ] = "bigscience/bloomz-560m",
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path(
         "instructalign.yaml"
     ),
 ) -> None:
-    """Writes a commented configuration to start from.
+    """Writes a configuration: a commented one to fill in, or with --from one that is made for your files.
 
-    Example: `instructalign init --out my-language.yaml`
+    Example: `instructalign init --from pairs.xlsx --out my-language.yaml`
     """
-    from instructalign.config_file import starter
     from instructalign.files import write_text
 
     if out.exists():
         raise InstructAlignError(f"{out} already exists; choose another --out.")
-    write_text(out, starter())
-    console.out.print(f"wrote {out}. Edit it, then run: instructalign validate {out}")
+    if not files:
+        from instructalign.config_file import starter
+
+        if more or languages or known:
+            raise ConfigError(["init: files and languages are looked into with --from: init --from FILE..."])
+        write_text(out, starter())
+        console.out.print(f"wrote {out}. Edit it, then run: instructalign validate {out}")
+        return
+    from instructalign.config_draft import draft_config
+
+    draft = draft_config(
+        [*files, *(more or [])],
+        folder=out.parent,
+        languages=languages.split(",") if languages else (),
+        known=known.split(",") if known else (),
+        model=model,
+    )
+    write_text(out, draft.text)
+    for note in draft.notes:
+        console.out.print(note, markup=False)
+    console.out.print(f"wrote {out}. Look at it, then run: instructalign doctor {out}", markup=False)
 
 
 def validate(config: ConfigFile, settings: Settings = None) -> None:

@@ -113,21 +113,26 @@ def check_templates(config: Config, codec: Codec) -> None:
     Raises:
         TrainingError: training.max_length is below it.
     """
-    # One token of an answer and the end token; an encoder-decoder model has its answers elsewhere.
-    rest = 0 if codec.encoder_decoder else 2
-    empty: defaultdict[str, str] = defaultdict(str)
-    chosen = load_templates(config.instructions.templates, config.instructions.objectives)
-    longest, name = max(
-        (len(codec.pair(template.prompt.format_map(empty), "x")[0]) + rest, template.id)
-        for templates in chosen.values()
-        for template in templates
-    )
+    longest, name = longest_template(config, codec)
     if longest > config.training.max_length:
         raise TrainingError(
             f"training.max_length is {config.training.max_length}, but the template {name} alone takes {longest} "
             "tokens, so every example made from it would be truncated. Raise training.max_length (`instructalign "
             "doctor` shows the lengths), or choose others under instructions.templates."
         )
+
+
+def longest_template(config: Config, codec: Codec) -> tuple[int, str]:
+    """The tokens that the longest template takes with the shortest answer, and its name."""
+    # One token of an answer and the end token; an encoder-decoder model has its answers elsewhere.
+    rest = 0 if codec.encoder_decoder else 2
+    empty: defaultdict[str, str] = defaultdict(str)
+    chosen = load_templates(config.instructions.templates, config.instructions.objectives)
+    return max(
+        (len(codec.pair(template.prompt.format_map(empty), "x")[0]) + rest, template.id)
+        for templates in chosen.values()
+        for template in templates
+    )
 
 
 def check_positions(config: Config, model_config: Any) -> None:

@@ -18,6 +18,18 @@ from instructalign.types import Counts, ParallelRow
 T = TypeVar("T")
 
 
+class MissingLanguagesError(DataError):
+    """A corpus has fewer than two of the languages asked for.
+
+    Attributes:
+        present: the languages that it does have, as it spells them.
+    """
+
+    def __init__(self, message: str, present: Collection[str]) -> None:
+        super().__init__(message)
+        self.present = tuple(sorted(present))
+
+
 def is_language(name: str) -> bool:
     """Whether the name of a column, a file or a subset is a language code: `eng`, `zh-TW`, `jav_Latn`."""
     if not _CODE.fullmatch(name):  # `canonical` also takes English names, such as that of Label (lbb)
@@ -71,10 +83,11 @@ def require_two_languages(languages: Sequence[str], present: Collection[str], wh
     """
     found = [code for code in languages if code in present]
     if len(found) < 2:
-        raise DataError(
+        raise MissingLanguagesError(
             f"{where}: a parallel corpus needs text in at least two of the configured languages "
             f"({', '.join(languages)}); found {', '.join(found) or 'none of them'}. "
-            f"Languages in the corpus: {', '.join(sorted(present)) or 'none'}."
+            f"Languages in the corpus: {', '.join(sorted(present)) or 'none'}.",
+            present,
         )
 
 

@@ -86,6 +86,24 @@ def _rows_of_sheet(path: Path, sheet: str | None) -> tuple[str, list[list[str]]]
         ) from None
 
 
+def filled_sheets(path: Path) -> dict[str, list[list[str]]]:
+    """The sheets of a workbook that have cells, by name, with their cells as text.
+
+    Raises:
+        DataError: as `read_spreadsheet`.
+    """
+    from python_calamine import CalamineError, load_workbook
+
+    check_file(path)
+    _refuse_bombs(path)
+    try:
+        with path.open("rb") as file, load_workbook(file) as workbook:
+            names = [name for name in workbook.sheet_names if workbook.get_sheet_by_name(name).end is not None]
+    except (CalamineError, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a workbook that can be read ({error}).") from None
+    return {name: _rows_of_sheet(path, name)[1] for name in names}
+
+
 def _refuse_bombs(path: Path) -> None:
     """Refuses a workbook that would fill the memory; reading all members also finds truncated and damaged ones."""
     if not zipfile.is_zipfile(path):  # .xls is none

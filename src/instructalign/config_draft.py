@@ -1,0 +1,432 @@
+"""`instructalign init --from FILE...`: looks into a user's files and drafts a configuration that runs.
+
+Files with columns are looked into here; of the other formats, the reader itself says which languages a file has.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from instructalign.config import Config, FilterConfig
+from instructalign.config_file import build_config
+from instructalign.data import Corpus, read_corpora
+from instructalign.data.formats import MissingLanguagesError, is_language
+from instructalign.data.formats.spreadsheets import filled_sheets
+from instructalign.data.formats.tabular import columns_by_code
+from instructalign.data.readers import field_names, field_of, read_delimited, read_parquet
+from instructalign.errors import ConfigError, DataError
+from instructalign.files import read_jsonl, read_lines
+from instructalign.languages import canonical, name_in
+from instructalign.plugins import FORMATS
+from instructalign.types import Counts
+
+_SAMPLE = 200  # rows looked at
+_PASSES = 20  # over the corpus, in all directions together
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+_BY_ENDING = {
+    **dict.fromkeys((".csv", ".tsv", ".tab"), "table"),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls"), "xlsx"),
+    ".ods": "ods",
+    **dict.fromkeys((".jsonl", ".json", ".ndjson"), "jsonl"),
+    **dict.fromkeys((".parquet", ".arrow"), "parquet"),
+    ".tmx": "tmx",
+    **dict.fromkeys((".xlf", ".xliff", ".sdlxliff"), "xliff"),
+    ".flextext": "flextext",
+    ".lift": "lift",
+    ".zip": "opus",
+    ".po": "po",
+    ".srt": "srt",
+    ".vtt": "vtt",
+    ".ass": "ass",
+    **dict.fromkeys((".sfm", ".usfm"), "usfm"),
+    ".usx": "usx",
+    ".eaf": "eaf",
+}
+_ONE_FILE_A_LANGUAGE = ("moses", "po", "srt", "vtt", "ass", "usfm", "usx")
+_WIDELY_KNOWN = (
+    *("eng", "ind", "spa", "fra", "por", "arb", "ara", "zho", "hin", "rus", "swh", "deu", "ita", "jpn", "kor"),
+    *("tur", "vie", "ben", "urd", "nld", "pol", "fas"),
+)
+"""Languages that a base model is taken to know, the likeliest pivot first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A configuration made of a user's files.
+
+    Attributes:
+        text: the YAML file, with comments.
+        notes: what was found and assumed, a sentence each.
+    """
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def draft_config(
+    files: Sequence[Path],
+    *,
+    folder: Path,
+    languages: Sequence[str] = (),
+    known: Sequence[str] = (),
+    model: str = "bigscience/bloomz-560m",
+) -> Draft:
+    """Drafts a configuration that trains on some files and tests on held-out sentences of theirs.
+
+    Args:
+        files: parallel text in any registered format; line-aligned files, subtitles and the like together.
+        folder: where the configuration will be, to which its paths are relative.
+        languages: codes or names, where the files do not say them: in the order of the columns or files.
+        known: those of the languages that the base model knows; by default the widely spoken ones.
+        model: the base model.
+
+    Raises:
+        ConfigError: a language is none, or the files do not say their languages and neither does `languages`.
+        DataError: a file cannot be read.
+    """
+    given = [_code(each, "--languages") for each in languages]
+    entries, notes = _entries(files, given)
+    codes = given or list(dict.fromkeys(code for entry in entries for code in _languages_of(entry)))
+    if len(codes) < 2:
+        raise _no_languages(files[0], f"found {', '.join(codes) or 'none'}")
+    knows, new = _groups(codes, [_code(each, "--known") for each in known])
+    corpus = read_corpora(entries, codes, FilterConfig())
+    named = [f"{name_in(code, 'eng')} ({code})" for code in corpus.languages]
+    notes.append(f"{len(corpus):,} rows in {', '.join(named)}")
+    notes.append(f"taken as known to the model: {', '.join(knows)}; to learn: {', '.join(new)} (or give --known)")
+    return Draft(_write(_settings(entries, knows, new, corpus, model, folder), notes), tuple(notes))
+
+
+def _code(text: str, option: str) -> str:
+    try:
+        return canonical(text.strip())
+    except DataError as error:
+        raise ConfigError([f"{option}: {error}"]) from None
+
+
+def _no_languages(place: object, why: str) -> ConfigError:
+    return ConfigError(
+        [
+            f"{place}: its languages cannot be told ({why}). Name them in the order of the columns or files, "
+            "by code or name: --languages eng,jav"
+        ]
+    )
+
+
+# What the files are
+
+
+def _kind(path: Path) -> str:
+    """The format of a file or folder by its name, and where that does not say by its first line."""
+    if path.is_dir():
+        for ending, kind in ((".sfm", "usfm"), (".usfm", "usfm"), (".usx", "usx")):
+            if any(each.suffix.lower() == ending for each in path.iterdir()):
+                return kind
+        raise DataError(f"{path}: a folder without .sfm, .usfm or .usx files. Give the files themselves.")
+    if not path.exists():
+        raise DataError(f"{path} does not exist.")
+    name = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    kind = _BY_ENDING.get(name.suffix.lower(), "")
+    if kind == "eaf":
+        raise DataError(
+            f"{path}: ELAN needs the tier of each language named; see `instructalign formats show eaf`, and write "
+            "it into the configuration of `instructalign init`."
+        )
+    if kind:
+        return kind
+    first = next((line for _, line in read_lines(path)), "")
+    return "table" if "\t" in first else "moses"
+
+
+def _entries(files: Sequence[Path], languages: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """An entry of `corpora` for each file, or for files that belong together; and notes on them."""
+    entries: list[dict[str, Any]] = []
+    notes: list[str] = []
+    together: dict[str, list[Path]] = {}
+    for path in files:
+        kind = _kind(path)
+        if kind in _ONE_FILE_A_LANGUAGE:
+            together.setdefault(kind, []).append(path)
+        elif kind in ("table", "xlsx", "ods", "jsonl", "parquet"):
+            entries.append(_table(path, kind, languages))
+            columns = entries[-1]["columns"]
+            notes.append(f"{path}: {', '.join(f'{code} from column {name}' for code, name in columns.items())}")
+        else:
+            entries.append({"format": kind, "path": str(path)})
+    for kind, paths in together.items():
+        by_language = _files_by_language(paths, languages, 1 if kind == "po" else 2)
+        notes.append(f"{kind}: {', '.join(f'{path} is {code}' for code, path in by_language.items())}")
+        entries.append({"format": kind, "files": {code: str(path) for code, path in by_language.items()}})
+    return entries, notes
+
+
+def _files_by_language(paths: list[Path], languages: list[str], least: int) -> dict[str, Path]:
+    """The file of each language, by the parts of the files' names, or by the order of `languages`."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = path.name
+        while Path(name).suffix.lower() in (*_PACKED, *_BY_ENDING, ".txt"):  # some are codes: txt is Citak
+            name = Path(name).stem
+        parts = re.split(r"[.\s]+", name) + re.split(r"[._\-\s]+", name)
+        codes = [canonical(part) for part in reversed(parts) if is_language(part) or _is_name(part)]
+        chosen = [code for code in codes if (not languages or code in languages) and code not in found]
+        if chosen:
+            found[chosen[0]] = path
+    if len(found) == len(paths) >= least:
+        return found
+    if len(languages) == len(paths) >= least:
+        return dict(zip(languages, paths, strict=True))
+    listed = ", ".join(path.name for path in paths)
+    raise _no_languages(listed, f"{len(found)} of {len(paths)} file names hold a language")
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text of at least four letters is a language's name."""
+    try:
+        return len(text) > 3 and bool(canonical(text))
+    except DataError:
+        return False
+
+
+def _languages_of(entry: Mapping[str, Any]) -> list[str]:
+    """The languages of a corpus: those of its columns or files, or those that its reader finds in it."""
+    named = entry.get("columns") or entry.get("files")
+    if named:
+        return [*(["eng"] if entry["format"] == "po" and "eng" not in named else []), *named]
+    checked = FORMATS.check(entry["format"], entry)
+    try:
+        for _ in FORMATS.get(entry["format"])([], Counts(), **checked.options):
+            pass
+    except MissingLanguagesError as error:
+        return list(dict.fromkeys(canonical(code) for code in error.present if is_language(code)))
+    return []
+
+
+# Tables: which column is which language
+
+
+def _table(path: Path, kind: str, languages: list[str]) -> dict[str, Any]:
+    """The entry of a file with a column, or key, for each language."""
+    if kind in ("jsonl", "parquet"):
+        records = [
+            record for _, record in islice((read_jsonl if kind == "jsonl" else read_parquet)(path), _SAMPLE)
+        ]
+        keys = list(dict.fromkeys(key for record in records for key in field_names(record)))
+        rows = [[str(field_of(record, key) or "") for key in keys] for record in records]
+        try:  # as the reader would: codes, also those in an object `translation`
+            columns: dict[str, Any] = dict(columns_by_code(keys, None, path))
+            columns = {code: key for code, key in columns.items() if key in _text_columns(keys, rows)}
+        except DataError:
+            columns = {}
+        columns = columns if len(columns) > 1 and not languages else _columns(keys, rows, languages)
+        if len(columns) < 2:
+            raise _no_languages(path, f"its keys are {', '.join(keys) or 'none'}")
+        return {"format": kind, "path": str(path), "columns": columns}
+    if kind == "table":
+        kind = "csv" if path.name.lower().removesuffix(path.suffix.lower()).endswith(".csv") else ""
+        kind = kind or ("csv" if path.suffix.lower() == ".csv" else "tsv")
+        records_of = read_delimited(path, "\t" if kind == "tsv" else None, kind == "csv")
+        sheets = {"": [cells for _, cells in islice(records_of, _SAMPLE)]}
+    else:
+        sheets = {name: rows[:_SAMPLE] for name, rows in filled_sheets(path).items()}
+    best: dict[str, Any] = {}
+    for sheet, rows in sheets.items():
+        named = {"sheet": sheet} if len(sheets) > 1 else {}
+        for number, header in enumerate(rows[:50] if kind in ("xlsx", "ods") else rows[:1], start=1):
+            columns = _columns(header, rows[number:], languages, by_name=True)
+            if len(columns) > max(1, len(best.get("columns", ()))):
+                best = {"format": kind, "path": str(path), **named, "columns": columns}
+    if best:
+        return best
+    rows = next(iter(sheets.values()))
+    filled = next((number for number, cells in enumerate(rows) if any(cells)), 0)
+    text = _text_columns([str(number) for number in range(len(rows[filled]))], rows[filled:]) if rows else []
+    if not languages or len(text) != len(languages) or len(sheets) > 1:
+        shown = ", ".join(cell.strip() or "(no name)" for cell in rows[filled]) if rows else "none"
+        raise _no_languages(path, f"{len(text)} columns of text; the first row is {shown}")
+    named_row = not any(len(rows[filled][int(place)].split()) > 2 for place in text)
+    columns = {code: int(place) + 1 for code, place in zip(languages, text, strict=True)}
+    no_header = {"header": 0 if kind in ("xlsx", "ods") else False}
+    return {"format": kind, "path": str(path), "columns": columns, **({} if named_row else no_header)}
+
+
+def _columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], languages: list[str], by_name: bool = False
+) -> dict[str, Any]:
+    """By language its column, of those with text whose name is a language's code or name.
+
+    Args:
+        header: the columns' names.
+        rows: some rows below it.
+        languages: those wanted, in the order of the columns where names do not tell; all if empty.
+        by_name: whether to go by names alone.
+    """
+    names = [name.strip() for name in header]
+    text = _text_columns(names, rows)
+    found: dict[str, str] = {}
+    for name in text:
+        if names.count(name) == 1 and (is_language(name) or _is_name(name)):
+            code = canonical(name)
+            if not languages or code in languages:
+                found.setdefault(code, name)
+    if len(found) > 1 or by_name:
+        return found
+    return dict(zip(languages, text, strict=True)) if len(languages) == len(text) > 1 else {}
+
+
+def _text_columns(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The columns that hold text: most cells have letters and differ, unlike numbers and labels."""
+    found = []
+    cells_of = [[cell.strip() for cell in column if cell.strip()] for column in _transposed(len(names), rows)]
+    for name, cells in zip(names, cells_of, strict=True):
+        lettered = [cell for cell in cells if any(map(str.isalpha, cell))]
+        if cells and len(lettered) > 0.5 * len(cells) and len(set(cells)) > 0.5 * len(cells):
+            found.append(name)
+    return found
+
+
+def _transposed(width: int, rows: Iterable[Sequence[str]]) -> list[list[str]]:
+    columns: list[list[str]] = [[] for _ in range(width)]
+    for cells in rows:
+        for column, cell in zip(columns, cells, strict=False):
+            column.append(cell)
+    return columns
+
+
+# What is made of them
+
+
+def _groups(codes: list[str], known: list[str]) -> tuple[list[str], list[str]]:
+    """The languages that the model is taken to know, and those to learn: at least one of each."""
+    if unknown := [code for code in known if code not in codes]:
+        raise ConfigError([f"--known: {', '.join(unknown)} is not among the languages found: {', '.join(codes)}"])
+    known = known or [code for code in _WIDELY_KNOWN if code in codes] or codes[:1]
+    if len(known) == len(codes):
+        known = known[:-1] if len(known) > 1 else known
+    new = [code for code in codes if code not in known]
+    return known, new
+
+
+def _settings(
+    entries: list[dict[str, Any]], known: list[str], new: list[str], corpus: Corpus, model: str, folder: Path
+) -> dict[str, Any]:
+    """The keys of the configuration, with steps and lengths by the corpus, and a learning rate by the method."""
+
+    def place(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: place(inner) for key, inner in value.items()}
+        return os.path.relpath(Path(value).resolve(), folder.resolve())
+
+    placed = [
+        {key: place(value) if key in ("path", "files") else value for key, value in entry.items()}
+        for entry in entries
+    ]
+    local = model == "toy" or Path(model).exists()
+    base = os.path.relpath(Path(model).resolve(), folder.resolve()) if local and model != "toy" else model
+    size = re.search(r"(\d+(?:\.\d+)?)\s*b(?![a-z])", Path(model).name.lower())
+    adapter = size is not None and float(size[1]) >= 1
+    lengths = sorted(sum(map(len, row.texts.values())) for row in islice(corpus, 5000))
+    longest = lengths[int(0.99 * (len(lengths) - 1))]
+    rows = len(corpus) - min(100, len(corpus) // 10)
+    replay = _replay(model, rows)
+    batch = 32 if rows >= 32 else 8
+    share = 0.5 if replay else 0.0
+    settings: dict[str, Any] = {
+        "model": {"base": base if not local or model == "toy" else f"./{base}"},
+        "languages": {"known": known, "new": new},
+        "corpora": placed,
+        "instructions": {"objectives": {"tlm": 1, "mt": 1}},
+        "replay": replay,
+        "training": {
+            "steps": max(50, min(20_000, ceil(_PASSES * rows * len(new) / batch / (1 - share)))),
+            "batch_size": batch,
+            "learning_rate": 2e-4 if adapter else 1e-3 if model == "toy" else 2e-5,
+            # three texts in a denoising example, two characters in a token, and the template
+            "max_length": min(1024, max(256, 64 * ceil((1.5 * longest / 2 + 100) / 64))),
+        },
+        "evaluation": {"tasks": ["heldout_translation"], "prompts": ["en-1"]},
+    }
+    if adapter:
+        settings["model"]["adapter"] = {"type": "lora"}
+    if local:  # its tokenizer is here to be asked
+        settings["training"]["max_length"] = _measured_length(
+            {**{key: value for key, value in settings.items() if key != "replay"}}, folder
+        )
+    return settings
+
+
+def _replay(model: str, rows: int) -> dict[str, Any] | None:
+    """Replay data for a base: what it was tuned on where that is public, else what it writes; none for the toy."""
+    name = Path(model).name.lower()
+    size = max(200, min(10_000, rows))
+    if name.startswith(("bloomz", "mt0")):
+        files = "hf://datasets/bigscience/xP3/en/*.jsonl"
+        return {"source": {"format": "hub", "name": "json", "data_files": files}, "size": size}
+    if model == "toy" or Path(model).exists():
+        return None
+    return {"source": {"format": "self"}, "size": min(size, 1000)}
+
+
+def _measured_length(settings: dict[str, Any], folder: Path) -> int:
+    """The tokens that 99 % of the examples and all templates fit into, at most what the model reads.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded.
+    """
+    from instructalign.doctor.check_examples import sample_examples, smallest_limit
+    from instructalign.mixture import ReplayBuffer
+    from instructalign.mixture.training_data import build_instructions, build_mixture, prepare_corpus
+    from instructalign.training.models import load_codec
+    from instructalign.training.preflight import longest_template
+
+    config: Config = build_config(settings, folder=folder)
+    codec = load_codec(config.model)
+    stream = build_instructions(config, prepare_corpus(config)[0])
+    sampled = sample_examples(config, build_mixture(config, stream, ReplayBuffer()), codec, 500)
+    each = [max(one.prompt, one.answer) if codec.encoder_decoder else one.prompt + one.answer for one in sampled]
+    needed = max(smallest_limit(each), longest_template(config, codec)[0] + 16)
+    needed = 32 * ceil(needed / 32)
+    return needed if codec.encoder_decoder or codec.context is None else min(needed, codec.context)
+
+
+def _write(settings: dict[str, Any], notes: Sequence[str]) -> str:
+    """The configuration as YAML with comments."""
+
+    def block(key: str, comment: str = "") -> str:
+        text = yaml.safe_dump(
+            {key: settings[key]}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+        )
+        head, _, rest = text.partition("\n")
+        return f"{head}{f'   # {comment}' if comment else ''}\n{rest}"
+
+    replay = (
+        block("replay", "against forgetting; `format: self`: the model writes it (`instructalign synthesize`)")
+        if settings["replay"]
+        else "# No replay: the model will forget. Give instruction data in the known languages, or let it write:\n"
+        "# replay: {source: {format: jsonl, path: past.jsonl}, size: 1000}\n"
+        "# replay: {source: {format: self}, size: 1000}\n"
+    )
+    return "\n".join(
+        [
+            "# Drafted by `instructalign init --from`. Paths are relative to this file. What was found:",
+            *(f"# - {note}" for note in notes),
+            "# Next: instructalign doctor FILE, then instructalign run FILE.",
+            "",
+            block("model", "a folder in Hugging Face format, or a name on the Hub"),
+            block("languages", "known: must not be forgotten; new: to learn; related: to measure transfer"),
+            block("corpora"),
+            block("instructions", "weights; a tenth of the sentences, at most 100, is held out for the test"),
+            replay,
+            block("training", f"about {_PASSES} passes over the corpus"),
+            block("evaluation", "chrF++ both ways on the held-out sentences; `instructalign tasks ls` has more"),
+        ]
+    )

@@ -1,0 +1,184 @@
+"""`init --from`: what is found in people's files, and that the configuration made of them runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+import yaml
+
+from instructalign.config import Config
+from instructalign.config_draft import draft_config
+from instructalign.config_file import load_config
+from instructalign.errors import ConfigError, DataError
+from instructalign.mixture.training_data import prepare_corpus
+from instructalign.pipeline import check_config
+from test_cli import call
+from tiny import save_tiny
+
+PAIRS = [(f"The house number {n} is old", f"Omah angka {n} wis tuwa") for n in range(40)]
+
+
+def draft(folder: Path, *files: str, **options: Any) -> Config:
+    """The configuration drafted for files of a folder, read back and checked as `run` would."""
+    made = draft_config([folder / file for file in files], folder=folder, **options)
+    (folder / "mine.yaml").write_text(made.text, encoding="utf-8")
+    config = load_config(folder / "mine.yaml")
+    check_config(config)
+    return config
+
+
+def workbook(path: Path, rows: list[list[Any]]) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+
+
+def write(folder: Path, name: str, lines: list[str]) -> None:
+    (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def unit(one: str, other: str) -> str:
+    tuv = '<tuv xml:lang="{}"><seg>{}</seg></tuv>'
+    return f"<tu>{tuv.format('en', one)}{tuv.format('jv', other)}</tu>"
+
+
+def message(one: str, other: str) -> str:
+    return f'msgid "{one}"\nmsgstr "{other}"\n'
+
+
+FILES: dict[str, tuple[dict[str, list[str]], dict[str, Any]]] = {
+    "names, semicolons, other columns": (
+        {"a.csv": ["No;English;Javanese;Who;Label", *(f"{n};{a};{b};Ani;good" for n, (a, b) in enumerate(PAIRS))]},
+        {},
+    ),
+    "codes, tabs": ({"a.tsv": ["en\tjv_Latn", *(f"{a}\t{b}" for a, b in PAIRS)]}, {}),
+    "a table called .txt": ({"a.txt": ["eng\tjav", *(f"{a}\t{b}" for a, b in PAIRS)]}, {}),
+    "JSON lines": ({"a.jsonl": [json.dumps({"id": a[-9:], "English": a, "jv": b}) for a, b in PAIRS]}, {}),
+    "JSON lines, translation": (
+        {"a.jsonl": [json.dumps({"translation": {"en": a, "jv": b}}) for a, b in PAIRS]},
+        {},
+    ),
+    "line-aligned": ({"a.en-jv.en": [a for a, _ in PAIRS], "a.en-jv.jv": [b for _, b in PAIRS]}, {}),
+    "line-aligned, names": ({"English.txt": [a for a, _ in PAIRS], "Javanese.txt": [b for _, b in PAIRS]}, {}),
+    "line-aligned, in order": (
+        {"side-a.txt": [a for a, _ in PAIRS], "side-b.txt": [b for _, b in PAIRS]},
+        {"languages": ["eng", "Javanese"]},
+    ),
+    "TMX": (
+        {"a.tmx": ['<tmx version="1.4"><header/><body>', *(unit(a, b) for a, b in PAIRS), "</body></tmx>"]},
+        {},
+    ),
+    "gettext": ({"jv.po": [message(a, b) for a, b in PAIRS]}, {}),
+    "names that say nothing": (
+        {"a.csv": ["Question,Answer", *(f"{a},{b}" for a, b in PAIRS)]},
+        {"languages": ["English", "jav"]},
+    ),
+    "no header": ({"a.csv": [f"{n},{a},{b}" for n, (a, b) in enumerate(PAIRS)]}, {"languages": ["eng", "jav"]}),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_languages_and_columns_are_found(case: str, tmp_path: Path) -> None:
+    files, options = FILES[case]
+    for name, lines in files.items():
+        write(tmp_path, name, lines)
+    config = draft(tmp_path, *files, **options)
+    assert (config.languages.known, config.languages.new) == (["eng"], ["jav"])
+    train, heldout, _ = prepare_corpus(config)
+    assert len(heldout) == 4
+    texts = {(row.texts["eng"], row.texts["jav"]) for corpus in (train, heldout) for row in corpus}
+    assert texts == set(PAIRS)
+
+
+def test_a_spreadsheet_with_a_title_above_the_names(tmp_path: Path) -> None:
+    rows = [["Our sentences"], [], ["No", "English", "Javanese", "Notes"]]
+    workbook(tmp_path / "pairs.xlsx", [*rows, *([n, a, b, ""] for n, (a, b) in enumerate(PAIRS))])
+    config = draft(tmp_path, "pairs.xlsx")
+    (entry,) = config.corpora
+    assert (entry.name, entry.options["columns"]) == ("xlsx", {"eng": "English", "jav": "Javanese"})
+    assert len(prepare_corpus(config)[0]) == 36
+    workbook(tmp_path / "bare.xlsx", [[n, a, b] for n, (a, b) in enumerate(PAIRS)])
+    config = draft(tmp_path, "bare.xlsx", languages=["eng", "jav"])
+    assert (config.corpora[0].options["columns"], config.corpora[0].options["header"]) == ({"eng": 2, "jav": 3}, 0)
+    assert len(prepare_corpus(config)[0]) == 36
+
+
+def test_what_is_not_said_is_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", ["Question,Answer", *(f"{a},{b}" for a, b in PAIRS)])
+    write(tmp_path, "side-a.txt", [a for a, _ in PAIRS])
+    write(tmp_path, "side-b.txt", [b for _, b in PAIRS])
+    for files in (["a.csv"], ["side-a.txt", "side-b.txt"], ["side-a.txt"]):
+        with pytest.raises(ConfigError, match="--languages eng,jav"):
+            draft(tmp_path, *files)
+    with pytest.raises(ConfigError, match="--languages"):
+        draft(tmp_path, "a.csv", languages=["eng", "Javanees"])
+    with pytest.raises(ConfigError, match="--known"):
+        draft(tmp_path, "a.csv", languages=["eng", "jav"], known=["ind"])
+    with pytest.raises(DataError, match="does not exist"):
+        draft(tmp_path, "b.csv")
+    write(tmp_path, "a.eaf", ["<x/>"])
+    with pytest.raises(DataError, match="formats show eaf"):
+        draft(tmp_path, "a.eaf")
+
+
+@pytest.mark.parametrize(
+    ("model", "adapter", "replay"),
+    [
+        ("bigscience/bloomz-560m", False, "hub"),
+        ("Qwen/Qwen3-0.6B", False, "self"),
+        ("Qwen/Qwen3-4B", True, "self"),
+        ("CohereForAI/aya-101", False, "self"),
+    ],
+)
+def test_rate_and_replay_go_by_the_model(tmp_path: Path, model: str, adapter: bool, replay: str) -> None:
+    write(tmp_path, "a.tsv", ["eng\tind\tjav\tsun", *(f"{a}\tx {a}\t{b}\ty {b}" for a, b in PAIRS)])
+    config = draft(tmp_path, "a.tsv", model=model)
+    assert (config.languages.known, config.languages.new) == (["eng", "ind"], ["jav", "sun"])
+    assert (config.model.adapter is not None) == adapter
+    assert config.training.learning_rate == (2e-4 if adapter else 2e-5)
+    assert config.replay is not None
+    assert [source.name for source in config.replay.sources] == [replay]
+    config = draft(tmp_path, "a.tsv", model=model, known=["English"])
+    assert config.languages.new == ["ind", "jav", "sun"]
+
+
+def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data", "a.tsv", ["eng\tjav", *(f"{a}\t{b}" for a, b in PAIRS)])
+    done = call("init", "--from", "data/a.tsv", "--out", "runs/mine.yaml", folder=tmp_path)
+    assert done.returncode == 0, done
+    data = yaml.safe_load((tmp_path / "runs" / "mine.yaml").read_text())
+    assert data["corpora"][0]["path"] == "../data/a.tsv"
+    done = call("init", "data/a.tsv", "--out", "runs/other.yaml", folder=tmp_path)
+    assert (done.returncode, "--from" in done.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_from_a_spreadsheet_to_a_report_in_three_commands(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "base")
+    workbook(
+        tmp_path / "pairs.xlsx",
+        [["English", "Helong"], *([f"the house {n} is old", f"uma {n} la blatas"] for n in range(300))],
+    )
+    commands = (
+        ["init", "--from", "pairs.xlsx", "--model", "base", "--out", "mine.yaml"],
+        ["doctor", "mine.yaml"],
+        ["run", "mine.yaml", "--out", "run"],
+    )
+    for command in commands:
+        done = call(*command, folder=tmp_path)
+        assert done.returncode == 0, done
+    rows = json.loads((tmp_path / "run" / "report.json").read_text())["rows"]
+    found = {
+        (row["run"], row["task"]): row for row in rows if row["metric"] == "chrf" and row["language"] == "heg"
+    }
+    for title in ("heldout_translation/from-eng", "heldout_translation/into-eng"):
+        assert found["base", title]["n"] == found["run", title]["n"] == 30
+        assert 0 <= found["run", title]["low"] <= found["run", title]["value"] <= found["run", title]["high"] <= 1
+    assert "chrF" in (tmp_path / "run" / "report.md").read_text()
