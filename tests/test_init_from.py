@@ -59,7 +59,10 @@ FILES: dict[str, tuple[dict[str, list[str]], dict[str, Any]]] = {
     ),
     "codes, tabs": ({"a.tsv": ["en\tjv_Latn", *(f"{a}\t{b}" for a, b in PAIRS)]}, {}),
     "a table called .txt": ({"a.txt": ["eng\tjav", *(f"{a}\t{b}" for a, b in PAIRS)]}, {}),
-    "JSON lines": ({"a.jsonl": [json.dumps({"id": a[-9:], "English": a, "jv": b}) for a, b in PAIRS]}, {}),
+    "JSON lines": (
+        {"a.jsonl": [json.dumps({"id": a.replace(" ", "-"), "English": a, "jv": b}) for a, b in PAIRS]},
+        {},
+    ),
     "JSON lines, translation": (
         {"a.jsonl": [json.dumps({"translation": {"en": a, "jv": b}}) for a, b in PAIRS]},
         {},

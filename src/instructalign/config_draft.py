@@ -289,6 +289,8 @@ def _text_columns(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
     cells_of = [[cell.strip() for cell in column if cell.strip()] for column in _transposed(len(names), rows)]
     for name, cells in zip(names, cells_of, strict=True):
         lettered = [cell for cell in cells if any(map(str.isalpha, cell))]
+        if name.lower() == "id" and sum(" " in cell for cell in cells) < 0.5 * len(cells):
+            continue  # ids, and not Indonesian
         if cells and len(lettered) > 0.5 * len(cells) and len(set(cells)) > 0.5 * len(cells):
             found.append(name)
     return found
