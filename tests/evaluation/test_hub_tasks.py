@@ -65,6 +65,21 @@ def nusax() -> dict[str, dict[str, bytes]]:
     return {"main": script, "refs/convert/parquet": converted}
 
 
+def scripted() -> dict[str, dict[str, bytes]]:
+    """A dataset with a loading script and no list of subsets: what there is of it is in the converted branch."""
+    converted = {
+        f"{code}/{split}/0000.parquet": parquet(
+            {"text": [f"{split} {code}", "x"], "stars": [1, 0]}, {"stars": ["bad", "good"]}
+        )
+        for code in ("eng", "jav")
+        for split in ("train", "test")
+    }
+    return {
+        "main": {"README.md": b"# Old\n", "old-set.py": b"raise SystemExit\n"},
+        "refs/convert/parquet": converted,
+    }
+
+
 def flores_plus() -> dict[str, dict[str, bytes]]:
     files = {
         "README.md": card(
@@ -143,7 +158,9 @@ else:
     }
     left = {plan.name: dict(plan.left_out) for plan in chosen.classification}
     ways = {way.name: [way.items, way.texts, way.references] for way in chosen.translation}
-    print(json.dumps({"items": items, "left": left, "ways": ways}))
+    texts = {plan.name: dict(plan.texts) for plan in chosen.texts}
+    left |= {plan.name: dict(plan.left_out) for plan in chosen.texts}
+    print(json.dumps({"items": items, "left": left, "ways": ways, "texts": texts}))
 """
 
 CONFIG = """
@@ -164,6 +181,7 @@ def hub() -> Iterator[HubServer]:
             "Davlan/sib200": sib200(),
             "facebook/xnli": xnli(),
             "bigscience/xP3": xp3(),
+            "somebody/old-set": scripted(),
         },
         gated=("openlanguagedata/flores_plus",),
     )
@@ -191,7 +209,7 @@ def select(hub: HubServer, folder: Path, *tasks: str, token: str = TOKEN, settin
 @pytest.fixture(scope="module")
 def read(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("tasks")
-    return select(hub, folder, "nusax_senti", "sib200", "xnli", "flores_xss", "flores_translation")
+    return select(hub, folder, "nusax_senti", "sib200", "xnli", "flores_xss", "flores_translation", "flores_text")
 
 
 def test_nusax_loads_from_its_converted_branch(read: Any) -> None:
@@ -250,6 +268,14 @@ def test_flores_plus_makes_the_pairs_of_the_files(read: Any, tmp_path: Path) -> 
     assert read["left"]["flores_xss"] == {"ban": "the dataset openlanguagedata/flores_plus has no subset ban_Latn"}
 
 
+def test_plain_text_of_flores_plus_has_the_numbers_of_the_lines(read: Any) -> None:
+    assert list(read["texts"]["flores_text"]) == ["eng", "zho", "jav", "ace", "grn"]
+    assert read["texts"]["flores_text"]["grn"] == [[str(n + 1), f"devtest gug_Latn {n}"] for n in range(4)]
+    assert read["left"]["flores_text"] == {
+        "ban": "the dataset openlanguagedata/flores_plus has no subset ban_Latn"
+    }
+
+
 def test_flores_plus_is_translated_both_ways(read: Any) -> None:
     english = [f"devtest eng_Latn {number}" for number in range(4)]
     guarani = [f"devtest gug_Latn {number}" for number in range(4)]
@@ -260,6 +286,22 @@ def test_flores_plus_is_translated_both_ways(read: Any) -> None:
         for code in ("zho", "jav", "ace", "grn")
         for a, b in [("eng", code), (code, "eng")]
     )
+
+
+def test_a_set_with_a_loading_script_is_read_from_the_hubs_conversion(hub: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text(
+        "name: old\ndata: {format: csv, path: 'old/{name}.csv'}\n"
+        "hub: {dataset: somebody/old-set, config: '{name}', split: test}\n"
+        "fields: {text: text, label: stars}\nlanguages: [eng, jav, ace]\n"
+        "labels: {good: good, bad: bad}\nprompts: {p: {language: eng, prompt: '{text}?'}}\n",
+        encoding="utf-8",
+    )
+    read = select(hub, tmp_path, "old.yaml")
+    assert "error" not in read, read["error"]
+    assert read["items"]["old"] == {
+        code: [["1", {"text": f"test {code}"}, "good"], ["2", {"text": "x"}, "bad"]] for code in ("eng", "jav")
+    }
+    assert read["left"]["old"] == {"ace": "the dataset somebody/old-set has no subset ace"}
 
 
 def test_a_named_language_that_the_hub_lacks_is_an_error(hub: HubServer, tmp_path: Path) -> None:

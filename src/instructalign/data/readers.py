@@ -212,10 +212,10 @@ def read_hub(
     Raises:
         DataError: the dataset cannot be loaded or read on; the message has the library's first line.
     """
-    from datasets import ClassLabel, load_dataset
+    from datasets import ClassLabel
 
     try:
-        records: Any = load_dataset(name, subset, **options)
+        records: Any = _load(name, subset, **options)
         features: Mapping[str, Any] = (class_names and records.features) or {}
         classes = {key: feature for key, feature in features.items() if isinstance(feature, ClassLabel)}
         for number, record in enumerate(records, start=1):
@@ -225,6 +225,43 @@ def read_hub(
             yield number, record
     except Exception as error:
         raise hub_error(name, error, advice, subset, options.get("split")) from None
+
+
+def _load(name: str, subset: str | None, **options: Any) -> Any:
+    """A dataset; where its repository has a loading script, which `datasets` refuses, the Hub's own conversion."""
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(name, subset, **options)
+    except Exception:  # that scripts are refused, or, once another subset is in the cache, that this one is not
+        files = converted_files(name, subset, options.get("split"))
+        if not files or options.get("revision") or options.get("data_files"):
+            raise
+    options |= {"revision": CONVERTED, "data_files": {options["split"]: files}}
+    return load_dataset(name, **options)
+
+
+CONVERTED = "refs/convert/parquet"
+"""The branch with the Hub's own conversion of a dataset to Parquet, by subset and split, without a card."""
+
+
+def converted_files(dataset: str, subset: str | None, split: str | None) -> list[str]:
+    """The files of the Hub's conversion of a dataset with a loading script; none for other datasets.
+
+    Args:
+        dataset: its name.
+        subset: its configuration; `default` if None.
+        split: its split; all if None.
+    """
+    listing = _hub_listing(dataset, None)
+    if listing is None or listing[0] or f"{dataset.rpartition('/')[2]}.py" not in listing[1]:
+        return []
+    converted = _hub_listing(dataset, CONVERTED)
+    return [
+        file
+        for file in (converted or ((), ()))[1]
+        if fnmatch(file, f"{subset or 'default'}/{split or '*'}/*.parquet")
+    ]
 
 
 FLORES_PLUS = "openlanguagedata/flores_plus"
@@ -275,6 +312,8 @@ def hub_lacks(dataset: str, subset: str | None, data_files: str | None = None, r
         return f"the dataset {dataset} has no file {data_files}"
     if data_files is None and subsets and subset not in subsets:
         return f"the dataset {dataset} has no subset {subset}"
+    if data_files is None and revision is None and converted_files(dataset, "*", None):
+        return "" if converted_files(dataset, subset, None) else f"the dataset {dataset} has no subset {subset}"
     return ""
 
 

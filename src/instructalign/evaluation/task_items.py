@@ -73,7 +73,7 @@ def aligned_sentences(task: Translation, language: str, data: Path) -> tuple[lis
 
 
 def read_texts(task: PlainText, language: str, data: Path, limit: int | None = None) -> list[tuple[str, str]]:
-    """Ids and texts of a task on plain text in one language: the lines of its file by number, or the Hub's by id.
+    """Ids and texts of a task on plain text in one language: the lines of its file, or the Hub's, by number.
 
     Blank lines are not texts. Spaces around a text are not part of it.
 
@@ -86,7 +86,8 @@ def read_texts(task: PlainText, language: str, data: Path, limit: int | None = N
         lines = {str(number): line for number, line in read_lines(task_file(data, task.path, name))}
     else:
         records = TASK_SOURCES.get(source.name)(data, language, name, **source.options)
-        lines = hub_sentences(records, f"{task.name} in {language}: {origin}")
+        texts = hub_sentences(records, f"{task.name} in {language}: {origin}").values()
+        lines = {str(number): text for number, text in enumerate(texts, start=1)}  # as those of the file
     found = [(id, line.strip()) for id, line in lines.items() if line.strip()]
     if not found:
         raise DataError(f"{task.name} in {language}: {origin} holds no text.")
