@@ -222,7 +222,15 @@ class FilterConfig(Strict):
     """A set of filters (data/presets.yaml): `standard` is for web text, `strict` for large and noisy corpora."""
     without: list[
         Literal[
-            "normalise", "control", "length", "alphabetic", "script", "identical", "length_ratio", "duplicates"
+            "normalise",
+            "control",
+            "length",
+            "alphabetic",
+            "script",
+            "identical",
+            "length_ratio",
+            "placeholders",
+            "duplicates",
         ]
     ] = []
     """Filters of the preset to leave out."""
@@ -242,6 +250,8 @@ class FilterConfig(Strict):
     """Similarity of the two texts of a pair; 1 for a copy."""
     length_ratio: Bounds | None = None
     """Length of the longer text divided by that of the shorter one."""
+    placeholders: Literal["drop"] | None = None
+    """Remove texts that stand against many different ones, where a translation is missing (`__NULL__`, `TODO`)."""
     duplicates: Literal["exact", "near"] | None = None
     """Remove duplicate rows: exact ones, or near-duplicates too."""
     rejects: Path | None = None

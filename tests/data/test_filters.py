@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import struct
 import sys
@@ -32,6 +33,7 @@ from instructalign.data.filters import (
     score_script,
 )
 from instructalign.data.normalization import _INVISIBLE, fingerprint, fold, normalise, plain, shingles
+from instructalign.data.shared_sentences import find_placeholders, text_keys
 from instructalign.errors import DataError
 from instructalign.instructions.segmentation import words
 from instructalign.types import Counts, ParallelRow
@@ -404,3 +406,74 @@ def test_the_figures_in_the_presets_file(shared_data: Path) -> None:
     languages = [path.stem for path in sorted((shared_data / "flores200/dev").glob("*.dev"))]
     lost = {"control": 14, "identical": 1, "length_ratio": 1}
     assert removed([flores], ["eng", *languages]) == (40_180 - 16, lost)
+
+
+def lexicon_like(number: int) -> list[dict[str, str]]:
+    """A word with many translations among words with one: what real lexicons have at most (docs/LOG.md)."""
+    return [{"eng": f"word {n}", "jav": "jalan" if n < number else f"tembung {n}"} for n in range(100 * number)]
+
+
+def dialogue(number: int) -> list[dict[str, str]]:
+    """A short sentence that is often there, a few times with other translations."""
+    short = [
+        {"eng": "Yes.", "jav": ("Ya.", "Inggih.", "Nggih.")[n % 3] if n % 5 else f"Bener {n}."}
+        for n in range(number)
+    ]
+    return short + [{"eng": f"line {n}", "jav": f"larik {n}"} for n in range(number)]
+
+
+def standing_in(text: str, number: int, others: int) -> list[dict[str, str]]:
+    """A text in the place of missing translations."""
+    missing = [{"eng": f"line {n}", "jav": text} for n in range(number)]
+    return missing + [{"eng": f"other {n}", "jav": f"liyane {n}"} for n in range(others)]
+
+
+def placeholders_in(rows: list[dict[str, str]], codes: Sequence[str] = ("eng", "jav")) -> set[str]:
+    made = [ParallelRow(str(n), row) for n, row in enumerate(rows)]
+    found = find_placeholders(list(text_keys(made, len(made), codes)))
+    return {
+        made[int(place)].texts[code] for code, one in zip(codes, found, strict=True) for place in one.nonzero()[0]
+    }
+
+
+@pytest.mark.parametrize("text", ["__NULL__", "<range>", "TODO", "N/A", "-", "…"])
+def test_one_text_against_many_different_ones_is_a_placeholder(text: str) -> None:
+    for number, others in ((5, 40), (20, 1900), (100, 20_000)):
+        assert placeholders_in(standing_in(text, number, others)) == {text}
+    both = [
+        {"eng": text if n % 3 else f"e{n}", "jav": text if n % 2 else f"j{n}", "sun": f"s{n}"} for n in range(90)
+    ]
+    assert placeholders_in(both, ("eng", "jav", "sun")) == {text}
+
+
+def test_short_sentences_and_words_with_many_translations_are_none() -> None:
+    for rows in (lexicon_like(13), dialogue(2000), standing_in("sijine", 4, 10), standing_in("sijine", 19, 400)):
+        assert placeholders_in(rows) == set()
+
+
+def test_placeholders_leave_their_rows(tmp_path: Path) -> None:
+    lines = [f"line {n},{'TODO' if n % 4 == 0 else f'larik {n}'},baris {n}\n" for n in range(40)]
+    lines += [f"only {n},TODO,\n" for n in range(3)]
+    (tmp_path / "a.csv").write_text("eng,jav,ind\n" + "".join(lines))
+    entries = [Entry(name="csv", options={"path": tmp_path / "a.csv"})]
+    kept = read_corpora(entries, ["eng", "jav", "ind"], FilterConfig())
+    assert (len(kept), kept.removed) == (43, {})
+    config = FilterConfig(preset="standard", rejects=tmp_path / "rejects.jsonl")
+    corpus = read_corpora(entries, ["eng", "jav", "ind"], config)
+    assert not [row for row in corpus if row.texts.get("jav") == "TODO"]
+    assert corpus.counts == Counts(43, 40, {"placeholders": 3})
+    assert (corpus.removed["placeholders"].texts, corpus.removed["placeholders"].rows) == (13, 3)
+    first = json.loads((tmp_path / "rejects.jsonl").read_text().splitlines()[0])
+    assert first == {"filter": "placeholders", "row": "a/2", "language": "jav", "text": "TODO", "score": 13.0}
+    assert len(read_corpora(entries, ["eng", "jav", "ind"], FilterConfig(placeholders="drop"))) == 40
+
+
+def test_no_real_text_is_taken_for_a_placeholder(shared_data: Path) -> None:
+    """The corpora of the figures below; docs/LOG.md has the figures for these and others."""
+    for path in sorted((shared_data / "gatitos").glob("*.tsv")):
+        rows = [line.split("\t")[:2] for line in path.read_text(encoding="utf-8").splitlines()]
+        assert placeholders_in([{"eng": english, "jav": other} for other, english in rows]) == set(), path
+    for path in sorted((shared_data / "nusax/lexicon").glob("*.csv")):
+        _, *records = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        pairs = [{"ind": record[1], "jav": record[2]} for record in records if record[2].strip()]
+        assert placeholders_in(pairs, ("ind", "jav")) == set(), path

@@ -70,6 +70,8 @@ def write_corpora(folder: Path, seed: int) -> None:
                 row = {code: f"{text} {draw.choice(WORDS)}" for code, text in draw.choice(pool).items()}
             elif chance < 0.4:
                 row = {code: f"{text}\x02" for code, text in row.items()}
+            elif chance < 0.6 and "jav" in row:
+                row["jav"] = "__NULL__"
             pool.append(row)
             lines.append(json.dumps({"id": f"s{draw.randrange(100)}", **row}) + "\n")
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -122,7 +124,7 @@ def test_the_cases_are_there(tmp_path: Path) -> None:
     config = configure(tmp_path, filter={"preset": "strict", "without": ["script"]})
     train, heldout, _ = prepare_corpus_on_ray(config, tmp_path / "store")
     assert train.counts.dropped["duplicates"] > 10
-    assert {"control", "duplicates"} <= train.removed.keys()
+    assert {"control", "duplicates", "placeholders"} <= train.removed.keys()
     assert {code for row in train for code in row.texts} == {"eng", "jav", "sun"}
     assert len({frozenset(row.texts) for row in train}) == 4
     assert len({row.id for row in heldout}) == 5

@@ -23,7 +23,7 @@ from instructalign.config import Entry, FilterConfig
 from instructalign.config_file import explain_all
 from instructalign.data.deduplication import find_exact, find_near
 from instructalign.data.filters import Cleaner, Removed, cleaning
-from instructalign.data.shared_sentences import choose_heldout, text_keys
+from instructalign.data.shared_sentences import choose_heldout, find_placeholders, text_keys
 from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
 from instructalign.plugins import FORMATS, CorpusEntry
@@ -134,6 +134,9 @@ class RowStore(RowSequence):
 BEYOND = "beyond instructions.sentences"
 """The reason under which rows are counted that a limited corpus leaves out."""
 
+PLACEHOLDERS = "placeholders"
+"""The name of the filter that takes them out, and the reason under which it counts rows."""
+
 LARGE = 100_000
 """Rows from which one side of a split is assumed to have every language of the whole."""
 
@@ -176,6 +179,11 @@ class Corpus:
 
     def __iter__(self) -> Iterator[ParallelRow]:
         return iter(self._rows) if self._index is None else map(self._rows.__getitem__, self._index)
+
+    @property
+    def whole(self) -> Sequence[ParallelRow]:
+        """The rows of which this corpus is a part: before duplicates and one side of a split were left out."""
+        return self._rows
 
     def language_runs(self) -> Iterator[tuple[frozenset[str], int]]:
         """See the function of this name."""
@@ -333,6 +341,10 @@ def read_corpora(
     counts = Counts()
     with cleaning(filter or FilterConfig(preset="none")) as cleaner:
         rows = RowStore(_rows(check_entries(entries), codes, counts, cleaner))
+        if cleaner.placeholders:
+            found = find_placeholders(list(text_keys(rows, len(rows), codes)))
+            if any(each.any() for each in found):
+                rows = RowStore(without_placeholders(rows, dict(zip(codes, found, strict=True)), counts, cleaner))
         find = {"exact": find_exact, "near": find_near}.get(cleaner.duplicates)
         index = None
         if find is not None:
@@ -342,6 +354,30 @@ def read_corpora(
             index = take_out_duplicates(rows, similarity, counts, cleaner)
     check_languages(codes, rows.languages, cleaner.removed, optional)
     return Corpus(rows, counts, rows.languages, cleaner.removed, index)
+
+
+def without_placeholders(
+    rows: Iterable[ParallelRow], found: Mapping[str, NDArray[np.uint32]], counts: Counts, cleaner: Cleaner
+) -> Iterator[ParallelRow]:
+    """The rows without the texts that are placeholders; a row that is left with fewer than two texts is dropped.
+
+    Args:
+        rows: the rows.
+        found: by language, what `find_placeholders` gave for them [rows].
+        counts: counts of the corpus, which are changed.
+        cleaner: takes the rejects.
+    """
+    for place, row in enumerate(rows):
+        out = [code for code in row.texts if found[code][place]]
+        for code in out:
+            cleaner.remove(PLACEHOLDERS, row.id, code, row.texts[code], float(found[code][place]))
+        left = {code: text for code, text in row.texts.items() if code not in out} if out else row.texts
+        if len(left) >= 2:
+            yield ParallelRow(row.id, left) if out else row
+        else:
+            cleaner.removed[PLACEHOLDERS].rows += 1
+            counts.drop(PLACEHOLDERS)
+            counts.kept -= 1
 
 
 def take_out_duplicates(

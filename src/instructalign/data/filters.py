@@ -213,6 +213,7 @@ class Cleaner:
     def __init__(self, config: FilterConfig, rejects: IO[bytes] | None = None) -> None:
         settings = resolve(config)
         self.duplicates: str = settings.get("duplicates", "")
+        self.placeholders: bool = "placeholders" in settings
         self.removed: dict[str, Removed] = {}
         self._normalise = settings.get("normalise") == "nfc"
         self._rejects = rejects

@@ -1,4 +1,4 @@
-"""Sentences that several rows share, and a split that has each of them on one side only.
+"""Sentences that several rows share: placeholders, and a split that has each sentence on one side only.
 
 One sentence can stand in many rows, with a translation in each, and a translation with many sentences (Tatoeba).
 Rows that share an id or a sentence of some language, directly or through other rows, are a group; a group is held
@@ -26,6 +26,10 @@ _PART = 10  # a group of more than a tenth of what is held out is taken only whe
 
 _USUAL = 100  # sentences held out at most where their number is not given
 
+# A placeholder stands against at least so many different texts, that are such a share of the language's rows and
+# of its own. Of real texts (docs/LOG.md), words of small lexicons come nearest: 13 texts, 1.04 % of the rows.
+_PLACEHOLDERS = ((5, 0.1, 0.5), (20, 0.01, 0.5), (100, 0.0, 0.9))
+
 Keys = NDArray[np.uint64]
 
 
@@ -51,6 +55,41 @@ def text_keys(rows: Iterable[ParallelRow], count: int, languages: Sequence[str])
                 if code in row.texts:
                     keys[number, place] = text_key(row.texts[code])
         yield from keys
+
+
+def find_placeholders(columns: Sequence[Keys]) -> list[NDArray[np.uint32]]:
+    """Texts that stand in the place of a missing translation: `__NULL__`, `<range>`, `TODO`, `-`.
+
+    They are found by their standing in many rows against different texts, while a sentence, however often it is
+    there, has a few translations. A row's other text is the first one that is not the same.
+
+    Args:
+        columns: by language, the key of each row's text, 0 where there is none [rows].
+
+    Returns:
+        By language, against how many different texts a row's text stands if it is a placeholder, or else 0 [rows].
+    """
+    found = []
+    for place, keys in enumerate(columns):
+        distinct = np.zeros(len(keys), dtype=np.uint32)
+        found.append(distinct)
+        values, counts = np.unique(keys[keys != 0], return_counts=True)
+        often = values[counts >= _PLACEHOLDERS[0][0]]
+        if not len(often):
+            continue
+        other = np.zeros(len(keys), dtype=np.uint64)
+        for column in (*columns[:place], *columns[place + 1 :]):
+            np.copyto(other, column, where=(other == 0) & (column != keys))
+        rows = np.flatnonzero(np.isin(keys, often))
+        pairs = np.unique(np.stack([keys[rows], other[rows]]), axis=1)
+        texts, kinds = np.unique(pairs[0, pairs[1] != 0], return_counts=True)
+        total, of_text = counts.sum(), counts[np.searchsorted(values, texts)]
+        is_one = np.zeros(len(texts), dtype=bool)
+        for least, share, own in _PLACEHOLDERS:
+            is_one |= (kinds >= least) & (kinds >= share * total) & (kinds >= own * of_text)
+        for text, number in zip(texts[is_one], kinds[is_one], strict=True):
+            distinct[keys == text] = number
+    return found
 
 
 def choose_heldout(ranks: Keys, columns: Iterable[Keys], heldout: int | None) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from itertools import product
 from instructalign.config import Config, FilterConfig
 from instructalign.data import Corpus, ItemText
 from instructalign.data.filters import Cleaner
+from instructalign.data.shared_sentences import find_placeholders, text_keys
 from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.errors import DataError
 from instructalign.mixture.training_data import corpus_languages, optional_languages, prepare_corpus
@@ -90,6 +91,7 @@ def examine_corpus(
         counts.update((pivot, target) for pivot, target in pairs if pivot in row.texts and target in row.texts)
     rows = list(evenly_spaced(corpus, sample))
     cleaner = Cleaner(FilterConfig(preset="standard", without=["duplicates", "normalise"]))
+    findings.extend(_check_placeholders(corpus))
     for row in rows:
         cleaner.clean(row)
     part = CorpusPart(
@@ -132,6 +134,25 @@ def examine_corpus(
             f"Add a corpus under corpora; the paper's smallest has {_FEW_ROWS} rows.",
         )
     return corpus, heldout, part, findings
+
+
+def _check_placeholders(corpus: Corpus) -> Findings:
+    """Warns of texts that stand in the place of missing translations."""
+    findings = Findings("corpora")
+    whole = corpus.whole  # with duplicates, which tell a sentence that is often there from a placeholder
+    columns = list(text_keys(whole, len(whole), corpus.languages))
+    for code, keys, distinct in zip(corpus.languages, columns, find_placeholders(columns), strict=True):
+        rows = distinct.nonzero()[0]
+        if not len(rows):
+            continue
+        number, among = len(rows), int((keys != 0).sum())
+        texts = list(dict.fromkeys(whole[int(row)].texts[code] for row in rows))
+        findings.warn(
+            f"{number:,} of the {among:,} texts in {code} stand in the place of missing translations, "
+            f"one text against many different ones: {first_few([repr(text) for text in texts])}.",
+            "Set filter.preset to standard, or filter.placeholders to drop.",
+        )
+    return findings
 
 
 def evenly_spaced(corpus: Corpus, sample: int) -> Iterator[ParallelRow]:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instructalign.config import Entry, FilterConfig
-from instructalign.data.corpus import clean_rows, read_entry
+from instructalign.data.corpus import clean_rows, read_entry, without_placeholders
 from instructalign.data.deduplication import BANDS, band_keys, exact_key, groups, near_copies
 from instructalign.data.filters import Cleaner, Removed
 from instructalign.files import atomic
-from instructalign.ray_data.arrow_rows import ArrowRows, write_part
+from instructalign.ray_data.arrow_rows import ArrowRows, read_part, write_part
 from instructalign.ray_data.ray_session import cluster_cpus, dataset, map_unordered
 from instructalign.types import Counts, ParallelRow
 
@@ -152,6 +152,39 @@ def _write_keys(folder: Path, stem: str, rows: Sequence[ParallelRow], kind: str)
     for name, array in (("keys", np.take_along_axis(keys, order, axis=1)), ("order", order.astype(np.uint32))):
         with atomic(folder / f"{stem}.{name}.npy") as file:
             np.save(file, array)
+
+
+def drop_placeholders(
+    stem: str,
+    begin: int,
+    rows: int,
+    *,
+    folder: Path,
+    languages: Sequence[str],
+    found: Sequence[NDArray[np.uint32]],
+    kind: str,
+) -> tuple[str, CleanedBlock, bytes]:
+    """Writes a part again, without its placeholders.
+
+    Args:
+        stem, begin, rows: the part.
+        folder: holds it.
+        languages: of the parts' columns.
+        found: by language, what `find_placeholders` gave for all rows.
+        kind: which keys of duplicates the part has.
+
+    Returns:
+        Its stem; what is left, and what was taken out; and its lines of the file of rejects.
+    """
+    path, rejects, counts = folder / f"{stem}.arrow", io.BytesIO(), Counts()
+    cleaner = Cleaner(FilterConfig(preset="none"), rejects)
+    here = {code: each[begin : begin + rows] for code, each in zip(languages, found, strict=True)}
+    left = list(without_placeholders(list(read_part(path, languages)), here, counts, cleaner))
+    done = CleanedBlock(0, 0, len(left), {}, counts, cleaner.removed, {code for row in left for code in row.texts})
+    if left:
+        done.part = write_part(path, left, languages)
+        _write_keys(folder, stem, left, kind)
+    return stem, done, rejects.getvalue()
 
 
 def find_duplicates(kind: str, folder: Path, parts: Sequence[Part]) -> NDArray[np.uint16]:

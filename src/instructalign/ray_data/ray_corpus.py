@@ -35,7 +35,7 @@ from instructalign.data.corpus import (
     take_out_duplicates,
 )
 from instructalign.data.filters import Cleaner, Removed, resolve
-from instructalign.data.shared_sentences import Keys, choose_heldout, text_keys
+from instructalign.data.shared_sentences import Keys, choose_heldout, find_placeholders, text_keys
 from instructalign.errors import RunFolderError
 from instructalign.files import atomic, text_hash, write_json, write_text
 from instructalign.mixture.training_data import (
@@ -47,7 +47,14 @@ from instructalign.mixture.training_data import (
 from instructalign.progress import Progress, silent
 from instructalign.randomness import digest_key
 from instructalign.ray_data.arrow_rows import ArrowRows, read_part, write_index, write_part
-from instructalign.ray_data.ray_cleaning import CleanedBlock, clean_blocks, find_duplicates, part_items, parts_of
+from instructalign.ray_data.ray_cleaning import (
+    CleanedBlock,
+    clean_blocks,
+    drop_placeholders,
+    find_duplicates,
+    part_items,
+    parts_of,
+)
 from instructalign.ray_data.ray_session import map_unordered
 from instructalign.types import Counts, ParallelRow
 
@@ -113,18 +120,24 @@ def _make(config: Config, folder: Path, check: ContaminationCheck, made_of: str,
     blocks.mkdir()
     languages = corpus_languages(config)
     cleaned, counts, removed = _clean(config, languages, blocks, progress)
+    settings = resolve(config.filter)
+    kind = settings.get("duplicates", "")
+    placeholders = []
+    if "placeholders" in settings:
+        placeholders = _take_out_placeholders(cleaned, folder, languages, kind, counts, removed)
     found = set().union(*(each.languages for each in cleaned))
     parts = parts_of(cleaned)
     write_index(blocks, languages, [each.part for each in cleaned if each.rows])
 
     progress("looking for duplicates", 0, 0, "")
-    similarity = find_duplicates(resolve(config.filter).get("duplicates", ""), blocks, parts)
+    similarity = find_duplicates(kind, blocks, parts)
     with ExitStack() as stack:
         rejects = None
         if config.filter.rejects:
             rejects = stack.enter_context(atomic(config.filter.rejects))
             for each in cleaned:
                 rejects.write((blocks / f"{each.stem}.rejects").read_bytes())
+            rejects.writelines(placeholders)
         cleaner = Cleaner(FilterConfig(preset="none"), rejects)
         cleaner.removed = removed
         take_out_duplicates(ArrowRows(blocks), similarity, counts, cleaner)
@@ -217,14 +230,48 @@ def _held(
     if config.instructions.heldout != 0:
         nothing = {**shared, "held": held}
 
-        def gathered(work: Callable[..., tuple[int, Keys]], **options: Any) -> Keys:
-            found = map_unordered(items, work, **options, **nothing)
-            return np.concatenate([keys for _, keys in sorted(found, key=lambda each: each[0])])
-
-        ranks = gathered(_rank_numbers, key=digest_key(config.seed, "heldout"))
-        columns = (gathered(_text_keys, language=code) for code in languages)
+        ranks = _gather(items, _rank_numbers, key=digest_key(config.seed, "heldout"), **nothing)
+        columns = (_gather(items, _text_keys, language=code, **nothing) for code in languages)
         held[alive] = choose_heldout(ranks, columns, config.instructions.heldout)
     return held
+
+
+def _gather(items: Sequence[dict[str, Any]], work: Callable[..., tuple[int, Keys]], **shared: Any) -> Keys:
+    """The numbers that a task finds for the rows of a part, of all parts [rows]."""
+    found = sorted(map_unordered(items, work, **shared), key=lambda each: each[0])
+    return np.concatenate([np.empty(0, np.uint64), *(keys for _, keys in found)])
+
+
+def _take_out_placeholders(
+    cleaned: Sequence[CleanedBlock],
+    folder: Path,
+    languages: Sequence[str],
+    kind: str,
+    counts: Counts,
+    removed: dict[str, Removed],
+) -> list[bytes]:
+    """Takes placeholders out of the blocks, as `read_corpora` does; gives the lines of the file of rejects."""
+    parts = parts_of(cleaned)
+    items, rows = part_items(parts), sum(part.rows for part in parts)
+    every = {"alive": np.ones(rows, dtype=bool), "held": np.zeros(rows, dtype=bool)}
+    columns = [
+        _gather(items, _text_keys, language=code, folder=folder, languages=languages, **every)
+        for code in languages
+    ]
+    found = find_placeholders(columns)
+    if not any(each.any() for each in found):
+        return []
+    shared = {"folder": folder / "blocks", "languages": languages, "found": found, "kind": kind}
+    by_stem = {each.stem: each for each in cleaned}
+    rejects = []
+    for stem, left, lines in sorted(map_unordered(items, drop_placeholders, **shared), key=lambda each: each[0]):
+        block = by_stem[stem]
+        block.rows, block.part, block.languages = left.rows, left.part, left.languages
+        counts.add(left.counts)
+        for name, here in left.removed.items():
+            removed.setdefault(name, Removed()).add(here)
+        rejects.append(lines)
+    return rejects
 
 
 def _last(config: Config, items: Sequence[dict[str, Any]], shared: dict[str, Any]) -> Last:
