@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from instructalign import generate, load_config, train
-from instructalign.config import FilterConfig
+from instructalign.config import FilterConfig, ModelConfig
 from instructalign.data.filters import resolve
 from instructalign.plugins import FORMATS, OBJECTIVES, STRATEGIES, toy_base
 
@@ -124,3 +124,12 @@ def test_strategy_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     same = {key for key, weight in after.items() if weight.equal(before[key])}
     assert {key for key in after if "norm" in key} <= same
     assert same < after.keys()
+
+
+def test_keys_of_chat_models() -> None:
+    [block] = blocks("chat-models.md", "yaml")
+    model = ModelConfig.model_validate(yaml.safe_load(block)["model"])
+    assert (model.chat_options, model.chat_date) == ({"enable_thinking": False}, "2026-05-01")
+    guide = (ROOT / "docs" / "guides" / "chat-models.md").read_text(encoding="utf-8")
+    for key in re.findall(r"`(?:model\.)?((?:chat|decoder|system)_\w+)", guide):
+        assert key in ModelConfig.model_fields, key

@@ -113,12 +113,6 @@ def json_line(record: Any) -> bytes:
     return _to_json(record).encode() + b"\n"
 
 
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is what Git leaves of a large one where git-lfs is not installed."""
-    with path.open("rb") as file:
-        return file.read(34) == b"version https://git-lfs.github.com"
-
-
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers from 1, without line ends.
 

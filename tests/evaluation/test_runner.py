@@ -199,6 +199,22 @@ def test_other_questions_are_asked_anew(model_folder, make_config, tmp_path, cou
     assert count_batches["done"] > first
 
 
+@pytest.mark.parametrize("change", [{"chat_date": "2026-05-01"}, {"chat_options": {"date_string": "1 May"}}])
+def test_scores_of_another_date_are_not_taken(make_config, tmp_path, count_batches, change):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{{ date_string or strftime_now('%d %b %Y') }}{% for m in messages %}<{{ m.content }}>{% endfor %}: "
+    )
+    random_model("llama").save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    config = make_config()
+    dated = config.model_copy(update={"model": config.model.model_copy(update=change)})
+    for asked, each in enumerate((config, config, dated, dated)):
+        before = count_batches["done"]
+        evaluate(tmp_path / "model", each, tmp_path / "scores", run="base")
+        assert (count_batches["done"] > before) == (asked in (0, 2))
+
+
 def test_a_stop_among_new_files_does_not_pass_them_off_as_the_old_ones(
     model_folder, make_config, tmp_path, monkeypatch
 ):

@@ -24,7 +24,7 @@ from instructalign.mixture.training_data import prepare_data
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import compile_layers, load_codec
 from instructalign.training.train import train
-from tiny import FAMILIES, NEWER, save_tiny, tiny_model
+from tiny import FAMILIES, NEWER, save_tiny, tiny_model, tiny_tokenizer
 
 SENTENCES = [
     ("the food is good", "panganane enak"),
@@ -118,6 +118,29 @@ def test_every_family_learns_saves_loads_and_resumes(family: str, tmp_path: Path
     result.model.rename(tmp_path / "whole")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-12")
     assert_same_weights(tmp_path / "whole", train(config, tmp_path / "run").model)
+
+
+def test_a_chat_models_turns_are_recorded_and_end_in_the_adapted_model_too(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|e|>"]})
+    tokenizer.chat_template = (
+        "{{ strftime_now('%Y') }}{% for m in messages %}[{{ m.role }}]{{ m.content }}<|e|>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    model = tiny_model("llama")
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    result = train(configure(tmp_path, steps=1, max_length=160), tmp_path / "run")
+    chat = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["model"]["chat"]
+    assert (chat["turn_end"], chat["options"]) == ("<|e|>", {})
+    assert any("2024-07-26" in note for note in chat["notes"])
+    ends = json.loads((result.model / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
+    assert tokenizer.convert_tokens_to_ids("<|e|>") in ends
+    plain = settings(tmp_path, steps=1, max_length=160)
+    other = build_config({**plain, "model": {"base": "base", "chat_date": "2026-01-01"}}, folder=tmp_path)
+    with pytest.raises(RunFolderError, match=r"model\.chat_date"):  # a run does not go on with another date
+        train(other, tmp_path / "run")
 
 
 def test_record_has_planned_and_realised_shares(tmp_path: Path) -> None:

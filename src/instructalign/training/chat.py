@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from instructalign.config import ModelConfig
 from instructalign.errors import ModelError, first_line, suggest
+from instructalign.files import text_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,6 +87,17 @@ class ChatTemplate:
         if self.close_thought and begin_answer:
             text = _OPEN_THOUGHT.sub(lambda _: _NO_THOUGHT, text)
         return text + self.lead if begin_answer else text
+
+    def to_dict(self) -> dict[str, Any]:
+        """What run.json says of it."""
+        end = self.tokenizer.eos_token if self.turn_end is None else self.turn_end
+        return {
+            "template": text_hash(self.template)[:12],
+            "options": dict(self.options),
+            "system_in_user": self.system_in_user,
+            "turn_end": self.tokenizer.convert_ids_to_tokens(end) if isinstance(end, int) else end,
+            "notes": list(self.notes),
+        }
 
 
 def load_chat_template(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> ChatTemplate | None:

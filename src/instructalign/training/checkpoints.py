@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from instructalign.config import AdapterConfig, Config
+from instructalign.config import AdapterConfig, Config, known_model_keys
 from instructalign.errors import RunFolderError, TrainingError
 from instructalign.files import text_hash
 from instructalign.mixture.training_data import TrainingData
@@ -63,7 +63,7 @@ def identity_of(config: Config, data: TrainingData) -> CheckpointIdentity:
     """The identity of the checkpoints that a run writes and can resume from."""
     plain = yaml.safe_load(config.to_yaml())
     training = {key: value for key, value in plain["training"].items() if key not in NEUTRAL_KEYS["training"]}
-    model = {key: value for key, value in plain["model"].items() if key != "base"}
+    model = {key: value for key, value in known_model_keys(plain["model"]).items() if key != "base"}
     examples = (data.mixture[i] for i in range(_IDENTITY_EXAMPLES))
     return CheckpointIdentity(
         model_hash(config.model.base, config.model.revision),

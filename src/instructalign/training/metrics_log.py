@@ -155,6 +155,7 @@ def start_metadata(config: Config, data: TrainingData, loaded: LoadedModel, hash
             "base": config.model.base,
             "hash": hash,
             "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
+            **({"chat": loaded.codec.chat.to_dict()} if loaded.codec.chat else {}),
         },
     }
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from instructalign.config import ModelConfig
 from instructalign.errors import ModelError, first_line
-from instructalign.files import file_hash, is_lfs_pointer, text_hash
+from instructalign.files import file_hash, text_hash
 from instructalign.plugins import toy_base
 from instructalign.training.chat import load_chat_template
 from instructalign.training.tokenization import Codec
@@ -246,8 +246,9 @@ def load_tokenizer(base: str, **options: Any) -> PreTrainedTokenizerBase:
             "tokenizer.save_pretrained(folder)."
         )
     files = (path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)) if folder.is_dir() else ()
-    if pointer := next(filter(is_lfs_pointer, files), None):
-        raise ModelError(f"{pointer} {damage_of(pointer)}.")
+    for path in files:
+        if path.is_file() and (damage := damage_of(path)):
+            raise ModelError(f"{path} {damage}.")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
     except ImportError:

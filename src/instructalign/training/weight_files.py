@@ -8,9 +8,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from instructalign.files import is_lfs_pointer
+from instructalign.file_kinds import whose_place
 
 _WEIGHTS = ("*.safetensors", "*.bin")
+_HEAD = 1024  # bytes that show what was saved in the place of a file
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # of a model saved in several files
 
 
@@ -18,10 +19,12 @@ def damage_of(path: Path) -> str:
     """What is wrong with a file, to be read behind its name; empty if nothing is, or nothing shows.
 
     Args:
-        path: JSON, weights or what PyTorch saved, by its ending; of others only Git LFS pointers show.
+        path: JSON, weights or what PyTorch saved, by its ending; of others it shows only what was saved in their
+            place, such as a Git LFS pointer.
     """
-    if is_lfs_pointer(path):
-        return "is a Git LFS pointer in place of the file: run `git lfs pull` in its folder, or download the file"
+    with path.open("rb") as file:
+        if other := whose_place(file.read(_HEAD)):
+            return f"is {other.rstrip('.')}"
     known = path.suffix in (".json", ".safetensors", ".bin", ".pt", ".pth")
     if known and not path.stat().st_size:
         return "is empty"
