@@ -619,6 +619,8 @@ class EvaluationConfig(Strict):
     """Languages to evaluate. Default: all languages of the run that a task has."""
     items: Positive | None = None
     """At most this many items of each task and language. Default: all."""
+    shots: Natural = 0
+    """Solved examples shown before each question of a classification task; the same for base and adapted model."""
     scoring: Rule = "sum"
     """How label likelihoods are compared."""
     dtype: DType | None = None

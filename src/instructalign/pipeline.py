@@ -234,8 +234,13 @@ def config_problems(config: Config) -> Iterator[InstructAlignError]:
     """
     from instructalign.evaluation import load_task
     from instructalign.evaluation.comet import find_command
-    from instructalign.evaluation.task_selection import missing_replay, missing_sentences, probe_tasks
-    from instructalign.evaluation.tasks import HeldOutTask, PlainText, Translation
+    from instructalign.evaluation.task_selection import (
+        missing_examples,
+        missing_replay,
+        missing_sentences,
+        probe_tasks,
+    )
+    from instructalign.evaluation.tasks import HeldOutTask, PlainText, Task, Translation
     from instructalign.instructions import load_templates
     from instructalign.training.requirements import NO_HELDOUT_SENTENCES, NO_KNOWN_SENTENCE, missing_packages
 
@@ -257,6 +262,8 @@ def config_problems(config: Config) -> Iterator[InstructAlignError]:
     for task in tasks:
         if not isinstance(task, PlainText):
             yield from problem_of(partial(task.choose_prompts, config.evaluation.prompts))
+        if isinstance(task, Task) and config.evaluation.shots and task.on_examples() is None:
+            yield ConfigError([missing_examples(task)])
         if isinstance(task, HeldOutTask) and task.kind == "past" and (lacks := missing_replay(config)):
             yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
         if isinstance(task, HeldOutTask) and task.kind != "past" and few:

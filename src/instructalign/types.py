@@ -53,12 +53,14 @@ class Item:
     Attributes:
         id: the item's id; the same in every language of a parallel test set.
         fields: the texts that prompts refer to by name (`text`, or `premise` and `hypothesis`).
-        label: the gold label.
+        label: the gold label; of an item with options, the letter of the right one.
+        options: the item's own options, in order; empty where all items have the same labels.
     """
 
     id: str
     fields: Mapping[str, str]
     label: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Prediction:
         prompt_tokens: how many tokens that sum runs over.
         bytes: by label, the length in UTF-8 of the word put to the model.
         prior: by label, the summed log-likelihood of its tokens under the same prompt with an empty item.
+        by_item: whether the labels are letters of options that are the item's own.
     """
 
     task: str
@@ -92,6 +95,7 @@ class Prediction:
     prompt_tokens: int = 0
     bytes: Mapping[str, int] = field(default_factory=dict)
     prior: Mapping[str, float] = field(default_factory=dict)
+    by_item: bool = False
 
 
 @dataclass(frozen=True, slots=True)

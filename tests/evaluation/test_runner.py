@@ -25,7 +25,7 @@ def read_all(out):
 
 
 def make_query(codec, task, prompt, item, context=None):
-    return make_queries(codec, task, [(prompt, item)], context)[0]
+    return make_queries(codec, task, [(prompt, item, ())], context)[0]
 
 
 def predictions_of(out, language):

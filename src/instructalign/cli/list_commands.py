@@ -68,7 +68,10 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
         console.out.print(f"lm-evaluation-harness: {task.task}", markup=False)
     elif not isinstance(task, HeldOutTask):
         console.out.print("\n".join(describe_sources(task)), markup=False)
-    if isinstance(task, Task):
+    if isinstance(task, Task) and task.labels is None:
+        columns = task.options if isinstance(task.options, list) else [f"the list in {task.options}"]
+        console.out.print(f"options of each item: {', '.join(columns)}; answer by {task.answer}", markup=False)
+    if isinstance(task, Task) and task.labels is not None:
         by_language = {prompt.language: task.words(name) for name, prompt in task.prompts.items()}
         rows = [[label, *(words[label] for words in by_language.values())] for label in task.labels]
         console.print_table("labels", ["in the data", *(f"put in {code}" for code in by_language)], rows)

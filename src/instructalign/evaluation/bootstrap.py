@@ -39,6 +39,7 @@ class Sample:
         score: the metric, from sums [..., k] to scores [...].
         labels: those of a classification task, in its order. Its statistics are the cells of the confusion matrix.
         lower_is_better: whether a lower score is the better one.
+        guessing: where items have options of their own, the expected accuracy of choosing one at random.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Sample:
     score: Callable[[NDArray[np.float64]], BootstrapScores]
     labels: tuple[str, ...] = ()
     lower_is_better: bool = False
+    guessing: float | None = None
 
     @property
     def sign(self) -> int:
@@ -65,7 +67,7 @@ def sample_of_predictions(predictions: Sequence[Prediction], metric: str = "f1_w
     if not predictions:
         raise DataError("there are no predictions to score.")
     first = predictions[0]
-    labels = tuple(first.scores)
+    labels = tuple(dict.fromkeys(label for prediction in predictions for label in prediction.scores))
     prompts = tuple(dict.fromkeys(prediction.prompt for prediction in predictions))
     items = tuple(dict.fromkeys(prediction.item for prediction in predictions))
     by_place = {(prediction.prompt, prediction.item): prediction for prediction in predictions}
@@ -81,6 +83,9 @@ def sample_of_predictions(predictions: Sequence[Prediction], metric: str = "f1_w
     ]
     statistics = np.eye(len(labels) ** 2, dtype=np.float32)[np.array(cells)]
     sample = Sample(first.task, first.language, prompts, items, statistics, lambda sums: sums[..., 0], labels)
+    if first.by_item:
+        sizes = [len(prediction.scores) for prediction in predictions]
+        return with_metric(replace(sample, guessing=float(np.mean([1 / size for size in sizes]))), "accuracy")
     return with_metric(sample, metric)
 
 
@@ -158,7 +163,8 @@ def signer(entry: Mapping[str, Any], *, model: str = "", bootstrap: int, **more:
         bootstrap: number of bootstrap resamples.
         **more: further fields, put last.
     """
-    noted = {name: entry[name] for name in ("split", "scoring", "dtype", "engine", "version") if entry.get(name)}
+    optional = ("split", "scoring", "shots", "headline", "dtype", "engine", "version")
+    noted = {name: entry[name] for name in optional if entry.get(name)}
 
     def sign(samples: Sequence[Sample]) -> dict[str, Any]:
         fields = {
@@ -218,7 +224,10 @@ def score_classification(
         Scores of the run, and of runs named `random` and `majority`, which have no interval.
     """
     rows = []
-    for metric in CLASSIFICATION_METRICS:
+    # Where items have options of their own, a label means something else in each: F1 over labels says nothing.
+    by_item = samples[0].guessing is not None
+    metrics = {"accuracy": CLASSIFICATION_METRICS["accuracy"]} if by_item else CLASSIFICATION_METRICS
+    for metric in metrics:
         scores = {sample.language: bootstrap.scores([with_metric(sample, metric)]) for sample in samples}
         rows += score_rows(samples, scores, groups, run, metric, sign)
     support = {
@@ -226,7 +235,9 @@ def score_classification(
         for sample in samples
     }
     for name, matrix in (("random", random_matrix), ("majority", majority_matrix)):
-        for metric, measure in CLASSIFICATION_METRICS.items():
+        for metric, measure in metrics.items():
             baseline = {code: np.atleast_1d(measure(matrix(counts))) for code, counts in support.items()}
+            if by_item and name == "random":
+                baseline = {sample.language: np.atleast_1d(sample.guessing or 0.0) for sample in samples}
             rows += score_rows(samples, baseline, groups, name, metric, sign)
     return rows

@@ -14,6 +14,7 @@ from instructalign.evaluation.likelihood import CPU_BATCH_TOKENS, Likelihoods, p
 from instructalign.evaluation.predictions import prediction_record
 from instructalign.evaluation.prompting import Query, make_queries
 from instructalign.evaluation.task_selection import HELDOUT_PROMPT, HeldOutInstructions, TaskPlan
+from instructalign.evaluation.tasks import Task
 from instructalign.training.models import LoadedModel
 from instructalign.training.tokenization import truncate_pair
 from instructalign.types import Instruction, Item, Prediction
@@ -44,9 +45,8 @@ def score_queries(
         answers: whether answers are as long as texts, so that they make a batch large.
     """
     budget = config.evaluation.batch_tokens
-    if (
-        prompts or answers or loaded.model.device.type == "cpu"
-    ):  # every token needs its logits, or caches are small
+    # Where every token needs its logits, or caches are small:
+    if prompts or answers or loaded.model.device.type == "cpu":
         budget = min(budget, CPU_BATCH_TOKENS)
     batches = plan_batches(queries, budget, answers=answers)
 
@@ -81,6 +81,9 @@ def classify(
         "items": {language: len(items) for language, items in plan.items.items()},
         "left_out": dict(plan.left_out),
         "cut": truncated,
+        **({"headline": plan.task.metric} if plan.task.metric else {}),
+        **({"shots": config.evaluation.shots} if plan.examples else {}),
+        **({"dropped": {code: dict(some) for code, some in plan.dropped.items()}} if plan.dropped else {}),
     }
 
 
@@ -94,24 +97,40 @@ def _predict(
 ) -> tuple[list[Prediction], int]:
     """The predictions, and how many prompts were truncated."""
     task, rule, questions = plan.task, config.evaluation.scoring, plan.questions()
-    # After the questions, each prompt with an empty item, for calibration: one for all languages.
-    empty = Item("", dict.fromkeys(task.texts, ""), "")
-    asked = [(prompt, item) for _, prompt, item in questions] + [(prompt, empty) for prompt in plan.prompts]
+    asked = [(prompt, item, plan.examples.get(language, ())) for language, prompt, item in questions]
+    # After the questions, the same without the item's text, for calibration. Where all items have the same labels
+    # and there are no examples, one for each prompt serves for all languages.
+    shared = task.labels is not None and not plan.examples
+    if shared:
+        asked += [(prompt, Item("", dict.fromkeys(task.texts, ""), ""), ()) for prompt in plan.prompts]
+    elif rule == "calibrated":
+        asked += [(prompt, _without_text(task, item), examples) for prompt, item, examples in asked]
     queries = make_queries(loaded.codec, task, asked, loaded.codec.context)
     scores = score_queries(loaded, queries, config, runner, prompts=rule == "paper")
-    priors = dict(zip(plan.prompts, scores[len(questions) :], strict=True))
+    empty = scores[len(questions) :]
+    if shared:
+        by_prompt = dict(zip(plan.prompts, empty, strict=True))
+        empty = [by_prompt[prompt] for _, prompt, _ in questions]
     predictions = []
-    for (language, prompt, item), query, score in zip(questions, queries, scores, strict=False):
-        words = task.words(prompt)
+    for index, (language, prompt, item) in enumerate(questions):
+        query, score = queries[index], scores[index]
+        words = task.words(prompt, item)
         prediction = replace(
             _prediction(task.name, language, prompt, item.id, item.label, words, query, score),
             # An encoder-decoder model does not predict its prompt, which counts for nothing.
             prompt_score=(score.prompt or 0.0) if rule == "paper" else None,
             prompt_tokens=0 if score.prompt is None else len(query.prompt) - 1,
-            prior=dict(zip(task.labels, priors[prompt].labels, strict=True)),
+            prior=dict(zip(words, empty[index].labels, strict=True)) if empty else {},
+            by_item=task.labels is None,
         )
         predictions.append(replace(prediction, predicted=decide(prediction, rule)))
     return predictions, sum(query.truncated > 0 for query in queries)
+
+
+def _without_text(task: Task, item: Item) -> Item:
+    """An item of which only its options, and what chooses a word, is left."""
+    kept = {name: text if name in task.words_for else "" for name, text in item.fields.items()}
+    return replace(item, fields=kept)
 
 
 def classify_heldout(

@@ -13,6 +13,7 @@ from instructalign.errors import DataError
 from instructalign.evaluation.task_items import absent, read_items
 from instructalign.evaluation.tasks import Task
 from instructalign.files import write_jsonl, write_text
+from instructalign.types import Item
 
 _METRICS = ("acc", "acc_bytes")
 """The harness's names for accuracy by the rules `sum` and `bytes`. Its `acc_mutual_info` is not `calibrated`: it
@@ -57,14 +58,28 @@ def export_lm_eval(
     for language in chosen:
         file = folder / f"{task.name}.{language}.jsonl"
         rows = read_items(task, language, data, items)
-        labels = list(task.labels)
-        write_jsonl(file, ({**row.fields, "id": row.id, "answer": labels.index(row.label)} for row in rows))
-        for prompt in task.choose_prompts(prompts):
+        chosen_prompts = task.choose_prompts(prompts)
+        write_jsonl(file, (_harness_record(task, row, chosen_prompts) for row in rows))
+        for prompt in chosen_prompts:
             name = f"{task.name}_{language}_{prompt}"
             _write(folder / f"{name}.yaml", _harness_task(task, prompt, name, file))
             names.append(name)
     _write(folder / f"{task.name}.yaml", {"group": task.name, "task": names})
     return names
+
+
+def _is_plain(task: Task) -> bool:
+    """Whether a Jinja template can make the prompts: all items have the same labels, and words."""
+    return task.labels is not None and not task.words_for
+
+
+def _harness_record(task: Task, item: Item, prompts: Sequence[str]) -> dict[str, Any]:
+    """An item as a line of the harness's data; where a template cannot make its prompts, with them."""
+    if _is_plain(task):
+        return {**item.fields, "id": item.id, "answer": list(task.labels or ()).index(item.label)}
+    asked = {f"prompt_{prompt}": task.fill(prompt, item) for prompt in prompts}
+    words = {f"choices_{prompt}": list(task.words(prompt, item).values()) for prompt in prompts}
+    return {**asked, **words, "id": item.id, "answer": list(task.words(prompts[0], item)).index(item.label)}
 
 
 def _harness_task(task: Task, prompt: str, name: str, file: Path) -> dict[str, Any]:
@@ -74,8 +89,8 @@ def _harness_task(task: Task, prompt: str, name: str, file: Path) -> dict[str, A
         "dataset_kwargs": {"data_files": {"test": str(file)}},
         "test_split": "test",
         "output_type": "multiple_choice",
-        "doc_to_text": _jinja(task.prompts[prompt].prompt),
-        "doc_to_choice": list(task.words(prompt).values()),
+        "doc_to_text": _jinja(task.prompts[prompt].prompt) if _is_plain(task) else f"prompt_{prompt}",
+        "doc_to_choice": list(task.words(prompt).values()) if _is_plain(task) else f"choices_{prompt}",
         "doc_to_target": "answer",
         "target_delimiter": " ",
         "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in _METRICS],

@@ -14,7 +14,7 @@ from instructalign.types import Prediction
 
 _MANIFEST = "manifest.json"
 _WHERE = "evaluation/*/predictions/*.jsonl"
-_OPTIONAL = frozenset({"cut", "prompt_score", "prompt_tokens", "bytes", "prior"})  # keys a prediction may lack
+_OPTIONAL = frozenset({"cut", "prompt_score", "prompt_tokens", "bytes", "prior", "by_item"})  # may be missing
 _REQUIRED = frozenset(each.name for each in fields(Prediction)) - _OPTIONAL
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def prediction_file(folder: Path, task: str, language: str) -> Path:
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
     """A prediction as a JSON line; what is empty or None is left out."""
     record = asdict(prediction)
-    for name in ("cut", "bytes", "prior"):
+    for name in ("cut", "bytes", "prior", "by_item"):
         if not record[name]:
             del record[name]
     if prediction.prompt_score is None:

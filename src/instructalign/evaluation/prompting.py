@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from instructalign.errors import DataError
 from instructalign.evaluation.tasks import Task
@@ -26,41 +26,55 @@ class Query:
     truncated: int = 0
 
 
+Question = tuple[str, Item, Sequence[Item]]
+"""The id of one of a task's prompts, an item, and the solved examples that are shown before it."""
+
+
 def make_queries(
-    codec: Codec, task: Task, questions: Sequence[tuple[str, Item]], context: int | None = None
+    codec: Codec, task: Task, questions: Sequence[Question], context: int | None = None
 ) -> list[Query]:
     """Fills items into prompts and encodes them with each label.
 
-    A prompt that, together with the longest label, is longer than the model's context loses the beginning of the
-    item's longest text, character by character; nothing of the question is lost.
+    A prompt that, together with the longest label, is longer than the model's context loses its solved examples,
+    the first ones first, and then the beginning of the item's longest text, character by character; nothing of the
+    question is lost.
 
     Args:
         codec: encodes text as the model expects it.
         task: the task.
-        questions: id of one of the task's prompts, and an item, each.
+        questions: what is asked.
         context: tokens that prompt and label may have together; None where there is no limit.
 
     Raises:
         DataError: a label has no tokens, or another's, or the question alone is longer than the context.
     """
-    queries = _encode(codec, task, [(prompt, item.fields) for prompt, item in questions])
-    for index, (prompt, item) in enumerate(questions):
-        _check_labels(task, prompt, queries[index])
+    queries = _encode(codec, task, questions)
+    for index, (prompt, item, examples) in enumerate(questions):
+        _check_labels(task, prompt, item, queries[index])
+        whole = queries[index]
+        for first in range(1, len(examples) + 1):
+            if context is None or _length(codec, queries[index]) <= context:
+                break
+            short = _encode(codec, task, [(prompt, item, examples[first:])])[0]
+            queries[index] = replace(short, truncated=len(whole.prompt) - len(short.prompt))
         if context is not None and _length(codec, queries[index]) > context:
-            queries[index] = _truncate(codec, task, prompt, item, queries[index], context)
+            short = _truncate(codec, task, prompt, item, queries[index], context)
+            queries[index] = replace(short, truncated=len(whole.prompt) - len(short.prompt))
     return queries
 
 
-def _check_labels(task: Task, prompt: str, query: Query) -> None:
+def _check_labels(task: Task, prompt: str, item: Item, query: Query) -> None:
     first: dict[tuple[int, ...], str] = {}
-    words = task.words(prompt)
-    for label, ids in zip(task.labels, query.labels, strict=True):
+    words = task.words(prompt, item)
+    for label, ids in zip(words, query.labels, strict=True):
+        where = f"labels.{label}" if task.labels is not None else f"item {item.id!r}, option {label}"
         if not ids:
             raise DataError(
-                f"{task.name}: labels.{label}: the word {words[label]!r} has no tokens of its own after the "
+                f"{task.name}: {where}: the word {words[label]!r} has no tokens of its own after the "
                 f"prompt {prompt!r} in this model's tokenizer; choose another word."
             )
-        if first.setdefault(ids, label) != label:
+        # Options of an item may be alike in published data; the first of them is chosen then.
+        if first.setdefault(ids, label) != label and task.labels is not None:
             raise DataError(
                 f"{task.name}: labels.{label}: the word {words[label]!r} has the same tokens as that of "
                 f"{first[ids]!r} after the prompt {prompt!r} in this model's tokenizer, which may not know their "
@@ -71,12 +85,13 @@ def _check_labels(task: Task, prompt: str, query: Query) -> None:
 def _truncate(codec: Codec, task: Task, prompt: str, item: Item, whole: Query, context: int) -> Query:
     """A query that fits: the longest text loses its beginning, and the next where that is not enough."""
     fields = dict(item.fields)
+    texts = [name for name in fields if name not in task.words_for]
 
     def encode(name: str, text: str) -> Query:
-        return _encode(codec, task, [(prompt, {**fields, name: text})])[0]
+        return _encode(codec, task, [(prompt, replace(item, fields={**fields, name: text}), ())])[0]
 
     while True:
-        longest = max(fields, key=lambda name: len(fields[name]))
+        longest = max(texts, key=lambda name: len(fields[name]))
         text = fields[longest]
         if not text:
             raise DataError(
@@ -91,22 +106,22 @@ def _truncate(codec: Codec, task: Task, prompt: str, item: Item, whole: Query, c
         fields[longest] = text[low:].lstrip()
         short = encode(longest, fields[longest])
         if _length(codec, short) <= context:
-            return Query(short.prompt, short.labels, truncated=len(whole.prompt) - len(short.prompt))
+            return short
 
 
-def _encode(codec: Codec, task: Task, questions: Sequence[tuple[str, Mapping[str, str]]]) -> list[Query]:
-    texts = [task.prompts[prompt].prompt.format_map(fields) for prompt, fields in questions]
-    words = {prompt: list(task.words(prompt).values()) for prompt, _ in questions}
-    count = len(task.labels)
+def _encode(codec: Codec, task: Task, questions: Sequence[Question]) -> list[Query]:
+    texts = [task.fill(*question) for question in questions]
+    words = [list(task.words(prompt, item).values()) for prompt, item, _ in questions]
     pairs = codec.pairs(
-        [text for text in texts for _ in range(count)],
-        [word for prompt, _ in questions for word in words[prompt]],
+        [text for text, some in zip(texts, words, strict=True) for _ in some],
+        [word for some in words for word in some],
     )
-    queries = []
-    for start in range(0, len(pairs), count):
-        some = pairs[start : start + count]
-        head = some[0][0] or [start_token(codec)]
-        queries.append(Query(tuple(head), tuple(tuple(label) for _, label in some)))
+    queries, start = [], 0
+    for some in words:
+        of_question = pairs[start : start + len(some)]
+        head = of_question[0][0] or [start_token(codec)]
+        queries.append(Query(tuple(head), tuple(tuple(label) for _, label in of_question)))
+        start += len(some)
     return queries
 
 

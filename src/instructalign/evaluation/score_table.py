@@ -130,8 +130,11 @@ def signature_key(signature: Mapping[str, Any]) -> str:
 
 
 def headline(scores: Iterable[Score], task: str) -> str:
-    """The metric of a task that is shown first, and compared."""
-    metrics = list(dict.fromkeys(score.metric for score in scores if score.task == task))
+    """The metric of a task that is shown first, and compared: the one that the task names, if any."""
+    own = [score for score in scores if score.task == task]
+    if named := next((str(score.signature["headline"]) for score in own if "headline" in score.signature), ""):
+        return named
+    metrics = list(dict.fromkeys(score.metric for score in own))
     return next((metric for metric in _HEADLINES if metric in metrics), metrics[0] if metrics else _HEADLINES[0])
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from instructalign.config import Entry
 from instructalign.errors import DataError, suggest
@@ -16,10 +20,10 @@ from instructalign.evaluation.task_sources import (
     read_aligned,
     task_file,
 )
-from instructalign.evaluation.tasks import PlainText, Task, Translation
+from instructalign.evaluation.tasks import LETTERS, PlainText, Task, Translation
 from instructalign.files import read_lines
 from instructalign.plugins import TASK_SOURCES
-from instructalign.types import Item
+from instructalign.types import Counts, Item
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +106,9 @@ def _exists(task: Task | Translation | PlainText, data: Path, language: str) -> 
     return path is None or path.is_file()
 
 
-def read_items(task: Task, language: str, data: Path, limit: int | None = None) -> list[Item]:
+def read_items(
+    task: Task, language: str, data: Path, limit: int | None = None, counts: Counts | None = None
+) -> list[Item]:
     """The items of a task in one language.
 
     Args:
@@ -111,9 +117,11 @@ def read_items(task: Task, language: str, data: Path, limit: int | None = None) 
         data: the folder that the task's paths are relative to.
         limit: the maximum number of items: those whose ids have the smallest hashes, so that the choice needs no
             seed and is the same in every language of a parallel set. They keep the data's order.
+        counts: counts the items that have no text, which are left out with a warning.
 
     Raises:
-        DataError: a column is missing, a label is not one of the task's, two ids are equal, or there are no items.
+        DataError: a column is missing, a text is a number or a list, a label is not one of the task's, two ids
+            are equal, or there are no items.
     """
     source = source_of(task, data) or task.data
     origin = str(file_of(task, data, language) or source.name) if source is task.data else source.name
@@ -123,7 +131,10 @@ def read_items(task: Task, language: str, data: Path, limit: int | None = None) 
             records = iter(list(records))
         except DataError as error:
             raise DataError(f"{error} A local file would do instead: {file}.") from None
-    items = list(_items(task, records, f"{task.name} in {language}: {origin}"))
+    counts = Counts() if counts is None else counts
+    items = list(_items(task, records, f"{task.name} in {language}: {origin}", counts))
+    for reason, count in counts.dropped.items():
+        log.warning("%s in %s: %d of %d items left out: %s", task.name, language, count, counts.read, reason)
     if not items:
         raise DataError(f"{task.name} in {language}: {origin} holds no items.")
     kept = choose_items([item.id for item in items], limit)
@@ -162,20 +173,104 @@ def choose_items(ids: Sequence[str], limit: int | None) -> set[str]:
     return set(ids if limit is None else sorted(ids, key=rank)[:limit])
 
 
-def _items(task: Task, records: Iterator[Mapping[str, str]], where: str) -> Iterator[Item]:
+def _items(task: Task, records: Iterator[Mapping[str, Any]], where: str, counts: Counts) -> Iterator[Item]:
     seen: set[str] = set()
+    fields = {name: [column] if isinstance(column, str) else column for name, column in task.fields.items()}
+    options = [] if task.options is None else [task.options] if isinstance(task.options, str) else task.options
     for number, record in enumerate(records, start=1):
-        for field, column in task.fields.items():
-            if column not in record:
-                raise DataError(
-                    f"{where}: no column {column!r} for fields.{field}. {suggest(column, list(record))}"
-                )
-        id = record[task.fields["id"]] if "id" in task.fields else str(number)
+        counts.read += 1
+        for field, columns in [*((f"fields.{name}", each) for name, each in fields.items()), ("options", options)]:
+            for column in columns:
+                if column not in record:
+                    raise DataError(f"{where}: no column {column!r} for {field}. {suggest(column, list(record))}")
+        id = "-".join(_plain(record[column]) for column in fields["id"]) if "id" in fields else str(number)
         here = f"{where}: item {id!r} (record {number})"
-        label = record[task.fields["label"]]
-        if label not in task.labels:
-            raise DataError(f"{here} has the label {label!r}. {suggest(label, list(task.labels))}")
         if id in seen:
             raise DataError(f"{here}: another item has the same id; leave fields.id out to number the items.")
         seen.add(id)
-        yield Item(id, {text: record[task.fields[text]] for text in task.texts}, label)
+        texts = {name: [_text(record[column], column, here) for column in fields[name]] for name in task.texts}
+        if any(not any(each.strip() for each in some) for some in texts.values()):
+            counts.drop("no text")
+            continue
+        joined = {name: _edited(task, name, "\n".join(some)) for name, some in texts.items()}
+        for name, words in task.words_for.items():
+            if joined[name] not in words:
+                raise DataError(f"{here}: {name} is {joined[name]!r}. {suggest(joined[name], list(words))}")
+        gold = record[fields["label"][0]]
+        if task.options is None:
+            label = _plain(gold)
+            if label not in (task.labels or {}):
+                raise DataError(f"{here} has the label {label!r}. {suggest(label, list(task.labels or {}))}")
+            yield Item(id, joined, label)
+        else:
+            choices = _options(record, options, here)
+            label = _right_option(task, _plain(gold), choices, here)
+            yield Item(id, joined, label, tuple(_edited(task, "options", each) for each in choices))
+
+
+def _plain(value: Any) -> str:
+    """A value that names something as text; what is not text is its JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _text(value: Any, column: str, here: str) -> str:
+    """A value that the model is to read, empty where it is null.
+
+    Raises:
+        DataError: it is not text.
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise DataError(f"{here}: {column!r} holds {json.dumps(value)}, which is no text. Put it in quotation marks.")
+
+
+def _options(record: Mapping[str, Any], columns: Sequence[str], here: str) -> list[str]:
+    """An item's options: the values of several columns that are not empty, or the list in a single one.
+
+    A list may be JSON, or lines that begin with their letters.
+    """
+    values: Any = [record[column] for column in columns]
+    if len(columns) == 1:
+        values = values[0]
+        if isinstance(values, str):
+            try:
+                values = json.loads(values)
+            except ValueError:  # lettered lines: A. one, B. two
+                lines = [line.strip() for line in values.strip().split("\n")]
+                matches = [
+                    re.match(rf"{letter}[.)]\s*(.*)", line) for letter, line in zip(LETTERS, lines, strict=False)
+                ]
+                values = [match[1] for match in matches if match] if all(matches) else None
+        if not isinstance(values, list):
+            raise DataError(f"{here}: expected a list of options in {columns[0]!r}, found {record[columns[0]]!r}.")
+    found = ["" if value is None else _plain(value).strip() for value in values]
+    while found and not found[-1]:
+        found.pop()  # columns for more options than this item has
+    if len(found) < 2 or not all(found):
+        raise DataError(f"{here}: expected two options or more, none of them empty; found {found!r}.")
+    if len(found) > len(LETTERS):
+        raise DataError(f"{here}: {len(found)} options; there are letters for {len(LETTERS)}.")
+    return found
+
+
+def _right_option(task: Task, gold: str, options: Sequence[str], here: str) -> str:
+    """The letter of the option that a label names."""
+    letters, gold = LETTERS[: len(options)], gold.strip()
+    allowed = {
+        "text": list(options),
+        "index": [str(index) for index in range(len(options))],
+        "number": [str(index + 1) for index in range(len(options))],
+        "letter": list(letters),
+    }[task.answer]
+    if gold not in allowed:
+        raise DataError(f"{here}: the label is {gold!r}, which is not the {task.answer} of an option: {allowed}.")
+    return letters[allowed.index(gold)]
+
+
+def _edited(task: Task, name: str, text: str) -> str:
+    """A text with the edit that the task asks for, by which sentences can be joined."""
+    edit = task.edits.get(name)
+    if edit == "drop_last":
+        text = text.rstrip()
+        return text[:-1] if unicodedata.category(text[-1:] or " ").startswith("P") else text
+    return text[:1].lower() + text[1:] if edit == "lower_first" else text

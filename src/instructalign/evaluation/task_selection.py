@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from instructalign.config import Config
 from instructalign.data import Corpus, ItemText
@@ -35,7 +36,8 @@ from instructalign.languages import canonical, name_in
 from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import prepare_corpus
 from instructalign.plugins import OBJECTIVES
-from instructalign.types import Instruction, Item
+from instructalign.randomness import digest_key
+from instructalign.types import Counts, Instruction, Item
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +54,16 @@ class TaskPlan:
         prompts: ids of the prompts.
         items: the items by language.
         left_out: by language, why it is not evaluated.
+        examples: by language, the solved items that are shown before each question (`evaluation.shots`).
+        dropped: by language, how many items have nothing to ask about, by reason.
     """
 
     task: Task
     prompts: list[str]
     items: Mapping[str, list[Item]]
     left_out: Mapping[str, str]
+    examples: Mapping[str, list[Item]] = field(default_factory=dict)
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -79,8 +85,9 @@ class TaskPlan:
 
     def digest(self) -> str:
         """A hash of the questions."""
-        items = {language: [asdict(item) for item in some] for language, some in self.items.items()}
-        return text_hash([self.task.digest(), self.prompts, items])
+        items = {language: [_record(item) for item in some] for language, some in self.items.items()}
+        shown = {language: [_record(item) for item in some] for language, some in self.examples.items()}
+        return text_hash([self.task.digest(), self.prompts, items, *([shown] if shown else [])])
 
     def item_texts(self) -> Iterator[ItemText]:
         """The texts of all items, for the contamination check."""
@@ -88,6 +95,13 @@ class TaskPlan:
             for item in items:
                 for text in item.fields.values():
                     yield ItemText(self.name, item.id, language, text)
+
+
+def _record(item: Item) -> dict[str, Any]:
+    record = asdict(item)
+    if not item.options:
+        del record["options"]
+    return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +313,7 @@ def _languages(config: Config) -> list[str]:
 def plan_task(config: Config, task: Task) -> TaskPlan:
     """The questions of one classification task under a configuration; see `select_tasks`."""
     settings = config.evaluation
-    items, left_out = {}, {}
+    items, left_out, dropped = {}, {}, {}
     for language in _languages(config):
         if language not in task.languages:
             continue
@@ -310,12 +324,42 @@ def plan_task(config: Config, task: Task) -> TaskPlan:
             left_out[language] = reason
             log.warning("%s leaves out %s: %s", task.name, language, reason)
         else:
-            items[language] = read_items(task, language, settings.data, settings.items)
+            counts = Counts()
+            items[language] = read_items(task, language, settings.data, settings.items, counts)
+            if counts.dropped:
+                dropped[language] = counts.dropped
     if not items:
         reasons = "; ".join(left_out.values()) or f"the task has only {', '.join(task.languages)}"
         home = f" The data set is published at {task.source}." if left_out and task.source else ""
         raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.{home}")
-    return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out)
+    examples = {language: choose_examples(config, task, language) for language in items if settings.shots}
+    return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out, examples, dropped)
+
+
+def choose_examples(config: Config, task: Task, language: str) -> list[Item]:
+    """The solved items that are shown before each question: `evaluation.shots` of them, drawn by the seed.
+
+    Raises:
+        ConfigError: the task has no items for it.
+        DataError: it has too few, or they cannot be read.
+    """
+    shots, source = config.evaluation.shots, task.on_examples()
+    if source is None:
+        raise ConfigError([missing_examples(task)])
+    found = read_items(source, language, config.evaluation.data)
+    if len(found) < shots:
+        raise DataError(
+            f"{task.name} in {language} has {len(found)} items to show as examples; evaluation.shots is {shots}."
+        )
+    return sorted(found, key=lambda item: digest_key(config.seed, "shots", item.id))[:shots]
+
+
+def missing_examples(task: Task) -> str:
+    """That a task has no items to show as solved examples."""
+    return (
+        f"evaluation.shots: {task.name} names no items to show as examples. Give its task file a block examples, "
+        "with a split that is not tested, or set shots to 0"
+    )
 
 
 def plan_texts(config: Config, task: PlainText) -> TextPlan:

@@ -6,7 +6,6 @@ replaced by the language's name in the task file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,8 +102,8 @@ def read_tsv_items(
 
 def read_jsonl_items(
     data: Path, language: str, name: str, *, path: str, language_column: str | None = None
-) -> Iterator[dict[str, str]]:
-    """Reads JSON lines, one object an item; values that are not text become their JSON.
+) -> Iterator[dict[str, Any]]:
+    """Reads JSON lines, one object an item.
 
     Args:
         data, language, name: as in `read_csv_items`.
@@ -118,7 +117,7 @@ def read_jsonl_items(
     file = task_file(data, path, name)
     for _, record in read_jsonl(file):
         if _is_in(record, language_column, name, file):
-            yield {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
+            yield record
 
 
 def read_hub_items(
@@ -132,7 +131,8 @@ def read_hub_items(
     split: str = "test",
     revision: str | None = None,
     rename: Mapping[str, str] | None = None,
-) -> Iterator[dict[str, str]]:
+    language_column: str | None = None,
+) -> Iterator[dict[str, Any]]:
     """Reads a dataset of the Hugging Face Hub, or its copy in the local cache.
 
     Args:
@@ -146,6 +146,7 @@ def read_hub_items(
         split: its split.
         revision: branch, tag or commit.
         rename: for columns that have another name in the set's files, the name in the files.
+        language_column: the column with the language, in a configuration of several; rows of others are skipped.
 
     Raises:
         DataError: it can neither be downloaded nor found in the cache.
@@ -158,7 +159,9 @@ def read_hub_items(
     if files is not None:
         options["data_files"] = {split: files}
     for _, record in read_hub(dataset, subset, advice, class_names=True, **options):
-        yield {names.get(key, key): str(value) for key, value in record.items()}
+        renamed = {names.get(key, key): value for key, value in record.items()}
+        if _is_in(renamed, language_column, name, Path(dataset)):
+            yield renamed
 
 
 def _hub_place(
@@ -223,7 +226,7 @@ def read_hub_pairs(
     yield from make_pairs(*align_sentences(first, second, f"{dataset}: {pivot} and {name}"))
 
 
-def hub_sentences(records: Iterator[dict[str, str]], where: str) -> dict[str, str]:
+def hub_sentences(records: Iterator[dict[str, Any]], where: str) -> dict[str, str]:
     """The texts of a Hub dataset by their ids, both from the columns of these names.
 
     Raises:
@@ -234,9 +237,10 @@ def hub_sentences(records: Iterator[dict[str, str]], where: str) -> dict[str, st
         for column in ("id", "text"):
             if column not in record:
                 raise DataError(f"{where}: no column {column!r}. {suggest(column, list(record))}")
-        if record["id"] in sentences:
-            raise DataError(f"{where}: the id {record['id']!r} is there twice.")
-        sentences[record["id"]] = record["text"]
+        id = str(record["id"])
+        if id in sentences:
+            raise DataError(f"{where}: the id {id!r} is there twice.")
+        sentences[id] = str(record["text"])
     return sentences
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ from instructalign.config_file import MultipleProblems, UniqueKeys, explain_all,
 from instructalign.errors import ConfigError, UnknownNameError, nearest, suggest
 from instructalign.files import text_hash
 from instructalign.plugins import HubSourceEntry, TaskSourceEntry
+from instructalign.types import Item
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 _PACKAGE = files("instructalign.evaluation")
@@ -46,11 +47,15 @@ class Prompt(Strict):
 
     Attributes:
         language: code of the language it is written in, which is also that of the label words.
-        prompt: the wording, with a slot in braces for each text of an item.
+        prompt: the wording, with a slot in braces for each text of an item, and `{options}` for its options.
+        answers: of a task with options, what is put to the model after the prompt: their texts or their letters.
+        option: how `{options}` writes each of them, one per line.
     """
 
     language: LanguageCode
     prompt: Annotated[str, Field(min_length=1)]
+    answers: Literal["texts", "letters"] = "texts"
+    option: str = "{letter}. {text}"
 
     @field_validator("prompt")
     @classmethod
@@ -80,8 +85,13 @@ def _text_labels(value: Any) -> Any:
     return {str(label): words for label, words in value.items()}
 
 
-Fields = dict[str, str]
+Fields = dict[str, str | Annotated[list[str], Field(min_length=1)]]
 Labels = Annotated[dict[str, str | dict[str, str]], Field(min_length=2), BeforeValidator(_text_labels)]
+Words = dict[str, Labels]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""The names of an item's options, in their order."""
+
+_PROMPT_DEFAULTS = {"answers": "texts", "option": "{letter}. {text}"}
 
 
 class Task(Strict):
@@ -97,7 +107,19 @@ class Task(Strict):
         hub: the same data on the Hugging Face Hub, used if the folder has none of its files.
         gated: whether the Hub gives the data only to users who have accepted its terms.
         validation: the reader of validation items, for choices that must not be made on test items.
+        examples, hub_examples: the readers of the items that `evaluation.shots` shows solved before the question;
+            by default those of `validation`.
         fields: the column for `label`, for `id` (by default items are numbered) and for each slot of the prompts.
+            Several columns are joined: the parts of an id by `-`, texts by line ends.
+        options: the columns of each item's own options, or one column with a list of them; None where all items
+            have the same `labels`.
+        answer: how the label names the right option: by its text, its index (from 0), its number (from 1) or its
+            letter.
+        words_for: by field, words by prompt language that stand for its values, as `because` for a question about
+            a cause.
+        edits: what is changed in a field, or in `options`, so that sentences can be joined: `drop_last` leaves out
+            the final punctuation, `lower_first` makes the first letter small.
+        metric: the one that is shown first and compared; of tasks with options it is accuracy.
         languages: by code, the name of the language in the data's paths or columns; or the name of a set
             of languages (`flores200`).
         labels: by label in the data, its word by prompt language; or one word for all prompt languages.
@@ -113,14 +135,23 @@ class Task(Strict):
     hub: HubSourceEntry | None = None
     gated: bool = False
     validation: TaskSourceEntry | None = None
+    examples: TaskSourceEntry | None = None
+    hub_examples: HubSourceEntry | None = None
     fields: Fields
     languages: Annotated[TaskLanguages, Field(min_length=1)]
-    labels: Labels
+    labels: Labels | None = None
+    options: str | Annotated[list[str], Field(min_length=2)] | None = None
+    answer: Literal["text", "index", "number", "letter"] = "text"
+    words_for: Words = Field(default_factory=dict)
+    edits: dict[str, Literal["drop_last", "lower_first"]] = Field(default_factory=dict)
+    metric: Literal["accuracy", "f1_micro", "f1_macro", "f1_weighted"] | None = None
     prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _agree(self) -> Task:
-        if problems := list(disagreements(self.fields, self.labels, self.prompts)):
+        problems = list(disagreements(self.fields, self.labels, self.prompts, self.options is not None))
+        problems += _option_problems(self)
+        if problems:
             raise MultipleProblems(problems)
         return self
 
@@ -129,12 +160,27 @@ class Task(Strict):
         """The names of an item's texts, which are the slots of the prompts."""
         return _texts(self.fields)
 
-    def words(self, prompt: str) -> dict[str, str]:
-        """By label, in the task's order, its word (the verbaliser) under a prompt."""
-        language = self.prompts[prompt].language
-        return {
-            label: words if isinstance(words, str) else words[language] for label, words in self.labels.items()
+    def words(self, prompt: str, item: Item | None = None) -> dict[str, str]:
+        """By label, in the task's order, its word (the verbaliser) under a prompt; of options, an item's own."""
+        wording = self.prompts[prompt]
+        if self.labels is not None:
+            return {label: _word(words, wording.language) for label, words in self.labels.items()}
+        options = () if item is None else item.options
+        letters = LETTERS[: len(options)]
+        return dict(zip(letters, letters if wording.answers == "letters" else options, strict=True))
+
+    def fill(self, prompt: str, item: Item, examples: Sequence[Item] = ()) -> str:
+        """A prompt with an item's texts in its slots, after solved examples; a blank line follows each."""
+        wording = self.prompts[prompt]
+        texts = {
+            name: _word(words[text], wording.language) if (words := self.words_for.get(name)) and text else text
+            for name, text in item.fields.items()
         }
+        if "options" in wording.slots:
+            lettered = zip(LETTERS, item.options, strict=False)
+            texts["options"] = "\n".join(wording.option.format(letter=a, text=text) for a, text in lettered)
+        solved = [f"{self.fill(prompt, each)} {self.words(prompt, each)[each.label]}\n\n" for each in examples]
+        return "".join(solved) + wording.prompt.format_map(texts)
 
     def choose_prompts(self, names: list[str] | None) -> list[str]:
         """The prompts to use, in the task's order: all, or those named.
@@ -152,13 +198,27 @@ class Task(Strict):
             update={"data": self.validation, "hub": None, "validation": None, "split": "validation"}
         )
 
+    def on_examples(self) -> Task | None:
+        """The task on the items that may be shown as solved examples; None where it has none."""
+        if self.examples is None and self.hub_examples is None:
+            return None if self.validation is None else self.on_validation()
+        data = self.data if self.examples is None else self.examples
+        return self.model_copy(update={"data": data, "hub": self.hub_examples})
+
     def digest(self) -> str:
         """A hash of everything that determines the questions."""
-        return text_hash(
-            self.model_dump(
-                mode="json", exclude={"title", "source", "licence", "data", "hub", "gated", "validation"}
-            )
+        found = self.model_dump(
+            mode="json", exclude={"title", "source", "licence", "data", "hub", "gated", "validation", "metric"}
         )
+        # Keys that came later count where they are set, so that older evaluations stay what they were.
+        for key in ("options", "answer", "words_for", "edits", "examples", "hub_examples"):
+            if found[key] in (None, "text", {}) or key in ("examples", "hub_examples"):
+                del found[key]
+        for prompt in found["prompts"].values():
+            for key, value in _PROMPT_DEFAULTS.items():
+                if prompt[key] == value:
+                    del prompt[key]
+        return text_hash(found)
 
 
 class Translation(Strict):
@@ -334,21 +394,26 @@ def _harness_task(text: str) -> HarnessTask:
     return _checked(HarnessTask, data | ({"languages": {language: language}} if language else {}), text)
 
 
-def disagreements(fields: Fields | None, labels: Labels | None, prompts: Mapping[str, Prompt]) -> Iterator[str]:
+def disagreements(
+    fields: Fields | None, labels: Labels | None, prompts: Mapping[str, Prompt], options: bool = False
+) -> Iterator[str]:
     """Contradictions between the parts of a classification task, a sentence each.
 
     Args:
         fields, labels: as in `Task`; None where they are wrong themselves.
         prompts: those that are valid themselves.
+        options: whether items have options of their own.
     """
     texts, languages = _texts(fields or {}), set()
+    if fields is not None and not isinstance(fields.get("label", ""), str):
+        yield "fields.label: expected the name of one column"
     if fields is not None and "label" not in fields:
         yield "fields.label: missing; it names the column of the labels"
     if fields is not None and not texts:
         yield "fields: needs at least one text, for example text: text"
     for name, prompt in prompts.items():
         if texts:
-            yield from _slot_problems(f"prompts.{name}.prompt", prompt, texts)
+            yield from _slot_problems(f"prompts.{name}.prompt", prompt, texts, ["options"] if options else [])
         if labels is not None and prompt.language not in languages:
             yield from _word_problems(name, prompt.language, labels)
         languages.add(prompt.language)
@@ -358,10 +423,53 @@ def _texts(fields: Fields) -> list[str]:
     return [field for field in fields if field not in ("id", "label")]
 
 
-def _slot_problems(where: str, prompt: Prompt, texts: list[str]) -> Iterator[str]:
-    unknown = sorted(prompt.slots - set(texts))
+def _word(words: str | Mapping[str, str], language: str) -> str:
+    return words if isinstance(words, str) else words[language]
+
+
+def _option_problems(task: Task) -> Iterator[str]:
+    """Contradictions about options by item, words by item and edits, a sentence each."""
+    if (task.options is None) == (task.labels is None):
+        yield "labels: give either labels, the same for all items, or options, those of each item"
+    if task.options is None and task.answer != "text":
+        yield "answer: tells how a label names one of the options, and there are no options"
+    if task.options is not None and task.metric not in (None, "accuracy"):
+        yield f"metric: {task.metric} needs labels that all items share; with options it is accuracy"
+    for name, prompt in task.prompts.items():
+        where = f"prompts.{name}"
+        if task.options is None and (prompt.answers != "texts" or prompt.option != _PROMPT_DEFAULTS["option"]):
+            yield f"{where}: answers and option are for tasks with options"
+        try:
+            prompt.option.format(letter="A", text="")
+        except (KeyError, IndexError, ValueError):
+            yield f"{where}.option: {prompt.option!r} may have the slots {{letter}} and {{text}} and nothing else"
+        if task.options is not None and prompt.answers == "letters" and "options" not in prompt.slots:
+            yield f"{where}.prompt: no slot {{options}}; the model never sees what the letters stand for"
+        for field, words in task.words_for.items():
+            for value, word in words.items():
+                if not isinstance(word, str) and prompt.language not in word:
+                    yield f"words_for.{field}.{value}: no word in {prompt.language}, the language of {name!r}"
+    for key, names in (("words_for", task.words_for), ("edits", task.edits)):
+        known = task.texts + (["options"] if key == "edits" and task.options is not None else [])
+        for field in names:
+            if field not in known:
+                yield f"{key}.{field}: no such field. {suggest(field, known)}"
+    for key, groups in (("labels", {"": task.labels or {}}), ("words_for", task.words_for)):
+        for field, some in groups.items():
+            for value, word in some.items():
+                for text in [word] if isinstance(word, str) else word.values():
+                    if "{" in text and "}" in text:
+                        where = ".".join(filter(None, (key, field, value)))
+                        yield f"{where}: nothing is put in the place of the braces in {text!r}; write plain words"
+    for key, entry in (("hub", task.hub), ("hub_examples", task.hub_examples)):
+        if entry is not None and "{" in str(entry.options.get("dataset", "")):
+            yield f"{key}.dataset: nothing is put in the place of the braces; {{name}} belongs in config"
+
+
+def _slot_problems(where: str, prompt: Prompt, texts: list[str], more: Sequence[str] = ()) -> Iterator[str]:
+    unknown = sorted(prompt.slots - {*texts, *more})
     for slot in unknown:
-        yield f"{where}: unknown slot {{{slot}}}. {suggest(slot, texts)}"
+        yield f"{where}: unknown slot {{{slot}}}. {suggest(slot, [*texts, *more])}"
     meant = {nearest(slot, texts) for slot in unknown}
     for text in texts:
         if text not in prompt.slots | meant:
@@ -497,4 +605,5 @@ def _contradictions(data: Mapping[str, Any]) -> Iterator[str]:
         for name, value in (given.items() if isinstance(given, Mapping) else ())
         if (prompt := valid(Prompt, value)) is not None
     }
-    yield from disagreements(valid(Fields, data.get("fields")), valid(Labels, data.get("labels")), prompts)
+    labels = None if "options" in data else valid(Labels, data.get("labels"))
+    yield from disagreements(valid(Fields, data.get("fields")), labels, prompts, "options" in data)

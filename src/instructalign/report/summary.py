@@ -38,6 +38,7 @@ _COMPARED = {  # the fields of a signature that must agree, in words; `questions
     "n": "items",
     "prompts": "prompts",
     "scoring": "scoring rules",
+    "shots": "numbers of examples",
     "questions": "items or prompt wordings",
 }
 
