@@ -209,7 +209,7 @@ def run_all(names: Sequence[str]) -> dict[str, list[str]]:
     return verdicts
 
 
-def run_shared(cases: Path, source: Path) -> dict[str, list[str]]:
+def run_shared(cases: Path, source: Path, names: Sequence[str]) -> dict[str, list[str]]:
     """The verdicts of the cases that the issue came with, by their `run-all`, with checks that fit the code."""
     with tempfile.TemporaryDirectory() as temporary:
         copy, commands = Path(temporary) / "cases", Path(temporary) / "bin"
@@ -234,7 +234,7 @@ def run_shared(cases: Path, source: Path) -> dict[str, list[str]]:
         ):
             (commands / name).write_text(f'#!/bin/bash\nexport PYTHONPATH="{source}"\nexec {run} "$@"\n')
             (commands / name).chmod(0o755)
-        command = ["bash", str(copy / "run-all"), str(commands / "instructalign")]
+        command = ["bash", str(copy / "run-all"), str(commands / "instructalign"), *names]
         lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     print("\n".join(lines))
     found = [line.split(maxsplit=2) for line in lines if line[:4] in ("PASS", "FAIL")]
@@ -312,11 +312,12 @@ def main() -> None:
         command += ["--json", str(given.json.resolve())] if given.json else []
         command += ["--shared", str(given.shared)] if given.shared else []
         raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
-    verdicts = run_all(given.names)
+    numbered = [name for name in given.names if name[:2].isdecimal()]
+    verdicts = {} if numbered and len(numbered) == len(given.names) else run_all(given.names)
     if given.shared:
         import instructalign
 
-        verdicts |= run_shared(given.shared, Path(instructalign.__file__).parents[1])
+        verdicts |= run_shared(given.shared, Path(instructalign.__file__).parents[1], numbered)
     counts = {name: [each for each, _ in verdicts.values()].count(name) for name in ("PASS", "FAIL", "NO FORMAT")}
     print(", ".join(f"{number} {name}" for name, number in counts.items()))
     if given.json:
