@@ -219,7 +219,7 @@ def run_shared(cases: Path, source: Path, names: Sequence[str]) -> dict[str, lis
             for old, new in MOVED.items():
                 module = old.split()[1].replace(".", "/")
                 if not (source / f"{module}.py").exists():
-                    text = text.replace(old, new)
+                    text = text.replace(old, new).replace("f.how", "f.kind")
             script.chmod(0o644)
             script.write_text(text, encoding="utf-8")
         for script in copy.glob("17-*/run.sh"):  # it prints FAIL only
