@@ -10,6 +10,11 @@ reading data and loading the model not). On a CPU the rates are per second of CP
 work to do; on a GPU per second of wall time.
 
     python benchmarks/evaluate.py --data ../shared/data --items 16 --rounds 2 --out docs/results/evaluate.md
+
+With `--shots` the harness alone is measured, with its own model and with ours (`--model instructalign`), on
+questions with four answers of a few words each, after that many examples, the same for all questions:
+
+    python benchmarks/evaluate.py --data ../shared/data --items 16 --shots 5 --out docs/results/lm-eval-5-shot.md
 """
 
 from __future__ import annotations
@@ -42,7 +47,9 @@ NAMES = {
     "usual": "instructalign, usual routines",
     "lm-eval": "lm-evaluation-harness",
     "first": "the first code's method",
+    "lm-eval-ours": "lm-evaluation-harness with --model instructalign",
 }
+SENTIMENT, CHOICES = ["ours", "usual", "lm-eval", "first"], ["lm-eval-ours", "lm-eval"]
 BATCHED = ("lm-eval", "first")  # the methods whose batch size is to be chosen
 
 Answers = dict[str, list[float]]
@@ -76,12 +83,14 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--batch-tokens", type=int, help="ours; the evaluation's own unless given")
     parser.add_argument("--batches", type=int, nargs="*", default=BATCHES, help="sizes tried for the others")
-    parser.add_argument("--methods", nargs="*", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--methods", nargs="*", choices=NAMES)
+    parser.add_argument("--shots", type=int, default=-1, help="four answers, this many examples, in the harness")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--method", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.methods = options.methods or (SENTIMENT if options.shots < 0 else CHOICES)
     options.batch_tokens = options.batch_tokens or (1024 if options.device == "cpu" else 8192)
     return options
 
@@ -93,13 +102,14 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     for _ in range(options.rounds):
         for method in options.methods:
             runs[method].append(run(options, method, batches.get(method, {}).get("best", 0), options.items))
-    ours = runs["ours"][0]["answers"] if "ours" in runs else None
+    ours = runs[options.methods[0]][0]["answers"]
     return {
         "command": shlex.join(["python", "benchmarks/evaluate.py", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(options),
         "shape": options.shape,
         "questions": {"languages": len(LANGUAGES), "prompts": len(PROMPTS), "items": options.items},
+        "shots": options.shots,
         "batch_sizes": batches,
         "methods": {method: summary(results, ours, options.device) for method, results in runs.items()},
     }
@@ -113,15 +123,25 @@ def render(result: dict[str, Any]) -> str:
     )
     methods = result["methods"]
     unit = "CPU" if machine["device"] == "cpu" else "clock"
+    what = (
+        f"NusaX sentiment, {asked['languages']} languages × {asked['prompts']} prompts × {asked['items']} items, "
+        "three labels"
+    )
+    if result["shots"] >= 0:
+        what = (
+            f"Which words begin the translation of a NusaX sentence? {asked['languages']} languages × "
+            f"{asked['items']} items, four answers, {result['shots']} examples"
+        )
     lines = [
-        "# Zero-shot evaluation: speed and memory",
+        "# Zero-shot evaluation: speed and memory"
+        if result["shots"] < 0
+        else f"# lm-evaluation-harness with --model instructalign: four answers, {result['shots']}-shot",
         "",
         f"Made by `{result['command']}` on {result['date']}, {machine['processor']}, {machine['device']}, "
         f"{machine['threads']} thread(s) (load {machine['load_before']:.1f} at the start), {machine['dtype']}, "
         f"Python {machine['python']}, {versions}.",
         "",
-        f"NusaX sentiment, {asked['languages']} languages × {asked['prompts']} prompts × {asked['items']} items, "
-        f"three labels, on {said_of(result['shape'])}. "
+        f"{what}, on {said_of(result['shape'])}. "
         "The methods take turns; what is timed goes from prompts as text to scores.",
         "",
         f"| method | questions per {unit} second | each round | by the clock | peak memory (MiB) "
@@ -135,10 +155,10 @@ def render(result: dict[str, Any]) -> str:
             f"| {row['peak_memory_mib']} | {row['same_prediction']:.1%} | {row['largest_difference']:.1e} |"
         )
     lines.append("")
-    for name, row in methods.items():
-        if name != "ours" and "ours" in methods:
-            ratio = methods["ours"]["rate"] / row["rate"]
-            lines.append(f"instructalign answers **{ratio:.1f} times** as many questions as {NAMES[name]}.")
+    reference, *others = methods
+    for name in others:
+        ratio = methods[reference]["rate"] / methods[name]["rate"]
+        lines.append(f"{NAMES[reference]} answers **{ratio:.1f} times** as many questions as {NAMES[name]}.")
     lines += ["", f"Batch sizes tried on a few items, in questions per {unit} second; the best was taken:", ""]
     for name, tried in result["batch_sizes"].items():
         rates = ", ".join(f"{size}: {rate}" for size, rate in tried["rates"].items())
@@ -151,7 +171,7 @@ def rate(result: dict[str, Any], device: str) -> float:
     return float(result["questions"] / result["cpu_seconds" if device == "cpu" else "seconds"])
 
 
-def summary(results: list[dict[str, Any]], ours: Answers | None, device: str) -> dict[str, Any]:
+def summary(results: list[dict[str, Any]], ours: Answers, device: str) -> dict[str, Any]:
     """Rate and memory of one method, and its difference from our answers."""
     rates = [rate(result, device) for result in results]
     said: dict[str, Any] = {
@@ -160,13 +180,11 @@ def summary(results: list[dict[str, Any]], ours: Answers | None, device: str) ->
         "questions_per_second": round(statistics.median(r["questions"] / r["seconds"] for r in results), 1),
         "peak_memory_mib": max(result["memory"] for result in results) >> 20,
     }
-    if ours is not None:
-        answers = results[0]["answers"]
-        pairs = [(answers[key], ours[key]) for key in ours]
-        said["largest_difference"] = max(abs(a - b) for one, two in pairs for a, b in zip(one, two, strict=True))
-        said["same_prediction"] = sum(one.index(max(one)) == two.index(max(two)) for one, two in pairs) / len(
-            pairs
-        )
+    answers = results[0]["answers"]
+    pairs = [(answers[key], ours[key]) for key in ours]
+    said["largest_difference"] = max(abs(a - b) for one, two in pairs for a, b in zip(one, two, strict=True))
+    same = [one.index(max(one)) == two.index(max(two)) for one, two in pairs]
+    said["same_prediction"] = sum(same) / len(same)
     return said
 
 
@@ -183,7 +201,7 @@ def best_batch(options: argparse.Namespace, method: str) -> dict[str, Any]:
 def run(options: argparse.Namespace, method: str, batch: int, items: int) -> dict[str, Any]:
     """One method in a process of its own."""
     command = [sys.executable, __file__, "--method", method, "--batch", str(batch), "--items", str(items)]
-    for name in ("data", "shape", "threads", "device", "dtype", "batch_tokens", "work"):
+    for name in ("data", "shape", "threads", "device", "dtype", "batch_tokens", "work", "shots"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -244,7 +262,7 @@ def usual(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def harness(options: argparse.Namespace) -> dict[str, Any]:
-    """lm-evaluation-harness on the exported tasks; its time is that of its scoring of requests."""
+    """lm-evaluation-harness, with its model or ours; its time is that of its scoring of requests."""
     start_quietly(options.threads)
     import lm_eval
     from lm_eval.models.huggingface import HFLM
@@ -254,15 +272,20 @@ def harness(options: argparse.Namespace) -> dict[str, Any]:
     from instructalign.evaluation.lm_eval_export import export_lm_eval
 
     tasks = options.work / f"tasks-{options.items}"
-    export_lm_eval(
-        load_task("nusax_senti"), tasks, options.data, languages=LANGUAGES, prompts=PROMPTS, items=options.items
-    )
-    model = HFLM(
-        pretrained=str(options.work / "model"),
-        device=options.device,
-        batch_size=options.batch,
-        dtype=options.dtype,
-    )
+    if options.shots < 0:
+        task = load_task("nusax_senti")
+        export_lm_eval(task, tasks, options.data, languages=LANGUAGES, prompts=PROMPTS, items=options.items)
+        names = ["nusax_senti"]
+    else:
+        names = write_choices(options, tasks)
+    settings = {"device": options.device, "dtype": options.dtype}
+    if options.method == "lm-eval-ours":
+        from instructalign.evaluation.lm_eval_model import InstructAlignLM
+
+        settings["batch_tokens"] = options.batch_tokens
+        model: Any = InstructAlignLM(str(options.work / "model"), **settings)
+    else:
+        model = HFLM(str(options.work / "model"), batch_size=options.batch, **settings)
     spent = []
     score = model.loglikelihood
 
@@ -275,7 +298,7 @@ def harness(options: argparse.Namespace) -> dict[str, Any]:
     model.loglikelihood = timed
     result = lm_eval.simple_evaluate(
         model=model,
-        tasks=["nusax_senti"],
+        tasks=names,
         task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
         bootstrap_iters=0,
     )
@@ -287,6 +310,47 @@ def harness(options: argparse.Namespace) -> dict[str, Any]:
         for sample in samples
     }
     return measured(options, spent[0], answers)
+
+
+def write_choices(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Writes tasks for the harness, one a language: which words begin a sentence's translation, of four."""
+    from instructalign.evaluation.task_items import read_items
+    from instructalign.evaluation.tasks import load_task
+
+    task = load_task("nusax_senti")
+    english = {item.id: item.fields["text"] for item in read_items(task, "eng", options.data)}
+    names = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for language in LANGUAGES:
+        items = read_items(task, language, options.data, options.items + options.shots)
+        rows = []
+        for number, item in enumerate(items):
+            others = [items[(number + step) % len(items)].id for step in (0, 1, 2, 3)]
+            choices = [" ".join(english[id].split()[:5]) for id in others]
+            gold = number % 4
+            choices[0], choices[gold] = choices[gold], choices[0]
+            rows.append({"id": item.id, "text": item.fields["text"], "choices": choices, "answer": gold})
+        parts = {"test": rows[options.shots :], "train": rows[: options.shots] or rows[:1]}
+        files = {part: str(folder / f"{language}.{part}.jsonl") for part in parts}
+        for part, some in parts.items():
+            Path(files[part]).write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+        names.append(f"choices_{language}")
+        definition = {
+            "task": names[-1],
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": files},
+            "test_split": "test",
+            "fewshot_split": "train",
+            "fewshot_config": {"sampler": "first_n"},
+            "num_fewshot": options.shots,
+            "output_type": "multiple_choice",
+            "doc_to_text": "{{text}}\nWhich words begin the translation of this into English?\nAnswer:",
+            "doc_to_choice": "{{choices}}",
+            "doc_to_target": "answer",
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        }
+        (folder / f"{names[-1]}.yaml").write_text(json.dumps(definition), encoding="utf-8")
+    return names
 
 
 def first(options: argparse.Namespace) -> dict[str, Any]:
@@ -325,6 +389,7 @@ METHODS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "usual": usual,
     "lm-eval": harness,
     "first": first,
+    "lm-eval-ours": harness,
 }
 
 
