@@ -315,7 +315,7 @@ def test_without_access_to_a_gated_set_one_sentence_says_what_to_do(
 ) -> None:
     said = select(hub, tmp_path, "flores_translation", token=token)
     assert said["error"].startswith("DataError: the dataset openlanguagedata/flores_plus")
-    assert "terms to be accepted" in said["error"]
+    assert "accept its terms" in said["error"]
     assert "hf auth login" in said["error"]
 
 

@@ -10,7 +10,8 @@ import typer
 
 from instructalign import console
 from instructalign.cli import data_commands, list_commands, run_commands
-from instructalign.errors import ConfigError, InstructAlignError, UnknownNameError
+from instructalign.errors import ConfigError, InstructAlignError, UnknownNameError, first_line
+from instructalign.hub_access import hub_problem, is_network_error
 
 _INTERRUPTED = 130  # the exit code after Ctrl-C
 
@@ -64,6 +65,11 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         console.err.print(f"error: {_os_error(error)}", markup=False)
+        sys.exit(1)
+    except Exception as error:
+        if not is_network_error(error):
+            raise
+        console.err.print(f"error: {hub_problem(error) or first_line(error)}", markup=False)
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:

@@ -21,6 +21,7 @@ from pydantic import StringConstraints
 from instructalign.errors import DataError, first_line
 from instructalign.file_kinds import COMPRESSED
 from instructalign.files import MAX_LINE_BYTES, check_file, hidden, notice, read_lines
+from instructalign.hub_access import hub_problem, prepare_hub
 
 Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=1)]
 """The character between two columns, as an option of a reader."""
@@ -212,6 +213,8 @@ def read_hub(
     Raises:
         DataError: the dataset cannot be loaded or read on; the message has the library's first line.
     """
+    if not Path(name).exists() and ("/" in name or "hf://" in str(options.get("data_files"))):
+        prepare_hub()  # not for files elsewhere, which a name such as `json` stands for
     from datasets import ClassLabel
 
     try:
@@ -224,7 +227,9 @@ def read_hub(
                     record[key] = labels.int2str(record[key])
             yield number, record
     except Exception as error:
-        raise hub_error(name, error, advice, subset, options.get("split")) from None
+        files = options.get("data_files") if "/" not in name else None
+        where = files if isinstance(files, str) or files is None else ", ".join(files)
+        raise hub_error(name, error, advice, where, subset, options.get("split")) from None
 
 
 def _load(name: str, subset: str | None, **options: Any) -> Any:
@@ -291,6 +296,7 @@ def _hub_listing(dataset: str, revision: str | None) -> tuple[frozenset[str], tu
     """
     if Path(dataset).exists():
         return None
+    prepare_hub()
     from huggingface_hub import HfApi
 
     try:
@@ -320,11 +326,13 @@ def hub_lacks(dataset: str, subset: str | None, data_files: str | None = None, r
 def hub_error(name: str, error: Exception, advice: str, *about: str | None) -> DataError:
     """What to raise where the Hub's libraries fail: their errors (of httpx, fsspec, datasets …) share no base."""
     where = ", ".join(part for part in about if part)
-    return DataError(
-        f"the dataset {name}{f' ({where})' if where else ''} cannot be loaded: {first_line(error).rstrip('.')}. "
-        f"Check its name, the network and your access token (`hf auth login`; a gated dataset also requires its "
-        f"terms to be accepted on its page); {advice}"
-    )
+    reason = hub_problem(error)
+    if not reason:
+        reason = (
+            f"{first_line(error).rstrip('.')}. Check its name, the network and your access token "
+            "(`hf auth login`; a gated dataset also requires its terms to be accepted on its page)"
+        )
+    return DataError(f"the dataset {name}{f' ({where})' if where else ''} cannot be loaded: {reason}; {advice}")
 
 
 def files_in(path: Path, *endings: str) -> list[Path]:

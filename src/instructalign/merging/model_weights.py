@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from instructalign.errors import ModelError, first_line
+from instructalign.hub_access import hub_problem
 from instructalign.training.models import load_tokenizer, resolve_model
 
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -76,8 +77,9 @@ def open_weights(name: str) -> SavedWeights:
         try:
             folder = Path(snapshot_download(str(folder), allow_patterns=patterns))
         except (OSError, ValueError) as error:
+            reason = hub_problem(error) or first_line(error)
             raise ModelError(
-                f"the model {name!r} is neither a folder nor on the Hub: {first_line(error)}"
+                f"the model {name!r} is no folder and cannot be loaded from the Hub: {reason}"
             ) from None
     files: dict[str, Path] = {}
     if (folder / _INDEX).is_file():

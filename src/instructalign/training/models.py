@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from instructalign.config import ModelConfig
 from instructalign.errors import ModelError, first_line
 from instructalign.files import file_hash, text_hash
+from instructalign.hub_access import hub_problem, prepare_hub
 from instructalign.plugins import toy_base
 from instructalign.training.chat import load_chat_template
 from instructalign.training.tokenization import Codec
@@ -287,7 +288,7 @@ def _bad_tokenizer(base: str, error: Exception) -> str:
             f"the tokenizer.json of {base} has a part that tokenizers {__version__} does not know ({text}): it "
             "was written by a newer version, or is damaged. Update: pip install --upgrade tokenizers transformers"
         )
-    return f"the tokenizer of {base} cannot be loaded: {text}"
+    return f"the tokenizer of {base} cannot be loaded: {hub_problem(error) or text}"
 
 
 def resolve_model(base: str) -> str:
@@ -305,6 +306,7 @@ def resolve_model(base: str) -> str:
         return str(folder)
     if base.startswith((".", "/", "~")) or base.count("/") > 1:
         raise ModelError(f"the model folder {base} does not exist.")
+    prepare_hub()
     return base
 
 
@@ -359,6 +361,8 @@ def _base_of(place: str) -> str | None:
 def _unloadable(base: str, place: str, error: Exception) -> str:
     if Path(place).is_dir():
         return f"the model in {base} cannot be loaded: {first_line(error)}"
+    if reason := hub_problem(error):
+        return f"the model {base!r} is no folder and cannot be loaded from the Hub: {reason}."
     return (
         f"the model {base!r} was neither found as a folder nor on the Hub: {first_line(error).rstrip('.')}. "
         "Give an existing folder, or check the name, the network and, for gated models, your access token."

@@ -17,6 +17,7 @@ from instructalign.data.formats import is_language, make_row, rows_of_lines, sel
 from instructalign.data.readers import FLORES_PLUS, hub_error, read_hub, renamed_subsets
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_lines
+from instructalign.hub_access import prepare_hub
 from instructalign.languages import canonical
 from instructalign.types import Counts, ParallelRow
 
@@ -86,6 +87,8 @@ def read_flores_plus(
     Example:
         {format: flores_plus, splits: [dev]}
     """
+    if not Path(name).exists():
+        prepare_hub()
     from datasets import get_dataset_config_names
 
     try:

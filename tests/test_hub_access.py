@@ -1,0 +1,165 @@
+"""The Hub when it is away, slow, gated, without the name or rate limited: a sentence, within seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from instructalign.cli import main
+from instructalign.hub_access import is_network_error
+
+# Uses the Hub in all the ways there are, for a name of each status; prints the class and the text of each error.
+PROGRAM = """
+import json, sys, time
+from pathlib import Path
+from instructalign.config import ModelConfig
+from instructalign.data.formats.flores import read_flores_plus
+from instructalign.data.formats.tabular import read_hub_rows
+from instructalign.evaluation.task_sources import read_hub_items
+from instructalign.merging.model_weights import open_weights
+from instructalign.mixture.replay_sources import read_hub_examples
+from instructalign.training.models import load_codec, load_model
+from instructalign.types import Counts
+
+time.sleep = lambda seconds: None  # the pauses between the libraries' tries, where the Hub does answer
+for name in sys.argv[1:]:
+    for what, use in {
+        "model": lambda: load_model(ModelConfig(base=name)),
+        "tokenizer": lambda: load_codec(ModelConfig(base=name)),
+        "merging": lambda: open_weights(name),
+        "corpus": lambda: list(read_hub_rows(["eng", "jav"], Counts(), name=name)),
+        "flores_plus": lambda: list(read_flores_plus(["eng", "jav"], Counts(), name=name)),
+        "replay": lambda: list(read_hub_examples(name=name)),
+        "xP3": lambda: list(read_hub_examples(name="json", data_files=f"hf://datasets/{name}/*.jsonl")),
+        "evaluation": lambda: list(read_hub_items(Path("none"), "eng", "eng", dataset=name)),
+    }.items():
+        start = time.monotonic()
+        try:
+            use()
+        except Exception as error:
+            seconds = time.monotonic() - start
+            print(json.dumps([name, what, type(error).__name__, str(error), seconds]))
+"""
+
+
+def errors(folder: Path, endpoint: str, *names: str, **environment: str) -> list[tuple[str, str, str, str, float]]:
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "0", **environment}
+    settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", PROGRAM, *names]
+    done = subprocess.run(
+        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    assert [each[:2] for each in found] == [(name, what) for name in names for what in WAYS]
+    return found
+
+
+WAYS = ["model", "tokenizer", "merging", "corpus", "flores_plus", "replay", "xP3", "evaluation"]
+CODES = {403: "GatedRepo", 404: "RepoNotFound"}
+
+
+@contextmanager
+def server(hang: bool = False) -> Iterator[str]:
+    """Answers with the status that is the name of the repository, or not at all."""
+    ended = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if hang:
+                ended.wait()
+                return
+            status = next((code for code in (401, 403, 404, 429, 503) if f"s{code}" in self.path), 200)
+            body = b"{}"
+            self.send_response(status)
+            if status in CODES:
+                self.send_header("X-Error-Code", CODES[status])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_POST = do_GET
+
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving.daemon_threads = True
+    Thread(target=serving.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{serving.server_port}"
+    finally:
+        ended.set()
+        serving.shutdown()
+        serving.server_close()
+
+
+def check(found: list[tuple[str, str, str, str, float]], words: dict[str, str]) -> None:
+    for name, what, kind, text, _ in found:
+        expected = "ModelError" if what in ("model", "tokenizer", "merging") else "DataError"
+        assert (kind, name, what) == (expected, name, what), text
+        if (name, what) != ("some/s403", "xP3"):  # the Hub lists the files of gated sets, this server does not
+            assert words[name] in text, (what, text)
+        assert "\n" not in text
+        assert name in text
+
+
+def test_statuses(tmp_path: Path) -> None:
+    words = {
+        "401": "no such name",
+        "403": "it is gated",
+        "404": "no such name",
+        "429": "HTTP 429",
+        "503": "HTTP 503",
+    }
+    with server() as endpoint:
+        check(
+            errors(tmp_path, endpoint, *(f"some/s{code}" for code in words)),
+            {f"some/s{k}": v for k, v in words.items()},
+        )
+
+
+@pytest.mark.parametrize("how", ["refused", "hangs", "offline"])
+def test_a_hub_that_is_away_costs_seconds(tmp_path: Path, how: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with server(hang=True) as silent:
+        endpoint = silent if how == "hangs" else closed
+        settings = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {}
+        start = time.monotonic()
+        found = errors(tmp_path, endpoint, "some/name", HF_HUB_ETAG_TIMEOUT="1", **settings)
+        assert time.monotonic() - start < 60  # of which the imports take most
+    check(found, {"some/name": "the Hub does not answer"})
+    assert sum(seconds for *_, seconds in found) < 20
+
+
+def test_an_error_of_the_network_on_the_way_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class ReadTimeout(Exception):
+        pass
+
+    ReadTimeout.__module__ = "httpx2._exceptions"
+
+    def fail() -> None:
+        raise ReadTimeout("The read operation timed out")
+
+    assert is_network_error(ReadTimeout())
+    monkeypatch.setattr("instructalign.cli.app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "The read operation timed out" in capsys.readouterr().err
