@@ -63,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     save_tiny(folder / "model")
     rows = [f"the food is good {i}\tpanganane enak {i}" for i in range(12)]
-    (folder / "corpus.tsv").write_text("English\tJavanese\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "corpus.tsv").write_text("English\tJavanese\n" + "\n".join(rows) + "\nragged\n", encoding="utf-8")
     past = [{"inputs": f"is {i} a number?", "targets": "yes"} for i in range(6)]
     (folder / "past.jsonl").write_text("".join(json.dumps(line) + "\n" for line in past), encoding="utf-8")
     for code in ("eng", "jav"):
@@ -112,6 +112,9 @@ def test_run_does_everything_and_again_does_nothing(project: Path) -> None:
         assert list((run / "evaluation" / side / "predictions").glob("*.jsonl"))
     assert "L1" in done.stdout
     assert "L2" in done.stdout
+    counts = "rows of the corpora: 13 read, 9 kept, dropped: 1 wrong number of columns, 3 held out; "
+    counts += "replay examples: 6 read, 4 kept, dropped: "
+    assert done.stdout.splitlines()[-1].startswith(counts)
     rows = json.loads((run / "report.json").read_text(encoding="utf-8"))["rows"]
     keys = {"run", "task", "language", "group", "metric", "value", "low", "high", "n", "signature"}
     assert set(rows[0]) == keys
@@ -140,6 +143,16 @@ def test_generate_is_the_same_twice_and_a_prefix_of_more(project: Path) -> None:
     assert [turn["role"] for turn in messages] == ["user", "assistant"]
 
 
+def test_what_is_dropped_is_said_and_kept(project: Path) -> None:
+    arguments = ("config.yaml", "--count", 3, "--out", "kept.jsonl", "--rejects", "rejects.jsonl")
+    done = call("generate", *arguments, folder=project)
+    counts = "rows of the corpora: 13 read, 9 kept, dropped: 1 wrong number of columns, 3 held out"
+    assert done.stdout.splitlines()[-1] == counts
+    rejected = json.loads((project / "rejects.jsonl").read_text(encoding="utf-8"))
+    expected = {"filter": "wrong number of columns", "corpus": "corpus", "row": "14", "fields": ["ragged"]}
+    assert rejected == expected
+
+
 def test_preview_marks_what_carries_the_loss(project: Path) -> None:
     done = call("preview", "config.yaml", "-n", 4, "--step", 2, folder=project)
     assert done.returncode == 0, done.stderr
@@ -153,6 +166,7 @@ def test_evaluate_any_model(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (project / "scores" / "scores.json").is_file()
     assert "L1" in done.stdout
+    assert done.stdout.splitlines()[-1] == "test items: 16 scored in 2 sets of a task and language"
 
 
 def test_init_then_validate(tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def write_jsonl(path: Path, records: Iterable[Any]) -> int:
 
 
 def json_line(record: Any) -> bytes:
-    """One record as a line of JSON, with the line's end."""
-    return _to_json(record).encode() + b"\n"
+    """One record as a line of JSON, with the line's end; a lone surrogate, which UTF-8 has not, as an escape."""
+    return _to_json(record).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

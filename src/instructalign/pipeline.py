@@ -27,7 +27,7 @@ from instructalign.mixture.training_data import (
 )
 from instructalign.progress import Progress, is_main_process, silent
 from instructalign.run_folder import open_folder, read_run_metadata, training_hash, update_run_metadata
-from instructalign.types import Instruction
+from instructalign.types import Counts, Instruction
 
 if TYPE_CHECKING:
     from instructalign.evaluation.task_selection import TaskSelection
@@ -414,8 +414,8 @@ def write_generated(
     processes: int | None = None,
     store: Path | None = None,
     progress: Progress = silent,
-) -> int:
-    """Writes the first examples of `generate` to a file, all or nothing, and returns how many.
+) -> tuple[int, Counts]:
+    """Writes the first examples of `generate` to a file, all or nothing; gives how many, and the corpora's counts.
 
     Args:
         config: the configuration.
@@ -438,8 +438,10 @@ def write_generated(
 
     if engine == "local":
         progress("reading corpora", 0, 0, "")
-        stream = build_instructions(config, prepare_corpus(config, contamination_check(config), progress)[0])
-        return write_stream(path, stream, count, form, processes=processes or 1, progress=progress)
+        corpus = prepare_corpus(config, contamination_check(config), progress)[0]
+        stream = build_instructions(config, corpus)
+        written = write_stream(path, stream, count, form, processes=processes or 1, progress=progress)
+        return written, corpus.counts
 
     from instructalign import ray_data
 
@@ -447,4 +449,5 @@ def write_generated(
         corpus = ray_data.prepare_corpus_on_ray(config, folder, contamination_check(config), progress)[0]
         progress("building the instruction stream", 0, 0, "")
         stream = build_instructions(config, corpus)
-        return write_stream(path, stream, count, form, spread=ray_data.map_on_cluster, progress=progress)
+        written = write_stream(path, stream, count, form, spread=ray_data.map_on_cluster, progress=progress)
+        return written, corpus.counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -129,15 +129,28 @@ class Score:
 
 @dataclass(slots=True)
 class Counts:
-    """How many records a stage saw, kept and dropped, by reason. Nothing is dropped without a line here."""
+    """How many records a stage saw, kept and dropped, by reason. Nothing is dropped without a line here.
+
+    Attributes:
+        read, kept: numbers of records.
+        dropped: numbers of records by reason.
+        reject: called for each drop with the reason, the number of records, and what is known of them.
+    """
 
     read: int = 0
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    reject: Callable[[str, int, Mapping[str, Any]], None] | None = field(default=None, compare=False, repr=False)
 
-    def drop(self, reason: str, count: int = 1) -> None:
-        """Counts records as dropped for a reason."""
+    def drop(self, reason: str, count: int = 1, **what: Any) -> None:
+        """Counts records as dropped for a reason; `what` is what is known of them (`row`, `texts`, `fields`)."""
         self.dropped[reason] = self.dropped.get(reason, 0) + count
+        if self.reject and count:
+            self.reject(reason, count, what)
+
+    def __str__(self) -> str:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items() if count)
+        return f"{self.read:,} read, {self.kept:,} kept, dropped: {dropped or 'none'}"
 
     def add(self, other: Counts) -> None:
         """Adds another count to this one."""

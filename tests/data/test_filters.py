@@ -477,3 +477,23 @@ def test_no_real_text_is_taken_for_a_placeholder(shared_data: Path) -> None:
         _, *records = csv.reader(path.read_text(encoding="utf-8").splitlines())
         pairs = [{"ind": record[1], "jav": record[2]} for record in records if record[2].strip()]
         assert placeholders_in(pairs, ("ind", "jav")) == set(), path
+
+
+def test_rejects_have_what_readers_drop_with_its_reason(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("eng,ind\none,satu\ntwo\n,\nthree,\nfour,em\x00pat\nfive,lima\nfive,lima\nsix,en\x01am\n")
+    config = FilterConfig(rejects=tmp_path / "rejects.jsonl")
+    corpus = read_corpora([Entry(name="csv", options={"path": table})], ["eng", "ind"], config)
+    lines = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert [(line["filter"], line["row"]) for line in lines] == [
+        ("wrong number of columns", "3"),
+        ("empty", "4"),
+        ("text in fewer than two languages", "5"),
+        ("invalid characters (NUL or lone surrogate)", "6"),
+        ("control", "a/9"),
+        ("duplicates", "a/8"),
+    ]
+    assert (lines[0]["corpus"], lines[0]["fields"]) == ("a", ["two"])
+    assert lines[2]["texts"] == {"eng": "three"}
+    assert corpus.counts.dropped == {line["filter"]: 1 for line in lines}
+    assert str(corpus.counts).startswith("8 read, 2 kept, dropped: 1 wrong number of columns, 1 empty,")

@@ -71,7 +71,7 @@ def write_corpora(folder: Path, seed: int) -> None:
             elif chance < 0.4:
                 row = {code: f"{text}\x02" for code, text in row.items()}
             elif chance < 0.6 and "jav" in row:
-                row["jav"] = "__NULL__"
+                row["jav"] = "(a translation is not there yet, see the note)"
             pool.append(row)
             lines.append(json.dumps({"id": f"s{draw.randrange(100)}", **row}) + "\n")
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from instructalign import console
-from instructalign.cli.options import ConfigFile, Settings, load
+from instructalign.cli.options import ConfigFile, Rejects, Settings, load, with_rejects
 from instructalign.errors import ConfigError, InstructAlignError
 
 
@@ -136,6 +136,7 @@ def generate(
         Path | None,
         typer.Option(metavar="DIR", help="With Ray: shared folder that keeps the cleaned rows."),
     ] = None,
+    rejects: Rejects = None,
     settings: Settings = None,
 ) -> None:
     """Writes alignment instructions for use in another trainer.
@@ -152,12 +153,13 @@ def generate(
         raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
     if store is not None and engine == "local":
         raise typer.BadParameter("--store needs --engine ray")
-    loaded = load(config, settings)
+    loaded = load(config, with_rejects(settings, rejects))
     with console.progress() as progress:
-        written = write_generated(
+        written, counts = write_generated(
             loaded, out, count, form, engine=engine, processes=processes, store=store, progress=progress
         )
     console.out.print(f"wrote {written} instructions to {out}")
+    console.out.print(f"rows of the corpora: {counts}", markup=False)
 
 
 def synthesize(

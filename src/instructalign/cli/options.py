@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from instructalign import console
 from instructalign.errors import ConfigError
+from instructalign.types import Counts
 
 if TYPE_CHECKING:
     from instructalign.config import Config
@@ -22,6 +24,10 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The configur
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override any key: `--set training.steps=100`. Repeatable."),
+]
+Rejects = Annotated[
+    Path | None,
+    typer.Option("--rejects", metavar="FILE", help="Keep what is dropped from the corpora, with the reason."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")]
 
@@ -43,6 +49,26 @@ def load(path: Path, settings: list[str] | None, *, check: bool = False, trains:
 
         check_config(config, trains=trains)
     return config
+
+
+def with_rejects(settings: list[str] | None, rejects: Path | None) -> list[str]:
+    """The overrides of the command line with the file of rejects, which is relative to the current folder."""
+    return [*(settings or []), *([f"filter.rejects={json.dumps(str(rejects.resolve()))}"] if rejects else [])]
+
+
+def print_counts(folder: Path) -> None:
+    """Prints one line: what a run read, kept and dropped of its corpora and replay data."""
+    from instructalign.run_folder import read_run_metadata
+
+    record = read_run_metadata(folder)
+    corpus, replay = record.get("corpus") or {}, record.get("replay") or {}
+    parts = []
+    if corpus:
+        parts.append(f"rows of the corpora: {Counts(corpus['read'], corpus['kept'], corpus['dropped'])}")
+    if replay.get("read"):
+        parts.append(f"replay examples: {Counts(replay['read'], replay['chosen'], replay['dropped'])}")
+    if parts:
+        console.out.print("; ".join(parts), markup=False)
 
 
 def folder_of(config: Path, out: Path | None) -> Path:

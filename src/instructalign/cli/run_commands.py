@@ -12,12 +12,15 @@ from instructalign import console
 from instructalign.cli.options import (
     ConfigFile,
     Out,
+    Rejects,
     Settings,
     folder_of,
     load,
     parse_numbers,
+    print_counts,
     print_unfinished,
     show_report,
+    with_rejects,
 )
 from instructalign.errors import ConfigError
 from instructalign.types import Rule
@@ -39,7 +42,7 @@ def demo(
     console.out.print(next_steps(out))
 
 
-def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
+def train(config: ConfigFile, out: Out = None, rejects: Rejects = None, settings: Settings = None) -> None:
     """Trains; an unfinished run of the same configuration resumes from its last checkpoint.
 
     Example: `instructalign train my-language.yaml --out runs/javanese --set training.steps=2000`
@@ -48,10 +51,11 @@ def train(config: ConfigFile, out: Out = None, settings: Settings = None) -> Non
 
     folder = folder_of(config, out)
     with console.progress() as progress:
-        result = fit(load(config, settings, check=True), folder, progress)
+        result = fit(load(config, with_rejects(settings, rejects), check=True), folder, progress)
     if result.finished:
         early = f" (training ended early: {result.ended_early})" if result.ended_early else ""
         console.out.print(f"the adapted model is in {result.model}{early}")
+        print_counts(folder)
     else:
         print_unfinished(result.step, folder)
 
@@ -74,8 +78,10 @@ def evaluate(
     folder = out or Path("runs") / "evaluation" / name
     with console.progress() as progress:
         scores = score(model, loaded, folder, run=name, progress=progress)
+    counts = {(each.task, each.language): each.n for each in scores if each.language and each.n}
     console.show_table(main_table(scores))
     console.out.print(f"scores and predictions are in {folder}")
+    console.out.print(f"test items: {sum(counts.values()):,} scored in {len(counts)} sets of a task and language")
 
 
 def score(
@@ -120,7 +126,7 @@ def report(
     show_report(write_report(folders, out))
 
 
-def run(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
+def run(config: ConfigFile, out: Out = None, rejects: Rejects = None, settings: Settings = None) -> None:
     """Runs everything: evaluates the base, trains, evaluates the adapted model, writes the report.
 
     Example: `instructalign run configs/nusantara-small.yaml --out runs/nusantara`
@@ -128,13 +134,14 @@ def run(config: ConfigFile, out: Out = None, settings: Settings = None) -> None:
     from instructalign.pipeline import run as run_all
 
     folder = folder_of(config, out)
-    loaded = load(config, settings, check=True)
+    loaded = load(config, with_rejects(settings, rejects), check=True)
     with console.progress() as progress:
         result = run_all(loaded, folder, progress=progress)
     if not result.finished:
         print_unfinished(result.step, folder)
     elif result.report is not None:
         show_report(result.report)
+        print_counts(folder)
 
 
 def sweep(

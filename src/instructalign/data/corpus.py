@@ -10,6 +10,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
@@ -447,7 +448,7 @@ def _rows(
     entries: Sequence[Entry], languages: Sequence[str], total: Counts, cleaner: Cleaner
 ) -> Iterator[ParallelRow]:
     for entry, name in zip(entries, corpus_names(entries), strict=True):
-        counts = Counts()
+        counts = Counts(reject=partial(cleaner.reject, name))
         yield from clean_rows(read_entry(entry, name, languages, counts), cleaner, counts)
         check_kept(entry, name, counts)
         total.add(counts)
@@ -463,8 +464,8 @@ def clean_rows(rows: Iterable[ParallelRow], cleaner: Cleaner, counts: Counts) ->
     """The rows that filters leave, counted as kept; the others are counted with their reasons."""
     for each in rows:
         row, reason = cleaner.clean(each)
-        if row is None:
-            counts.drop(reason)
+        if row is None:  # whose texts the cleaner has written to the rejects
+            counts.dropped[reason] = counts.dropped.get(reason, 0) + 1
         else:
             counts.kept += 1
             yield row

@@ -251,6 +251,11 @@ class Cleaner:
             return None, last
         return (ParallelRow(row.id, texts) if self._normalise or len(texts) < before else row), ""
 
+    def reject(self, corpus: str, reason: str, count: int, what: Mapping[str, Any]) -> None:
+        """Writes what a reader dropped to the rejects (`reject_line`)."""
+        if self._rejects:
+            self._rejects.write(reject_line(corpus, reason, count, what))
+
     def remove(self, name: str, row: str, language: str, text: str, score: float) -> None:
         """Counts a text that a filter took out, and writes it to the rejects."""
         removed = self.removed.setdefault(name, Removed())
@@ -260,6 +265,19 @@ class Cleaner:
             removed.examples.append(example)
         if self._rejects:
             self._rejects.write(json_line({"filter": name, **example}))
+
+
+def reject_line(corpus: str, reason: str, count: int, what: Mapping[str, Any]) -> bytes:
+    """A line of the file of rejects for what a reader dropped.
+
+    Args:
+        corpus: the corpus's name.
+        reason: why it was dropped.
+        count: of how many records.
+        what: what is known of them: `row`, `texts` or `fields`.
+    """
+    several = {"count": count} if count > 1 else {}
+    return json_line({"filter": reason, "corpus": corpus, **several, **what})
 
 
 def _odd_ones(texts: Mapping[str, str], filter: Filter) -> dict[str, float]:

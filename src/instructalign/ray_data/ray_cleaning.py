@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from instructalign.config import Entry, FilterConfig
 from instructalign.data.corpus import clean_rows, read_entry, without_placeholders
 from instructalign.data.deduplication import BANDS, band_keys, exact_key, groups, near_copies
-from instructalign.data.filters import Cleaner, Removed
+from instructalign.data.filters import Cleaner, Removed, reject_line
 from instructalign.files import atomic
 from instructalign.ray_data.arrow_rows import ArrowRows, read_part, write_part
 from instructalign.ray_data.ray_session import cluster_cpus, dataset, map_unordered
@@ -98,8 +98,9 @@ def _read_blocks(
 ) -> Iterator[dict[str, Any]]:
     """The rows of a corpus in blocks, each with what was read and dropped since the one before."""
     place = item["entry"]
-    counts, before, block = Counts(), Counts(), 0
-    rows: list[tuple[str, dict[str, str]]] = []
+    before, block = Counts(), 0
+    rows: list[tuple[str, dict[str, str]] | bytes] = []  # and lines of the file of rejects, in their places
+    counts = Counts(reject=lambda *what: rows.append(reject_line(names[place], *what)))
 
     def packed() -> dict[str, Any]:
         since = Counts(counts.read - before.read)
@@ -111,10 +112,10 @@ def _read_blocks(
 
     for row in read_entry(entries[place], names[place], languages, counts):
         rows.append((row.id, dict(row.texts)))
-        if len(rows) == _BLOCK_ROWS:
+        if len(rows) >= _BLOCK_ROWS:
             yield packed()
             block += 1
-            rows = []
+            rows.clear()
     yield packed()
 
 
@@ -124,7 +125,15 @@ def _clean_block(
     read, counts = pickle.loads(item["rows"])
     rejects = io.BytesIO() if config.rejects else None
     cleaner = Cleaner(config, rejects)
-    rows = list(clean_rows((ParallelRow(*each) for each in read), cleaner, counts))
+
+    def rows_read() -> Iterator[ParallelRow]:
+        for each in read:
+            if not isinstance(each, bytes):
+                yield ParallelRow(*each)
+            elif rejects:
+                rejects.write(each)
+
+    rows = list(clean_rows(rows_read(), cleaner, counts))
     done = CleanedBlock(item["entry"], item["block"], len(rows), {}, counts, cleaner.removed)
     if rejects:
         with atomic(folder / f"{done.stem}.rejects") as file:

@@ -99,11 +99,11 @@ def make_row(id: str, fields: Iterable[tuple[str, str]], counts: Counts) -> Para
     counts.read += 1
     texts = {code: text for code, raw in fields if (text := raw.strip())}
     if len(texts) < 2:
-        counts.drop("text in fewer than two languages" if texts else "empty")
+        counts.drop("text in fewer than two languages" if texts else "empty", row=id, texts=texts)
     elif not id:
-        counts.drop("no id")
+        counts.drop("no id", row=id, texts=texts)
     elif any(map(_INVALID.search, texts.values())) or _INVALID.search(id):
-        counts.drop("invalid characters (NUL or lone surrogate)")
+        counts.drop("invalid characters (NUL or lone surrogate)", row=id, texts=texts)
     else:
         return ParallelRow(id, texts)
     return None

@@ -81,7 +81,7 @@ def _messages(path: Path, counts: Counts) -> Iterator[tuple[tuple[str, str, bool
             reason = "untranslated"
         if reason:
             counts.read += 1
-            counts.drop(reason)
+            counts.drop(reason, row=str(message.linenum), fields=[message.msgid, message.msgstr])
             continue
         context = message.msgctxt or ""
         if not message.msgid_plural:

@@ -235,10 +235,10 @@ def rows_of_table(
     for number, fields in records if header else chain([(line, first)], records):
         if not any(map(str.strip, fields)):
             counts.read += 1
-            counts.drop("empty")
+            counts.drop("empty", row=str(number))
         elif len(fields) < least or any(map(str.strip, fields[len(first) :])):
             counts.read += 1
-            counts.drop("wrong number of columns")
+            counts.drop("wrong number of columns", row=str(number), fields=fields)
         else:
             name = str(number) if id_index is None else fields[id_index].strip()
             row = make_row(name, [(code, fields[place]) for code, place in places], counts)
@@ -292,7 +292,7 @@ def _rows_of_records(
             unseen -= {id} if name is not None else set()
         if any(value is not None and not isinstance(value, str) for value in values.values()):
             counts.read += 1
-            counts.drop("not text")
+            counts.drop("not text", row=str(name), fields={code: repr(value) for code, value in values.items()})
             continue
         fields = [(code, text or "") for code, text in values.items()]
         if row := make_row("" if name is None else str(name), fields, counts):

@@ -38,9 +38,9 @@ def read_tmx(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterato
     seen: set[str] = set()
     number = 0
     for number, (id, variants) in enumerate(_units(path), start=1):
-        for _ in variants.pop("", ()):
+        for text in variants.pop("", ()):
             counts.read += 1
-            counts.drop(_NO_LANGUAGE)
+            counts.drop(_NO_LANGUAGE, row=id or str(number), fields=[text])
         seen.update(variants)
         yield from rows_of_variants(id or str(number), variants, languages, counts)
     if number:

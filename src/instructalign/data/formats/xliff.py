@@ -81,7 +81,9 @@ def read_xliff(languages: Sequence[str], counts: Counts, *, path: Path) -> Itera
             number += 1
             if not unit.translated:
                 counts.read += 1
-                counts.drop(_DROPPED)
+                counts.drop(
+                    _DROPPED, row=f"{id}-{number}", texts={codes["source"]: source, codes["target"]: target}
+                )
                 continue
             texts = {codes["source"]: source, codes["target"]: target}
             fields = [(code, texts[code]) for code in languages if code in texts]
