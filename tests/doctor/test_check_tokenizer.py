@@ -56,6 +56,21 @@ def messages(findings: Findings) -> dict[str, str]:
     return {f"{each.found} {each.advice}": each.level for each in findings}
 
 
+def test_texts_that_spell_special_tokens_are_counted() -> None:
+    tokenizer = by_byte()
+    tokenizer.add_special_tokens({"eos_token": "</s>", "additional_special_tokens": ["<|end|>"]})
+    _, findings = look(
+        tokenizer,
+        {"eng": "a</s>b</s>", "jav": "c"},
+        {"eng": "d", "jav": "<|end|> e </s>"},
+        {"eng": "f < / s >", "jav": "g"},
+        items=(("mad", "h"),),
+    )
+    [(found, level)] = [each for each in messages(findings).items() if "special tokens" in each[0]]
+    assert level == "warning"
+    assert "of 7 looked at: </s> in 2, <|end|> in 1." in found
+
+
 def test_words_and_characters_are_counted() -> None:
     tokenizer = by_byte()
     found, findings = look(tokenizer, {"eng": "ab cd", "jav": "abc ef g"}, items=(("mad", "abcd"), ("ind", "ab")))

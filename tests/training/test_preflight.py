@@ -50,6 +50,15 @@ def test_tokenizer_of_another_model(tmp_path: Path) -> None:
         train(config, tmp_path / "run")
 
 
+def test_weights_that_are_a_pointer_are_found_before_the_data_are_read(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    weights = tmp_path / "base" / "model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", encoding="utf-8")
+    (tmp_path / "corpus.tsv").unlink()
+    with pytest.raises(ModelError, match=rf"{weights} is a Git LFS pointer"):
+        train(config, tmp_path / "run")
+
+
 def test_padding_token_without_an_embedding(tmp_path: Path) -> None:
     config = configure(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")

@@ -89,8 +89,7 @@ def load_model(
     if quantised:
         options["quantization_config"] = _four_bits(config.dtype)
     place = resolve_model(config.base)
-    if damage := weight_problem(place):
-        raise ModelError(f"{damage} {WEIGHT_ADVICE}")
+    check_weights(config.base)
     beneath = _base_of(place) if trainable else None
     if beneath is not None and quantised:
         raise ModelError(
@@ -311,6 +310,16 @@ def resolve_model(base: str) -> str:
 
 
 WEIGHT_ADVICE = "Save or download the model again, or set model.base to another."
+
+
+def check_weights(base: str) -> None:
+    """Checks the weight files of a model without loading them.
+
+    Raises:
+        ModelError: one is damaged, missing, or something else was saved in its place.
+    """
+    if damage := weight_problem(base):
+        raise ModelError(f"{damage} {WEIGHT_ADVICE}")
 
 
 def weight_problem(base: str) -> str:

@@ -19,7 +19,7 @@ from instructalign.files import format_bytes
 from instructalign.instructions import load_templates
 from instructalign.mixture.training_data import TrainingData, refuse_repeats
 from instructalign.training.batching import ExampleEncoder
-from instructalign.training.models import LoadedModel, load_codec, load_model_config
+from instructalign.training.models import LoadedModel, check_weights, load_codec, load_model_config
 from instructalign.training.monitors import half_sentences
 from instructalign.training.requirements import NO_HELDOUT_SENTENCES, NO_KNOWN_SENTENCE, missing_packages
 from instructalign.training.tokenization import Codec
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_setup(config: Config) -> Codec:
-    """The checks that need neither the data nor the base's weights, and little time.
+    """The checks that need neither the data nor the base's weights in memory, and little time.
 
     Returns:
         The tokenizer that the examples will be encoded with.
@@ -41,6 +41,7 @@ def check_setup(config: Config) -> Codec:
     """
     check_machine(config)
     codec = load_codec(config.model)
+    check_weights(config.model.base)
     check_model(config, codec, load_model_config(config.model))
     return codec
 
