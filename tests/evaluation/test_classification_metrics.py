@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from instructalign.evaluation.classification_metrics import (
     CLASSIFICATION_METRICS,
     majority_matrix,
-    random_matrix,
+    random_score,
 )
 
 
@@ -68,11 +70,26 @@ def test_random_baseline_is_the_mean_of_random_answers():
     gold = np.array([0] * 30 + [1] * 15 + [2] * 5)
     answers = np.random.default_rng(1).integers(0, 3, (2000, len(gold)))
     matrices = np.stack([matrix_of(gold, answer, 3) for answer in answers])
-    expected = random_matrix(np.bincount(gold).astype(float))
-    np.testing.assert_allclose(matrices.mean(0), expected, atol=0.25)
-    assert CLASSIFICATION_METRICS["accuracy"](expected) == pytest.approx(1 / 3)
+    support = np.bincount(gold).astype(float)
+    assert random_score(support, "accuracy") == pytest.approx(1 / 3)
     for name, metric in CLASSIFICATION_METRICS.items():
-        assert metric(expected) == pytest.approx(metric(matrices).mean(), abs=0.015), name
+        assert random_score(support, name) == pytest.approx(metric(matrices).mean(), abs=0.005), name
+
+
+@pytest.mark.parametrize("support", [(4, 2, 3), (1, 1), (30, 5)])
+def test_random_baseline_is_the_exact_expectation_and_below_the_plug_in(support):
+    # F1 of a label is 2 hits / (its items + its predictions); both are binomial, and independent but for the hits.
+    total, share = sum(support), 1 / len(support)
+    exact = 0.0
+    for items in support:
+        for hits, other in itertools.product(range(items + 1), range(total - items + 1)):
+            weight = binom.pmf(hits, items, share) * binom.pmf(other, total - items, share)
+            exact += items / total * weight * 2 * hits / (items + hits + other)
+    found = random_score(np.array(support, dtype=float), "f1_weighted")
+    assert found == pytest.approx(exact, abs=0.005)
+    plug_in = CLASSIFICATION_METRICS["f1_weighted"](np.outer(support, [share] * len(support)))
+    assert found < plug_in - 0.002
+    assert found == random_score(np.array(support, dtype=float), "f1_weighted")  # the same in every report
 
 
 def test_majority_baseline_answers_the_most_frequent_label():

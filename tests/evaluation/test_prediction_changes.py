@@ -32,6 +32,8 @@ def test_most_changed_items_are_those_that_moved_most() -> None:
     assert [shift.item for shift in lost] == ["9"]
     assert lost[0].after < lost[0].before
     assert most_changed(before, before) == ([], [])
+    hardly = [_pushed(p, 0.01 if p.item in moved else 0.0) for p in before]  # less than half a percentage point
+    assert most_changed(before, hardly) == ([], [])
 
 
 def _pushed(prediction: Prediction, by: float) -> Prediction:

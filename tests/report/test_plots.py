@@ -81,10 +81,20 @@ def test_points_on_one_another_do_not_make_an_axis_of_hundredths() -> None:
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12))
 def test_the_front_is_what_no_other_point_beats(points: list[tuple[int, int]]) -> None:
     front = pareto_front(points, ("low", "high"))
+    if len(points) > 1 and len(set(points)) == 1:
+        assert front == []  # where all are equal, none beats another
+        return
     for i, (x, y) in enumerate(points):
         better = [(a, b) for a, b in points if a <= x and b >= y and (a < x or b > y)]
         assert (i in front) == (not better)
     assert [points[i][0] for i in front] == sorted(points[i][0] for i in front)
+
+
+def test_no_front_is_drawn_where_all_points_are_equal() -> None:
+    points = [PlotPoint("one", 0.1 + 0.2, 5), PlotPoint("two", 0.3, 5)]  # but for rounding
+    figure = scatter("t", points, x="lost", y="gained", best=("low", "high"))
+    assert "Pareto" not in figure.description
+    assert "stroke-dasharray" not in figure.svg
 
 
 def test_the_front_is_drawn_and_named() -> None:

@@ -273,3 +273,16 @@ def test_nothing_is_said_without_predictions_or_with_one_seed(tmp_path: Path) ->
     alone = write_sweep(tmp_path / "alone", {"replay.size": [5, 10]}, size_skill, [1])
     for folder in (without, alone):
         assert 'id="best"' not in write_report([folder]).html.read_text(encoding="utf-8")
+
+
+def test_where_all_cells_tie_none_is_best(tmp_path: Path) -> None:
+    same = {"L1": 0.8, "L2": 0.5, "L3": 0.4}
+    folder = write_sweep(tmp_path, {"replay.size": [5, 50, 500]}, lambda place, seed: same, seeds=(1, 2))
+    report = write_report([folder])
+    assert len(report.sentences) == 1
+    assert "tie" in report.sentences[0]
+    assert "none is best" in report.sentences[0]
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert "(on the Pareto front)" not in text
+    assert "Pareto front:" not in text
+    assert not any(cell.best for line in report.table.rows for cell in line)

@@ -18,7 +18,7 @@ from instructalign.errors import DataError
 from instructalign.evaluation.classification_metrics import (
     CLASSIFICATION_METRICS,
     majority_matrix,
-    random_matrix,
+    random_score,
 )
 from instructalign.files import text_hash
 from instructalign.randomness import digest_key
@@ -230,14 +230,18 @@ def score_classification(
     for metric in metrics:
         scores = {sample.language: bootstrap.scores([with_metric(sample, metric)]) for sample in samples}
         rows += score_rows(samples, scores, groups, run, metric, sign)
+    baselines: dict[str, list[Score]] = {"random": [], "majority": []}
     support = {
         sample.language: sample.statistics[0].sum(0, dtype=np.float64).reshape(len(sample.labels), -1).sum(1)
         for sample in samples
     }
-    for name, matrix in (("random", random_matrix), ("majority", majority_matrix)):
-        for metric, measure in metrics.items():
-            baseline = {code: np.atleast_1d(measure(matrix(counts))) for code, counts in support.items()}
-            if by_item and name == "random":
-                baseline = {sample.language: np.atleast_1d(sample.guessing or 0.0) for sample in samples}
-            rows += score_rows(samples, baseline, groups, name, metric, sign)
+    for metric, measure in metrics.items():
+        chance = {code: random_score(counts, metric) for code, counts in support.items()}
+        if by_item:
+            chance = {sample.language: sample.guessing or 0.0 for sample in samples}
+        most = {code: float(measure(majority_matrix(counts))) for code, counts in support.items()}
+        for name, values in (("random", chance), ("majority", most)):
+            baseline = {code: np.atleast_1d(value) for code, value in values.items()}
+            baselines[name] += score_rows(samples, baseline, groups, name, metric, sign)
+    rows += [*baselines["random"], *baselines["majority"]]
     return rows

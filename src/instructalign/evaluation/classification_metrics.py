@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from instructalign.randomness import digest_key
+
 ConfusionMatrix = NDArray[np.float64]
 """Counts [..., gold label, predicted label]."""
 
@@ -40,9 +42,26 @@ CLASSIFICATION_METRICS: Mapping[str, Callable[[ConfusionMatrix], NDArray[np.floa
 }
 
 
-def random_matrix(support: NDArray[np.float64]) -> ConfusionMatrix:
-    """The expected confusion matrix of choosing labels at random; `support` [labels] counts gold labels."""
-    return np.repeat(support[:, None] / len(support), len(support), axis=1)
+def random_score(support: NDArray[np.float64], metric: str) -> float:
+    """The expected score of choosing labels at random: exact for accuracy, the mean over draws for F1.
+
+    F1 of the expected confusion matrix would be too high: F1 is concave in what is guessed (Jensen's inequality).
+
+    Args:
+        support: [labels], how many items have each gold label.
+        metric: one of `CLASSIFICATION_METRICS`.
+    """
+    count = len(support)
+    measure = CLASSIFICATION_METRICS[metric]
+    if measure is accuracy:
+        return 1 / count if support.sum() > 0 else 0.0
+    key = digest_key(0, "random baseline", *(str(int(items)) for items in support))
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
+    guesses = [generator.multinomial(int(items), np.full(count, 1 / count), _DRAWS) for items in support]
+    return float(measure(np.stack(guesses, axis=1).astype(np.float64)).mean())
+
+
+_DRAWS = 10_000  # of the random baseline; the error of the mean is a few hundredths of a point
 
 
 def majority_matrix(support: NDArray[np.float64]) -> ConfusionMatrix:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from instructalign.types import Prediction
 
+_SMALLEST = 0.005  # a change of probability that is shown: reports have whole percents
+
 
 @dataclass(frozen=True, slots=True)
 class PredictionChange:
@@ -35,6 +37,8 @@ def most_changed(
 ) -> tuple[list[PredictionChange], list[PredictionChange]]:
     """The items whose gold label gained most probability, and those where it lost most.
 
+    Items whose probability changed by less than half a percentage point did not change.
+
     Args:
         before, after: predictions of the two models; items that only one has are left out.
         count: how many each way at most.
@@ -50,8 +54,8 @@ def most_changed(
         was, now = (Counter(p.predicted for p in some[key]).most_common(1)[0][0] for some in (old, new))
         changes.append(PredictionChange(*key, old[key][0].gold, p_old, p_new, was, now))
     changes.sort(key=lambda c: (c.before - c.after, c.task, c.language, c.item))
-    gained = [change for change in changes[:count] if change.after > change.before]
-    lost = [change for change in changes[::-1][:count] if change.after < change.before]
+    gained = [change for change in changes[:count] if change.after - change.before >= _SMALLEST]
+    lost = [change for change in changes[::-1][:count] if change.before - change.after >= _SMALLEST]
     return gained, lost
 
 

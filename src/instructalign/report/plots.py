@@ -230,20 +230,23 @@ def scatter(
         axes.set_ylabel(y)
 
     words = "; ".join(f"{point.label}: {x} {signed(point.x)}, {y} {signed(point.y)}" for point in points)
-    ahead = f" Pareto front: {', '.join(points[i].label for i in front)}." if best else ""
+    ahead = f" Pareto front: {', '.join(points[i].label for i in front)}." if front else ""
     description = f"{note} {words}.{ahead}".strip()
     return Figure(title, draw_svg(draw, 270, description, left=58, right=10, bottom=44), description)
 
 
 def pareto_front(points: Sequence[tuple[float, float]], best: tuple[str, str]) -> list[int]:
-    """The indices of the points that no other dominates, by their first number.
+    """The indices of the points that no other dominates, by their first number; none where all are equal.
 
     Args:
         points: pairs of numbers.
         best: for each number, which end is better: `low` or `high`.
     """
     signs = [1 if way == "high" else -1 for way in best]
-    gains = [(signs[0] * x, signs[1] * y) for x, y in points]
+    # Sums of floating-point numbers: equal scores may differ in the last digits.
+    gains = [(round(signs[0] * x, 9), round(signs[1] * y, 9)) for x, y in points]
+    if len(gains) > 1 and len(set(gains)) == 1:
+        return []
     dominated = [any(o[0] >= g[0] and o[1] >= g[1] and o != g for o in gains) for g in gains]
     return sorted(
         (i for i, is_dominated in enumerate(dominated) if not is_dominated), key=lambda i: (points[i], i)

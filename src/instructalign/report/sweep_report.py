@@ -90,6 +90,11 @@ def _sentences(sweep: SweepResults) -> list[str]:
         if not points:
             continue
         best = sweep.ranked(task)[0]
+        if sweep.all_tie(task):
+            where = f"{task}: all" if len(sweep.tasks) > 1 else "All"
+            numbers = _trade_off_numbers(sweep, task, best)
+            sentences.append(f"{where} {len(points)} configurations tie ({numbers}): none is best.")
+            continue
         loss, gain = points[best]
         start = f"{task}: the best" if len(sweep.tasks) > 1 else "The best"
         sentence = (
@@ -243,7 +248,7 @@ def _trade_off(sweep: SweepResults) -> Section | None:
             for cell, mark in marks.items()
         )
         columns = (text_column("On the Pareto front"), TableColumn("Gain", "L2"), TableColumn("Forgetting", "L1"))
-        blocks.append(Panels((plot, ReportTable(task, columns, rows))))
+        blocks.append(Panels((plot, ReportTable(task, columns, rows)) if rows else (plot,)))
     return Section("Plasticity–stability trade-off", "trade-off", blocks) if len(blocks) > 1 else None
 
 

@@ -144,6 +144,10 @@ class SweepResults:
         names = list(points)
         return [names[i] for i in pareto_front(list(points.values()), ("low", "high"))]
 
+    def all_tie(self, task: str) -> bool:
+        """Whether several cells have the same gain and the same forgetting, so that none is best."""
+        return len(self.points(task)) > 1 and not self.front(task)
+
     def ranked(self, task: str) -> list[str]:
         """The cells by gain on L2 less forgetting on L1, best first; those without come last."""
         points = self.points(task)
@@ -259,7 +263,7 @@ def _best_cell(
         cell: [some.get(task, {}) for some in samples[cell]] for cell in sweep.ranked(task) if cell in samples
     }
     having = {cell: each for cell, each in found.items() if all(each)}
-    if len(having) < 2:
+    if len(having) < 2 or sweep.all_tie(task):
         return None
     best, *others = having
     minus: dict[str, dict[str, Estimate]] = {}
