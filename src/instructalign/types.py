@@ -23,6 +23,10 @@ class ParallelRow:
     texts: Mapping[str, str]
 
 
+Turn = tuple[str, str]
+"""The role (`system`, `user`, `assistant`) and the text of a turn of a conversation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instruction:
     """What a model is asked and what it should answer.
@@ -35,6 +39,8 @@ class Instruction:
         target: code of the language asked for; empty where it does not apply.
         row: id of the parallel row, or of the replayed example.
         template: id of the template that worded it; of a replayed example the task, where its source names one.
+        turns: of a replayed conversation the turns before the answer, for models with a chat template; `prompt`
+            has them as plain text.
     """
 
     prompt: str
@@ -44,6 +50,7 @@ class Instruction:
     target: str = ""
     row: str = ""
     template: str = ""
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,11 @@ class TranslationDirection:
         return wording.prompt.format(text=text, **names)
 
 
+def _plain(made: Instruction) -> dict[str, Any]:
+    """An instruction for a hash; without turns it is as before there were any."""
+    return {name: value for name, value in asdict(made).items() if name != "turns" or value}
+
+
 @dataclass(frozen=True, slots=True)
 class HeldOutInstructions:
     """Instructions kept out of training: of one objective, or of the replay data.
@@ -184,7 +189,7 @@ class HeldOutInstructions:
     def digest(self) -> str:
         """A hash of the questions."""
         by_language = {
-            code: [[number, asdict(made)] for number, made in some] for code, some in self.instructions.items()
+            code: [[number, _plain(made)] for number, made in some] for code, some in self.instructions.items()
         }
         return text_hash([self.name, by_language, {name: dict(words) for name, words in self.labels.items()}])
 

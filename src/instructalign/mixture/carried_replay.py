@@ -22,7 +22,7 @@ from instructalign.instructions import InstructionStream
 from instructalign.mixture.replay_buffer import ReplayBuffer
 from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.randomness import digest_key, permuted
-from instructalign.types import Instruction
+from instructalign.types import Instruction, Turn
 
 MEMORY_MANIFEST = "instructalign.json"
 CARRIED_SOURCE = "carried"  # the name of this replay source
@@ -40,6 +40,7 @@ class MemoryExample:
     targets: str
     task: str
     lang: str
+    turns: tuple[Turn, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -71,15 +72,18 @@ def write_memory(
     for number, (example, (source, _)) in enumerate(zip(replay.examples, origins, strict=True)):
         carried = source.partition(" ")[0] == CARRIED_SOURCE
         id = example.row if carried else f"{_NO_STAGE}/{number}"
-        examples.append(MemoryExample(id, example.prompt, example.answer, example.template, example.target))
+        examples.append(
+            MemoryExample(id, example.prompt, example.answer, example.template, example.target, example.turns)
+        )
     for number in range(min(memory.per_stage, trained)):  # of the instructions trained on, none twice
         index = permuted(number, trained, config.seed, "carried")
         made = stream[index]
         id = f"{stage}/{made.objective}-{index}"
         examples.append(MemoryExample(id, made.prompt, made.answer, made.objective, made.target))
     kept = within_budget(memory.budget, examples, config.seed)
-    fields = ("id", "inputs", "targets", "task", "lang")
-    write_jsonl(folder / _EXAMPLES, ({name: getattr(each, name) for name in fields} for each in kept))
+    fields = ("id", "inputs", "targets", "task", "lang", "turns")
+    lines = ({name: getattr(each, name) for name in fields if name != "turns" or each.turns} for each in kept)
+    write_jsonl(folder / _EXAMPLES, lines)
     before = read_memory(Path(config.model.base))
     this = {"taught": config.targets, "seed": config.seed, "steps": config.training.steps}
     write_json(
@@ -157,4 +161,5 @@ def read_carried(request: ReplayRequest, *, path: Path | None = None) -> Iterato
             target=str(record.get("lang") or ""),
             row=record["id"],
             template=str(record.get("task") or ""),
+            turns=tuple((str(role), str(text)) for role, text in record.get("turns") or ()),
         )

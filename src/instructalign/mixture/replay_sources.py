@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ from instructalign.config import ModelConfig
 from instructalign.data.readers import field_names, field_of, files_in, read_hub
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_jsonl
+from instructalign.mixture.conversations import (
+    answers_of,
+    as_plain_text,
+    conversation_of,
+    conversations_of_tree,
+    flaw_of,
+    form_of,
+    known_forms,
+    mixed_forms,
+)
 from instructalign.progress import Progress, silent
-from instructalign.types import Counts, Instruction
+from instructalign.types import Counts, Instruction, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,9 @@ def read_jsonl_examples(
         request: where the examples in other languages are counted.
         path: the file or folder.
         prompt, answer: the fields of question and answer (the defaults are P3's and xP3's); dots lead into
-            nested objects.
+            nested objects. Where records have not these but a common form, it is read without them: `messages`,
+            ShareGPT's `conversations`, Alpaca's instruction, input and output, prompt and completion, prompt and
+            chosen, OASST's messages; of many turns, each of the assistant's is an example.
         task, language: fields of the example's task and language, kept where they exist.
         languages: only examples whose language field is one of these.
 
@@ -60,9 +73,7 @@ def read_jsonl_examples(
     """
     fields = (prompt, answer, task, language)
     for file in files_in(path, "jsonl", "json"):
-        for number, record in read_jsonl(file):
-            if example := _example(record, f"{file}:{number}", fields, languages, request):
-                yield example
+        yield from _examples(read_jsonl(file), partial("{}:{}".format, file), fields, languages, request)
 
 
 def read_hub_examples(
@@ -106,9 +117,95 @@ def read_hub_examples(
         name, subset, advice, split=split, revision=revision, data_files=data_files, streaming=streaming
     )
     fields = (prompt, answer, task, language)
-    for number, record in islice(records, scan):
-        if example := _example(record, f"{name} ({split}, row {number - 1})", fields, languages, request):
+    numbered = islice(records, scan)
+    yield from _examples(numbered, lambda n: f"{name} ({split}, row {n - 1})", fields, languages, request)
+
+
+_FIELDS = ("inputs", "targets")
+"""The default names of question and answer; where records have others, their form is told by these."""
+_FIELDS_OF_FORMS = {("instruction", "output"), ("prompt", "completion"), ("prompt", "chosen")}
+"""Names that mean a form, with whatever else belongs to it: Alpaca's `input`, for one."""
+
+
+def _examples(
+    records: Iterable[tuple[int, Mapping[str, Any]]],
+    place: Callable[[int], str],
+    fields: tuple[str, str, str, str],
+    languages: list[str] | None,
+    request: ReplayRequest | None,
+) -> Iterator[Instruction]:
+    """The examples in records: one of each, or of a conversation one for each of the assistant's turns.
+
+    Raises:
+        DataError: a record has no text in the fields of question and answer and no known form, or another form
+            than the first.
+    """
+    counts = request.counts if request else Counts()
+    records = iter(records)
+    first = next(records, None)
+    if first is None:
+        return
+    everything = chain([first], records)
+    form = _form(first[1], fields)
+    if form == "tree":
+        where = place(first[0]).rpartition(":")[0] or place(first[0])
+        for number, record, turns in conversations_of_tree(everything, where, counts):
+            yield from _of_turns(turns, record, place(number), fields, languages, counts, last_only=True)
+        return
+    for number, record in everything:
+        where = place(number)
+        if form and form_of(record) == form:
+            turns = conversation_of(record, form, where)
+            yield from _of_turns(turns, record, where, fields, languages, counts)
+        elif form or (_form(record, fields) and field_of(record, fields[0]) is None):
+            raise mixed_forms(where, form or f"of {fields[0]} and {fields[1]}", record)
+        elif example := _example(record, where, fields, languages, request):
             yield example
+
+
+def _form(record: Mapping[str, Any], fields: tuple[str, str, str, str]) -> str:
+    """The form by which a source is read; empty where question and answer are the fields that are named."""
+    named, form = fields[:2], form_of(record)
+    if named in _FIELDS_OF_FORMS:
+        return form
+    if named == _FIELDS and not any(name in record for name in named):
+        return form
+    # `prompt: messages` and the like: a list of turns, under a name that the form has
+    return form if form == "messages" and not isinstance(field_of(record, named[0]), str) else ""
+
+
+def _of_turns(
+    turns: Sequence[Turn],
+    record: Mapping[str, Any],
+    where: str,
+    fields: tuple[str, str, str, str],
+    languages: list[str] | None,
+    counts: Counts,
+    *,
+    last_only: bool = False,
+) -> Iterator[Instruction]:
+    """The examples of a conversation: each of the assistant's turns, or the last, after those before it."""
+    task, language = field_of(record, fields[2]), field_of(record, fields[3])
+    flaw = flaw_of(turns)
+    if languages is not None and language not in languages:
+        flaw = "other language"
+    if flaw:
+        counts.read += 1
+        counts.drop(flaw)
+        return
+    answers = [*answers_of(turns)]
+    for number, (before, answer) in enumerate(answers, start=1):
+        if last_only and number < len(answers):
+            continue
+        yield Instruction(
+            prompt=as_plain_text(before),
+            answer=answer,
+            objective="replay",
+            target=str(language or ""),
+            row=where.rpartition("/")[2] + (f"#{number}" if len(answers) > 1 and not last_only else ""),
+            template=str(task or ""),
+            turns=before if len(before) > 1 else (),
+        )
 
 
 def _example(
@@ -124,7 +221,8 @@ def _example(
         if not isinstance(text, str):
             raise DataError(
                 f"{where}: no text in the field {name!r}. {suggest(name, list(field_names(record)))} "
-                f"Set replay.source.{key} to the right one."
+                f"Set replay.source.{key} to the right one; or give a form that is known by its fields: "
+                f"{known_forms()}."
             )
     if languages is not None and language not in languages:
         if request:

@@ -146,7 +146,7 @@ class ExampleEncoder:
 
     def __call__(self, instruction: Instruction) -> EncodedExample:
         """The instruction as tokens, truncated."""
-        prompt, answer = self.codec.pair(instruction.prompt, instruction.answer)
+        prompt, answer = self.codec.pair(instruction.prompt, instruction.answer, instruction.turns)
         if self.codec.encoder_decoder:
             kept_prompt, _ = truncate_pair(prompt, [], None, self.max_length)
             _, kept_answer = truncate_pair([], answer, self._end, self.max_length)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from instructalign.training.chat import ChatTemplate
 from instructalign.training.special_tokens import LiteralTokenizer, literal_tokenizer
+from instructalign.types import Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,9 +39,17 @@ class Codec:
         end: int | None = self.tokenizer.eos_token_id
         return end
 
-    def wrap(self, prompt: str) -> str:
-        """The prompt as the model sees it: inside the chat template, or as it is."""
-        return self.chat.render([{"role": "user", "content": prompt}]) if self.chat else prompt
+    def wrap(self, prompt: str, turns: Sequence[Turn] = ()) -> str:
+        """The prompt as the model sees it: inside the chat template, or as it is.
+
+        Args:
+            prompt: the user's words, or a conversation as plain text.
+            turns: those of the conversation, for the chat template.
+        """
+        if not self.chat:
+            return prompt
+        asked = turns or [("user", prompt)]
+        return self.chat.render([{"role": role, "content": text} for role, text in asked])
 
     def opening(self) -> list[int]:
         """The token ids every prompt begins with: all before the user's words in a chat, or the first token."""
@@ -51,7 +60,7 @@ class Codec:
         alike = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
         return [token for token, _ in alike]
 
-    def pair(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    def pair(self, prompt: str, answer: str, turns: Sequence[Turn] = ()) -> tuple[list[int], list[int]]:
         """Token ids of a prompt and of an answer to it, without an end-of-sequence token.
 
         Decoder-only models get one space between the two, and the answer's ids are what the whole text adds to
@@ -65,9 +74,10 @@ class Codec:
         if literal is not None and literal.spelled(prompt, answer):
             tokenizer = literal
             if self.chat:
-                context = literal.unmask(self.wrap(literal.mask(prompt)))
+                masked = [(role, literal.mask(text)) for role, text in turns]
+                context = literal.unmask(self.wrap(literal.mask(prompt), masked))
         if self.chat:
-            context = self.wrap(prompt) if context is None else context
+            context = self.wrap(prompt, turns) if context is None else context
             return encode_continuation(tokenizer, context, answer, add_special_tokens=False)
         if self.encoder_decoder:
             return tokenizer.encode(prompt), tokenizer.encode(answer, add_special_tokens=False)

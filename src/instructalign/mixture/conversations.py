@@ -1,0 +1,175 @@
+"""The forms of instruction data, told apart by their fields, and conversations of several turns as examples.
+
+| form | fields | as in |
+| --- | --- | --- |
+| messages | `messages` (or `conversations`): role and content | TRL, OpenAI |
+| conversations | `conversations`: from and value | ShareGPT |
+| instruction | `instruction`, `output`, often `input` | Alpaca |
+| preference | `prompt`, `chosen` (`rejected` is left out) | TRL |
+| completion | `prompt`, `completion` (or `response`) | TRL, OpenAI |
+| tree | `message_id`, `parent_id`, `role`, `text`: one message a record | OASST |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from instructalign.data.readers import field_names
+from instructalign.errors import DataError
+from instructalign.types import Counts, Turn
+
+_ROLES = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
+FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "tree": (("message_id",), ("parent_id",), ("role",), ("text",)),
+    "messages": (("messages", "conversations", "conversation"),),
+    "instruction": (("instruction",), ("output", "response")),
+    "preference": (("prompt",), ("chosen",)),
+    "completion": (("prompt",), ("completion", "response")),
+}
+"""By form, its fields; of several names for one, the first that a record has."""
+
+
+def form_of(record: Mapping[str, Any]) -> str:
+    """The form of a record; empty where it has the fields of none."""
+    return next(
+        (form for form, fields in FORMS.items() if all(any(name in record for name in names) for names in fields)),
+        "",
+    )
+
+
+def known_forms() -> str:
+    """The forms and their fields, for errors."""
+    return "; ".join(
+        f"{form} ({', '.join(' or '.join(names) for names in fields)})" for form, fields in FORMS.items()
+    )
+
+
+def conversation_of(record: Mapping[str, Any], form: str, where: str) -> list[Turn]:
+    """The turns of a record, each a role (`system`, `user`, `assistant`) and its text.
+
+    Raises:
+        DataError: a turn has no text, or a role that is none of these.
+    """
+    values = [next(record[name] for name in names if name in record) for names in FORMS[form]]
+    if form == "messages":
+        turns = _turns(values[0], where)
+    elif form == "instruction":
+        asked = [_text(part, where) for part in (values[0], record.get("input")) if part]
+        turns = [("user", "\n".join(asked)), ("assistant", _text(values[1], where))]
+        for question, answer in reversed(record.get("history") or ()):
+            turns = [("user", _text(question, where)), ("assistant", _text(answer, where)), *turns]
+    else:
+        prompt, answer = values
+        turns = [("user", prompt)] if isinstance(prompt, str) else _turns(prompt, where)
+        # A chosen answer may be text, the last turn, or the whole conversation.
+        rest = [("assistant", answer)] if isinstance(answer, str) else _turns(answer, where)
+        turns = rest if rest[: len(turns)] == turns else [*turns, *rest]
+    system = record.get("system") or record.get("system_prompt")
+    if isinstance(system, str) and turns and turns[0][0] != "system":
+        turns = [("system", system), *turns]
+    return turns
+
+
+def _turns(value: Any, where: str) -> list[Turn]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise DataError(f"{where}: expected a list of turns with role and content, found {type(value).__name__}.")
+    turns = []
+    for number, turn in enumerate(value):
+        here = f"{where}, turn {number + 1}"
+        if not isinstance(turn, Mapping) or not ({"role", "from"} & turn.keys()):
+            raise DataError(f"{here}: expected role and content (or from and value), found {str(turn)[:60]!r}.")
+        role = str(turn.get("role", turn.get("from")))
+        turns.append((_ROLES.get(role.lower(), role), _text(turn.get("content", turn.get("value")), here)))
+    return turns
+
+
+def _text(value: Any, where: str) -> str:
+    """A turn's text; of a list of parts, that of all of them."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        parts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in value]
+        value = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+    if not isinstance(value, str):
+        raise DataError(f"{where}: expected text, found {type(value).__name__} (pictures and calls are not read).")
+    return value.strip()
+
+
+def flaw_of(turns: Sequence[Turn]) -> str:
+    """Why a conversation cannot be trained on; empty if it can."""
+    if others := sorted({role for role, _ in turns} - {*_ROLES.values()}):
+        return f"turn of the role {others[0]}"
+    roles = [role for role, _ in turns if role != "system"]
+    if "system" in [role for role, _ in turns[1:]]:
+        return "system's turn in the middle"
+    if any(role != ("user", "assistant")[number % 2] for number, role in enumerate(roles)):
+        return "user and assistant do not take turns"
+    return "" if len(roles) > 1 else "no answer"
+
+
+def answers_of(turns: Sequence[Turn]) -> Iterator[tuple[tuple[Turn, ...], str]]:
+    """Every assistant's turn with the turns before it: the loss is on all of the assistant's turns."""
+    for number, (role, text) in enumerate(turns):
+        if role == "assistant":
+            yield tuple(turns[:number]), text
+
+
+def as_plain_text(turns: Sequence[Turn]) -> str:
+    """Turns as one text, for models without a chat template: a single question as it is, more with their roles."""
+    system = [text for role, text in turns if role == "system"]
+    rest = [(role, text) for role, text in turns if role != "system"]
+    if len(rest) == 1:
+        return "\n\n".join([*system, rest[0][1]])
+    lines = [f"{'User' if role == 'user' else 'Assistant'}: {text}" for role, text in rest]
+    return "\n\n".join([*system, *lines, "Assistant:"])
+
+
+def conversations_of_tree(
+    records: Iterable[tuple[int, Mapping[str, Any]]], where: object, counts: Counts
+) -> Iterator[tuple[int, Mapping[str, Any], list[Turn]]]:
+    """The path from the root to each of the assistant's messages, of trees with one message a record.
+
+    All messages are read first. One that the data mark as deleted or refused is left out, with a count.
+
+    Raises:
+        DataError: a message's parent is not in the data, or two have one id.
+    """
+    messages: dict[str, tuple[int, Mapping[str, Any]]] = {}
+    for number, record in records:
+        id = str(record.get("message_id"))
+        if id in messages:
+            raise DataError(f"{where}:{number}: the message_id {id!r} is also in line {messages[id][0]}.")
+        messages[id] = number, record
+    for number, record in messages.values():
+        if _ROLES.get(str(record["role"]).lower()) == "user":
+            continue
+        path, turn = [record], record
+        while turn.get("parent_id"):
+            above = messages.get(str(turn["parent_id"]))
+            if above is None:
+                raise DataError(f"{where}:{number}: its parent {turn['parent_id']!r} is not in the data.")
+            turn = above[1]
+            path.append(turn)
+            if len(path) > len(messages):
+                raise DataError(f"{where}:{number}: this message is among its own parents.")
+        if any(each.get("deleted") or each.get("review_result") is False for each in path):
+            counts.read += 1
+            counts.drop("deleted or refused by reviewers")
+            continue
+        turns = [
+            (_ROLES.get(str(each["role"]).lower(), str(each["role"])), _text(each["text"], f"{where}:{number}"))
+            for each in reversed(path)
+        ]
+        yield number, record, turns
+
+
+def mixed_forms(where: str, expected: str, record: Mapping[str, Any]) -> DataError:
+    """The error where a record has another form than those before it."""
+    return DataError(
+        f"{where}: has the fields {', '.join(field_names(record))}, but the records before it have the form "
+        f"{expected} ({', '.join(' or '.join(names) for names in FORMS.get(expected, ()))}). Put each form into a "
+        "file of its own, and list the files as several sources."
+    )

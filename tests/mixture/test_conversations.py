@@ -1,0 +1,147 @@
+"""Replay data in the forms that people have: told by their fields, never mixed up, every answer trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instructalign.config import ModelConfig
+from instructalign.errors import DataError
+from instructalign.mixture.replay_sources import ReplayRequest, read_jsonl_examples
+from instructalign.training.batching import ExampleEncoder
+from instructalign.training.models import load_codec
+from instructalign.types import Instruction
+from tiny import save_tiny, tiny_tokenizer
+
+ASKED = [("user", "What is it?"), ("assistant", "A house."), ("user", "Is it old?"), ("assistant", "Yes, it is.")]
+NAMES = {"user": "human", "assistant": "gpt", "system": "system"}
+TEMPLATE = (
+    "{% for m in messages %}"
+    "{% if m.role == 'assistant' %}<a>{% generation %}{{ m.content }}</s>{% endgeneration %}"
+    "{% else %}<{{ m.role }}>{{ m.content }}</s>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+)
+
+
+def messages(turns: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def read(
+    folder: Path, records: list[Any], request: ReplayRequest | None = None, **options: Any
+) -> list[Instruction]:
+    path = folder / "past.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return list(read_jsonl_examples(request, path=path, **options))
+
+
+ONE = ("What is it?", "A house.")
+SINGLE: dict[str, dict[str, Any]] = {
+    "P3": {"inputs": ONE[0], "targets": ONE[1]},
+    "messages": {"messages": messages(ASKED[:2])},
+    "conversations, role": {"conversations": messages(ASKED[:2])},
+    "ShareGPT": {"conversations": [{"from": NAMES[role], "value": text} for role, text in ASKED[:2]]},
+    "parts": {"messages": [{"role": r, "content": [{"type": "text", "text": t}]} for r, t in ASKED[:2]]},
+    "Alpaca": {"instruction": ONE[0], "input": "", "output": ONE[1]},
+    "completion": {"prompt": ONE[0], "completion": ONE[1]},
+    "completion, turns": {"prompt": messages(ASKED[:1]), "completion": messages(ASKED[1:2])},
+    "preference": {"prompt": ONE[0], "chosen": ONE[1], "rejected": "No."},
+    "preference, turns": {"prompt": ONE[0], "chosen": messages(ASKED[:2]), "rejected": messages(ASKED[:1])},
+}
+
+
+@pytest.mark.parametrize("form", SINGLE)
+def test_a_question_and_its_answer_are_the_same_in_every_form(form: str, tmp_path: Path) -> None:
+    (example,) = read(tmp_path, [{**SINGLE[form], "lang": "en", "task": "qa"}])
+    assert example == Instruction(*ONE, "replay", target="en", row="past.jsonl:1", template="qa")
+
+
+def test_alpacas_input_belongs_to_the_question(tmp_path: Path) -> None:
+    record = {"instruction": "Name the mood.", "input": "I lost my keys.", "output": "sad"}
+    for options in ({}, {"prompt": "instruction", "answer": "output"}):
+        (example,) = read(tmp_path, [record], **options)
+        assert (example.prompt, example.answer) == ("Name the mood.\nI lost my keys.", "sad")
+    (example,) = read(tmp_path, [record], prompt="input", answer="output")  # what the user names is taken
+    assert example.prompt == "I lost my keys."
+
+
+def test_every_turn_of_the_assistant_is_an_example(tmp_path: Path) -> None:
+    first, second = read(tmp_path, [{"messages": messages([("system", "Be brief."), *ASKED])}])
+    assert (first.prompt, first.answer, first.row) == ("Be brief.\n\nWhat is it?", "A house.", "past.jsonl:1#1")
+    assert first.turns == (("system", "Be brief."), ASKED[0])
+    plain = "Be brief.\n\nUser: What is it?\n\nAssistant: A house.\n\nUser: Is it old?\n\nAssistant:"
+    assert (second.prompt, second.answer) == (plain, "Yes, it is.")
+    assert second.turns == (("system", "Be brief."), *ASKED[:3])
+
+
+def test_the_loss_is_where_transformers_has_the_assistant(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "base")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(tmp_path / "base")
+    codec = load_codec(ModelConfig(base=str(tmp_path / "base")))
+    turns = messages([("system", "Be brief."), *ASKED])
+    whole = codec.tokenizer.apply_chat_template(
+        turns, chat_template=TEMPLATE, return_assistant_tokens_mask=True, return_dict=True, tokenize=True
+    )
+    marked = [token for token, mask in zip(whole["input_ids"], whole["assistant_masks"], strict=True) if mask]
+    encoder = ExampleEncoder(codec, 400)
+    encoded = [encoder(example) for example in read(tmp_path, [{"messages": turns}])]
+    assert [token for each in encoded for token in each.answer] == marked
+    last = encoded[-1]
+    assert [*last.prompt, *last.answer] == whole["input_ids"]
+
+
+def oasst(id: str, parent: str | None, role: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"message_id": id, "parent_id": parent, "role": role, "text": text, "lang": "en", **more}
+
+
+def test_trees_have_one_example_for_each_answer(tmp_path: Path) -> None:
+    tree = [
+        oasst("a", None, "prompter", "What is it?"),
+        oasst("b", "a", "assistant", "A house."),
+        oasst("c", "a", "assistant", "A home.", deleted=True),
+        oasst("e", "d", "assistant", "Yes, it is."),
+        oasst("d", "b", "prompter", "Is it old?"),
+    ]
+    request = ReplayRequest()
+    first, second = read(tmp_path, tree, request)
+    assert (first.prompt, first.answer, first.target) == ("What is it?", "A house.", "en")
+    assert (second.turns, second.answer) == (tuple(ASKED[:3]), "Yes, it is.")
+    assert request.counts.dropped == {"deleted or refused by reviewers": 1}
+    with pytest.raises(DataError, match=r"past\.jsonl:1: its parent 'z'"):
+        read(tmp_path, [oasst("b", "z", "assistant", "x")])
+
+
+def test_forms_are_never_mixed_up(tmp_path: Path) -> None:
+    names = [*SINGLE]
+    for one, other in (("messages", "Alpaca"), ("Alpaca", "P3"), ("P3", "messages"), ("completion", "preference")):
+        assert {one, other} <= {*names}
+        with pytest.raises(DataError, match=r"past\.jsonl:2: .*file of its own"):
+            read(tmp_path, [SINGLE[one], SINGLE[other]])
+    with pytest.raises(DataError, match=r"past\.jsonl:1: no text in the field 'inputs'.*messages"):
+        read(tmp_path, [{"question": "x", "reply": "y"}])
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ([("user", "a"), ("user", "b"), ("assistant", "c")], "user and assistant do not take turns"),
+        ([("user", "a")], "no answer"),
+        ([("user", "a"), ("tool", "b"), ("assistant", "c")], "turn of the role tool"),
+        ([("user", "a"), ("system", "b"), ("assistant", "c")], "system's turn in the middle"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_counted(turns: Any, reason: str, tmp_path: Path) -> None:
+    request = ReplayRequest()
+    assert len(read(tmp_path, [{"messages": messages(turns)}, {"messages": messages(ASKED[:2])}], request)) == 1
+    assert (request.counts.read, request.counts.dropped) == (1, {reason: 1})
+
+
+def test_turns_that_are_no_turns(tmp_path: Path) -> None:
+    for value in ("text", [{"content": "x"}], [{"role": "user", "content": 3}], [{"role": "user"}]):
+        with pytest.raises(DataError, match=r"past\.jsonl:1"):
+            read(tmp_path, [{"messages": value}])
