@@ -137,6 +137,198 @@ def xp3() -> dict[str, dict[str, bytes]]:
     return {"main": files}
 
 
+def jsonl(*records: dict[str, Any]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def table(separator: str, *records: dict[str, Any]) -> bytes:
+    lines = [separator.join(records[0]), *(separator.join(map(str, each.values())) for each in records)]
+    return "\n".join([*lines, ""]).encode()
+
+
+def subsets(code: str, ending: str, *splits: str) -> tuple[str, dict[str, str]]:
+    """A card's entry for a subset with a file for each split in a folder of its name."""
+    return code, {split: f"{code}/{split}{ending}" for split in splits}
+
+
+OPTIONS = {f"option_{letter}": f"choice {letter}" for letter in "abcd"}
+COPA = {
+    "premise": "It rained.",
+    "choice1": "He ran.",
+    "choice2": "He slept.",
+    "question": "effect",
+    "label": 0,
+    "idx": 4,
+}
+STORY = {
+    "story_id": "s1",
+    **{f"input_sentence_{number}": f"Sentence {number}." for number in (1, 2, 3, 4)},
+    "sentence_quiz1": "Good.",
+    "sentence_quiz2": "Bad.",
+    "answer_right_ending": 2,
+}
+PARQUET = "-00000-of-00001.parquet"
+BELEBELE = {
+    "link": "https://example.org/1",
+    "question_number": 2,
+    "flores_passage": "A passage.",
+    "question": "What?",
+    **{f"mc_answer{number}": f"answer {number}" for number in (1, 2, 3, 4)},
+    "correct_answer_num": "3",
+    "dialect": "ind_Latn",
+    "ds": "2023-01-01",
+}
+
+
+def columns_of(record: dict[str, Any]) -> dict[str, list[Any]]:
+    return {key: [value] for key, value in record.items()}
+
+
+# By task: the dataset, its files as published, a language that it has, and the label of its one item.
+PUBLISHED: dict[str, tuple[str, dict[str, bytes], str, str]] = {
+    "belebele": (
+        "facebook/belebele",
+        {
+            "README.md": card(("ind_Latn", {"test": "data/ind_Latn.jsonl"})),
+            "data/ind_Latn.jsonl": jsonl(BELEBELE),
+        },
+        "ind",
+        "C",
+    ),
+    "xcopa": (
+        "cambridgeltl/xcopa",
+        {
+            "README.md": card(("id", {"validation": "id/validation-*", "test": "id/test-*"})),
+            f"id/test{PARQUET}": parquet(columns_of(COPA), {}),
+            f"id/validation{PARQUET}": parquet(columns_of(COPA), {}),
+        },
+        "ind",
+        "A",
+    ),
+    "copal_id": (
+        "haryoaw/COPAL",
+        {
+            "README.md": card(("id", {"test": "test_copal.csv", "test_colloquial": "test_copal_colloquial.csv"})),
+            "test_copal.csv": table(",", COPA),
+            "test_copal_colloquial.csv": table(",", COPA),
+        },
+        "ind",
+        "A",
+    ),
+    "global_mmlu_lite": (
+        "CohereLabs/Global-MMLU-Lite",
+        {
+            "README.md": card(("id", {"test": "id/test-*", "dev": "id/dev-*"})),
+            **{
+                f"id/{split}{PARQUET}": parquet(
+                    columns_of(
+                        {"sample_id": "x/1", "subject": "law", "question": "Which?", **OPTIONS, "answer": "C"}
+                    ),
+                    {},
+                )
+                for split in ("test", "dev")
+            },
+        },
+        "ind",
+        "C",
+    ),
+    "include": (
+        "CohereForAI/include-base-44",
+        {
+            "README.md": card(
+                ("Indonesian", {"validation": "Indonesian/validation-*", "test": "Indonesian/test-*"})
+            ),
+            **{
+                f"Indonesian/{split}{PARQUET}": parquet(
+                    columns_of({"language": "Indonesian", "question": "Which?", **OPTIONS, "answer": 1}), {}
+                )
+                for split in ("validation", "test")
+            },
+        },
+        "ind",
+        "B",
+    ),
+    "xstory_cloze": (
+        "juletxara/xstory_cloze",
+        {
+            "README.md": card(("id", {"train": "id/train-*", "eval": "id/eval-*"})),
+            f"id/train{PARQUET}": parquet(columns_of(STORY), {}),
+            f"id/eval{PARQUET}": parquet(columns_of(STORY), {}),
+        },
+        "ind",
+        "B",
+    ),
+    "masakhanews": (
+        "masakhane/masakhanews",
+        {
+            "README.md": card(subsets("eng", ".parquet", "train", "validation", "test")),
+            **{
+                f"eng/{split}.parquet": parquet(
+                    {
+                        "label": [3],
+                        "headline": ["News"],
+                        "text": ["Words."],
+                        "headline_text": ["News Words."],
+                        "url": ["u"],
+                    },
+                    {
+                        "label": [
+                            "business",
+                            "entertainment",
+                            "health",
+                            "politics",
+                            "religion",
+                            "sports",
+                            "technology",
+                        ]
+                    },
+                )
+                for split in ("train", "validation", "test")
+            },
+        },
+        "eng",
+        "politics",
+    ),
+    "americas_nli": (
+        "nala-cub/americas_nli",
+        {
+            "README.md": card(("gn", {"validation": "gn/validation-*", "test": "gn/test-*"})),
+            **{
+                f"gn/{split}{PARQUET}": parquet(
+                    {"language": ["gn"], "premise": ["p"], "hypothesis": ["h"], "label": [1]}, {"label": NLI}
+                )
+                for split in ("validation", "test")
+            },
+        },
+        "grn",
+        "neutral",
+    ),
+    "afrixnli": (
+        "masakhane/afrixnli",
+        {
+            "README.md": card(("eng", {"validation": "data/eng/dev.tsv", "test": "data/eng/test.tsv"})),
+            "data/eng/dev.tsv": table("\t", {"premise": "p", "hypothesis": "h", "label": 2}),
+            "data/eng/test.tsv": table("\t", {"premise": "p", "hypothesis": "h", "label": 2}),
+        },
+        "eng",
+        "2",
+    ),
+    "indommlu": (
+        "indolem/IndoMMLU",
+        {
+            "README.md": b"---\nlicense: mit\n---\n",
+            "IndoMMLU.py": b"raise SystemExit\n",
+            "IndoMMLU.csv": (
+                b'subject,soal,kunci,jawaban\nBahasa Indonesia,Apa?,B,"A. satu\nB. dua\nC. tiga"\n'
+                b'Bahasa Jawa,Apa iki?,A,"A. siji\nB. loro"\n'
+            ),
+        },
+        "ind",
+        "B",
+    ),
+}
+
+
 PROGRAM = """
 import json, logging, sys
 from pathlib import Path
@@ -182,6 +374,7 @@ def hub() -> Iterator[HubServer]:
             "facebook/xnli": xnli(),
             "bigscience/xP3": xp3(),
             "somebody/old-set": scripted(),
+            **{dataset: {"main": files} for dataset, files, _, _ in PUBLISHED.values()},
         },
         gated=("openlanguagedata/flores_plus",),
     )
@@ -307,6 +500,29 @@ def test_a_set_with_a_loading_script_is_read_from_the_hubs_conversion(hub: HubSe
 def test_a_named_language_that_the_hub_lacks_is_an_error(hub: HubServer, tmp_path: Path) -> None:
     said = select(hub, tmp_path, "nusax_senti", settings=("evaluation.languages=[mad]",))
     assert said["error"].startswith("DataError: nusax_senti in mad, requested by evaluation.languages:")
+
+
+@pytest.fixture(scope="module")
+def published(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("published")
+    return select(hub, folder, *PUBLISHED, settings=("languages.known=[eng, zho, ind]",))
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_a_published_set_loads_and_what_it_lacks_is_left_out(published: Any, task: str) -> None:
+    dataset, _, language, label = PUBLISHED[task]
+    assert "error" not in published, published["error"]
+    [item] = published["items"][task][language]
+    assert str(item[2]) == label
+    assert all(f"{dataset} has no" in reason for reason in published["left"][task].values())
+    assert language not in published["left"][task]
+
+
+def test_every_task_that_names_the_hub_is_tried_here(hub: HubServer) -> None:
+    from instructalign.evaluation.tasks import load_task, task_names
+
+    named = {name: task.hub for name in task_names() if (task := load_task(name)) and getattr(task, "hub", None)}
+    assert {entry.options["dataset"] for entry in named.values()} <= set(hub.datasets)
 
 
 @pytest.mark.parametrize("token", ["", "hf_of_somebody_else"])

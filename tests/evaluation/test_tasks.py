@@ -377,3 +377,13 @@ def test_the_hub_gives_the_columns_and_labels_of_the_files(monkeypatch):
         ({"premise": "a", "hypothesis": "c"}, "contradiction"),
         ({"premise": "b", "hypothesis": "d"}, "entailment"),
     ]
+
+
+def test_a_language_without_rows_in_a_file_of_several_is_absent(tmp_path):
+    (tmp_path / "all.csv").write_text("lang,review,stars\njawa,Enak,good\n", encoding="utf-8")
+    task = reviews(
+        data={"format": "csv", "path": "all.csv", "language_column": "lang"},
+        languages={"jav": "jawa", "sun": "sunda"},
+    )
+    assert absent(task, tmp_path, "jav") == ""
+    assert absent(task, tmp_path, "sun") == "all.csv has no row with sunda in lang"

@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import StringConstraints
 
@@ -233,17 +234,37 @@ def read_hub(
 
 
 def _load(name: str, subset: str | None, **options: Any) -> Any:
-    """A dataset; where its repository has a loading script, which `datasets` refuses, the Hub's own conversion."""
+    """A dataset; of one with a loading script, which `datasets` refuses, its files or the Hub's conversion."""
     from datasets import load_dataset
 
     try:
         return load_dataset(name, subset, **options)
     except Exception:  # that scripts are refused, or, once another subset is in the cache, that this one is not
-        files = converted_files(name, subset, options.get("split"))
-        if not files or options.get("revision") or options.get("data_files"):
+        if not _has_script(name):
             raise
-    options |= {"revision": CONVERTED, "data_files": {options["split"]: files}}
-    return load_dataset(name, **options)
+        split, pattern, revision = (options.pop(key, None) for key in ("split", "data_files", "revision"))
+        if pattern is None and revision is None:
+            pattern, revision = {split: converted_files(name, subset, split)}, CONVERTED
+        patterns = pattern if isinstance(pattern, Mapping) else {split: pattern}
+        place = f"hf://datasets/{name}" + (f"@{quote(revision, safe='')}" if revision else "")
+        files = {key: [f"{place}/{file}" for file in _listed(value)] for key, value in patterns.items()}
+        kinds = {_KINDS.get(Path(file).suffix) for some in files.values() for file in some}
+        if len(kinds) != 1 or None in kinds:
+            raise
+    return load_dataset(*kinds, split=split, data_files=files, **options)
+
+
+_KINDS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _has_script(dataset: str) -> bool:
+    """Whether a Hub dataset has a loading script and a card without subsets, so that `datasets` refuses it."""
+    listing = _hub_listing(dataset, None)
+    return listing is not None and not listing[0] and f"{dataset.rpartition('/')[2]}.py" in listing[1]
 
 
 CONVERTED = "refs/convert/parquet"
@@ -258,10 +279,7 @@ def converted_files(dataset: str, subset: str | None, split: str | None) -> list
         subset: its configuration; `default` if None.
         split: its split; all if None.
     """
-    listing = _hub_listing(dataset, None)
-    if listing is None or listing[0] or f"{dataset.rpartition('/')[2]}.py" not in listing[1]:
-        return []
-    converted = _hub_listing(dataset, CONVERTED)
+    converted = _hub_listing(dataset, CONVERTED) if _has_script(dataset) else None
     return [
         file
         for file in (converted or ((), ()))[1]

@@ -44,12 +44,16 @@ def absent(task: Task | Translation | PlainText, data: Path, language: str) -> s
     """Why a task cannot be read in a language; empty where it can."""
     if language not in task.languages:
         return f"the task has no {language}; it has: {', '.join(task.languages)}"
-    source = source_of(task, data)
+    source, name = source_of(task, data), task.languages[language]
     if source is not None and source is task.hub:
-        return absent_from_hub(language, task.languages[language], **source.options)
-    if not _exists(task, data, language):
-        return f"{file_of(task, data, language)} does not exist"
-    return ""
+        reason = absent_from_hub(language, name, **source.options)
+    else:
+        reason = "" if _exists(task, data, language) else f"{file_of(task, data, language)} does not exist"
+    column = source.options.get("language_column") if source is not None and not reason else None
+    # One file or subset for several languages, of which this one may have no row.
+    if column and source and not any(TASK_SOURCES.get(source.name)(data, language, name, **source.options)):
+        return f"{source.options.get('path') or source.options['dataset']} has no row with {name} in {column}"
+    return reason
 
 
 def file_of(task: Task | Translation | PlainText, data: Path, language: str) -> Path | None:
