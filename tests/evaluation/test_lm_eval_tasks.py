@@ -18,6 +18,7 @@ from instructalign.evaluation.model_results import read_results
 from instructalign.evaluation.run_comparison import TrainedRun, compare_runs
 from instructalign.evaluation.task_selection import select_tasks
 from instructalign.evaluation.tasks import HarnessTask, load_task
+from test_cli import call
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its own and its libraries'
@@ -131,6 +132,29 @@ def test_languages_have_groups_intervals_and_paired_tests(light, model_folder, t
     assert any(row.metric == "gain_p" for row in compared.rows)
 
 
+def test_a_group_of_the_harness_is_its_tasks_together(light, model_folder, tmp_path):
+    folder = tmp_path / "harness"
+    folder.mkdir()
+    for name in ("sciq", "openbookqa"):
+        write_task(folder, name)
+    rows = (folder / "sciq.test.jsonl").read_text().splitlines(keepends=True)
+    (folder / "sciq.test.jsonl").write_text("".join(rows[:2]))
+    metrics = [{"metric": "acc", "aggregation": "mean", "weight_by_size": True}]
+    group = {"group": "science", "task": ["sciq", "openbookqa"], "aggregate_metric_list": metrics}
+    (folder / "science.yaml").write_text(yaml.safe_dump(group))
+    config = make_config(tmp_path, [write_own(tmp_path, "science", task="science", languages={"ind": "x"})])
+    scores = evaluate(model_folder("llama"), config, tmp_path / "out", run="base")
+    theirs = lm_eval.simple_evaluate(
+        model=HFLM(pretrained=str(model_folder("llama")), device="cpu", batch_size=4, dtype="float32"),
+        tasks=["science"],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        bootstrap_iters=0,
+    )
+    found = next(score for score in scores if score.metric == "acc" and score.language == "ind")
+    assert found.value == pytest.approx(theirs["groups"]["science"]["acc,none"], abs=1e-12)
+    assert found.n == 2 + ITEMS
+
+
 def test_an_evaluation_that_is_done_is_not_done_again(light, model_folder, tmp_path, monkeypatch):
     (tmp_path / "harness").mkdir()
     write_task(tmp_path / "harness", "sciq")
@@ -212,3 +236,10 @@ def test_what_cannot_be_shown_is_refused(light, tmp_path):
     (tmp_path / "harness").rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"include: .*harness is not a folder"):
         select_tasks(make_config(tmp_path, [own]))
+
+
+def test_tasks_show_names_the_harnesss_task():
+    shown = call("tasks", "show", "lm-eval:belebele")
+    assert shown.returncode == 0
+    assert "lm-evaluation-harness: belebele" in shown.stdout
+    assert "languages: eng" in call("tasks", "show", "lm-eval:piqa@eng").stdout

@@ -62,6 +62,8 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     if isinstance(task, HeldOutTask):
         whose = {"past": "knows", "sentences": "has in its corpora"}.get(task.kind, "aligns")
         languages = f"those that the configuration {whose}"
+    elif isinstance(task, HarnessTask):
+        languages = languages or "found by the names of the harness's tasks"
     origin = f"{task.source or 'source not named'} ({task.licence or 'licence not named'})"
     console.out.print(f"{task.title or task.name}\n{origin}\nlanguages: {languages}", markup=False)
     if isinstance(task, HarnessTask):
