@@ -100,6 +100,17 @@ def test_few_rows_many_dropped_some_damaged(configure: Configure, tmp_path: Path
     assert finding_with(diagnosis, "jav 220")[0] == "warning"
 
 
+def test_placeholders_are_named(configure: Configure, tmp_path: Path) -> None:
+    rows = [*sentences()[:200], *[("Yes.", "Ya.")] * 200]
+    write_corpus(tmp_path, rows + [(one, "<range>") for one, _ in sentences()[200:230]])
+    for preset, named in (("basic", True), ("standard", False)):
+        diagnosis = look(configure("instructions.heldout=0", f"filter.preset={preset}"))
+        found = [each for each in diagnosis.findings if "missing translations" in each.found]
+        assert [each.level for each in found] == ["warning"] * named
+        assert all("30 of the 430 texts in jav" in each.found and "'<range>'." in each.found for each in found)
+        assert all("filter.preset" in each.advice for each in found)
+
+
 def test_test_items_in_the_training_data(configure: Configure, tmp_path: Path) -> None:
     write_corpus(
         tmp_path, [*sentences(), ("JAV sample 3!", "contoh kaping telu"), ("x mad sample 5 y z", "liyane")]
