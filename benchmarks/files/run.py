@@ -31,11 +31,12 @@ Each row is a public report, rebuilt as a small input of our own, with the right
 tried. PASS: read right, or refused in words that say what to do. FAIL: read wrong, lost in silence, refused
 although a user may expect it to be read, refused without help, or a traceback. NO FORMAT: that version had no
 reader for the format, where a user expects one. Numbered cases came with the issue (`shared/cases`): four of
-their checks import names that have moved since and run here with today's, and number 17 prints only failures,
-so that here it passes where it prints none and the field `input` is in the preview. The others were searched
-out and tried before anything was mended for them, in two rounds: of the first 66, 21 were wrong at 1de5602,
-where the readers of the new formats had been written; of 11 that were searched out after those had been mended,
-one was (`vtt-rolling-captions`). The verdicts of the two former versions are in `benchmarks/files/before.json`."""
+their checks import names that have moved since and run here with today's, number 16 looks for what is said of
+an array in the last line only, and here in all, and number 17 prints only failures, so that here it passes
+where it prints none and the field `input` is in the preview. The others were searched out and tried before
+anything was mended for them, in two rounds: of the first 66, 21 were wrong at 1de5602, where the readers of the
+new formats had been written; of 11 that were searched out after those had been mended, one was
+(`vtt-rolling-captions`). The verdicts of the two former versions are in `benchmarks/files/before.json`."""
 SHARED_KINDS = {
     **dict.fromkeys((1, 2, 5, 6, 15), "codes"),
     **dict.fromkeys((3, 4), "placeholders"),
@@ -222,6 +223,9 @@ def run_shared(cases: Path, source: Path, names: Sequence[str]) -> dict[str, lis
                     text = text.replace(old, new).replace("f.how", "f.kind")
             script.chmod(0o644)
             script.write_text(text, encoding="utf-8")
+        for script in copy.glob("16-*/run.sh"):  # what is said of the array that is read is not in the last line
+            script.chmod(0o755)
+            script.write_text(script.read_text(encoding="utf-8").replace("| tail -1 ", ""), encoding="utf-8")
         for script in copy.glob("17-*/run.sh"):  # it prints FAIL only
             script.chmod(0o755)
             script.write_text(
