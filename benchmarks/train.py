@@ -4,9 +4,10 @@
     python benchmarks/train.py --data ../shared/data --shape 560m --device cuda --precision bfloat16 --out FILE
 
 The same model (a known shape with random weights), the same token ids in the same order (translation instructions
-of FLORES-200, at most 128 tokens), full fine-tuning by AdamW, each method in a process of its own, the methods
-taking turns. *Real tokens* are those of prompts and answers; padding does not count. The first step is not timed.
-Memory is the peak of the process, PyTorch and all, or what was allocated on the GPU.
+of FLORES-200, at most 128 tokens unless `--length` says otherwise), full fine-tuning (or `--lora`) by AdamW, each
+method in a process of its own, the methods taking turns. *Real tokens* are those of prompts and answers; padding
+does not count. The first step is not timed. Memory is the peak of the process, PyTorch and all, or what was
+allocated on the GPU.
 
 - `ours`: `instructalign train` as it is, with the loss on answers; `packed`: with examples packed into rows;
   `all`: with the loss on everything, as the first code has it; `bfloat16`: under autocast; `compiled`: layers
@@ -46,7 +47,8 @@ OURS: dict[str, dict[str, Any]] = {
 WITHOUT = ["one-pass", "all-logits", "usual-products", "none-of-it"]
 PEERS = ["trainer", "trl", "trl-packing"]
 USUAL = [*(name for name in OURS if name != "compiled"), *WITHOUT, *PEERS]
-BATCH, LENGTH = 32, 128
+BATCH = 32
+LORA = {"r": 16, "alpha": 32.0}  # of every linear layer but the head
 MEMORY = {"cpu": "the process's peak, PyTorch and all", "cuda": "what was allocated on the GPU at most"}
 NEW = ["sun", "jav", "ban", "min", "bug", "ace", "bjn"]
 
@@ -82,6 +84,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of all methods")
+    parser.add_argument("--length", type=int, default=128, help="tokens of an example or a packed row, at most")
+    parser.add_argument("--lora", action="store_true", help="adapters of rank 16 instead of full fine-tuning")
     parser.add_argument("--methods", nargs="+", choices=[*OURS, *WITHOUT, *PEERS], default=USUAL)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--method", help=argparse.SUPPRESS)
@@ -92,8 +96,9 @@ def read_options() -> argparse.Namespace:
 def alone(options: argparse.Namespace, method: str) -> dict[str, Any]:
     """One method in a process of its own."""
     command = [sys.executable, __file__, "--method", method]
-    for name in ("data", "shape", "steps", "threads", "device", "precision", "work"):
+    for name in ("data", "shape", "steps", "threads", "device", "precision", "length", "work"):
         command += [f"--{name}", str(getattr(options, name))]
+    command += ["--lora"] if options.lora else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{method} failed:\n{done.stderr[-3000:]}")
@@ -110,7 +115,7 @@ def configuration(options: argparse.Namespace, **training: Any) -> Any:
 
     return build_config(
         {
-            "model": {"base": str(options.work / "model")},
+            "model": {"base": str(options.work / "model"), "adapter": LORA if options.lora else None},
             "languages": {"known": ["eng", "ind"], "new": NEW},
             "corpora": [
                 {"format": "flores", "path": str(options.data.resolve() / "flores200"), "splits": ["dev"]}
@@ -119,7 +124,7 @@ def configuration(options: argparse.Namespace, **training: Any) -> Any:
             "training": {
                 "steps": options.steps,
                 "batch_size": BATCH,
-                "max_length": LENGTH,
+                "max_length": options.length,
                 "strategy": "none",
                 "precision": options.precision,
                 "report_to": [],
@@ -138,7 +143,7 @@ def write_examples(options: argparse.Namespace) -> None:
     from instructalign.training.models import load_codec
 
     config = configuration(options)
-    stream, encoder = prepare_data(config).mixture, ExampleEncoder(load_codec(config.model), LENGTH)
+    stream, encoder = prepare_data(config).mixture, ExampleEncoder(load_codec(config.model), options.length)
     with (options.work / "examples.jsonl").open("w", encoding="utf-8") as file:
         for index in range(options.steps * BATCH):
             encoded = encoder(stream[index])
@@ -273,7 +278,7 @@ def trl(options: argparse.Namespace) -> dict[str, Any]:
     settings = arguments(options)
     if packing:
         settings.update(max_steps=-1, num_train_epochs=1, dataloader_drop_last=True)
-    sft = SFTConfig(**settings, max_length=LENGTH, packing=packing, completion_only_loss=True)
+    sft = SFTConfig(**settings, max_length=options.length, packing=packing, completion_only_loss=True)
     run = InOrder(model, args=sft, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     return timed(options, run, len(run.train_dataset) // BATCH if packing else options.steps)
 
@@ -283,7 +288,15 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = options.work / "model"
-    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    if options.lora:
+        from peft import LoraConfig, get_peft_model
+
+        lora = LoraConfig(
+            r=LORA["r"], lora_alpha=LORA["alpha"], target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        model = get_peft_model(model, lora)
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def timed(options: argparse.Namespace, run: Any, steps: int) -> dict[str, Any]:
@@ -373,7 +386,10 @@ def peak_flops(options: argparse.Namespace) -> dict[str, float]:
 
 
 def flops_of_token(options: argparse.Namespace) -> int:
-    """Six for each weight, forward and backward (Chowdhery et al. 2022, appendix B; attention is left out)."""
+    """Six for each weight, forward and backward (Chowdhery et al. 2022, appendix B; attention is left out).
+
+    With LoRA four: frozen weights have no gradients of their own.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     shape = dict(SHAPES[options.shape])
@@ -382,7 +398,8 @@ def flops_of_token(options: argparse.Namespace) -> int:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    return 6 * sum(weight.numel() for weight in model.parameters())  # input and output embeddings are one
+    each = 4 if options.lora else 6
+    return each * sum(weight.numel() for weight in model.parameters())  # input and output embeddings are one
 
 
 def render(
@@ -423,22 +440,24 @@ def render(
         "# Training: speed and memory",
         f"Made by `python benchmarks/train.py --data DATA {given(options)}` on {where(options)}.",
         f"{said_of(options.shape)}; {options.steps} steps of {BATCH} translation instructions (FLORES-200) of at "
-        f"most {LENGTH} tokens, full fine-tuning, AdamW, {options.precision} unless named otherwise. Real tokens "
+        f"most {options.length} tokens, {'LoRA of rank 16' if options.lora else 'full fine-tuning'}, AdamW, "
+        f"{options.precision} unless named otherwise. Real tokens "
         "are those of prompts and answers, without padding; the first step is not timed. Each method runs in a "
         f"process of its own, and they take turns; memory is {MEMORY[options.device]}. The script's own text says "
         "what each method is. Losses of `all` and `trainer` are over all tokens, those of the rest over answers; "
         "packing in TRL has other steps.",
         "\n".join(table),
-        f"MFU, the utilisation of model FLOPs: six for each weight and real token, over what a product of large "
-        f"matrices reaches here ({peaks}). Ours needs fewer: it computes logits at answers alone.",
+        f"MFU, the utilisation of model FLOPs: {4 if options.lora else 6} for each weight and real token, over "
+        f"what a product of large matrices reaches here ({peaks}). Ours needs fewer: it computes logits at "
+        "answers alone.",
         "\n".join(said),
     ]
 
 
 def given(options: argparse.Namespace) -> str:
     """The options that figures depend on."""
-    names = ("shape", "steps", "rounds", "threads", "device", "precision")
-    return " ".join(f"--{name} {getattr(options, name)}" for name in names)
+    names = ("shape", "steps", "rounds", "threads", "device", "precision", "length")
+    return " ".join(f"--{name} {getattr(options, name)}" for name in names) + (" --lora" if options.lora else "")
 
 
 def where(options: argparse.Namespace) -> str:
