@@ -241,7 +241,7 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
     loaded.model.to(options.device)
     clock = Clock()
     queries = make_queries(
-        loaded.codec, task, [(prompt, item) for _, prompt, item in questions], loaded.codec.context
+        loaded.codec, task, [(prompt, item, ()) for _, prompt, item in questions], loaded.codec.context
     )
     scores: list[Any] = [None] * len(queries)
     for batch in plan_batches(queries, options.batch_tokens):
@@ -370,7 +370,7 @@ def first(options: argparse.Namespace) -> dict[str, Any]:
         prompts = [task.prompts[prompt].prompt.format_map(item.fields) for _, prompt, item in batch]
         lengths = torch.tensor([len(tokenizer.encode(prompt)) for prompt in prompts])
         for choice in range(len(task.labels)):
-            words = [list(task.words(prompt).values())[choice] for _, prompt, _ in batch]
+            words = [list(task.words(prompt, item).values())[choice] for _, prompt, item in batch]
             filled = [f"{prompt} {word}" for prompt, word in zip(prompts, words, strict=True)]
             inputs = tokenizer(filled, padding=True, padding_side="right", return_tensors="pt")
             with torch.inference_mode():
