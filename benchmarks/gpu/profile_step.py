@@ -49,10 +49,15 @@ def profiled(options: argparse.Namespace) -> str:
     on_gpu = options.device == "cuda"
     profiler = profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU][not on_gpu :])
 
+    reached: set[int] = set()
+
     def note(what: str, done: int, total: int, remark: str = "") -> None:
-        if what == "training" and done == FIRST:
+        if what != "training" or done in reached:  # a step can be told of twice
+            return
+        reached.add(done)
+        if done == FIRST:
             profiler.start()
-        if what == "training" and done == LAST:
+        elif done == LAST:
             profiler.stop()
 
     train(configuration(options, packing=True), options.work / "run", progress=note)
