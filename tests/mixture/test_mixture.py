@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from fractions import Fraction
 from math import cos, pi
 from pathlib import Path
@@ -21,7 +22,7 @@ from instructalign.errors import DataError
 from instructalign.mixture import Mixture, ReplayBuffer, load_replay
 from instructalign.mixture.mixture import ReplaySchedule
 from instructalign.mixture.replay_buffer import choose
-from instructalign.mixture.replay_sources import read_hub_examples, read_jsonl_examples
+from instructalign.mixture.replay_sources import ReplayRequest, read_hub_examples, read_jsonl_examples
 from instructalign.mixture.training_data import CorpusCache, prepare_corpus
 from instructalign.types import Counts, Instruction
 
@@ -256,6 +257,28 @@ def test_hub_layout_is_read_in_streaming_mode(tmp_path: Path) -> None:
     write(folder / "en" / "part.jsonl", [{"inputs": f"q{i}", "targets": "a", "lang": "en"} for i in range(10)])
     rows = list(read_hub_examples(name=str(folder), data_files="en/*.jsonl", scan=4))
     assert [row.prompt for row in rows] == ["q0", "q1", "q2", "q3"]
+
+
+def test_some_rows_of_each_file_of_a_dataset_are_scanned(tmp_path: Path) -> None:
+    for file, count in zip("abcdef", (40, 40, 2, 40, 40, 40), strict=True):
+        write(tmp_path / f"{file}.jsonl", [{"inputs": f"{file}{i}", "targets": "x"} for i in range(count)])
+
+    def scanned(scan: int | None, seed: int = 0) -> list[str]:
+        request = ReplayRequest(seed=seed)
+        rows = read_hub_examples(request, name=str(tmp_path), data_files="*.jsonl", scan=scan)
+        return [row.prompt for row in rows]
+
+    drawn = scanned(30)
+    counts = Counter(prompt[0] for prompt in drawn)
+    assert counts.pop("c") == 2
+    assert set(counts) == set("abdef")
+    assert max(counts.values()) - min(counts.values()) <= 2  # three more than their share in the files after c
+    assert len(set(drawn)) == len(drawn) >= 27
+    assert scanned(30, seed=7) == drawn  # so that the examples held out do not depend on the seed
+    order = list(dict.fromkeys(prompt[0] for prompt in drawn))
+    assert order != sorted(order)  # of the files
+    assert len({prompt[0] for prompt in scanned(2)}) == 2
+    assert len(scanned(1000)) == len(scanned(None)) == 202
 
 
 def test_files_of_a_type_are_read_without_a_data_set_around_them(tmp_path: Path) -> None:

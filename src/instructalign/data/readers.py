@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from instructalign.errors import DataError, first_line
 from instructalign.file_kinds import COMPRESSED
 from instructalign.files import MAX_LINE_BYTES, check_file, hidden, notice, read_lines
 from instructalign.hub_access import hub_problem, prepare_hub
+from instructalign.randomness import permuted
 
 Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=1)]
 """The character between two columns, as an option of a reader."""
@@ -200,7 +201,13 @@ def _arrow_batches(file: Path) -> Iterator[Any]:
 
 
 def read_hub(
-    name: str, subset: str | None, advice: str, *, class_names: bool = False, **options: Any
+    name: str,
+    subset: str | None,
+    advice: str,
+    *,
+    class_names: bool = False,
+    some: int | None = None,
+    **options: Any,
 ) -> Iterator[Record]:
     """The records of a Hub dataset, or of a local folder in the Hub's layout, through `datasets`.
 
@@ -209,6 +216,7 @@ def read_hub(
         subset: the dataset's configuration.
         advice: the end of the error message: what else the user can do.
         class_names: replace the numbers of class labels by their names.
+        some: how many records to read at most: of a streamed dataset of several files, the same number from each.
         options: `split`, `revision`, `data_files`, `streaming`, as in `datasets.load_dataset`.
 
     Raises:
@@ -222,7 +230,7 @@ def read_hub(
         records: Any = _load(name, subset, **options)
         features: Mapping[str, Any] = (class_names and records.features) or {}
         classes = {key: feature for key, feature in features.items() if isinstance(feature, ClassLabel)}
-        for number, record in enumerate(records, start=1):
+        for number, record in enumerate(_some_of_each(records, some) if some else records, start=1):
             for key, labels in classes.items():
                 if record[key] is not None and record[key] >= 0:
                     record[key] = labels.int2str(record[key])
@@ -231,6 +239,20 @@ def read_hub(
         files = options.get("data_files") if "/" not in name else None
         where = files if isinstance(files, str) or files is None else ", ".join(files)
         raise hub_error(name, error, advice, where, subset, options.get("split")) from None
+
+
+def _some_of_each(records: Any, count: int) -> Iterator[dict[str, Any]]:
+    """At most `count` records: the same number of each file; what a short file lacks comes from those after it.
+
+    The order of the files is drawn, not alphabetical, but the same for every run: so are the examples held out.
+    """
+    files = getattr(records, "num_shards", 1)
+    for place in range(files):
+        file = permuted(place, files, 0, "files of a dataset")
+        part = records.shard(num_shards=files, index=file) if files > 1 else records
+        for record in islice(part, -(-count // (files - place))):
+            yield record
+            count -= 1
 
 
 def _load(name: str, subset: str | None, **options: Any) -> Any:

@@ -105,17 +105,16 @@ def read_hub_examples(
             nested objects.
         task, language: columns of the example's task and language, kept where they exist.
         languages: only examples whose language column is one of these.
-        scan: how many examples from the start to choose from, since xP3's English part alone has tens of
-            millions; null for all, in one pass.
+        scan: how many examples to choose from, since xP3's English part alone has tens of millions: of a set
+            that is streamed, the same number from each file; null for all, in one pass.
         streaming: read over the network as needed; otherwise download first.
 
     Raises:
         DataError: the dataset cannot be loaded, or a field is missing.
     """
     advice = "or download it and use format: jsonl with its path."
-    records = read_hub(
-        name, subset, advice, split=split, revision=revision, data_files=data_files, streaming=streaming
-    )
+    options: dict[str, Any] = {"split": split, "revision": revision, "data_files": data_files}
+    records = read_hub(name, subset, advice, some=scan, streaming=streaming, **options)
     fields = (prompt, answer, task, language)
     numbered = islice(records, scan)
     yield from _examples(numbered, lambda n: f"{name} ({split}, row {n - 1})", fields, languages, request)
