@@ -296,7 +296,7 @@ SHIPPED = sorted(
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configurations_are_valid(path: Path) -> None:
-    assert load_config(path).training.batch_size == 32
+    assert load_config(path).training.steps > 0
 
 
 @pytest.mark.parametrize(

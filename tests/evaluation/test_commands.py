@@ -36,7 +36,7 @@ def test_a_task_is_shown_with_its_labels_and_where_its_data_is_looked_for():
     assert (
         "files under evaluation.data: nusax/sentiment/{name}/test.csv; {name} is one of acehnese (ace)," in shown
     )
-    assert "the Hub, if there is no such file: indonlp/NusaX-senti ({language})" in shown
+    assert "the Hub, if there is no such file: indonlp/NusaX-senti ({language}/test/*.parquet, revision refs/convert/parquet)" in shown
     assert "put in eng put in ind" in shown
     assert "neutral neutral netral" in shown
     assert "flores200/devtest/{name}.devtest" in call("tasks", "show", "flores_translation").stdout
@@ -69,7 +69,7 @@ def test_scores_of_nothing_are_an_error(tmp_path):
 
 def test_models_that_cannot_be_loaded_are_named(model_folder, make_config, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="the model 'nomodel' was neither found as a folder nor on the Hub"):
+    with pytest.raises(ModelError, match="the model 'nomodel' is no folder and cannot be loaded from the Hub"):
         evaluate("nomodel", make_config(), tmp_path / "1", run="none")
     cut = tmp_path / "cut"
     shutil.copytree(model_folder("llama"), cut)
