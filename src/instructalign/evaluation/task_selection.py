@@ -315,10 +315,15 @@ def _languages(config: Config) -> list[str]:
     return config.evaluation.languages or [code for codes in config.languages.groups.values() for code in codes]
 
 
-def plan_task(config: Config, task: Task) -> TaskPlan:
-    """The questions of one classification task under a configuration; see `select_tasks`."""
+def _present_languages(config: Config, task: Task | PlainText) -> tuple[list[str], dict[str, str]]:
+    """The languages in which a task has data; and those of the configuration in which it has none, and why.
+
+    Raises:
+        DataError: a language that `evaluation.languages` names has no data, or no language has.
+    """
     settings = config.evaluation
-    items, left_out, dropped = {}, {}, {}
+    present: list[str] = []
+    left_out: dict[str, str] = {}
     for language in _languages(config):
         if language not in task.languages:
             continue
@@ -329,14 +334,24 @@ def plan_task(config: Config, task: Task) -> TaskPlan:
             left_out[language] = reason
             log.warning("%s leaves out %s: %s", task.name, language, reason)
         else:
-            counts = Counts()
-            items[language] = read_items(task, language, settings.data, settings.items, counts)
-            if counts.dropped:
-                dropped[language] = counts.dropped
-    if not items:
+            present.append(language)
+    if not present:
         reasons = "; ".join(left_out.values()) or f"the task has only {', '.join(task.languages)}"
         home = f" The data set is published at {task.source}." if left_out and task.source else ""
         raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.{home}")
+    return present, left_out
+
+
+def plan_task(config: Config, task: Task) -> TaskPlan:
+    """The questions of one classification task under a configuration; see `select_tasks`."""
+    settings = config.evaluation
+    present, left_out = _present_languages(config, task)
+    items, dropped = {}, {}
+    for language in present:
+        counts = Counts()
+        items[language] = read_items(task, language, settings.data, settings.items, counts)
+        if counts.dropped:
+            dropped[language] = counts.dropped
     examples = {language: choose_examples(config, task, language) for language in items if settings.shots}
     return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out, examples, dropped)
 
@@ -375,23 +390,8 @@ def plan_texts(config: Config, task: PlainText) -> TextPlan:
             empty.
     """
     settings = config.evaluation
-    texts: dict[str, list[tuple[str, str]]] = {}
-    left_out: dict[str, str] = {}
-    for language in _languages(config):
-        if language not in task.languages:
-            continue
-        reason = absent(task, settings.data, language)
-        if reason and settings.languages:
-            raise DataError(f"{task.name} in {language}, requested by evaluation.languages: {reason}.")
-        if reason:
-            left_out[language] = reason
-            log.warning("%s leaves out %s: %s", task.name, language, reason)
-        else:
-            texts[language] = read_texts(task, language, settings.data, settings.items)
-    if not texts:
-        reasons = "; ".join(left_out.values()) or f"the task has only {', '.join(task.languages)}"
-        home = f" The data set is published at {task.source}." if left_out and task.source else ""
-        raise DataError(f"{task.name} has no data for the languages of this configuration: {reasons}.{home}")
+    present, left_out = _present_languages(config, task)
+    texts = {language: read_texts(task, language, settings.data, settings.items) for language in present}
     return TextPlan(task.name, task.split, texts, left_out)
 
 

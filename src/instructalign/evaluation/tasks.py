@@ -221,7 +221,20 @@ class Task(Strict):
         return text_hash(found)
 
 
-class Translation(Strict):
+class _LinesOfText(Strict):
+    """What tasks on texts without labels have in common: where a line or record a text is read."""
+
+    name: Name
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    split: str = "test"
+    path: str
+    hub: HubSourceEntry | None = None
+    gated: bool = False
+
+
+class Translation(_LinesOfText):
     """A translation task, from and into one language.
 
     Attributes:
@@ -240,14 +253,6 @@ class Translation(Strict):
     """
 
     kind: Literal["translation"]
-    name: Name
-    title: str = ""
-    source: str = ""
-    licence: str = ""
-    split: str = "test"
-    path: str
-    hub: HubSourceEntry | None = None
-    gated: bool = False
     pivot: str
     languages: Annotated[TaskLanguages, Field(min_length=2)]
     prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
@@ -271,7 +276,7 @@ class Translation(Strict):
         )
 
 
-class PlainText(Strict):
+class PlainText(_LinesOfText):
     """Plain text whose bits per byte are measured: it needs no labels, and any language has some.
 
     Attributes:
@@ -283,14 +288,6 @@ class PlainText(Strict):
     """
 
     kind: Literal["text"]
-    name: Name
-    title: str = ""
-    source: str = ""
-    licence: str = ""
-    split: str = "test"
-    path: str
-    hub: HubSourceEntry | None = None
-    gated: bool = False
     languages: Annotated[TaskLanguages, Field(min_length=1)]
 
     @property
