@@ -68,7 +68,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "past.jsonl").write_text("".join(json.dumps(line) + "\n" for line in past), encoding="utf-8")
     for code in ("eng", "jav"):
         items = "".join(f"{i},text {i},{'good' if i % 2 else 'bad'}\n" for i in range(8))
-        (folder / f"reviews-{code}.csv").write_text(f"id,text,label\n{items}", encoding="utf-8")
+        empty = "8,,good\n" if code == "jav" else ""
+        (folder / f"reviews-{code}.csv").write_text(f"id,text,label\n{items}{empty}", encoding="utf-8")
     task = {
         "name": "reviews",
         "title": "Reviews",
@@ -166,7 +167,10 @@ def test_evaluate_any_model(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (project / "scores" / "scores.json").is_file()
     assert "L1" in done.stdout
-    assert done.stdout.splitlines()[-1] == "test items: 16 scored in 2 sets of a task and language"
+    assert (
+        done.stdout.splitlines()[-1]
+        == "test items: 16 scored in 2 sets of a task and language, dropped: 1 no text"
+    )
 
 
 def test_init_then_validate(tmp_path: Path) -> None:

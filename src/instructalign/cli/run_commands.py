@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from instructalign.cli.options import (
     with_rejects,
 )
 from instructalign.errors import ConfigError
+from instructalign.files import read_object
 from instructalign.types import Rule
 
 
@@ -81,7 +83,14 @@ def evaluate(
     counts = {(each.task, each.language): each.n for each in scores if each.language and each.n}
     console.show_table(main_table(scores))
     console.out.print(f"scores and predictions are in {folder}")
-    console.out.print(f"test items: {sum(counts.values()):,} scored in {len(counts)} sets of a task and language")
+    items = f"{sum(counts.values()):,} scored in {len(counts)} sets of a task and language"
+    dropped: dict[str, int] = {}
+    for task in read_object(folder / "predictions" / "manifest.json", json.loads)["tasks"].values():
+        for reasons in task.get("dropped", {}).values():
+            for reason, count in reasons.items():
+                dropped[reason] = dropped.get(reason, 0) + count
+    said = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "none"
+    console.out.print(f"test items: {items}, dropped: {said}", markup=False)
 
 
 def score(
