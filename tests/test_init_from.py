@@ -112,6 +112,32 @@ def test_a_spreadsheet_with_a_title_above_the_names(tmp_path: Path) -> None:
     assert len(prepare_corpus(config)[0]) == 36
 
 
+def test_columns_are_named_in_other_languages_or_by_order(tmp_path: Path) -> None:
+    """A title, names in Indonesian, remarks that are rare or missing: as a newcomer's spreadsheet was."""
+    title, pairs = ["Daftar kalimat"], [(n, a, b) for n, (a, b) in enumerate(PAIRS)]
+    workbook(tmp_path / "ind.xlsx", [title, ["No", "Bahasa Inggris", "Jawa", "Keterangan"], *map(list, pairs)])
+    options = draft(tmp_path, "ind.xlsx").corpora[0].options
+    assert options["columns"] == {"eng": "Bahasa Inggris", "jav": "Jawa"}
+
+    remarks = [[n, a, b, "cek" if n % 5 == 0 else ""] for n, a, b in pairs]
+    workbook(tmp_path / "own.xlsx", [title, ["No", "Kalimat", "Ngoko", "Catatan"], *remarks])
+    config = draft(tmp_path, "own.xlsx", languages=["eng", "jav"])
+    assert config.corpora[0].options["columns"] == {"eng": "Kalimat", "jav": "Ngoko"}
+    train, heldout, _ = prepare_corpus(config)
+    assert {row.texts["eng"] for corpus in (train, heldout) for row in corpus} == {a for a, _ in PAIRS}
+
+    workbook(tmp_path / "none.xlsx", [title, ["No", "", ""], *map(list, pairs)])
+    assert len(prepare_corpus(draft(tmp_path, "none.xlsx", languages=["eng", "jav"]))[0]) == 36
+
+    write(tmp_path, "two.csv", ["Kalimat;Ngoko;Krama", *(f"{a};{b};{b} nggih" for a, b in PAIRS)])
+    with pytest.raises(ConfigError, match=r"3 columns of text: Kalimat, Ngoko, Krama.*--languages"):
+        draft(tmp_path, "two.csv", languages=["eng", "jav"])
+    with pytest.raises(ConfigError, match="jav is named twice"):
+        draft(tmp_path, "two.csv", languages=["eng", "jav", "jav"])
+    config = draft(tmp_path, "two.csv", languages=["eng", "-", "jav"])
+    assert config.corpora[0].options["columns"] == {"eng": "Kalimat", "jav": "Krama"}
+
+
 def test_what_is_not_said_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", ["Question,Answer", *(f"{a},{b}" for a, b in PAIRS)])
     write(tmp_path, "side-a.txt", [a for a, _ in PAIRS])

@@ -14,6 +14,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import langcodes
 import yaml
 
 from instructalign.config import Config, FilterConfig
@@ -30,6 +31,7 @@ from instructalign.plugins import FORMATS
 from instructalign.types import Counts
 
 _SAMPLE = 200  # rows looked at
+_NAME_WORDS = 2  # of a column, at most
 _PASSES = 20  # over the corpus, in all directions together
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _BY_ENDING = {
@@ -57,6 +59,13 @@ _WIDELY_KNOWN = (
     *("tur", "vie", "ben", "urd", "nld", "pol", "fas"),
 )
 """Languages that a base model is taken to know, the likeliest pivot first."""
+_NAMES_IN = (
+    *("am", "ar", "bn", "de", "es", "fa", "fr", "ha", "hi", "id", "it", "ja"),
+    *("ms", "nl", "pt", "ru", "sw", "tl", "tr", "ur", "vi", "yo", "zh", "zu"),
+)
+"""Where a column's name may come from."""
+_SKIPPED = "-"
+"""In `--languages`, a column that is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,8 @@ def draft_config(
     Args:
         files: parallel text in any registered format; line-aligned files, subtitles and the like together.
         folder: where the configuration will be, to which its paths are relative.
-        languages: codes or names, where the files do not say them: in the order of the columns or files.
+        languages: codes or names, where the files do not say them: in the order of the columns of text, or of the
+            files; `-` for one that is left out.
         known: those of the languages that the base model knows; by default the widely spoken ones.
         model: the base model.
 
@@ -93,9 +103,17 @@ def draft_config(
         ConfigError: a language is none, or the files do not say their languages and neither does `languages`.
         DataError: a file cannot be read.
     """
-    given = [_code(each, "--languages") for each in languages]
+    given = [each if each == _SKIPPED else _code(each, "--languages") for each in languages]
+    if twice := [code for code in given if code != _SKIPPED and given.count(code) > 1]:
+        raise ConfigError(
+            [
+                f"--languages: {twice[0]} is named twice. Name it once, with {_SKIPPED} for the other column, and "
+                "give the other translations an entry of their own under corpora in the configuration"
+            ]
+        )
     entries, notes = _entries(files, given)
-    codes = given or list(dict.fromkeys(code for entry in entries for code in _languages_of(entry)))
+    codes = [code for code in given if code != _SKIPPED]
+    codes = codes or list(dict.fromkeys(code for entry in entries for code in _languages_of(entry)))
     if len(codes) < 2:
         raise _no_languages(files[0], f"found {', '.join(codes) or 'none'}")
     knows, new = _groups(codes, [_code(each, "--known") for each in known])
@@ -116,8 +134,8 @@ def _code(text: str, option: str) -> str:
 def _no_languages(place: object, why: str) -> ConfigError:
     return ConfigError(
         [
-            f"{place}: its languages cannot be told ({why}). Name them in the order of the columns or files, "
-            "by code or name: --languages eng,jav"
+            f"{place}: its languages cannot be told ({why}). Name one for each, in this order, by code or name, "
+            f"and {_SKIPPED} for one to leave out: --languages eng,jav"
         ]
     )
 
@@ -177,7 +195,11 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
         while Path(name).suffix.lower() in (*_PACKED, *_BY_ENDING, ".txt"):  # some are codes: txt is Citak
             name = Path(name).stem
         parts = re.split(r"[.\s]+", name) + re.split(r"[._\-\s]+", name)
-        codes = [canonical(part) for part in reversed(parts) if is_language(part) or _is_name(part)]
+        codes = [
+            canonical(part) if is_language(part) else _code_of_name(part)
+            for part in reversed(parts)
+            if is_language(part) or _is_name(part)
+        ]
         chosen = [code for code in codes if (not languages or code in languages) and code not in found]
         if chosen:
             found[chosen[0]] = path
@@ -191,10 +213,24 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
 
 def _is_name(text: str) -> bool:
     """Whether a text of at least four letters is a language's name."""
+    return len(text) > 3 and bool(_code_of_name(text))
+
+
+def _code_of_name(text: str) -> str:
+    """The code of a language's English name, or of its name in one that people keep files in; or nothing."""
     try:
-        return len(text) > 3 and bool(canonical(text))
+        return canonical(text)
     except DataError:
-        return False
+        pass
+    name = re.sub(r"(?i)^(bahasa|basa|langue|idioma|lengua|língua|lingua)\s+", "", text.strip())
+    try:
+        code = langcodes.find(name)
+    except LookupError:
+        return ""
+    # `find` also takes words that merely resemble a name: Keterangan (remarks) would be Kete.
+    if name.casefold() not in {code.display_name(each).casefold() for each in _NAMES_IN}:
+        return ""
+    return canonical(code.language or "")
 
 
 def _languages_of(entry: Mapping[str, Any]) -> list[str]:
@@ -248,15 +284,29 @@ def _table(path: Path, kind: str, languages: list[str]) -> dict[str, Any]:
     if best:
         return best
     rows = next(iter(sheets.values()))
-    filled = next((number for number, cells in enumerate(rows) if any(cells)), 0)
-    text = _text_columns([str(number) for number in range(len(rows[filled]))], rows[filled:]) if rows else []
+    # A title has a cell to itself; the row that names the columns, or the first one of text, has several.
+    first = next((number for number, cells in enumerate(rows) if sum(map(bool, cells)) > 1), 0)
+    top = [cell.strip() for cell in rows[first]] if rows else []
+    text = [int(place) for place in _text_columns([str(number) for number in range(len(top))], rows[first + 1 :])]
+    if len(text) > len(languages):  # remarks are in few rows, translations in most
+        most = [each for each in text if _share_filled(each, rows[first + 1 :]) > 0.5]
+        text = most if len(most) == len(languages) else text
     if not languages or len(text) != len(languages) or len(sheets) > 1:
-        shown = ", ".join(cell.strip() or "(no name)" for cell in rows[filled]) if rows else "none"
-        raise _no_languages(path, f"{len(text)} columns of text; the first row is {shown}")
-    named_row = not any(len(rows[filled][int(place)].split()) > 2 for place in text)
-    columns = {code: int(place) + 1 for code, place in zip(languages, text, strict=True)}
-    no_header = {"header": 0 if kind in ("xlsx", "ods") else False}
-    return {"format": kind, "path": str(path), "columns": columns, **({} if named_row else no_header)}
+        listed = ", ".join(top[each] or f"(column {each + 1})" for each in text)
+        raise _no_languages(path, f"{len(text)} columns of text: {listed}" if text else "no column of text")
+    chosen = {code: each for code, each in zip(languages, text, strict=True) if code != _SKIPPED}
+    numbers = {code: each + 1 for code, each in chosen.items()}
+    entry: dict[str, Any] = {"format": kind, "path": str(path), "columns": numbers}
+    if any(len(top[each].split()) > _NAME_WORDS for each in text):  # a sentence, not a name
+        return {**entry, "header": 0 if kind in ("xlsx", "ods") else False}
+    by_name = {code: top[each] for code, each in chosen.items()}
+    if all(by_name.values()) and all(top.count(name) == 1 for name in by_name.values()):
+        return {**entry, "columns": by_name}
+    return {**entry, "header": first + 1} if kind in ("xlsx", "ods") else entry
+
+
+def _share_filled(column: int, rows: Sequence[Sequence[str]]) -> float:
+    return sum(len(cells) > column and bool(cells[column].strip()) for cells in rows) / max(1, len(rows))
 
 
 def _columns(
@@ -275,12 +325,14 @@ def _columns(
     found: dict[str, str] = {}
     for name in text:
         if names.count(name) == 1 and (is_language(name) or _is_name(name)):
-            code = canonical(name)
+            code = canonical(name) if is_language(name) else _code_of_name(name)
             if not languages or code in languages:
                 found.setdefault(code, name)
     if len(found) > 1 or by_name:
         return found
-    return dict(zip(languages, text, strict=True)) if len(languages) == len(text) > 1 else {}
+    if len(languages) != len(text):
+        return {}
+    return {code: name for code, name in zip(languages, text, strict=True) if code != _SKIPPED}
 
 
 def _text_columns(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

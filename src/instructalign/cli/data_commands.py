@@ -22,7 +22,10 @@ def init(
     ] = None,
     languages: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="The files' languages in order, where they do not say them."),
+        typer.Option(
+            metavar="A,B",
+            help="The languages in the order of columns of text or files, where they do not say; - for none.",
+        ),
     ] = None,
     known: Annotated[str | None, typer.Option(metavar="A,B", help="Which of them the base model knows.")] = None,
     model: Annotated[
