@@ -113,7 +113,8 @@ def whose_place(head: bytes) -> str:
 def unmarked_encoding(head: bytes) -> str:
     """`UTF-16LE` or the like where text looks like that and has no byte-order mark; empty otherwise."""
     controls = [match.start() for match in _CONTROLS.finditer(head)]
-    if head.startswith(tuple(MARKS)) or len(controls) < max(2, len(head) / 5):
+    # Without a zero byte it is not even a line of such text: other control characters may be anybody's.
+    if head.startswith(tuple(MARKS)) or b"\0" not in head or len(controls) < max(2, len(head) / 5):
         return ""
     width = 32 if 2 * head.count(0) > len(head) + 2 else 16
     odd = sum(place % 2 for place in controls)

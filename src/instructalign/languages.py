@@ -162,7 +162,8 @@ def _of_name(text: str) -> str:
     Raises:
         DataError: no language, or several, have that name.
     """
-    codes = _codes_by_name().get(_folded(text), [])
+    # A name of two letters, such as Ge, is far likelier the code of a country.
+    codes = _codes_by_name().get(_folded(text), []) if len(text) > 2 else []
     if len(codes) > 1:  # "Malay" is the name of the macrolanguage rather than "Malay (individual language)"
         codes = [code for code in codes if _folded(english_name(code)) == _folded(text)] or codes
     if len(codes) == 1:

@@ -59,10 +59,15 @@ def conversation_of(record: Mapping[str, Any], form: str, where: str) -> list[Tu
     if form == "messages":
         turns = _turns(values[0], where)
     elif form == "instruction":
-        asked = [_text(part, where) for part in (values[0], record.get("input")) if part]
-        turns = [("user", "\n".join(asked)), ("assistant", _text(values[1], where))]
-        for question, answer in reversed(record.get("history") or ()):
-            turns = [("user", _text(question, where)), ("assistant", _text(answer, where)), *turns]
+        parts = [values[0], *(record.get(name) for name in ("input", "context"))]  # Alpaca's, Dolly's
+        turns = [("user", "\n".join(_text(part, where) for part in parts if part))]
+        turns += [("assistant", _text(values[1], where))]
+        for earlier in reversed(record.get("history") or ()):
+            if not isinstance(earlier, Sequence) or isinstance(earlier, str) or len(earlier) != 2:
+                raise DataError(
+                    f"{where}: expected a question and its answer in history, found {str(earlier)[:60]!r}."
+                )
+            turns = [("user", _text(earlier[0], where)), ("assistant", _text(earlier[1], where)), *turns]
     else:
         prompt, answer = values
         turns = [("user", prompt)] if isinstance(prompt, str) else _turns(prompt, where)
@@ -107,6 +112,8 @@ def flaw_of(turns: Sequence[Turn]) -> str:
         return "system's turn in the middle"
     if any(role != ("user", "assistant")[number % 2] for number, role in enumerate(roles)):
         return "user and assistant do not take turns"
+    if any(not text for role, text in turns if role != "system"):
+        return "turn without text"
     return "" if len(roles) > 1 else "no answer"
 
 

@@ -171,6 +171,7 @@ def _senses(path: Path, of: str) -> Iterator[_Texts]:
     found: list[_Texts] = []  # of the entry
     senses: list[_Texts] = []  # open ones: a sense and its subsenses
     example: _Texts = {}
+    deleted = literal = False
     tag = ""
     text: list[str] | None = None
     for event in read_document(path, "lift"):
@@ -182,11 +183,14 @@ def _senses(path: Path, of: str) -> Iterator[_Texts]:
             stack.append(name)
             if name == "entry":
                 headword, found, senses = {}, [], []
+                deleted = "dateDeleted" in event.attributes  # kept for merging, with what it was
             elif name in ("sense", "subsense"):
                 senses.append({})
                 found.append(senses[-1])
             elif name == "example":
                 example = {}
+            elif name == "translation":
+                literal = "literal" in event.attributes.get("type", "").lower()  # words, not the language
             elif name in ("form", "gloss"):
                 tag, text = event.attributes.get("lang", ""), []
         else:
@@ -203,13 +207,15 @@ def _senses(path: Path, of: str) -> Iterator[_Texts]:
                     or (of == "definitions" and parent == "definition" and above in ("sense", "subsense"))
                 ):
                     senses[-1].setdefault(tag, []).append(value)
-                elif name == "form" and (parent == "example" or (parent == "translation" and above == "example")):
+                elif name == "form" and (
+                    parent == "example" or (parent == "translation" and above == "example" and not literal)
+                ):
                     example.setdefault(tag, []).append(value)
             elif name in ("sense", "subsense") and senses:
                 senses.pop()
-            elif name == "example" and of == "examples":
+            elif name == "example" and of == "examples" and not deleted:
                 yield example
-            elif name == "entry" and of != "examples":
+            elif name == "entry" and of != "examples" and not deleted:
                 for sense in found:
                     # A gloss in the language of the headword explains it, and is no translation.
                     yield {**sense, **headword}

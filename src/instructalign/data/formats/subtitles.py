@@ -17,7 +17,7 @@ from instructalign.files import read_lines
 from instructalign.types import Counts, ParallelRow
 
 _WHOLE_SECONDS = re.compile(r"(?<=:\d\d)(?=\s|$)")  # of a time without milliseconds
-_TAGS = re.compile(r"<[^<>]{0,200}>|\{[^{}]{0,200}\}")
+_TAGS = re.compile(r"</?[A-Za-z\d][^<>]{0,200}>|<>|</>|\{[^{}]{0,200}\}")  # not: 5 < 6 and 7 > 3
 
 
 def read_subtitles(

@@ -251,14 +251,15 @@ def columns_by_code(names: Sequence[str], id: object, where: object) -> dict[str
 
     Args:
         names: of all columns.
-        id: the column with the row ids; it is no language, although `id` is the code of Indonesian.
+        id: the column with the row ids; it is no language, although `id` is the code of Indonesian. Nor is `no`.
         where: the corpus, for the error message.
 
     Raises:
         DataError: no column has such a name, or `id` could be either.
     """
     codes = {name.removeprefix("translation."): name for name in names if name != id}
-    found = {code: name for code, name in codes.items() if is_language(code)}
+    # `no` is Norwegian's old code, and in tables the number of the row.
+    found = {code: name for code, name in codes.items() if is_language(code) and code.lower() != "no"}
     if not found or ("id" in names and id is None and len(found) > 2):
         listed = ", ".join(name or "(no name)" for name in names)
         problem = "the column 'id' could be Indonesian or the row ids" if found else "no column is a language code"

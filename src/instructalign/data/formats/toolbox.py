@@ -65,7 +65,9 @@ def _records(path: Path, record: str, seen: dict[str, None]) -> Iterator[list[tu
     """The fields of each record, without those before the first; `seen` takes every marker of the file."""
     fields: list[tuple[str, str]] = []
     for number, line in read_lines(path):
-        marker, _, value = line[1:].partition(" ") if line.startswith("\\") else ("", "", line)
+        marker, value = "", line
+        if line.startswith("\\"):  # the text follows a space or a tab
+            marker, value = [*line[1:].split(None, 1), "", ""][:2]
         marker, value = marker.strip(), " ".join(value.split())
         if marker:
             seen[marker] = None
