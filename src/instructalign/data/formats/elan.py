@@ -187,16 +187,17 @@ def _read_document(path: Path) -> _Document:
             tier = given.get("tier_id", "")
             document.parents[tier] = given.get("parent_ref", "")
         elif name in ("alignable_annotation", "ref_annotation"):
+            timed = name == "alignable_annotation"
             annotation = _Annotation(
                 given.get("annotation_id", ""),
                 tier,
-                given.get("time_slot_ref1", ""),
-                given.get("time_slot_ref2", ""),
+                given.get("time_slot_ref1", "") if timed else "",
+                given.get("time_slot_ref2", "") if timed else "",
                 given.get("annotation_ref", ""),
                 given.get("previous_annotation", ""),
             )
-            for slot in (annotation.start, annotation.end):
-                if slot and slot not in document.times:
+            for slot in (annotation.start, annotation.end) if timed else ():  # both are required
+                if slot not in document.times:
                     raise DataError(f"{path}:{event.line}: there is no time slot {slot!r}.")
             document.annotations[annotation.id] = annotation
         elif name == "annotation_value":
