@@ -260,3 +260,27 @@ def test_elan_with_wrong_tiers_and_damaged_files(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             read("eaf", ["eng", "heg"], path=path, tiers=tiers)
+
+
+def test_lift_without_deleted_entries_and_literal_translations(tmp_path: Path) -> None:
+    def text(tag: str, words: str) -> str:
+        return f'<form lang="{tag}"><text>{words}</text></form>'
+
+    literal = f'<translation type="Literal translation">{text("en", "house big")}</translation>'
+    example = f"<example>{text('heg', 'uma bo')}{literal}<translation>{text('en', 'a big house')}</translation></example>"
+    entry = f'<lexical-unit>{text("heg", "uma")}</lexical-unit><sense><gloss lang="en"><text>{{}}</text></gloss>{{}}</sense>'
+    (tmp_path / "a.lift").write_text(
+        f"<lift><entry>{entry.format('house', example)}</entry>"
+        f'<entry dateDeleted="2020-01-01T00:00:00Z">{entry.format("gone", example)}</entry></lift>'
+    )
+    assert pairs(read("lift", ["eng", "heg"], path=tmp_path / "a.lift")) == [("uma", "house")]
+    examples = read("lift", ["eng", "heg"], path=tmp_path / "a.lift", of="examples")
+    assert pairs(examples) == [("uma bo", "a big house")]
+
+
+def test_toolbox_markers_followed_by_a_tab(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\\ref\tA.1\n\\tx\tuma bo\n\\ft\ta big house\n")
+    options = {"record": "ref", "markers": {"heg": "tx", "eng": "ft"}}
+    assert pairs(read("toolbox", ["eng", "heg"], path=tmp_path / "a.txt", **options)) == [
+        ("uma bo", "a big house")
+    ]

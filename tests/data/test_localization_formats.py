@@ -231,3 +231,10 @@ def test_rolling_captions_say_each_line_once_and_repeated_lines_of_a_dialogue_st
     write(files["eng"], dialogue)
     rows, _ = read("srt", ["eng", "jav"], files=files)
     assert [row.texts["eng"] for row in rows] == ["No.", "No. No?", "Never!", "Ever."]
+
+
+def test_angle_brackets_that_are_no_tags_stay(tmp_path: Path) -> None:
+    for name, words in (("a.srt", "<i>If 5 < 6</i> and 7 > 3"), ("b.srt", "Yen 5 < 6 lan 7 > 3")):
+        (tmp_path / name).write_text(f"1\n00:00:01,000 --> 00:00:02,000\n{words}\n")
+    files = {"eng": tmp_path / "a.srt", "jav": tmp_path / "b.srt"}
+    assert pairs(read("srt", ["eng", "jav"], files=files)) == [("If 5 < 6 and 7 > 3", "Yen 5 < 6 lan 7 > 3")]

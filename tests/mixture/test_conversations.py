@@ -10,6 +10,7 @@ import pytest
 
 from instructalign.config import ModelConfig
 from instructalign.errors import DataError
+from instructalign.mixture.conversations import conversation_of, flaw_of, form_of
 from instructalign.mixture.replay_sources import ReplayRequest, read_jsonl_examples
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import load_codec
@@ -145,3 +146,27 @@ def test_turns_that_are_no_turns(tmp_path: Path) -> None:
     for value in ("text", [{"content": "x"}], [{"role": "user", "content": 3}], [{"role": "user"}]):
         with pytest.raises(DataError, match=r"past\.jsonl:1"):
             read(tmp_path, [{"messages": value}])
+
+
+@pytest.mark.parametrize(
+    ("record", "turns"),
+    [
+        (
+            {"instruction": "Sum", "context": "Long.", "response": "Cats."},
+            [("user", "Sum\nLong."), ("assistant", "Cats.")],
+        ),
+        (
+            {"instruction": "c", "output": "d", "history": [["a", "b"]]},
+            [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")],
+        ),
+    ],
+)
+def test_dolly_and_histories_keep_their_parts(record: dict[str, Any], turns: list[tuple[str, str]]) -> None:
+    assert conversation_of(record, form_of(record), "a.jsonl:1") == turns
+
+
+def test_a_history_that_is_no_pair_is_refused_and_an_empty_answer_is_a_flaw() -> None:
+    with pytest.raises(DataError, match=r"a.jsonl:7.*history"):
+        conversation_of({"instruction": "c", "output": "d", "history": [["x"]]}, "instruction", "a.jsonl:7")
+    empty = {"instruction": "c", "output": ""}
+    assert flaw_of(conversation_of(empty, form_of(empty), "a.jsonl:1")) == "turn without text"

@@ -183,7 +183,7 @@ def _senses(path: Path, of: str) -> Iterator[_Texts]:
             stack.append(name)
             if name == "entry":
                 headword, found, senses = {}, [], []
-                deleted = "dateDeleted" in event.attributes  # kept for merging, with what it was
+                deleted = "datedeleted" in event.attributes  # kept for merging, with what it was
             elif name in ("sense", "subsense"):
                 senses.append({})
                 found.append(senses[-1])
