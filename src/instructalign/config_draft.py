@@ -14,7 +14,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import langcodes
 import yaml
 
 from instructalign.config import Config, FilterConfig
@@ -59,11 +58,6 @@ _WIDELY_KNOWN = (
     *("tur", "vie", "ben", "urd", "nld", "pol", "fas"),
 )
 """Languages that a base model is taken to know, the likeliest pivot first."""
-_NAMES_IN = (
-    *("am", "ar", "bn", "de", "es", "fa", "fr", "ha", "hi", "id", "it", "ja"),
-    *("ms", "nl", "pt", "ru", "sw", "tl", "tr", "ur", "vi", "yo", "zh", "zu"),
-)
-"""Where a column's name may come from."""
 _SKIPPED = "-"
 """In `--languages`, a column that is left out."""
 
@@ -217,20 +211,13 @@ def _is_name(text: str) -> bool:
 
 
 def _code_of_name(text: str) -> str:
-    """The code of a language's English name, or of its name in one that people keep files in; or nothing."""
-    try:
-        return canonical(text)
-    except DataError:
-        pass
-    name = re.sub(r"(?i)^(bahasa|basa|langue|idioma|lengua|língua|lingua)\s+", "", text.strip())
-    try:
-        code = langcodes.find(name)
-    except LookupError:
-        return ""
-    # `find` also takes words that merely resemble a name: Keterangan (remarks) would be Kete.
-    if name.casefold() not in {code.display_name(each).casefold() for each in _NAMES_IN}:
-        return ""
-    return canonical(code.language or "")
+    """The code of a language's name, also after the word for language: Bahasa Inggris; empty if it is none."""
+    for name in (text, re.sub(r"(?i)^(bahasa|basa|langue|idioma|lengua|língua|lingua)\s+", "", text.strip())):
+        try:
+            return canonical(name)
+        except DataError:
+            continue
+    return ""
 
 
 def _languages_of(entry: Mapping[str, Any]) -> list[str]:

@@ -122,7 +122,7 @@ def read_delimited(
         except csv.Error as error:
             advice = "A quotation mark may be left open; if quotation marks are plain text, set quoting: false."
             if escape is None and any('\\"' in line for line in (latest, *sample)):
-                advice = 'Quotation marks in the text stand behind a backslash; set escape: "\\\\".'
+                advice = 'Quotation marks in the text are escaped by a backslash; set escape: "\\\\".'
             raise DataError(
                 f"{path}:{start}: not CSV ({error}; detected in line {before + reader.line_num}). {advice}"
             ) from None

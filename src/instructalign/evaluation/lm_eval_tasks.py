@@ -43,9 +43,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PROMPT = "lm-eval"  # the prompt id of its items
-_SEED = (
-    1234  # of few-shot examples and of numpy, and 0 of Python's own: the defaults of the harness's command line
-)
+# The defaults of the harness's command line: of few-shot examples and of numpy; Python's own has 0.
+_SEED = 1234
 _BATCH = 128  # documents that are journaled together
 _CORPUS = {"bleu": "bleu", "chrf": "chrf2"}  # metrics over all items, from pairs of texts, and our names for them
 

@@ -24,7 +24,7 @@ _CONTINUOUS_PROMPTS = 1024  # that continuous batching takes at a time, and the 
 
 
 def translation_limits(tokenizer: Any, direction: TranslationDirection) -> list[int]:
-    """By item, the tokens that its translation may have: so many for each of the source sentence's.
+    """By item, the most tokens that its translation may have, in proportion to the source sentence's.
 
     How many follows from the direction as a whole: the longest that a reference is beside its source, and a fifth
     more. So every reference has room, and a model that never ends a line does not write up to the task's `tokens`.
