@@ -26,7 +26,9 @@ _PART = 10  # a group of more than a tenth of what is held out is taken only whe
 
 _USUAL = 100  # sentences held out at most where their number is not given
 
-# (least number of different texts that a placeholder is paired with; their share of the language's rows; of its own). Of real texts (docs/LOG.md), words of small lexicons come nearest: 13 texts, 1.04 % of the rows.
+# Of a placeholder, at least: the number of different texts that it is paired with, their share of the language's
+# rows, and their share of its own rows. Of real texts (docs/LOG.md), words of small lexicons come nearest: 13
+# texts, 1.04 % of the rows.
 _PLACEHOLDERS = ((5, 0.1, 0.5), (20, 0.01, 0.5), (100, 0.0, 0.9))
 
 Keys = NDArray[np.uint64]
