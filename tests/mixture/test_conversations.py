@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from instructalign.config import ModelConfig
+from instructalign.config import Entry, ModelConfig, ReplayConfig
 from instructalign.errors import DataError
 from instructalign.mixture.conversations import conversation_of, flaw_of, form_of
+from instructalign.mixture.replay_buffer import load_replay
 from instructalign.mixture.replay_sources import ReplayRequest, read_jsonl_examples
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import load_codec
@@ -170,3 +171,78 @@ def test_a_history_that_is_no_pair_is_refused_and_an_empty_answer_is_a_flaw() ->
         conversation_of({"instruction": "c", "output": "d", "history": [["x"]]}, "instruction", "a.jsonl:7")
     empty = {"instruction": "c", "output": ""}
     assert flaw_of(conversation_of(empty, form_of(empty), "a.jsonl:1")) == "turn without text"
+
+
+GOOD = {"messages": messages(ASKED[:2])}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "add"}}]}
+PICTURE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]}
+KTO = {"prompt": ONE[0], "completion": ONE[1]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "reason"),
+    [
+        ({"messages": [*messages(ASKED[:1]), CALL]}, GOOD, "tool call"),
+        ({"messages": [PICTURE, *messages(ASKED[1:2])]}, GOOD, "turn with a part that is no text"),
+        (
+            {"messages": [*messages(ASKED[:1]), {"role": "assistant", "content": None}]},
+            GOOD,
+            "turn without text",
+        ),
+        ({**KTO, "label": False}, {**KTO, "label": True}, "answer marked as bad (label: false)"),
+        (
+            {"messages": [*messages(ASKED[:1]), {**messages(ASKED[1:2])[0], "weight": 0}]},
+            GOOD,
+            "every answer is excluded (weight: 0)",
+        ),
+        ({"inputs": "x", "targets": None}, SINGLE["P3"], "not text"),
+        ({"instruction": "x", "output": None}, SINGLE["Alpaca"], "turn without text"),
+    ],
+)
+def test_one_bad_record_is_counted_and_kept_as_a_reject(
+    bad: dict[str, Any], good: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    for records in ([bad, good], [good, bad]):
+        request = ReplayRequest()
+        (example,) = read(tmp_path, records, request)
+        assert (example.prompt, example.answer) == ONE
+        assert (request.counts.read, request.counts.dropped) == (1, {reason: 1})
+    source = Entry(name="jsonl", options={"path": tmp_path / "past.jsonl"})
+    load_replay(ReplayConfig(source=source, size=5), 1, rejects=tmp_path / "rejects.jsonl")
+    (line,) = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert (line["filter"], line["corpus"]) == (reason, "replay jsonl")
+    assert line["row"].endswith("past.jsonl:2")
+
+
+def test_a_damaged_record_among_good_ones_is_counted(tmp_path: Path) -> None:
+    for turns in ("text", [{"content": "x"}], [{"role": "user", "content": 3}], [{"role": "user"}]):
+        request = ReplayRequest()
+        assert len(read(tmp_path, [GOOD, {"messages": turns}], request)) == 1
+        assert request.counts.dropped == {"turns are damaged": 1}
+
+
+def test_an_answer_of_weight_0_is_context_alone(tmp_path: Path) -> None:
+    turns = messages([("system", "Be brief."), *ASKED])
+    for mark in ({"weight": 0}, {"train": False}):
+        (example,) = read(tmp_path, [{"messages": [*turns[:2], {**turns[2], **mark}, *turns[3:]]}])
+        assert (example.answer, example.turns) == ("Yes, it is.", (("system", "Be brief."), *ASKED[:3]))
+    (example,) = read(tmp_path, [{"messages": [*turns[:4], {**turns[4], "weight": 0}]}])
+    assert example.answer == "A house."
+
+
+@pytest.mark.parametrize("answer", ["response", "completion", "chosen"])
+def test_the_input_of_a_prompt_belongs_to_the_question(answer: str, tmp_path: Path) -> None:
+    record = {"prompt": "Name the mood.", "input": "I lost my keys.", answer: "sad"}
+    for options in ({}, {"prompt": "prompt", "answer": answer}):
+        (example,) = read(tmp_path, [record], **options)
+        assert (example.prompt, example.answer) == ("Name the mood.\nI lost my keys.", "sad")
+
+
+def test_empty_questions_and_answers_of_p3_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "past.jsonl"
+    records = [SINGLE["P3"], {"inputs": " ", "targets": "a"}, {"inputs": "a", "targets": "\n"}]
+    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+    source = Entry(name="jsonl", options={"path": path})
+    buffer = load_replay(ReplayConfig(source=source, size=5), 1)
+    assert [each.prompt for each in buffer.examples] == [ONE[0]]
+    assert buffer.counts.dropped == {"empty prompt": 1, "empty answer": 1}

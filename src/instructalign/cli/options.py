@@ -27,7 +27,9 @@ Settings = Annotated[
 ]
 Rejects = Annotated[
     Path | None,
-    typer.Option("--rejects", metavar="FILE", help="Keep what is dropped from the corpora, with the reason."),
+    typer.Option(
+        "--rejects", metavar="FILE", help="Keep what is dropped from corpora and replay data, with the reason."
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")]
 

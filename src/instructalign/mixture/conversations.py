@@ -24,6 +24,8 @@ _ROLES = {
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
 }
+_SPOKEN = ("input", "context")
+"""What belongs to a question beside it: Alpaca's, Dolly's."""
 FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "tree": (("message_id",), ("parent_id",), ("role",), ("text",)),
     "messages": (("messages", "conversations", "conversation"),),
@@ -32,6 +34,14 @@ FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "completion": (("prompt",), ("completion", "response")),
 }
 """By form, its fields; of several names for one, the first that a record has."""
+
+
+class UnusableTurnError(DataError):
+    """A turn that is as its form has it, but no text to train on; `reason` is what it counts as."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def form_of(record: Mapping[str, Any]) -> str:
@@ -53,15 +63,14 @@ def conversation_of(record: Mapping[str, Any], form: str, where: str) -> list[Tu
     """The turns of a record, each a role (`system`, `user`, `assistant`) and its text.
 
     Raises:
-        DataError: a turn has no text, or a role that is none of these.
+        UnusableTurnError: a turn is a call, a picture or null.
+        DataError: the turns are not what the form has.
     """
     values = [next(record[name] for name in names if name in record) for names in FORMS[form]]
     if form == "messages":
         turns = _turns(values[0], where)
     elif form == "instruction":
-        parts = [values[0], *(record.get(name) for name in ("input", "context"))]  # Alpaca's, Dolly's
-        turns = [("user", "\n".join(_text(part, where) for part in parts if part))]
-        turns += [("assistant", _text(values[1], where))]
+        turns = [("user", _question(values[0], record, where)), ("assistant", _text(values[1], where))]
         for earlier in reversed(record.get("history") or ()):
             if not isinstance(earlier, Sequence) or isinstance(earlier, str) or len(earlier) != 2:
                 raise DataError(
@@ -70,14 +79,22 @@ def conversation_of(record: Mapping[str, Any], form: str, where: str) -> list[Tu
             turns = [("user", _text(earlier[0], where)), ("assistant", _text(earlier[1], where)), *turns]
     else:
         prompt, answer = values
-        turns = [("user", prompt)] if isinstance(prompt, str) else _turns(prompt, where)
+        turns = [("user", _question(prompt, record, where))] if isinstance(prompt, str) else _turns(prompt, where)
         # A chosen answer may be text, the last turn, or the whole conversation.
         rest = [("assistant", answer)] if isinstance(answer, str) else _turns(answer, where)
+        if record.get("label") is False:  # KTO's
+            raise UnusableTurnError(f"{where}: an answer marked as bad.", "answer marked as bad (label: false)")
         turns = rest if rest[: len(turns)] == turns else [*turns, *rest]
     system = record.get("system") or record.get("system_prompt")
     if isinstance(system, str) and turns and turns[0][0] != "system":
         turns = [("system", system), *turns]
     return turns
+
+
+def _question(question: Any, record: Mapping[str, Any], where: str) -> str:
+    """A question with what it is about."""
+    parts = [question, *(record.get(name) for name in _SPOKEN)]
+    return "\n".join(_text(part, where) for part in parts if part)
 
 
 def _turns(value: Any, where: str) -> list[Turn]:
@@ -89,6 +106,11 @@ def _turns(value: Any, where: str) -> list[Turn]:
         if not isinstance(turn, Mapping) or not ({"role", "from"} & turn.keys()):
             raise DataError(f"{here}: expected role and content (or from and value), found {str(turn)[:60]!r}.")
         role = str(turn.get("role", turn.get("from")))
+        called = next((name for name in ("tool_calls", "function_call") if turn.get(name)), "")
+        if called:
+            raise UnusableTurnError(f"{here}: {called} instead of an answer.", "tool call")
+        if not {"content", "value"} & turn.keys():
+            raise DataError(f"{here}: expected content (or value), found {str(turn)[:60]!r}.")
         turns.append((_ROLES.get(role.lower(), role), _text(turn.get("content", turn.get("value")), here)))
     return turns
 
@@ -97,9 +119,13 @@ def _text(value: Any, where: str) -> str:
     """A turn's text; of a list of parts, that of all of them."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         parts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in value]
-        value = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        if not all(isinstance(part, str) for part in parts):
+            raise UnusableTurnError(f"{where}: a part that is no text.", "turn with a part that is no text")
+        value = "".join(parts)
+    if value is None:
+        raise UnusableTurnError(f"{where}: null instead of text.", "turn without text")
     if not isinstance(value, str):
-        raise DataError(f"{where}: expected text, found {type(value).__name__} (pictures and calls are not read).")
+        raise DataError(f"{where}: expected text, found {type(value).__name__}.")
     return value.strip()
 
 
@@ -117,11 +143,22 @@ def flaw_of(turns: Sequence[Turn]) -> str:
     return "" if len(roles) > 1 else "no answer"
 
 
-def answers_of(turns: Sequence[Turn]) -> Iterator[tuple[tuple[Turn, ...], str]]:
-    """Every assistant's turn with the turns before it: the loss is on all of the assistant's turns."""
-    for number, (role, text) in enumerate(turns):
-        if role == "assistant":
-            yield tuple(turns[:number]), text
+def answers_of(turns: Sequence[Turn], record: Mapping[str, Any]) -> Iterator[tuple[tuple[Turn, ...], str]]:
+    """Every assistant's turn with the turns before it: the loss is on all of the assistant's turns.
+
+    Those that the record excludes from training (OpenAI: `weight: 0`, Axolotl: `train: false`) are context alone.
+    """
+    listed: Any = next((record[name] for name in FORMS["messages"][0] if isinstance(record.get(name), list)), ())
+    spoken = [
+        turn for turn in listed if _ROLES.get(str(turn.get("role", turn.get("from"))).lower()) == "assistant"
+    ]
+    excluded = [turn.get("weight") == 0 or turn.get("train") is False for turn in spoken]
+    answers = [number for number, (role, _) in enumerate(turns) if role == "assistant"]
+    if len(excluded) != len(answers):  # of a form without such marks
+        excluded = [False] * len(answers)
+    for number, out in zip(answers, excluded, strict=True):
+        if not out:
+            yield tuple(turns[:number]), turns[number][1]
 
 
 def as_plain_text(turns: Sequence[Turn]) -> str:
@@ -167,7 +204,10 @@ def conversations_of_tree(
             counts.drop("deleted or refused by reviewers")
             continue
         turns = [
-            (_ROLES.get(str(each["role"]).lower(), str(each["role"])), _text(each["text"], f"{where}:{number}"))
+            (
+                _ROLES.get(str(each["role"]).lower(), str(each["role"])),
+                _text(each["text"] or "", f"{where}:{number}"),
+            )
             for each in reversed(path)
         ]
         yield number, record, turns

@@ -7,9 +7,12 @@ import inspect
 import logging
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
-from typing import TypeVar
+from pathlib import Path
+from typing import IO, Any, TypeVar
 
 from instructalign.config import Entry, ModelConfig, ReplayConfig, SelectConfig
 from instructalign.data.contamination import (
@@ -19,6 +22,7 @@ from instructalign.data.contamination import (
     check_texts,
     refuse_contamination,
 )
+from instructalign.data.filters import reject_line
 from instructalign.errors import DataError
 from instructalign.mixture.replay_sources import ReplayRequest
 from instructalign.plugins import REPLAY_SOURCES
@@ -99,6 +103,7 @@ def load_replay(
     *,
     made: int | None = None,
     progress: Progress = silent,
+    rejects: Path | None = None,
 ) -> ReplayBuffer:
     """Reads a run's replay sources, holds out `heldout` of their examples and chooses `size` of the others.
 
@@ -111,6 +116,7 @@ def load_replay(
         model: the model to be trained, for sources that let it write.
         made: how many examples such a source may write at most, for a first look.
         progress: reports long steps.
+        rejects: a file of rejects, to whose end what the sources drop is written (`filter.rejects`).
 
     Raises:
         DataError: a source cannot be read, holds nothing usable or fewer examples than are to be held out, or does
@@ -134,8 +140,12 @@ def load_replay(
         heldout = heldout_turns.count(number)
         quota = max(1, quotas.count(number) + heldout)
         request = ReplayRequest(quota if made is None else min(quota, made), seed, counts[number], model, progress)
-        examples = _open(source, request)
-        some = choose(examples, config.size, seed, config.select, counts[number], number, holdouts[number])
+        with rejects.open("ab") if rejects else nullcontext() as file:
+            if file is not None:
+                counts[number].reject = partial(_write_reject, file, names[number])
+            examples = _open(source, request)
+            some = choose(examples, config.size, seed, config.select, counts[number], number, holdouts[number])
+            counts[number].reject = None
         options = ", ".join(f"{key} {value}" for key, value in source.options.items() if value is not None)
         what = f"the replay source {names[number]} ({options})"
         if len(holdouts[number]) < heldout:
@@ -169,6 +179,11 @@ def load_replay(
     if len(buffer) < config.size:
         logger.warning("replay.size is %d, but there are only %d usable examples", config.size, len(buffer))
     return buffer
+
+
+def _write_reject(file: IO[bytes], source: str, reason: str, count: int, what: Mapping[str, Any]) -> None:
+    if reason != "held out":  # which are evaluated
+        file.write(reject_line(f"replay {source}", reason, count, what))
 
 
 def _open(source: Entry, request: ReplayRequest) -> Iterable[Instruction]:
@@ -292,7 +307,7 @@ def choose(
     for position, example in numbered if holdout is None else holdout.filter(numbered, counts):
         counts.read += 1
         if flaw := _flaw(example):
-            counts.drop(flaw)
+            counts.drop(flaw, row=example.row, fields=[example.prompt, example.answer])
             continue
         stratum = STRATA[config.by](example) if config.by else ""
         sizes[stratum] += 1

@@ -14,6 +14,7 @@ from instructalign.data.readers import field_names, field_of, files_in, read_hub
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_jsonl
 from instructalign.mixture.conversations import (
+    UnusableTurnError,
     answers_of,
     as_plain_text,
     conversation_of,
@@ -122,7 +123,8 @@ def read_hub_examples(
 
 _FIELDS = ("inputs", "targets")
 """The default names of question and answer; where records have others, their form is told by these."""
-_FIELDS_OF_FORMS = {("instruction", "output"), ("prompt", "completion"), ("prompt", "chosen")}
+_FIELDS_OF_FORMS = {("instruction", "output"), ("instruction", "response")}
+_FIELDS_OF_FORMS |= {("prompt", answer) for answer in ("completion", "response", "chosen")}
 """Names that mean a form, with whatever else belongs to it: Alpaca's `input`, for one."""
 
 
@@ -154,11 +156,18 @@ def _examples(
     for number, record in everything:
         where = place(number)
         if form and form_of(record) == form:
-            turns = conversation_of(record, form, where)
+            try:
+                turns = conversation_of(record, form, where)
+            except DataError as error:  # in the first record, it is the form that is wrong
+                if number == first[0] and not isinstance(error, UnusableTurnError):
+                    raise
+                counts.read += 1
+                counts.drop(getattr(error, "reason", "turns are damaged"), row=where, fields=str(error))
+                continue
             yield from _of_turns(turns, record, where, fields, languages, counts)
         elif form or (_form(record, fields) and field_of(record, fields[0]) is None):
             raise mixed_forms(where, form or f"of {fields[0]} and {fields[1]}", record)
-        elif example := _example(record, where, fields, languages, request):
+        elif example := _example(record, where, fields, languages, counts, number == first[0]):
             yield example
 
 
@@ -190,9 +199,12 @@ def _of_turns(
         flaw = "other language"
     if flaw:
         counts.read += 1
-        counts.drop(flaw)
+        counts.drop(flaw, row=where, fields=[text for _, text in turns])
         return
-    answers = [*answers_of(turns)]
+    answers = [*answers_of(turns, record)]
+    if not answers:
+        counts.read += 1
+        counts.drop("every answer is excluded (weight: 0)", row=where, fields=[text for _, text in turns])
     for number, (before, answer) in enumerate(answers, start=1):
         if last_only and number < len(answers):
             continue
@@ -212,21 +224,24 @@ def _example(
     where: str,
     fields: tuple[str, str, str, str],
     languages: list[str] | None,
-    request: ReplayRequest | None,
+    counts: Counts,
+    is_first: bool,
 ) -> Instruction | None:
-    """The example in a record; None, and counted, where it is in another language than those configured."""
+    """The example in a record; None, and counted, where it has no text or is in another language."""
     prompt, answer, task, language = (field_of(record, name) for name in fields)
+    names = list(field_names(record))
     for key, name, text in zip(("prompt", "answer"), fields, (prompt, answer), strict=False):
-        if not isinstance(text, str):
-            raise DataError(
-                f"{where}: no text in the field {name!r}. {suggest(name, list(field_names(record)))} "
-                f"Set replay.source.{key} to the right one; or give a form that is known by its fields: "
-                f"{known_forms()}."
-            )
-    if languages is not None and language not in languages:
-        if request:
-            request.counts.read += 1
-            request.counts.drop("other language")
+        if isinstance(text, str) or (not is_first and name in names) or (text is None and name in names):
+            continue
+        raise DataError(
+            f"{where}: no text in the field {name!r}. {suggest(name, names)} "
+            f"Set replay.source.{key} to the right one; or give a form that is known by its fields: "
+            f"{known_forms()}."
+        )
+    unread = "" if isinstance(prompt, str) and isinstance(answer, str) else "not text"
+    if reason := unread or ("other language" if languages is not None and language not in languages else ""):
+        counts.read += 1
+        counts.drop(reason, row=where, fields=[prompt, answer])
         return None
     return Instruction(
         prompt=prompt.rstrip(),

@@ -73,7 +73,9 @@ def prepare_data(
     check = check or ContaminationCheck()
     corpus, heldout, in_corpora = prepare_corpus(config, check, progress, cache)
     instructions = build_instructions(config, corpus)
-    replay = load_replay(config.replay, config.seed, config.model, progress=progress)
+    replay = load_replay(
+        config.replay, config.seed, config.model, progress=progress, rejects=config.filter.rejects
+    )
     replay, in_replay = check_replay(replay, check)
     log_contamination("replay", in_replay, check)
     metadata = contamination_metadata(check, {"corpora": in_corpora, "replay": in_replay})
