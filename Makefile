@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint docs bench clean
 
 demo: $(READY)  ## the whole pipeline offline: a base model adapted three ways, one table, report.html
 	$(BIN)/instructalign demo --out runs/demo
@@ -21,13 +21,17 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
+docs: $(READY)  ## the documentation site in site/, made without a network
+	$(BIN)/python -m typer instructalign.cli utils docs --name instructalign --title Commands --output docs/commands.md
+	$(BIN)/zensical build --clean --strict
+
 bench: $(READY)  ## our speed beside the peers', in one run each; takes a while
 	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/demo.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site docs/commands.md *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # torch first and pinned, so that no other package's range picks another build of it.
 $(READY): pyproject.toml constraints.txt

@@ -1,0 +1,125 @@
+"""The documentation keeps its word: its commands and options exist, its links lead somewhere, the site builds."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import typer
+
+from instructalign import __all__ as public
+from instructalign.cli import app
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+# What happened on a day stays as it was written then.
+CURRENT = [page for page in PAGES if page.name not in ("LOG.md", "commands.md") and page.parent.name != "results"]
+
+
+def ids(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The words of each `instructalign …` in a page's code, its lines joined and comments left out."""
+    text = re.sub(r"\\\n\s*", " ", text)
+    blocks = re.findall(r"^```.*?\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    lines = [line for block in blocks for line in block.splitlines()] + spans
+    return [line.split("#")[0].split()[1:] for line in lines if line.strip().startswith("instructalign ")]
+
+
+def problem_of(words: list[str]) -> str:
+    """What is wrong with a command line: an unknown command or option; empty where nothing is."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        if words[0] not in command.commands:
+            return "" if not words[0].isidentifier() else f"no command {words[0]!r}"
+        command, words = command.commands[words[0]], words[1:]
+    if command.context_settings.get("ignore_unknown_options"):  # another program reads the rest
+        return ""
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        option = re.match(r"--?[a-z][a-z-]*", word.strip("[]"))
+        if option and option[0] not in known | {"--help"}:
+            return f"no option {option[0]!r}"
+    return ""
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=ids(CURRENT))
+def test_every_command_in_a_page_exists(page: Path) -> None:
+    wrong = {" ".join(words): problem_of(words) for words in commands_of(page.read_text(encoding="utf-8"))}
+    assert {line: problem for line, problem in wrong.items() if problem} == {}
+
+
+def test_a_wrong_command_would_be_found() -> None:
+    text = "```\ninstructalign rnu x.yaml\n```\nand `instructalign run x.yaml --outt y`, `instructalign run x`"
+    assert [problem_of(words) for words in commands_of(text)] == ["no command 'rnu'", "no option '--outt'", ""]
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+        link = urlsplit(target)
+        if link.scheme:
+            continue
+        place = (page.parent / unquote(link.path)).resolve() if link.path else page
+        if not place.exists() or (link.fragment and link.fragment not in anchors(place)):
+            broken.append(target)
+    assert broken == []
+
+
+def test_every_guide_is_in_the_sites_navigation() -> None:
+    listed = set(re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text(encoding="utf-8")))
+    here = {str(page.relative_to(DOCS)) for page in [*DOCS.glob("guides/*.md"), *DOCS.glob("tutorials/*.md")]}
+    assert here - listed == set()
+    assert {page for page in listed if not (DOCS / page).exists()} - {"commands.md"} == set()
+
+
+def test_every_public_name_is_in_the_python_reference() -> None:
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^::: instructalign\.(\w+)$", text, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(public)
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_no_page_links_into_nothing(tmp_path: Path) -> None:
+    for name in ("docs", "src"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    bin = Path(sys.executable).parent
+    commands = tmp_path / "docs" / "commands.md"
+    typer_docs = [sys.executable, "-m", "typer", "instructalign.cli", "utils", "docs", "--name", "instructalign"]
+    subprocess.run([*typer_docs, "--title", "Commands", "--output", commands], check=True, capture_output=True)
+    subprocess.run([bin / "zensical", "build", "--strict"], cwd=tmp_path, check=True, capture_output=True)
+    site = tmp_path / "site"
+    broken = []
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert re.findall(r'(?:src|href)="https?://[^"]+\.(?:js|css|woff2?)"', text) == []
+        if page.name == "404.html":
+            continue
+        for target in re.findall(r'href="([^"#?]+)', text):
+            link = urlsplit(target)
+            if link.scheme or target.startswith("//"):
+                continue
+            place = (page.parent / unquote(link.path)).resolve()
+            if not (place.is_file() or (place / "index.html").is_file()):
+                broken.append(f"{page.relative_to(site)}: {target}")
+    assert broken == []
+    assert "resumes" in (site / "commands" / "index.html").read_text(encoding="utf-8")
+    assert "base_evaluation" in (site / "python" / "index.html").read_text(encoding="utf-8")
