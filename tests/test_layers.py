@@ -96,7 +96,8 @@ def test_a_configuration_is_checked_without_torch(tmp_path: Path) -> None:
 
     starter = (PACKAGE / "starter.yaml").read_text(encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(starter, encoding="utf-8")
-    every = {name: {"layers": 1} if name == "freeze" else {} for name in STRATEGIES.names() if name != "none"}
+    needed = {"freeze": {"layers": 1}, "distil": {"on": "replay"}}
+    every = {name: needed.get(name, {}) for name in STRATEGIES.names() if name != "none"}
     arguments = ["instructalign", "validate", "mine.yaml", "--set", f"training.strategy={json.dumps(every)}"]
     arguments += ["--set", "replay.source={format: self}"]
     code = f"import sys; from instructalign.cli import main\nsys.argv = {arguments!r}\nmain()\n"

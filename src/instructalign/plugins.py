@@ -459,6 +459,7 @@ STRATEGIES = Registry(
         "l2sp": "instructalign.training.strategies.l2sp:L2SP",
         "ewc": "instructalign.training.strategies.ewc:EWC",
         "distil": "instructalign.training.strategies.distil:Distil",
+        "sdft": "instructalign.training.strategies.sdft:SDFT",
         "agem": "instructalign.training.strategies.agem:AGEM",
         "ema": "instructalign.training.strategies.ema:EMA",
         "interpolate": "instructalign.training.strategies.interpolate:Interpolate",

@@ -131,6 +131,17 @@ def look(config: Config, tmp_path: Path) -> tuple[CostPart | None, Findings]:
     return examine_costs(config, load_codec(config.model), None, SAMPLED, tmp_path)
 
 
+def test_generated_tokens_of_a_step_are_those_of_new_examples(configure: Configure, tmp_path: Path) -> None:
+    part, _ = look(configure(), tmp_path)
+    assert part is not None
+    assert part.generated == 0
+    part, _ = look(configure("training.strategy={replay: , sdft: {tokens: 50}}"), tmp_path)
+    assert part is not None
+    new = [each for each in SAMPLED if each.kind != "replay"]
+    limits = [min(50, 2 * each.kept_answer + 8) for each in new]
+    assert part.generated == round(8 * sum(limits) / len(SAMPLED))
+
+
 def test_adapters_are_counted_as_peft_makes_them(configure: Configure, tmp_path: Path) -> None:
     config = configure("model.adapter={type: dora, r: 4}")
     assert config.model.adapter is not None

@@ -70,15 +70,16 @@ def test_greedy_decoding_is_that_of_transformers(toy: LoadedModel) -> None:
         assert written.likelihood == pytest.approx(sum(likelihoods) / len(plain), abs=1e-4)
 
 
-def test_sampling_follows_the_models_distribution(toy: LoadedModel) -> None:
+@pytest.mark.parametrize("top_k", [5, None])
+def test_sampling_follows_the_models_distribution(top_k: int | None, toy: LoadedModel) -> None:
     prompt = toy.codec.pair("Good:", "")[0]
-    sampling = Sampling(digest_key(3, "test"), temperature=1.3, top_k=5)
+    sampling = Sampling(digest_key(3, "test"), temperature=1.3, top_k=top_k)
     count = 2000
     written = generate(toy, [prompt] * count, 1, 1 << 20, sampling=sampling, streams=range(count))
     drawn = Counter(each.tokens[0] for each in written)
     with torch.no_grad():
         logits = toy.model(torch.tensor([prompt])).logits[0, -1]  # type: ignore[operator]
-    top = logits.topk(5)
+    top = logits.topk(top_k or len(logits))
     expected = torch.softmax(top.values / 1.3, dim=-1)
     for token, share in zip(top.indices.tolist(), expected.tolist(), strict=True):
         # Five standard deviations of a binomial count.

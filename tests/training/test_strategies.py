@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -31,6 +32,7 @@ from instructalign.training.strategies.ewc import EWC, sample_tokens, squared_gr
 from instructalign.training.strategies.freeze import Freeze, layer_stacks
 from instructalign.training.strategies.interpolate import Interpolate
 from instructalign.training.strategies.l2sp import L2SP
+from instructalign.training.strategies.sdft import SDFT, token_kl
 from instructalign.training.strategies.ssu import SourceShielded
 from instructalign.training.strategies.teacher_cache import top_k_kl, top_k_log_probs
 from tiny import tiny_model
@@ -282,6 +284,115 @@ def test_under_an_adapter_the_base_is_the_model_without_it(kind: str, tmp_path: 
     assert ours.max() > 1e-3
 
 
+# On-policy self-distillation
+
+
+@pytest.mark.parametrize(
+    ("divergence", "value", "gradient"),
+    [
+        # p = (1/4, 1/2, 1/4) and q = (1/2, 1/4, 1/4). KL(p ‖ q) = ln 2 / 4, and d/dz_k = p_k (ln p_k/q_k - KL).
+        ("reverse", math.log(2) / 4, [-5 / 16 * math.log(2), 3 / 8 * math.log(2), -1 / 16 * math.log(2)]),
+        # KL(q ‖ p) = ln 2 / 2 - ln 2 / 4, and d/dz_k = p_k - q_k.
+        ("forward", math.log(2) / 4, [-1 / 4, 1 / 4, 0.0]),
+    ],
+)
+def test_divergence_and_its_gradient_by_hand(divergence: Any, value: float, gradient: list[float]) -> None:
+    model = torch.tensor([[1.0, 2.0, 1.0]]).log().add(3.0).requires_grad_()
+    teacher = torch.tensor([[2.0, 1.0, 1.0]]).log().requires_grad_()
+    found = token_kl(model, teacher.detach(), divergence)
+    assert found.tolist() == pytest.approx([value], rel=1e-5)
+    found.sum().backward()  # type: ignore[no-untyped-call]
+    assert model.grad is not None
+    assert model.grad[0].tolist() == pytest.approx(gradient, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "adapter", "decay"),
+    [("llama", None, 0.5), ("llama", LORA, 0.0), ("llama", {**LORA, "dropout": 0.5}, 1.0), ("mt5", None, 1.0)],
+)
+def test_model_learns_its_own_prediction_with_the_demonstration(
+    family: str, adapter: Any, decay: float, tmp_path: Path
+) -> None:
+    context = prepared(tmp_path, family, adapter)
+    strategy = SDFT(decay=decay, tokens=6, divergence="forward")
+    strategy.prepare(context)
+    taught = [copies(context.model)]
+    disturb(context.model, size=0.3)
+    strategy.after_update(context.model, 0)
+    taught.append(copies(context.model))
+    context.model.train()
+    batches = strategy.step_batches(context.batches[0])
+    assert sorted(n for batch in batches for n in batch["numbers"]) == list(range(8))
+    assert {batch["step_mass"] for batch in batches} == {sum(sum(batch["masses"]) for batch in batches)}
+    found: dict[int, torch.Tensor] = {}
+    for batch in batches:
+        context.model.eval()  # no dropout, which the model in training has and its teacher never
+        logits = target_logits(context.model, batch, context.loaded.encoder_decoder)
+        plain = F.cross_entropy(logits, batch["targets"].flatten()[batch["positions"]], reduction="none")
+        context.model.train()
+        losses = strategy.replace_loss(context.model, batch, logits, plain)
+        assert context.model.training
+        for row, number in enumerate(batch["numbers"]):
+            found[number] = losses[batch["examples"] == row].detach()
+            if batch["kinds"][row] == "replay":
+                assert torch.equal(found[number], plain[batch["examples"] == row].detach())
+
+    def logits_of(prompt: list[int], answer: list[int]) -> torch.Tensor:
+        ids = torch.tensor([prompt if family == "mt5" else prompt + answer])
+        if family == "mt5":
+            return context.loaded.model(input_ids=ids, decoder_input_ids=torch.tensor([[0, *answer[:-1]]])).logits[
+                0
+            ]
+        return context.loaded.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+
+    context.model.eval()
+    tokenizer, end, sampled = context.loaded.tokenizer, context.loaded.codec.end, set()
+    students, _ = strategy._sample(list(range(8)))
+    for number in range(8):
+        example = context.data.mixture[number]
+        answer = students[number].answer
+        if example.objective == "replay":
+            continue
+        assert 1 <= len(answer) <= 6 + 1
+        assert len(answer) <= 6 or answer[-1] == end
+        sampled.add(tuple(answer))
+        asked = (
+            f"{example.prompt}\n\nThis is an example for a response to the question:\n{example.answer}\n\n"
+            "Now answer with a response of your own:"
+        )
+        with torch.no_grad():
+            mine = logits_of(tokenizer.encode(example.prompt), answer)
+            for name, weight in context.model.named_parameters():
+                weight.copy_(decay * taught[0][name] + (1 - decay) * taught[1][name])
+            other = logits_of(tokenizer.encode(asked), answer)
+            for name, weight in context.model.named_parameters():
+                weight.copy_(taught[1][name])
+        expected = F.kl_div(mine.log_softmax(-1), other.softmax(-1), reduction="none").sum(-1)
+        assert torch.allclose(found[number], expected, atol=1e-5, rtol=1e-3), number
+        assert expected.max() > 1e-3
+    assert len(sampled) > 3
+    again = SDFT(decay=decay, tokens=6)
+    again.prepare(context)
+    again.restore(strategy.state())
+    assert again.costs() == strategy.costs()
+    assert strategy.costs()["generated"] == sum(
+        len(students[n].answer) for n in range(8) if students[n].kind != "replay"
+    )
+
+
+def test_demonstration_that_exceeds_the_context_loses_its_start_and_is_counted(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    context = prepared(tmp_path)
+    loaded = replace(context.loaded, codec=replace(context.loaded.codec, context=100))
+    strategy = SDFT(tokens=4)
+    strategy.prepare(replace(context, loaded=loaded))
+    for batch in strategy.step_batches(context.batches[0]):
+        if "teacher" in batch:
+            assert max(batch["teacher"]["lengths"]) <= 100
+    assert strategy.costs()["truncated"] > 0
+
+
 # Source-shielded updates
 
 
@@ -490,6 +601,10 @@ def test_known_sentences_are_those_of_the_pivots(tmp_path: Path) -> None:
         ({"l2sp": {"weight": 0}}, {}, r"l2sp\.weight: .*greater than 0"),
         ({"ssu": {"share": 1}}, {}, r"ssu\.share: .*less than 1"),
         ({"l2": None}, {}, r"'l2'.* 'l2sp'\?.* agem, distil"),
+        ({"sdft": {"prompt": "{prompt} {text}"}}, {"replay": None}, r"sdft: prompt .*'prompt', 'text'"),
+        ({"sdft": {"prompt": "{prompt"}}, {"replay": None}, r"sdft: prompt "),
+        ({"sdft": {"decay": 1.1}}, {}, r"sdft\.decay: .*1, found 1\.1"),
+        ({"sdft": None, "distil": None}, {"replay": None}, r"sdft: .*distil\.on to replay"),
         ({"none": None, "ema": None}, {"replay": None}, r"training\.strategy: none .*ema"),
         ({"ema": None}, {}, r"training\.strategy is ema .*replay\.size is 4"),
     ],
@@ -524,6 +639,12 @@ def test_incompatible_adapters_are_refused(
 def test_own_gradients_in_half_precision_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"agem: .*training\.precision to bfloat16 or float32"):
         configure(tmp_path, strategy="agem", precision="float16")
+
+
+@pytest.mark.parametrize(("key", "value"), [("loss_on", "all"), ("packing", True)])
+def test_what_sampled_answers_do_not_go_with_is_refused(key: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"sdft: .*training\.{key} to (answer|false)"):
+        configure(tmp_path, strategy=["replay", "sdft"], **{key: value})
 
 
 def test_sharded_weights_are_refused(tmp_path: Path) -> None:

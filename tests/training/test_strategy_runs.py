@@ -23,10 +23,12 @@ EVERY: dict[str, dict[str, Any]] = {
     "l2sp": {"weight": 1.0},
     "ewc": {"weight": 100.0, "examples": 4},
     "distil": {"weight": 1.0, "top_k": 8, "temperature": 2.0},
+    "sdft": {"decay": 0.5, "tokens": 8},
     "agem": {"examples": 4},
     "ema": {"decay": 0.5},
     "interpolate": {"alpha": 0.5},
 }
+TOGETHER = {**EVERY, "distil": {**EVERY["distil"], "on": "replay"}}
 
 
 def run_settings(folder: Path, strategy: dict[str, Any], adapter: Any = None, **training: Any) -> dict[str, Any]:
@@ -90,10 +92,10 @@ def test_a_stop_changes_nothing(name: str, adapter: Any, plain: list[Path], tmp_
 
 
 def test_all_at_once_and_in_a_resumed_run_without_a_cache(tmp_path: Path) -> None:
-    whole = fit(tmp_path, "whole", EVERY)
+    whole = fit(tmp_path, "whole", TOGETHER)
     stop_at(tmp_path / "whole", tmp_path / "half", 1)
     shutil.rmtree(tmp_path / "half" / "cache")
-    assert_same_weights(whole, fit(tmp_path, "half", EVERY))
+    assert_same_weights(whole, fit(tmp_path, "half", TOGETHER))
     assert {"strategy/l2sp", "strategy/ewc", "strategy/distil"} <= log(tmp_path / "whole")[-1].keys()
 
 
@@ -138,7 +140,7 @@ def test_a_strong_spring_holds_the_weights_back(plain: list[Path], tmp_path: Pat
 
 @pytest.mark.parametrize("family", ["bloom", "mt5"])
 def test_other_families_take_all_strategies(family: str, tmp_path: Path) -> None:
-    data = settings(tmp_path, family, steps=1, strategy={"replay": None, **EVERY})
+    data = settings(tmp_path, family, steps=1, strategy={"replay": None, **TOGETHER})
     assert train(build_config(data, folder=tmp_path), tmp_path / "run").finished
 
 

@@ -88,6 +88,8 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[str]:
         if costs.seconds is not None and costs.tokens_per_second is not None:
             time += f"; {_duration(costs.seconds)} at {costs.tokens_per_second:,.0f} tokens/s, measured here"
         yield f"time: {time}"
+        if costs.generated:
+            yield f"generation: up to {costs.generated:,} tokens a step, not in this time"
 
 
 def _duration(seconds: float) -> str:

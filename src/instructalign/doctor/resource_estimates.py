@@ -65,6 +65,7 @@ from instructalign.training.preflight import (
     optimizer_bytes,
     trained_embeddings,
 )
+from instructalign.training.strategies import make_strategies
 from instructalign.training.tokenization import Codec, loss_tokens
 from instructalign.training.train import loss_weights, micro_batch_limits
 
@@ -91,6 +92,7 @@ class CostPart:
         operations: floating-point operations of the whole run.
         tokens_per_second: as measured here; None for a model that is too large to measure.
         seconds: time of all steps at that rate; None likewise.
+        generated: tokens that strategies let the model write in a step at most, which takes time of its own.
     """
 
     parameters: int
@@ -104,6 +106,7 @@ class CostPart:
     operations: float
     tokens_per_second: float | None
     seconds: float | None
+    generated: int = 0
 
 
 def examine_costs(
@@ -146,6 +149,12 @@ def examine_costs(
     memory = estimate_memory(
         config, shape, _count(adapted), trained, width, sampled, codec.encoder_decoder, embedded
     )
+    written = [
+        strategy.generated_tokens(each.kept_answer)
+        for strategy in make_strategies(config).values()
+        for each in sampled
+        if each.kind != "replay"
+    ]
     place = out.resolve()
     part = CostPart(
         parameters=parameters,
@@ -159,6 +168,7 @@ def examine_costs(
         operations=operations(config, parameters, trained, tokens),
         tokens_per_second=speed,
         seconds=tokens / speed if speed else None,
+        generated=round(sum(written) / max(1, len(sampled)) * config.training.batch_size),
     )
     _judge(config, dtype, part, findings)
     return part, findings

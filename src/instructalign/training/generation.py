@@ -31,12 +31,12 @@ class Sampling:
     Attributes:
         key: of the random numbers (`randomness.digest_key`).
         temperature: the logits are divided by it.
-        top_k: only the most likely tokens are sampled from.
+        top_k: only the most likely tokens are sampled from; None for all.
     """
 
     key: bytes
     temperature: float = 1.0
-    top_k: int = 50
+    top_k: int | None = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Generated:
 def generate(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     batch_tokens: int,
     *,
     sampling: Sampling | None = None,
@@ -69,7 +69,7 @@ def generate(
     Args:
         loaded: the model.
         prompts: as token ids.
-        max_new_tokens: the longest continuation.
+        max_new_tokens: the longest continuation, of all or of each prompt.
         batch_tokens: tokens per batch, new ones included.
         sampling: how tokens are sampled; greedy decoding if None.
         streams: by prompt, the number of its stream of random numbers.
@@ -79,10 +79,11 @@ def generate(
         DataError: a prompt leaves no room in the model's context.
     """
     results: dict[int, Generated] = {}
+    limits = _limits(max_new_tokens, len(prompts))
     for batch in plan_generation(loaded, prompts, max_new_tokens, batch_tokens):
         chooser = _TokenChooser(sampling, [streams[index] for index in batch] if streams else [0] * len(batch))
-        chosen = [prompts[index] for index in batch]
-        results.update(zip(batch, generate_batch(loaded, chosen, max_new_tokens, chooser=chooser), strict=True))
+        chosen, most = [prompts[index] for index in batch], [limits[index] for index in batch]
+        results.update(zip(batch, generate_batch(loaded, chosen, most, chooser=chooser), strict=True))
         progress("generating", len(results), len(prompts), "")
     return [results[index] for index in range(len(prompts))]
 
@@ -245,7 +246,8 @@ class _TokenChooser(LogitsProcessor):
 
     A sample from the softmax is the maximum of logits with Gumbel noise (Maddison, Tarlow and Minka 2014, "A*
     Sampling"). The noise is a function of key, stream and position, so that a text depends neither on the other
-    rows of its batch nor on earlier batches.
+    rows of its batch nor on earlier batches. From the whole vocabulary, the inverse of the cumulative distribution
+    takes one number per token.
     """
 
     def __init__(self, sampling: Sampling | None, streams: Sequence[int]) -> None:
@@ -260,9 +262,15 @@ class _TokenChooser(LogitsProcessor):
         return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
 
     def _sample(self, scores: Any, sampling: Sampling) -> Any:
+        step = len(self.likelihoods)
+        if sampling.top_k is None:
+            sums = (scores.double() / sampling.temperature).softmax(dim=-1).cumsum(dim=-1)
+            drawn = [[Draws(sampling.key, stream << 20 | step).uniform()] for stream in self._streams]
+            # The last sum is 1 but for rounding; `right` never takes a token of probability 0.
+            below = torch.tensor(drawn, dtype=sums.dtype, device=sums.device) * sums[:, -1:]
+            return torch.searchsorted(sums, below, right=True).clamp_(max=scores.shape[-1] - 1)
         count = min(sampling.top_k, scores.shape[-1])
         values, tokens = scores.float().topk(count, dim=-1)
-        step = len(self.likelihoods)
         bits = [Draws(sampling.key, stream << 20 | step).many(count) for stream in self._streams]
         noise = [[-log(-log((each + 0.5) / 2**32)) for each in row] for row in bits]
         noisy = values / sampling.temperature + torch.tensor(noise, device=scores.device)

@@ -111,6 +111,8 @@ class AlignTrainer(Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward through a step's micro-batches; processes share gradients after the last."""
         losses = []
+        inputs = self.strategies.step_batches(inputs)
+        num_items_in_batch = inputs[0]["step_mass"]
         for number, batch in enumerate(inputs, 1):
             last = number == len(inputs)
             # Private in accelerate: says whether gradients are shared, which the Trainer decides by its own count.
@@ -138,7 +140,7 @@ class AlignTrainer(Trainer):
         shares = at_positions(inputs, "weights") * (self.args.world_size / total)
         if self.strategies.reads_logits:
             logits = target_logits(model, inputs, self.encoder_decoder)
-            losses = cross_entropy(logits, inputs)
+            losses = self.strategies.replace_loss(model, inputs, logits, cross_entropy(logits, inputs))
             loss = (losses * shares).sum()
             added = self.strategies.token_loss(model, inputs, logits, shares)
             loss = loss if added is None else loss + added

@@ -4,6 +4,8 @@ by Averaging"; with exponential weights as in Tarvainen and Valpola 2017, arXiv 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -38,6 +40,18 @@ class EMA(Strategy):
         """Updates the mean."""
         for name, weight in _trained(model):
             self._means[name].lerp_(weight.detach().float(), 1 - self.decay)
+
+    @contextmanager
+    def in_place_of(self, model: torch.nn.Module) -> Iterator[None]:
+        """Inside, the model has the mean as its weights."""
+        own = [(weight, weight.data) for _, weight in _trained(model)]
+        for name, weight in _trained(model):
+            weight.data = self._means[name].to(weight.dtype)
+        try:
+            yield
+        finally:
+            for weight, data in own:
+                weight.data = data
 
     def finish(self, model: torch.nn.Module) -> None:
         """Copies the mean into the model."""

@@ -127,8 +127,8 @@ class Strategy:
     Constructors take keyword-only options; their annotations are the strategy's keys in the configuration.
     The hooks of several strategies are called in the order of `plugins.STRATEGIES`.
 
-    In distributed training every hook runs in every process, on the same weights and, except for `token_loss`,
-    on the same gradients; so it must do the same in all of them.
+    In distributed training every hook runs in every process, on the same weights and, except for hooks that take
+    micro-batches, on the same gradients; so it must do the same in all of them.
 
     Attributes:
         replay_data: how the strategy uses the configured replay data: `needed`, `used` if there is some, or
@@ -148,6 +148,34 @@ class Strategy:
 
     def prepare(self, context: StrategyContext) -> None:
         """Called once before training, before the optimizer exists and before a checkpoint is loaded."""
+
+    def step_batches(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The micro-batches of a step to train on, of those of this process; not yet on the model's device.
+
+        Args:
+            batches: as `StepBatches` makes them. Others must have the same keys; each process must return at least
+                one, and `step_mass` is the weight of the counted tokens of all.
+        """
+        return batches
+
+    def replace_loss(
+        self, model: torch.nn.Module, batch: dict[str, Any], logits: torch.Tensor, losses: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of each counted position, in place of the cross-entropy.
+
+        Args:
+            model, batch, logits: as for `token_loss`.
+            losses: the loss so far, [counted], in nats.
+        """
+        return losses
+
+    def generated_tokens(self, answer: int) -> int:
+        """For `doctor`: how many tokens at most it lets the model write for an example of the new data.
+
+        Args:
+            answer: tokens of the example's answer.
+        """
+        return 0
 
     def token_loss(
         self, model: torch.nn.Module, batch: dict[str, Any], logits: torch.Tensor

@@ -52,7 +52,21 @@ class StrategyGroup(TrainerCallback):
     @property
     def reads_logits(self) -> bool:
         """Whether any strategy needs the logits of each micro-batch."""
-        return self._overrides("token_loss") != []
+        return [*self._overrides("token_loss"), *self._overrides("replace_loss")] != []
+
+    def step_batches(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The micro-batches of a step as the strategies change them; see `Strategy.step_batches`."""
+        for _, change in self._hooks("step_batches"):
+            batches = change(batches)
+        return batches
+
+    def replace_loss(
+        self, model: Any, batch: dict[str, Any], logits: torch.Tensor, losses: torch.Tensor
+    ) -> torch.Tensor:
+        """The losses of a micro-batch's counted positions; see `Strategy.replace_loss`."""
+        for _, replace in self._hooks("replace_loss"):
+            losses = replace(model, batch, logits, losses)
+        return losses
 
     def token_loss(
         self, model: Any, batch: dict[str, Any], logits: torch.Tensor, shares: torch.Tensor
