@@ -30,6 +30,7 @@ ABOVE = [
     "toy",
     "ray_data",
     "synthesis",
+    "interact",
 ]  # may import any stage
 ABOVE += ["config_draft", "console", "cli", "__main__", "__init__"]
 HEAVY = ["torch", "transformers", "transformers.trainer", "peft", "bitsandbytes", "datasets", "pandas"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from instructalign.data import Corpus, read_corpora
     from instructalign.errors import InstructAlignError
     from instructalign.evaluation import evaluate
+    from instructalign.interact import chat
     from instructalign.merging import merge
     from instructalign.pipeline import generate, preview, run, train
     from instructalign.report import write_report
@@ -39,6 +40,7 @@ _HOMES = {
     "InstructAlignError": "errors",
     "ParallelRow": "types",
     "Score": "types",
+    "chat": "interact",
     "evaluate": "evaluation",
     "generate": "pipeline",
     "load_config": "config_file",
@@ -58,6 +60,7 @@ __all__ = [
     "Instruction",
     "ParallelRow",
     "Score",
+    "chat",
     "evaluate",
     "generate",
     "load_config",

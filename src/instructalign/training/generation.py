@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
@@ -81,7 +81,7 @@ def generate(
     results: dict[int, Generated] = {}
     limits = _limits(max_new_tokens, len(prompts))
     for batch in plan_generation(loaded, prompts, max_new_tokens, batch_tokens):
-        chooser = _TokenChooser(sampling, [streams[index] for index in batch] if streams else [0] * len(batch))
+        chooser = TokenChooser(sampling, [streams[index] for index in batch] if streams else [0] * len(batch))
         chosen, most = [prompts[index] for index in batch], [limits[index] for index in batch]
         results.update(zip(batch, generate_batch(loaded, chosen, most, chooser=chooser), strict=True))
         progress("generating", len(results), len(prompts), "")
@@ -137,8 +137,9 @@ def generate_batch(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int | Sequence[int],
     *,
-    chooser: _TokenChooser | None = None,
+    chooser: TokenChooser | None = None,
     first_line: bool = False,
+    watch: Callable[[list[int]], bool] | None = None,
 ) -> list[Generated]:
     """Continues prompts together.
 
@@ -149,6 +150,7 @@ def generate_batch(
             leaves less room.
         chooser: chooses the tokens and keeps their likelihood; plain greedy decoding if None.
         first_line: whether a continuation may end with its first line.
+        watch: called after each step with the new tokens of the first prompt; generation stops where it says so.
     """
     model: Any = loaded.model
     longest = max(prompts, key=len)
@@ -161,9 +163,12 @@ def generate_batch(
         mask[row, where] = 1
     ends = _ends(loaded)
     limits = _limits(max_new_tokens, len(prompts))
-    stopping: list[StoppingCriteria] = [_LineEnds(loaded.tokenizer, len(prompts))] if first_line else []
+    lines = _LineEnds(loaded.tokenizer, len(prompts)) if first_line else None
+    stopping: list[StoppingCriteria] = [lines] if lines else []
     if min(limits) < max(limits):
         stopping.append(_RowLimits(limits))
+    if watch:
+        stopping.append(_Watch(watch, 1 if loaded.encoder_decoder else len(longest)))
     with fast_inference(model):
         output = model.generate(
             input_ids=ids.to(model.device),
@@ -180,7 +185,8 @@ def generate_batch(
     steps = [step.tolist() for step in chooser.likelihoods] if chooser else []
     results = []
     for row, (new, limit) in enumerate(zip(continuations.tolist(), limits, strict=True)):
-        tokens = new[:limit]  # padding follows
+        # Padding follows, and counts for nothing in the likelihood.
+        tokens = new[: min(limit, lines.steps[row]) if lines else limit]
         stop = next((place for place, token in enumerate(tokens) if token in ends), None)
         values = [step[row] for step in steps[: len(tokens) if stop is None else stop + 1]]
         results.append(Generated(tokens[:stop], stop is not None, sum(values) / max(1, len(values))))
@@ -215,11 +221,13 @@ class _LineEnds(StoppingCriteria):
     def __init__(self, tokenizer: Any, rows: int) -> None:
         self._tokenizer = tokenizer
         self._begun, self._ended = [False] * rows, [False] * rows
+        self.steps = [0] * rows  # the tokens of each row up to the end of its line
         self._texts: dict[int, str] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         """Which rows have ended, from the last token of each; `input_ids` [batch, seq]."""
         for row, token in enumerate(input_ids[:, -1].tolist()):
+            self.steps[row] += not self._ended[row]
             if token not in self._texts:
                 self._texts[token] = str(self._tokenizer.decode([token], skip_special_tokens=True))
             # Line ends before the first word do not end the line.
@@ -241,7 +249,19 @@ class _RowLimits(StoppingCriteria):
         return (self._limits <= self._steps).to(input_ids.device)
 
 
-class _TokenChooser(LogitsProcessor):
+class _Watch(StoppingCriteria):
+    """Stops where a function of the first row's new tokens, behind those that were given, says so."""
+
+    def __init__(self, watch: Callable[[list[int]], bool], given: int) -> None:
+        self._watch, self._given = watch, given
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Which rows have ended: all or none."""
+        stop = self._watch(input_ids[0, self._given :].tolist())
+        return torch.full((len(input_ids),), stop, device=input_ids.device)
+
+
+class TokenChooser(LogitsProcessor):
     """Chooses each next token itself, leaving no other, and keeps its log-likelihood.
 
     A sample from the softmax is the maximum of logits with Gumbel noise (Maddison, Tarlow and Minka 2014, "A*

@@ -1,0 +1,138 @@
+"""Commands that use a model: chat, play, translate."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from instructalign import console
+from instructalign.errors import ConfigError, DataError, suggest
+
+if TYPE_CHECKING:
+    from instructalign.interact import Chat
+
+AnyModel = Annotated[str, typer.Argument(metavar="MODEL", help="A run, a model folder, or a name on the Hub.")]
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_HELP = {
+    "/system TEXT": "sets the system's turn; without a text, takes it away",
+    "/undo": "takes the last question and its answer back",
+    "/retry": "asks for another answer, by sampling",
+    "/save FILE": "adds the conversation to a file of JSON lines, which replay data can be read from",
+    "/help": "shows this",
+    "/quit": "ends the chat, as Ctrl-D does",
+}
+
+
+def chat(
+    model: AnyModel,
+    base: Annotated[
+        str | None, typer.Option(metavar="BASE", help="Another model, such as the base, that answers first.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="Ask this alone, and end.")] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system's turn.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 512,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 gives the likeliest answer.")] = 0.0,
+) -> None:
+    """Talks with a model, in the chat template that it was trained with; /help lists what it understands.
+
+    Without a terminal, each line of the input is a question.
+
+    Example: `instructalign chat runs/javanese --base HuggingFaceTB/SmolLM2-135M-Instruct`
+    """
+    if prompt is not None and not prompt.strip():
+        raise ConfigError(["--prompt: has no text"], "the arguments of chat")
+    from instructalign.interact import chat as talk
+
+    chats = {
+        name: talk(name, system=system, max_new_tokens=max_new_tokens, temperature=temperature)
+        for name in dict.fromkeys(each for each in (base, model) if each is not None)
+    }
+    if prompt is not None:
+        _say(chats, prompt)
+        return
+    if sys.stdin.isatty():
+        first = chats[model].loaded
+        form = "its chat template" if first.codec.chat else "no chat template: it reads plain text, as in training"
+        console.out.print(f"{model} ({form}). /help lists the commands.", markup=False)
+    for line in _lines():
+        if line == "/quit":
+            break
+        try:
+            if line.startswith("/") and not line.startswith("//"):
+                _command(chats, line)
+            elif line:
+                _say(chats, line.removeprefix("/") if line.startswith("//") else line)
+        except DataError as error:
+            console.err.print(f"error: {error}", markup=False)
+
+
+def _lines() -> Iterator[str]:
+    """What the user types, or the lines of the standard input."""
+    if not sys.stdin.isatty():
+        yield from (line.strip() for line in sys.stdin)
+        return
+    with suppress(ImportError):  # on Windows
+        import readline  # noqa: F401  (input() then has a history)
+    while True:
+        try:
+            yield input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            console.out.print()
+            return
+
+
+def _command(chats: dict[str, Chat], line: str) -> None:
+    name, _, text = line.partition(" ")
+    text = text.strip()
+    if name == "/help":
+        console.print_table("", ["", ""], [[key, what] for key, what in _HELP.items()])
+    elif name == "/system":
+        for each in chats.values():
+            each.system = text or None
+        console.status.print("the system's turn is set" if text else "no system's turn of your own")
+    elif name == "/undo":
+        undone = [each.undo() for each in chats.values()]
+        console.status.print("taken back" if any(undone) else "there is nothing to take back")
+    elif name == "/retry":
+        _say(chats, None)
+    elif name == "/save":
+        if not text:
+            raise DataError("/save needs the name of a file: /save talk.jsonl")
+        for number, each in enumerate(chats.values()):
+            path = Path(text) if number == len(chats) - 1 else Path(text).with_suffix(f".base{Path(text).suffix}")
+            try:
+                each.save(path)
+            except OSError as error:
+                raise DataError(f"{path}: {error.strerror}.") from None
+            console.status.print(f"saved: {path}", markup=False)
+    else:
+        commands = [key.partition(" ")[0] for key in _HELP]
+        raise DataError(f"unknown command {name}. {suggest(name, commands)} A text may begin with //.")
+
+
+def _say(chats: dict[str, Chat], text: str | None) -> None:
+    """Prints the answers to a text, or to the last one again, while they are written."""
+    for name, each in chats.items():
+        if len(chats) > 1:
+            console.out.print(f"{name}:", style="bold", markup=False)
+        if text is None:
+            each.retry(_show)
+        else:
+            each.ask(text, _show)
+        _show("\n")
+        if not each.finished:
+            console.status.print("(the answer was cut off: --max-new-tokens allows more)", style="dim")
+        if each.forgotten:
+            console.status.print(f"(the model has no room for the first {each.forgotten} turns)", style="dim")
+
+
+def _show(piece: str) -> None:
+    sys.stdout.write(_CONTROLS.sub("", piece))  # a model may write codes that a terminal obeys
+    sys.stdout.flush()
