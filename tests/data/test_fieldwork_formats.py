@@ -284,3 +284,54 @@ def test_toolbox_markers_followed_by_a_tab(tmp_path: Path) -> None:
     assert pairs(read("toolbox", ["eng", "heg"], path=tmp_path / "a.txt", **options)) == [
         ("uma bo", "a big house")
     ]
+
+
+@pytest.mark.parametrize(
+    ("markers", "lines", "expected"),
+    [
+        (
+            ("xv", "xe"),
+            ["lx w", "sn 1", "xv a1", "xe b1", "sn 2", "xv a2", "sn 3", "xv a3", "xe b3"],
+            [("a1", "b1"), ("a3", "b3")],
+        ),
+        (("xv", "xe"), ["lx w", "xv a1", "xv a2", "xe b2"], [("a2", "b2")]),
+        (
+            ("xv", "xe"),
+            ["lx w", "xv a1", "xe b1", "sn 2", "xe b2", "xv a3", "xe b3"],
+            [("a1", "b1"), ("a3", "b3")],
+        ),
+        (
+            ("xv", "xe"),
+            ["lx w", "xv a1", "xe b1", "xe c1", "xv a2", "xe b2"],
+            [("a1", "b1"), ("a1", "c1"), ("a2", "b2")],
+        ),
+        (("xv", "xe"), ["lx w", "xv a1", "xe", "xv a2", "xe b2"], [("a2", "b2")]),
+        (
+            ("lx", "ge"),
+            ["lx w", "sn 1", "ge g1", "ge g2", "sn 2", "ge g3"],
+            [("w", "g1"), ("w", "g2"), ("w", "g3")],
+        ),
+        (
+            ("lx", "ge"),
+            ["lx w", "sn 1", "ge g1", "sn 2", "ge g2", "se wx", "ge g3", "se wy", "lx v", "ge g4"],
+            [("w", "g1"), ("w", "g2"), ("wx", "g3"), ("v", "g4")],
+        ),
+    ],
+)
+def test_toolbox_pairs_what_stands_together(
+    tmp_path: Path, markers: tuple[str, str], lines: list[str], expected: list[tuple[str, str]]
+) -> None:
+    (tmp_path / "a.db").write_text("\\_sh v3.0  400  MDF\n" + "".join(f"\\{line}\n" for line in lines))
+    options = {"markers": dict(zip(("heg", "eng"), markers, strict=True)), "record": "lx", "repeated": "each"}
+    result = read("toolbox", ["eng", "heg"], path=tmp_path / "a.db", **options)
+    assert pairs(result) == expected
+    assert result[1].read == len(expected) + sum(result[1].dropped.values())
+
+
+def test_toolbox_subentries_are_no_glosses_of_their_entry(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("\\lx w\n\\ge g1\n\\se wx\n\\ge g2\n")
+    options: dict[str, Any] = {"path": tmp_path / "a.db", "record": "lx"}
+    result = read("toolbox", ["eng", "heg"], markers={"heg": "lx", "eng": "ge"}, **options)
+    assert pairs(result) == [("w", "g1"), ("wx", "g2")]
+    asked = read("toolbox", ["eng", "heg"], markers={"heg": "se", "eng": "ge"}, **options)
+    assert pairs(asked) == [("wx", "g1 g2")]  # as the user says

@@ -1,5 +1,6 @@
 """Bibles in USFM, USX and as line-aligned files; usfmtc writes the USX of the same text."""
 
+# ruff: noqa: E501 (markup)
 from __future__ import annotations
 
 from pathlib import Path
@@ -224,3 +225,61 @@ def test_a_range_over_two_books_is_dropped_with_a_count(tmp_path: Path) -> None:
     result = read("vref", ["eng", "heg"], files=files, vref=tmp_path / "vref.txt")
     assert pairs(result) == {"MAT 1:2": ("d", "h")}
     assert result[1] == Counts(read=4, dropped={"verse range over two books": 3})
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            [
+                "\\v 4 Sun.",
+                "\\esb \\cat People\\cat*",
+                "\\ms Sky",
+                "\\p Of stars.",
+                "\\esbe",
+                "\\p",
+                "More.",
+                "\\v 5 Day.",
+            ],
+            {"GEN 1:4": "Sun. More.", "GEN 1:5": "Day."},
+        ),
+        (["\\v 4 Sun.", "\\esb", "\\p Of stars.", "\\v 5 Day."], {"GEN 1:4": "Sun.", "GEN 1:5": "Day."}),
+        (["\\v 4 Sun.", '\\periph Maps|id="maps"', "\\p Of stars."], {"GEN 1:4": "Sun."}),
+        (
+            [
+                "\\v 4 In turn:",
+                "\\tr \\th1 Day\\th2 Tribe",
+                "\\tr \\tcr1 1st\\tc2 Judah\\tc3-4 Nahshon",
+                "\\v 5 Day.",
+            ],
+            {"GEN 1:4": "In turn: Day Tribe 1st Judah Nahshon", "GEN 1:5": "Day."},
+        ),
+        (
+            ['\\v 4 Sun\\zpage|n="3"\\* and \\zmy\\*moon \\zx-s |a="b"\\*rise\\zx-e\\*.', "\\v 5 \\zc Day\\zc*."],
+            {"GEN 1:4": "Sun and moon rise.", "GEN 1:5": "Day."},
+        ),
+        (['\\v 4 The \\jmp sun|link-href="x"\\jmp* rose.'], {"GEN 1:4": "The sun rose."}),
+        (["\\v 4,5 Sun, day."], {"GEN 1:4-5": "Sun, day."}),
+        (["\\v 4,6 Sun, night.", "\\v 5 Day."], {"GEN 1:5": "Day."}),
+    ],
+)
+def test_what_stands_beside_or_inside_verses(tmp_path: Path, lines: list[str], expected: dict[str, str]) -> None:
+    """USFM 3.1: sidebars, peripherals, tables, milestones of one's own, links, lists of verses."""
+    text = "\n".join(["\\id GEN", "\\c 1", "\\p", *lines, ""])
+    other = "\\id GEN\n\\c 1\n\\p\n\\v 4 a\n\\v 5 b\n\\v 6 c\n"
+    files = bibles(tmp_path, text, other)
+    result = read("usfm", ["eng", "heg"], files=files)
+    assert {id: pair[0] for id, pair in pairs(result).items()} == expected
+    assert result[1].dropped.get("verses that do not follow one another", 0) == ("\\v 4,6" in text)
+
+
+def test_sidebars_links_and_appendices_of_usx(tmp_path: Path) -> None:
+    usx = (
+        '<usx version="3.0"><book code="GEN" style="id"/><chapter number="1"/><para style="p"><verse number="4"/>The '
+        '<char style="jmp" link-href="x">sun</char> rose.</para><sidebar style="esb"><para style="p">Of stars.</para>'
+        '</sidebar><para style="p">More.</para><periph alt="Maps" id="maps"><para style="p">A map.</para></periph></usx>'
+    )
+    (tmp_path / "a.usx").write_text(usx)
+    files = bibles(tmp_path, other="\\id GEN\n\\c 1\n\\p\n\\v 4 Lelo.\n")
+    result = read("usx", ["eng", "heg"], files={**files, "eng": tmp_path / "a.usx"})
+    assert pairs(result) == {"GEN 1:4": ("The sun rose. More.", "Lelo.")}

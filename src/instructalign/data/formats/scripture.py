@@ -7,6 +7,7 @@ text of verses: headings, introductions, footnotes, cross-references, figures an
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +22,16 @@ from instructalign.types import Counts, ParallelRow
 
 # Character and note markers; every other marker starts a paragraph. USFM 3.1, "Characters" and "Notes".
 _CHARACTERS = re.compile(
-    r"add(pn)?|b[dk]|bdit|dc|em|efm|f[klmpqtvw]|fdc|fqa|ior|iqt|it|k|lik[1-3]?|li[tv]l|liv[1-5]?|nd|ndx|no|ord|png?|"
-    r"qac|q[st]|rb|rt|sc|sig|sls|sup|t[hc][cr]?[1-9]|tl|w[aghj]?|xdc|x[knqt]|xnt|xop|xot|xta"
+    r"add(pn)?|b[dk]|bdit|dc|em|efm|f[klmpqtvw]|fdc|fqa|ior|iqt|it|k|jmp|lik[1-3]?|li[tv]l|liv[1-5]?|nd|ndx|no|ord|png?|"
+    r"qac|q[st]|rb|rt|sc|sig|sls|sup|tl|w[aghj]?|xdc|x[knqt]|xnt|xop|xot|xta"
 )
-_HIDDEN_CHARACTERS = re.compile(r"f|fe|efe?|ex?|x|fig|v[ap]|ca|pro|rq|cat|jmp|fr|xo")
+_HIDDEN_CHARACTERS = re.compile(r"f|fe|efe?|ex?|x|fig|v[ap]|ca|pro|rq|cat|fr|xo")
 """Markers whose text, up to their end, is not the verse's."""
 _HEADINGS = re.compile(
     r"(?:m?s[1-9]?|sd[1-9]?|m?r|d|sp|sr|c[lpd]|mte?[1-9]?|rem|sts|ide|usfm|h[1-3]?|toca?[1-3]|qa|lit|iex|id|"
-    r"i(?:mte?[1-9]?|s[1-9]?|p|pi|m|mi|pq|mq|pr|q[1-9]?|b|li[1-9]?|ot|o[1-9]?|e)|periph|esb|restore)"
+    r"i(?:mte?[1-9]?|s[1-9]?|p|pi|m|mi|pq|mq|pr|q[1-9]?|b|li[1-9]?|ot|o[1-9]?|e)|restore)"
 )
+_CELL = re.compile(r"t[hc][cr]?\d+(-\d+)?")
 _MARKER = re.compile(r"\\(\+?)([A-Za-z][A-Za-z0-9-]*)(\*?)|\\\*")
 _SEGMENT = r"[A-Za-z]?[\u200b-\u200f]*"  # of a verse (3a), and marks of direction
 _VERSE = re.compile(rf"(\d{{1,3}}){_SEGMENT}(?:\s*[-–,]\s*[\u200b-\u200f]*(\d{{1,3}}){_SEGMENT})*$")
@@ -55,12 +57,12 @@ class _Bible:
 
     def __init__(self) -> None:
         self.chapters: dict[_Place, list[_Verse]] = {}
-        self.repeated = 0
+        self.dropped = Counter[str]()
         self._files: dict[_Place, Path] = {}
         self._place: _Place | None = None
         self._verse: _Verse | None = None
         self._book = ""
-        self._heading = False
+        self._heading = self._sidebar = False
 
     def start_book(self, code: str, path: Path, line: object = "") -> None:
         if not _BOOK.fullmatch(code.upper()):
@@ -86,7 +88,7 @@ class _Bible:
             problem = "a verse before its chapter" if match else f"expected a verse number, found {number[:20]!r}"
             raise DataError(f"{path}:{line}: {problem}.")
         first, last = int(match[1]), int(match[2] or match[1])
-        self._heading = False
+        self._heading = self._sidebar = False
         verses = self.chapters.setdefault(self._place, [])
         same = next((verse for verse in verses if verse.first <= last and first <= verse.last), None)
         if same is not None and _LATER_SEGMENT.search(number) and (first, last) == (same.first, same.last):
@@ -96,7 +98,10 @@ class _Bible:
             others = [verse.first for verse in verses if verse.first > first]
             same.last = max(first, min([last, *(other - 1 for other in others)]))
         elif same is not None or last < first:
-            self.repeated += 1
+            self.dropped["verse number repeated"] += 1
+            self._verse = None
+        elif "," in number and len(_numbers(number)) <= last - first:
+            self.dropped["verses that do not follow one another"] += 1  # 1,3: 2 stands elsewhere
             self._verse = None
         else:
             self._verse = _Verse(first, last)
@@ -107,12 +112,21 @@ class _Bible:
         self._verse = None
 
     def start_paragraph(self, style: str) -> None:
-        self._heading = bool(_HEADINGS.fullmatch(style))
+        self._sidebar = style == "esb" or (self._sidebar and style != "esbe")
+        self._heading = self._sidebar or style == "esbe" or bool(_HEADINGS.fullmatch(style))
+        if style == "periph":  # an appendix
+            self.end_verse()
         self.add_text(" ")
 
     def add_text(self, text: str) -> None:
         if self._verse is not None and not self._heading:
             self._verse.text.append(text)
+
+
+def _numbers(verse: str) -> set[int]:
+    """The numbers that a list of verses and ranges names: 1,3-4."""
+    ranges = ([int(number) for number in re.findall(r"\d+", part)] for part in verse.split(","))
+    return {number for each in ranges if each for number in range(each[0], each[-1] + 1)}
 
 
 def read_scripture(
@@ -137,9 +151,9 @@ def read_scripture(
     bibles: dict[str, _Bible] = {}
     for code, path in select_languages(languages, files, "scripture").items():
         bibles[code] = _read_bible(path)
-        if repeated := bibles[code].repeated:
-            counts.read += repeated
-            counts.drop("verse number repeated", repeated)
+        for reason, count in bibles[code].dropped.items():
+            counts.read += count
+            counts.drop(reason, count)
     places = {place: None for bible in bibles.values() for place in bible.chapters}
     for place in places:
         chapters = {code: bible.chapters.get(place, []) for code, bible in bibles.items()}
@@ -235,8 +249,12 @@ def _read_usfm(path: Path, bible: _Bible) -> None:
                 inside = attributes = False
                 hidden = "" if name in ("", hidden) else hidden
                 continue
-            if hidden or _is_milestone(name):
+            if hidden or name == "ts" or name.endswith(("-s", "-e")):
                 hidden = hidden or name
+                continue
+            following = _MARKER.search(line, at)
+            if following and following[0] == "\\*":  # a milestone of somebody's own (\zpage|n="3"\*)
+                at = following.end()
                 continue
             inside = attributes = False
             if name in ("id", "c", "v"):
@@ -249,6 +267,8 @@ def _read_usfm(path: Path, bible: _Bible) -> None:
                 at = line.index(value, at) + len(value)
             elif _HIDDEN_CHARACTERS.fullmatch(name):
                 hidden = name
+            elif _CELL.fullmatch(name):
+                bible.add_text(" ")
             elif _CHARACTERS.fullmatch(name) or f"\\{name}*" in line:
                 inside = True
             else:
@@ -257,10 +277,6 @@ def _read_usfm(path: Path, bible: _Bible) -> None:
         bible.add_text(" ")
     if hidden:
         raise DataError(f"{path}: ends within \\{hidden}; the file is truncated, or \\{hidden}* is missing.")
-
-
-def _is_milestone(name: str) -> bool:
-    return name.endswith(("-s", "-e")) or name == "ts"
 
 
 def _read_usx(path: Path, bible: _Bible) -> None:
@@ -277,7 +293,9 @@ def _read_usx(path: Path, bible: _Bible) -> None:
             if name in ("cell", "para"):
                 bible.add_text(" ")
         else:
-            stack.append(name in ("note", "figure", "sidebar") or bool(_HIDDEN_CHARACTERS.fullmatch(style)))
+            stack.append(
+                name in ("note", "figure", "sidebar", "periph") or bool(_HIDDEN_CHARACTERS.fullmatch(style))
+            )
             hidden += stack[-1]
             if name == "book":
                 bible.start_book(attributes.get("code", ""), path)
