@@ -22,10 +22,10 @@ from instructalign.data import Corpus, read_corpora
 from instructalign.data.formats import MissingLanguagesError, is_language
 from instructalign.data.formats.spreadsheets import filled_sheets
 from instructalign.data.formats.tabular import columns_by_code
-from instructalign.data.readers import field_names, field_of, read_delimited, read_parquet
+from instructalign.data.readers import field_names, field_of, read_delimited, read_json, read_parquet
 from instructalign.errors import ConfigError, DataError
-from instructalign.files import read_jsonl, read_lines
-from instructalign.languages import canonical, name_in
+from instructalign.files import read_lines
+from instructalign.languages import canonical, code_of_name, name_in
 from instructalign.plugins import FORMATS
 from instructalign.types import Counts
 
@@ -190,9 +190,9 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
             name = Path(name).stem
         parts = re.split(r"[.\s]+", name) + re.split(r"[._\-\s]+", name)
         codes = [
-            canonical(part) if is_language(part) else _code_of_name(part)
+            canonical(part) if is_language(part) else code_of_name(part)
             for part in reversed(parts)
-            if is_language(part) or _is_name(part)
+            if is_language(part) or code_of_name(part)
         ]
         chosen = [code for code in codes if (not languages or code in languages) and code not in found]
         if chosen:
@@ -203,21 +203,6 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
         return dict(zip(languages, paths, strict=True))
     listed = ", ".join(path.name for path in paths)
     raise _no_languages(listed, f"{len(found)} of {len(paths)} file names hold a language")
-
-
-def _is_name(text: str) -> bool:
-    """Whether a text of at least four letters is a language's name."""
-    return len(text) > 3 and bool(_code_of_name(text))
-
-
-def _code_of_name(text: str) -> str:
-    """The code of a language's name, also after the word for language: Bahasa Inggris; empty if it is none."""
-    for name in (text, re.sub(r"(?i)^(bahasa|basa|langue|idioma|lengua|língua|lingua)\s+", "", text.strip())):
-        try:
-            return canonical(name)
-        except DataError:
-            continue
-    return ""
 
 
 def _languages_of(entry: Mapping[str, Any]) -> list[str]:
@@ -240,9 +225,7 @@ def _languages_of(entry: Mapping[str, Any]) -> list[str]:
 def _table(path: Path, kind: str, languages: list[str]) -> dict[str, Any]:
     """The entry of a file with a column, or key, for each language."""
     if kind in ("jsonl", "parquet"):
-        records = [
-            record for _, record in islice((read_jsonl if kind == "jsonl" else read_parquet)(path), _SAMPLE)
-        ]
+        records = [record for _, record in islice((read_json if kind == "jsonl" else read_parquet)(path), _SAMPLE)]
         keys = list(dict.fromkeys(key for record in records for key in field_names(record)))
         rows = [[str(field_of(record, key) or "") for key in keys] for record in records]
         try:  # as the reader would: codes, also those in an object `translation`
@@ -311,10 +294,9 @@ def _columns(
     text = _text_columns(names, rows)
     found: dict[str, str] = {}
     for name in text:
-        if names.count(name) == 1 and (is_language(name) or _is_name(name)):
-            code = canonical(name) if is_language(name) else _code_of_name(name)
-            if not languages or code in languages:
-                found.setdefault(code, name)
+        code = canonical(name) if is_language(name) else code_of_name(name)
+        if code and names.count(name) == 1 and (not languages or code in languages):
+            found.setdefault(code, name)
     if len(found) > 1 or by_name:
         return found
     if len(languages) != len(text):

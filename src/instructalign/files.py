@@ -34,6 +34,7 @@ READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading damaged compressed data raises."""
 
 _SNIFFED = 1 << 12  # bytes at a file's start that show what it is
+_told: set[tuple[str, str]] = set()  # a run reads its corpora more than once
 _MAX_SHOWN = 12  # of a folder's files, how many an error names
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each call
 
@@ -157,9 +158,12 @@ def _undecodable(name: str, line: int, error: UnicodeDecodeError) -> DataError:
             f"{name}:{line}: begins as {error.encoding.upper()} text, but is damaged ({error.reason}). "
             "Get the file again."
         )
+    excel = (
+        "save it from Excel as CSV UTF-8, or convert it" if ".csv" in name.lower() else "convert the file first"
+    )
     return DataError(
-        f"{name}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column {error.start + 1}). Convert "
-        "the file first, for example: iconv -f WINDOWS-1252 -t UTF-8"
+        f"{name}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column {error.start + 1}). "
+        f"{excel[0].upper()}{excel[1:]}, for example: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 
@@ -253,7 +257,11 @@ def hidden(path: PurePath) -> bool:
 
 
 def notice(found: str, advice: str = "") -> None:
-    """Tells the user how a file is read that is not what its name or the configuration says, and what to do."""
+    """Tells the user, once, how a file is read that is not what it is called or set to be, and what to do."""
+    if logger.propagate:  # not while notices are collected
+        if (found, advice) in _told:
+            return
+        _told.add((found, advice))
     logger.warning("%s", f"{found} {advice}".rstrip(), extra={"notice": (found, advice)})
 
 

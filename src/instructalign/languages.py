@@ -55,6 +55,7 @@ _WIKIPEDIA = {
     "zh-min-nan": "nan",
 }
 
+_LANGUAGE_OF = re.compile(r"(bahasa|basa|langue|idioma|lengua|língua|lingua)\s+", re.IGNORECASE)
 _TAG = re.compile(r"([A-Za-z]{2,3})((?:[-_][A-Za-z0-9]{1,8})*)(?:\.[\w-]+)?(?:@(\w+))?")
 
 
@@ -162,10 +163,7 @@ def _of_name(text: str) -> str:
     Raises:
         DataError: no language, or several, have that name.
     """
-    # A name of two letters, such as Ge, is far likelier the code of a country.
-    codes = _codes_by_name().get(_folded(text), []) if len(text) > 2 else []
-    if len(codes) > 1:  # "Malay" is the name of the macrolanguage rather than "Malay (individual language)"
-        codes = [code for code in codes if _folded(english_name(code)) == _folded(text)] or codes
+    codes = _codes_of_name(text)
     if len(codes) == 1:
         return codes[0]
     if codes:
@@ -185,6 +183,26 @@ def _of_name(text: str) -> str:
         "('jav_Latn'), an English name ('Javanese'), or a private code from 'qaa' to 'qtz' with a name in "
         "languages.names. `instructalign languages TEXT` searches codes and names."
     )
+
+
+def _codes_of_name(text: str) -> list[str]:
+    # A name of two letters, such as Ge, is far likelier the code of a country.
+    codes = _codes_by_name().get(_folded(text), []) if len(text) > 2 else []
+    if len(codes) > 1:  # "Malay" is the name of the macrolanguage rather than "Malay (individual language)"
+        codes = [code for code in codes if _folded(english_name(code)) == _folded(text)] or codes
+    return codes
+
+
+def code_of_name(text: str) -> str:
+    """The code of a language by its name of at least four letters, also after a word for language: Bahasa Jawa.
+
+    Empty where it is the name of none or of several; nothing is guessed, so that it may be asked of any text.
+    """
+    for name in (text.strip(), _LANGUAGE_OF.sub("", text.strip())):
+        codes = _codes_of_name(name) if len(name) > 3 else []
+        if code := codes[0] if len(codes) == 1 else "" if codes else _named_in_any_language(name):
+            return code
+    return ""
 
 
 def find_languages(text: str = "") -> list[LanguageEntry]:

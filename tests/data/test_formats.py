@@ -253,7 +253,17 @@ def test_jsonl_with_keys_that_not_every_record_has(tmp_path: Path) -> None:
     ],
 )
 def test_jsonl_refuses_wrong_keys(tmp_path: Path, columns: dict[str, str] | None, message: str) -> None:
-    path = write(tmp_path, {"a.jsonl": '{"english": "one", "ind": "satu"}\n'}) / "a.jsonl"
+    path = (
+        write(
+            tmp_path,
+            {
+                "a.jsonl": '{"english": "one", "ind": "satu"}\n'.replace(
+                    "english", "english" if columns else "text"
+                )
+            },
+        )
+        / "a.jsonl"
+    )
     with pytest.raises(DataError, match=message):
         read("jsonl", ["eng", "ind"], path=path, columns=columns)
 
@@ -757,3 +767,98 @@ def test_fields_in_quotation_marks_are_noticed(
     caplog.clear()
     read("tsv", ["eng", "ind"], path=path, columns=columns, quoting=True) if told else None
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "options"),
+    [
+        ("csv", '"eng", "ind"\n"one, 1", "satu"\n"two",  "d""ua"\n', {}),
+        ("csv", 'eng|ind\none, 1|satu\ntwo|"d""ua"\n', {}),
+        ("csv", 'Our sentences\nof 2024\n\neng,ind\n"one, 1",satu\ntwo,"d""ua"\n', {}),
+        ("csv", 'Our list;;\nNo;English;Bahasa Indonesia\n1;one, 1;satu\n2;two;"d""ua"\n', {}),
+        ("tsv", 'Our list\nEnglish\tIndonesian\none, 1\tsatu\ntwo\td"ua\n', {}),
+        ("csv", 'Our list\nA,B\n"one, 1",satu\ntwo,"d""ua"\n', {"columns": {"eng": "A", "ind": "B"}}),
+        ("csv", 'Our list\nA,B\n"one, 1",satu\ntwo,"d""ua"\n', {"columns": {"eng": 1, "ind": 2}}),
+        ("jsonl", '{"eng": ["one, 1", "two"], "ind": ["satu", "d\\"ua"], "name": "a"}', {}),
+        ("jsonl", '{"eng": {"0": "one, 1", "1": "two"}, "ind": {"0": "satu", "1": "d\\"ua"}}', {}),
+        ("jsonl", '{"data": [{"eng": "one, 1", "ind": "satu"}, {"en": "two", "ind": "d\\"ua"}]}', {}),
+    ],
+)
+def test_tables_as_people_write_them(tmp_path: Path, format: str, content: str, options: dict[str, Any]) -> None:
+    """Spaces before quotation marks, vertical bars, titles, names of languages, JSON by column: one content."""
+    path = write(tmp_path, {"a": content}) / "a"
+    result = read(format, ["eng", "ind"], path=path, **options)
+    expected = [("one, 1", "satu"), ("two", 'd"ua')]
+    assert [(row.texts["eng"], row.texts["ind"]) for row in result[0]] == expected
+    assert result[1] == Counts(read=2)
+
+
+def test_a_lexicon_without_a_header_loses_no_row_to_words_that_are_codes(tmp_path: Path) -> None:
+    path = write(tmp_path, {"a.tsv": "kata\tword\nen\tid\nlain\tother\n"}) / "a.tsv"
+    with pytest.raises(DataError, match="no column is a language code"):
+        read("tsv", ["eng", "ind"], path=path)
+    columns = {"ind": 1, "eng": 2}
+    assert len(read("tsv", ["eng", "ind"], path=path, columns=columns, header=False)[0]) == 3
+
+
+def test_an_id_column_is_no_question_where_indonesian_is_not_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, {"a.csv": "id,en,jv\n1,one,siji\n"}) / "a.csv"
+    assert texts(read("csv", ["eng", "jav"], path=path)) == {"2": {"eng": "one", "jav": "siji"}}
+
+
+def test_jsonl_whose_keys_change_from_record_to_record(tmp_path: Path) -> None:
+    lines = [{"eng": "a", "min": "x"}, {"eng": "b", "jav": "c"}, {"en": "d", "sun": "e"}, {"jv": "f", "su": "g"}]
+    path = write(tmp_path, {"a.jsonl": "".join(json.dumps(line) + "\n" for line in lines)}) / "a.jsonl"
+    result = read("jsonl", ["eng", "jav", "sun"], path=path)
+    assert texts(result) == {
+        "2": {"eng": "b", "jav": "c"},
+        "3": {"eng": "d", "sun": "e"},
+        "4": {"jav": "f", "sun": "g"},
+    }
+    assert result[1] == Counts(read=4, dropped={"text in fewer than two languages": 1})
+    path.write_text('{"eng": "a", "jav": "b"}\n{"en": "c", "eng": "d", "jav": "e"}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:2: both 'en' and 'eng' are eng"):
+        read("jsonl", ["eng", "jav"], path=path)
+
+
+LONG = [
+    (1, "en", "one"),
+    (1, "jv", "siji"),
+    (2, "English", "two"),
+    (3, "jav", "telu"),
+    (2, "Javanese", "loro"),
+    (2, "jav_Latn", "kalih"),
+    (4, "min", "ampek"),
+    ("", "en", "five"),
+]
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_row_for_each_text(tmp_path: Path, format: str) -> None:
+    named = [dict(zip(("id", "lang", "text"), row, strict=True)) for row in LONG]
+    content = "".join(json.dumps(row) + "\n" for row in named)
+    if format == "csv":
+        content = "id,lang,text\n" + "".join(",".join(map(str, row)) + "\n" for row in LONG)
+    path = write(tmp_path, {"a": content}) / "a"
+    options = {"id": "id", "language_column": "lang", "text_column": "text"}
+    result = read(format, ["eng", "jav"], path=path, **options)
+    assert [(row.id, row.texts["eng"], row.texts["jav"]) for row in result[0]] == [
+        ("1", "one", "siji"),
+        ("2", "two", "loro"),
+        ("2", "two", "kalih"),
+    ]
+    assert result[1] == Counts(read=5, dropped={"text in fewer than two languages": 1, "no id": 1})
+    with pytest.raises(DataError, match="id, language_column"):
+        read(format, ["eng", "jav"], path=path, id="id", language_column="lang")
+    with pytest.raises(DataError, match=r"no column is a language code.*language_column: lang"):
+        read(format, ["eng", "jav"], path=path, id="id")
+    with pytest.raises(DataError, match=r"'txt'.*Did you mean 'text'"):
+        read(format, ["eng", "jav"], path=path, **{**options, "text_column": "txt"})
+    with pytest.raises(DataError, match=r"\(eng, sun\); found eng"):
+        read(format, ["eng", "sun"], path=path, **options)
+
+
+def test_lists_of_one_object_that_differ_in_length_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, {"a.json": '{"eng": ["a", "b"], "jav": ["c"]}'}) / "a.json"
+    with pytest.raises(DataError, match=r"a\.json: .*eng has 2, jav has 1"):
+        read("jsonl", ["eng", "jav"], path=path)

@@ -111,11 +111,13 @@ def test_a_sheet_is_chosen_by_name(tmp_path: Path) -> None:
 
 
 def test_names_that_no_row_has(tmp_path: Path) -> None:
-    path = workbook(tmp_path / "a.xlsx", {"A": [["Our list"], ["English", "Javanese"], ["one", "siji"]]})
-    with pytest.raises(DataError, match=r"sheet 'A': none of .* language codes\. .*Our list; English, Javanese;"):
+    path = workbook(tmp_path / "a.xlsx", {"A": [["Our list"], ["Question", "Javanese"], ["one", "siji"]]})
+    with pytest.raises(
+        DataError, match=r"sheet 'A': none of .* of the languages\. .*Our list; Question, Javanese;"
+    ):
         read("xlsx", ["eng", "jav"], path=path)
-    with pytest.raises(DataError, match="none of the first 50 rows names the columns English, Sunda"):
-        read("xlsx", ["eng", "sun"], path=path, columns={"eng": "English", "sun": "Sunda"})
+    with pytest.raises(DataError, match="none of the first 50 rows names the columns Question, Sunda"):
+        read("xlsx", ["eng", "sun"], path=path, columns={"eng": "Question", "sun": "Sunda"})
     with pytest.raises(DataError, match="header: 9, but the sheet has 3 rows"):
         read("xlsx", ["eng", "jav"], path=path, header=9)
 
@@ -150,3 +152,38 @@ def test_what_is_no_workbook(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_text("eng,jav\none,siji\n")
     with pytest.raises(DataError, match=r"a\.xlsx: not a workbook that can be read .* save it as"):
         read("xlsx", ["eng", "jav"], path=tmp_path / "a.xlsx")
+
+
+def test_names_of_languages_name_the_columns_below_a_title_and_beside_an_id(tmp_path: Path) -> None:
+    rows = [
+        ["Our list", "v2", "of 2024"],
+        ["id", "Bahasa Inggris", "Javanese"],
+        [1, "one", "siji"],
+        [2, "two", "loro"],
+    ]
+    found = read("xlsx", ["eng", "jav"], path=workbook(tmp_path / "a.xlsx", {"A": rows}))
+    assert texts(found) == {"3": {"eng": "one", "jav": "siji"}, "4": {"eng": "two", "jav": "loro"}}
+    by_number = read("xlsx", ["eng", "jav"], path=tmp_path / "a.xlsx", columns={"eng": 2, "jav": 3}, header=2)
+    assert texts(by_number) == texts(found)
+    title = workbook(tmp_path / "b.xlsx", {"A": [["Our list"], *rows[1:]]})
+    assert texts(read("xlsx", ["eng", "jav"], path=title, columns={"eng": 2, "jav": 3})) == texts(found)
+
+
+def test_a_sheet_with_a_row_for_each_text(tmp_path: Path) -> None:
+    rows = [["Our list"], ["No", "Language", "Text"], [1, "English", "one"], [1, "Javanese", "siji"]]
+    options = {"id": "No", "language_column": "Language", "text_column": "Text"}
+    found = read("xlsx", ["eng", "jav"], path=workbook(tmp_path / "a.xlsx", {"A": rows}), **options)
+    assert texts(found) == {"1": {"eng": "one", "jav": "siji"}}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8"])
+def test_text_that_an_old_program_called_xls(tmp_path: Path, encoding: str) -> None:
+    text = "eng\tjav\n" + "".join(f"{one}\t{other}\n" for one, other in PAIRS)
+    (tmp_path / "a.xls").write_bytes(text.encode(encoding))
+    found = read("xlsx", ["eng", "jav"], path=tmp_path / "a.xls")
+    assert [tuple(row.texts.values()) for row in found[0]] == [(one, other.strip()) for one, other in PAIRS]
+    assert list(spreadsheets.filled_sheets(tmp_path / "a.xls")) == ["a"]
+    for start in ("<html><table>", "<?xml version='1.0'?>\n<Workbook>"):
+        (tmp_path / "b.xls").write_text(f"{start}<tr><td>one</td></tr>")
+        with pytest.raises(DataError, match=r"b\.xls: a web page or XML .* save it as \.xlsx"):
+            read("xlsx", ["eng", "jav"], path=tmp_path / "b.xls")

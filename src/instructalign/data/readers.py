@@ -21,7 +21,7 @@ from pydantic import StringConstraints
 
 from instructalign.errors import DataError, first_line
 from instructalign.file_kinds import COMPRESSED
-from instructalign.files import MAX_LINE_BYTES, check_file, hidden, notice, read_lines
+from instructalign.files import MAX_LINE_BYTES, check_file, hidden, notice, read_jsonl, read_lines
 from instructalign.hub_access import hub_problem, prepare_hub
 from instructalign.randomness import permuted
 
@@ -34,7 +34,7 @@ Record = tuple[int, dict[str, Any]]
 
 _MOST = 0.9  # share
 _SAMPLE = 200  # lines at a table's start that show how it is written
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _EXCEL_HINT = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
@@ -46,7 +46,7 @@ def read_delimited(
 
     Args:
         path: the file, plain or compressed. Excel's first line `sep=;` is not a record.
-        delimiter: the character between two columns; None finds it: commas, semicolons or tabs.
+        delimiter: the character between two columns; None finds it: commas, semicolons, tabs or vertical bars.
         quoting: whether quotation marks around a field are not part of it, so that it may contain delimiters and
             line ends. Without, every character but the delimiter and the line end is text.
         escape: with quoting, the character before a quotation mark that is text (a backslash, as MySQL writes it;
@@ -112,7 +112,10 @@ def read_delimited(
             # Before Python 3.11, csv refuses NUL. A lone surrogate is as invalid, and treated as NUL is.
             yield line.replace("\0", "\ud800") + "\n"
 
-    reader = csv.reader(clean(), delimiter=delimiter, escapechar=escape, strict=True)
+    # `"a", "b"`: with spaces between a delimiter and a quotation mark, the mark is one all the same.
+    spaced = re.compile(rf"(?:^|{re.escape(delimiter)}) +{_QUOTED.pattern} *(?:$|{re.escape(delimiter)})")
+    spaces = delimiter != " " and any(spaced.search(line) for line in sample)
+    reader = csv.reader(clean(), delimiter=delimiter, escapechar=escape, strict=True, skipinitialspace=spaces)
     while True:
         start = before + reader.line_num + 1
         try:
@@ -139,6 +142,8 @@ def _likely_delimiter(sample: list[str], quoting: bool, escape: str | None) -> s
             ]
         except csv.Error:  # a very long field
             continue
+        titles = next((place for place, width in enumerate(widths) if width > 1), 0)
+        widths = widths[titles:] if 2 * titles < len(widths) else []
         if widths and widths[0] > 1 and widths.count(widths[0]) >= _MOST * len(widths):
             return delimiter
     return next((each for each in _DELIMITERS if sample and each in sample[0]), "")
@@ -161,6 +166,39 @@ def _looks_quoted(fields: list[str]) -> bool:
 def _option(delimiter: str) -> str:
     shown = "\\t" if delimiter == "\t" else delimiter
     return f'delimiter: "{shown}".'
+
+
+def read_json(path: Path) -> Iterator[Record]:
+    """The objects of JSON lines or of a JSON array; or of one object that holds them all.
+
+    That may hold a list of objects under some key, or by key a list of values, as tables are written column by
+    column (pandas also writes objects with the number of the row as key).
+
+    Raises:
+        DataError: as `files.read_jsonl`; or the lists of one object differ in length.
+    """
+    records = read_jsonl(path)
+    head = list(islice(records, 2))
+    rows = _rows_within(head[0][1], path) if len(head) == 1 else []
+    if rows:
+        notice(f"{path}: one JSON object; the {len(rows):,} rows in it are read.")
+    yield from enumerate(rows, start=1) if rows else chain(head, records)
+
+
+def _rows_within(record: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The rows that an object holds as a list of objects or column by column; empty if it is a row itself."""
+    numbered = [key for key, value in record.items() if isinstance(value, Mapping) and "0" in value]
+    lists = {key: [*record[key].values()] for key in numbered}
+    lists |= {key: value for key, value in record.items() if isinstance(value, list)}
+    objects = [value for value in lists.values() if value and all(isinstance(each, dict) for each in value)]
+    if len(objects) == 1:
+        return objects[0]
+    if len(lists) < 2 or objects:
+        return []
+    if len({*map(len, lists.values())}) > 1:
+        listed = ", ".join(f"{key} has {len(value)}" for key, value in lists.items())
+        raise DataError(f"{path}: a list of texts for each language, which differ in length: {listed}.")
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
 def read_parquet(path: Path) -> Iterator[Record]:

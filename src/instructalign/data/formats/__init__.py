@@ -58,6 +58,17 @@ def select_languages(languages: Sequence[str], present: Mapping[str, T], where: 
     Raises:
         DataError: two keys are one of the languages, or the corpus has fewer than two of the languages.
     """
+    places = places_of_languages(languages, present, where)
+    require_two_languages(languages, [canonical(code) for code in present], where)
+    return places
+
+
+def places_of_languages(languages: Sequence[str], present: Mapping[str, T], where: object) -> dict[str, T]:
+    """As `select_languages`, but there may be fewer than two.
+
+    Raises:
+        DataError: two keys are one of the languages.
+    """
     places: dict[str, T] = {}
     spelled: dict[str, str] = {}
     for code, place in present.items():
@@ -71,7 +82,6 @@ def select_languages(languages: Sequence[str], present: Mapping[str, T], where: 
             )
         places.setdefault(language, place)
         spelled.setdefault(language, code)
-    require_two_languages(languages, places, where)
     return {code: places[code] for code in languages if code in places}
 
 

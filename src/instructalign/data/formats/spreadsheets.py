@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
+import io
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +15,10 @@ from pydantic import Field
 
 from instructalign.config import LanguageCode
 from instructalign.data.formats import is_language
-from instructalign.data.formats.tabular import ColumnKey, rows_of_table
+from instructalign.data.formats.tabular import ColumnKey, long_columns, names_languages, rows_of_table
+from instructalign.data.readers import read_delimited
 from instructalign.errors import DataError, suggest
-from instructalign.files import READ_ERRORS, check_file, format_bytes
+from instructalign.files import READ_ERRORS, check_file, format_bytes, notice
 from instructalign.types import Counts, ParallelRow
 
 if TYPE_CHECKING:
@@ -34,6 +38,8 @@ def read_spreadsheet(
     sheet: str | None = None,
     columns: Mapping[LanguageCode, ColumnKey] | None = None,
     id: ColumnKey | None = None,
+    language_column: ColumnKey | None = None,
+    text_column: ColumnKey | None = None,
     header: Annotated[int, Field(ge=0)] | None = None,
 ) -> Iterator[ParallelRow]:
     """Reads a sheet of a workbook with a column for each language: .xlsx, .xlsm, .xlsb, .xls and .ods.
@@ -49,6 +55,8 @@ def read_spreadsheet(
         columns: the column of each language, by its name or its number from 1 (A is 1); by default those whose
             names are language codes.
         id: the column with the row ids; by default a row's id is its number in the sheet.
+        language_column, text_column: for a sheet with a row for each text: the column of its language and that of
+            the text; rows with the same id are translations.
         header: the row that names the columns, from 1; 0 where none does. By default it is found: the first row
             with the names of `columns`, or with language codes.
 
@@ -60,21 +68,23 @@ def read_spreadsheet(
     """
     name, rows = _rows_of_sheet(path, sheet)
     place = f"{path}, sheet {name!r}"
-    start = _header_row(rows, columns, id, place) if header is None else header
+    long = long_columns(columns, id, language_column, text_column, path)
+    wanted = [*(columns or {}).values(), *(long or ()), id]
+    start = _header_row(rows, languages, wanted, place) if header is None else header
     if start > len(rows):
         raise DataError(f"{place}: header: {start}, but the sheet has {len(rows)} rows.")
     records = [(number, cells) for number, cells in enumerate(rows, start=1) if number >= start]
     if not header and header is not None:  # without names, the first row with text says how many columns there are
         records = [(number, cells) for number, cells in records if any(cells)]
-    yield from rows_of_table(languages, counts, iter(records), place, columns, id, header != 0)
+    yield from rows_of_table(languages, counts, iter(records), place, columns, id, header != 0, long)
 
 
 def _rows_of_sheet(path: Path, sheet: str | None) -> tuple[str, list[list[str]]]:
     """The name of a sheet and its cells as text, from the first row and column on."""
     from python_calamine import CalamineError, load_workbook
 
-    check_file(path)
-    _refuse_bombs(path)
+    if _is_text(path):
+        return path.stem, [cells for _, cells in read_delimited(path, None, quoting=True)]
     try:
         with path.open("rb") as file, load_workbook(file) as workbook:
             name, cells = _choose_sheet(workbook, sheet, path)
@@ -94,14 +104,37 @@ def filled_sheets(path: Path) -> dict[str, list[list[str]]]:
     """
     from python_calamine import CalamineError, load_workbook
 
-    check_file(path)
-    _refuse_bombs(path)
+    if _is_text(path):
+        return dict([_rows_of_sheet(path, None)])
     try:
         with path.open("rb") as file, load_workbook(file) as workbook:
             names = [name for name in workbook.sheet_names if workbook.get_sheet_by_name(name).end is not None]
     except (CalamineError, OSError, ValueError) as error:
         raise DataError(f"{path}: not a workbook that can be read ({error}).") from None
     return {name: _rows_of_sheet(path, name)[1] for name in names}
+
+
+def _is_text(path: Path) -> bool:
+    """Whether it is an old program's .xls that is a table of plain text.
+
+    Raises:
+        DataError: it is a web page or XML under the name of a workbook, would fill the memory, or is damaged.
+    """
+    with path.open("rb") if path.is_file() else nullcontext(io.BytesIO()) as file:
+        start = file.read(512).lstrip(codecs.BOM_UTF8 + b" \r\n\t")
+    if start.startswith(b"<"):
+        raise DataError(
+            f"{path}: a web page or XML under the name of a workbook, as some programs write it. Open it in a "
+            "spreadsheet program and save it as .xlsx or .ods."
+        )
+    check_file(path)
+    _refuse_bombs(path)
+    if path.suffix.lower() != ".xls" or start.startswith((b"\xd0\xcf\x11\xe0", b"PK")):
+        return False
+    marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" not in start
+    if marked:
+        notice(f"{path}: a table of plain text under the name of a workbook, read as csv is.")
+    return marked
 
 
 def _refuse_bombs(path: Path) -> None:
@@ -147,19 +180,33 @@ def _as_shown(value: Any) -> str:
 
 
 def _header_row(
-    rows: Sequence[Sequence[str]], columns: Mapping[str, ColumnKey] | None, id: ColumnKey | None, place: str
+    rows: Sequence[Sequence[str]], languages: Sequence[str], keys: Sequence[ColumnKey | None], place: str
 ) -> int:
-    """The row with the names of the columns, from 1: titles, notes and empty rows may come before it."""
-    wanted = [key for key in [*(columns or {}).values(), id] if isinstance(key, str)]
-    for number, cells in enumerate(rows[:_HEADER_WITHIN], start=1):
-        names = [cell.strip() for cell in cells]
-        if all(key in names for key in wanted) if wanted else sum(map(is_language, names)) >= 2:
-            return number
-        if columns and not wanted and any(names):  # columns by number: the first row with text is the header
-            return number
+    """The row with the names of the columns, from 1: titles, notes and empty rows may come before it.
+
+    Args:
+        rows: of the sheet.
+        languages: those asked for.
+        keys: of columns; the last is that of the row ids.
+        place: for the error message.
+    """
+    wanted = [key for key in keys if isinstance(key, str)]
+    numbers = [key for key in keys if isinstance(key, int)]
+    named: list[Callable[[list[str]], bool]] = [lambda names: all(key in names for key in wanted)]
+    if len(keys) > 1 and not wanted:  # by number: the first row with text in all of them is the header
+        named = [lambda names: all(any(names[key - 1 : key]) for key in numbers), any]
+    elif len(keys) == 1:
+        named = [
+            lambda names: names_languages(names, keys[0], languages),
+            lambda names: sum(map(is_language, names)) > 1,
+        ]
+    for fits in named:
+        for number, cells in enumerate(rows[:_HEADER_WITHIN], start=1):
+            if fits([cell.strip() for cell in cells]):
+                return number
     filled = [cells for cells in rows[:_HEADER_WITHIN] if any(cells)]
     shown = "; ".join(", ".join(cell for cell in cells if cell.strip()) for cells in filled[:3])
-    what = f"the columns {', '.join(wanted)}" if wanted else "two columns named by language codes"
+    what = f"the columns {', '.join(wanted)}" if wanted else "two columns by codes or names of the languages"
     raise DataError(
         f"{place}: none of the first {_HEADER_WITHIN} rows names {what}. The first rows: {shown or 'empty'}. Name "
         "the column of each language, for example columns: {eng: English, heg: Helong}; or by number, with "

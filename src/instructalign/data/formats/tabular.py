@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from contextlib import closing
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from instructalign.config import LanguageCode
-from instructalign.data.formats import is_language, make_row, select_languages
+from instructalign.data.formats import (
+    is_language,
+    make_row,
+    places_of_languages,
+    require_two_languages,
+    rows_of_variants,
+    select_languages,
+)
 from instructalign.data.readers import (
     Delimiter,
     Record,
@@ -15,14 +27,31 @@ from instructalign.data.readers import (
     field_of,
     read_delimited,
     read_hub,
+    read_json,
     read_parquet,
 )
 from instructalign.errors import DataError, suggest
-from instructalign.files import read_jsonl
+from instructalign.files import notice
+from instructalign.languages import canonical, code_of_name
 from instructalign.types import Counts, ParallelRow
 
 ColumnKey = str | int
 """A column by its name in the header, or by its number from 1."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HEADER_WITHIN = 50  # records
+_SAMPLE = 200  # records whose keys are those of a file
+_TAG_COLUMNS = {
+    "lang",
+    "language",
+    "lang_code",
+    "language_code",
+    "langcode",
+    "locale",
+    "iso",
+    "iso639-3",
+    "bahasa",
+}
 
 HUB_ADVICE = "or download it and give its files as jsonl, csv, parquet or flores."
 
@@ -34,6 +63,8 @@ def read_tsv_rows(
     path: Path,
     columns: Mapping[LanguageCode, ColumnKey] | None = None,
     id: ColumnKey | None = None,
+    language_column: ColumnKey | None = None,
+    text_column: ColumnKey | None = None,
     header: bool = True,
     quoting: bool = False,
     escape: Delimiter | None = None,
@@ -45,6 +76,7 @@ def read_tsv_rows(
         path: the file.
         columns: the column of each language; by default those whose names are language codes.
         id: the column with the row ids; by default a row's id is the number of its line.
+        language_column, text_column: as in `read_csv_rows`.
         header: whether the first line names the columns.
         quoting: whether quotation marks around a field are not part of it.
         escape: with quoting, the character before a quotation mark that is text.
@@ -53,7 +85,8 @@ def read_tsv_rows(
         {format: tsv, path: corpus.tsv, columns: {eng: English, jav: Javanese}}
     """
     records = read_delimited(path, "\t", quoting, escape)
-    return rows_of_table(languages, counts, records, path, columns, id, header, short=quoting)
+    long = long_columns(columns, id, language_column, text_column, path)
+    return rows_of_table(languages, counts, records, path, columns, id, header, long, short=quoting)
 
 
 def read_csv_rows(
@@ -63,6 +96,8 @@ def read_csv_rows(
     path: Path,
     columns: Mapping[LanguageCode, ColumnKey] | None = None,
     id: ColumnKey | None = None,
+    language_column: ColumnKey | None = None,
+    text_column: ColumnKey | None = None,
     header: bool = True,
     delimiter: Delimiter | None = None,
     quoting: bool = True,
@@ -76,6 +111,8 @@ def read_csv_rows(
         path: the file.
         columns: the column of each language; by default those whose names are language codes.
         id: the column with the row ids; by default a row's id is the number of its line.
+        language_column, text_column: of a table with a row for each text, the columns of its language and of the
+            text itself; rows with the same id are translations.
         header: whether the first line names the columns.
         delimiter: the character between two columns; by default commas, semicolons or tabs are found.
         quoting: whether quotation marks around a field are not part of it, so that it may contain delimiters and
@@ -90,7 +127,8 @@ def read_csv_rows(
         {format: csv, path: corpus.csv, columns: {eng: English, jav: Javanese}, id: No}
     """
     records = read_delimited(path, delimiter, quoting, escape)
-    return rows_of_table(languages, counts, records, path, columns, id, header, short=quoting)
+    long = long_columns(columns, id, language_column, text_column, path)
+    return rows_of_table(languages, counts, records, path, columns, id, header, long, short=quoting)
 
 
 def read_jsonl_rows(
@@ -100,8 +138,12 @@ def read_jsonl_rows(
     path: Path,
     columns: Mapping[LanguageCode, str] | None = None,
     id: str | None = None,
+    language_column: str | None = None,
+    text_column: str | None = None,
 ) -> Iterator[ParallelRow]:
-    """Reads JSON lines: one object a line, with a key for each language.
+    """Reads JSON lines: one object a line, with a key for each language; or a JSON array of such objects.
+
+    One object with a list of texts for each language is read in the same way.
 
     Args:
         languages: canonical codes; the keys of others are ignored.
@@ -110,6 +152,8 @@ def read_jsonl_rows(
         columns: the key of each language; dots lead into objects (`translation.en`). By default the keys
             that are language codes, in the record itself or in its object `translation`.
         id: the key of the row ids; by default a row's id is the number of its line.
+        language_column, text_column: of a table with a row for each text, the columns of its language and of the
+            text itself; rows with the same id are translations.
 
     Raises:
         DataError: the file is missing, a line is not a JSON object, or no record has one of the keys.
@@ -117,7 +161,8 @@ def read_jsonl_rows(
     Example:
         {format: jsonl, path: corpus.jsonl, columns: {eng: translation.en, jav: translation.jv}}
     """
-    return _rows_of_records(languages, counts, read_jsonl(path), path, columns, id)
+    long = long_columns(columns, id, language_column, text_column, path)
+    return _rows_of_records(languages, counts, read_json(path), path, columns, id, long)
 
 
 def read_parquet_rows(
@@ -127,6 +172,8 @@ def read_parquet_rows(
     path: Path,
     columns: Mapping[LanguageCode, str] | None = None,
     id: str | None = None,
+    language_column: str | None = None,
+    text_column: str | None = None,
 ) -> Iterator[ParallelRow]:
     """Reads a Parquet file, or all `*.parquet` of a folder by name; or `.arrow` (IPC) files.
 
@@ -136,6 +183,7 @@ def read_parquet_rows(
         columns: the column of each language; dots lead into structs (`translation.en`). By default those that are
             language codes, at the top or in a struct `translation`.
         id: the column with the row ids; by default a row's id is its number.
+        language_column, text_column: as in `read_jsonl_rows`.
 
     Raises:
         DataError: a file is missing or damaged, or a column does not exist.
@@ -143,7 +191,8 @@ def read_parquet_rows(
     Example:
         {format: parquet, path: corpus.parquet, columns: {eng: en, jav: jv}}
     """
-    return _rows_of_records(languages, counts, read_parquet(path), path, columns, id)
+    long = long_columns(columns, id, language_column, text_column, path)
+    return _rows_of_records(languages, counts, read_parquet(path), path, columns, id, long)
 
 
 def read_hub_rows(
@@ -157,6 +206,8 @@ def read_hub_rows(
     data_files: str | list[str] | None = None,
     columns: Mapping[LanguageCode, str] | None = None,
     id: str | None = None,
+    language_column: str | None = None,
+    text_column: str | None = None,
     streaming: bool = True,
 ) -> Iterator[ParallelRow]:
     """Reads a Hub dataset that has a column for each language.
@@ -168,6 +219,7 @@ def read_hub_rows(
         columns: the column of each language; dots lead into objects (`translation.en`). By default those that are
             language codes, at the top or in an object `translation`.
         id: the column with the row ids; by default a row's id is its number.
+        language_column, text_column: as in `read_jsonl_rows`.
         streaming: read over the network as needed; otherwise download first.
 
     Raises:
@@ -179,7 +231,8 @@ def read_hub_rows(
     records = read_hub(
         name, subset, HUB_ADVICE, split=split, revision=revision, data_files=data_files, streaming=streaming
     )
-    return _rows_of_records(languages, counts, records, name, columns, id)
+    long = long_columns(columns, id, language_column, text_column, name)
+    return _rows_of_records(languages, counts, records, name, columns, id, long)
 
 
 def rows_of_table(
@@ -190,6 +243,7 @@ def rows_of_table(
     columns: Mapping[str, ColumnKey] | None,
     id: ColumnKey | None,
     header: bool,
+    long: tuple[ColumnKey, ColumnKey] | None = None,
     *,
     short: bool = False,
 ) -> Iterator[ParallelRow]:
@@ -199,13 +253,20 @@ def rows_of_table(
     that have no name.
 
     Args:
+        long: the columns of language and text, of a table with a row for each text.
         short: neither are missing ones under last columns that are not read. Not for tables without quotation
             marks: there, a shorter row may be half of one that was broken by a line end.
 
     Raises:
         DataError: there is no record, or a column does not exist.
     """
-    line, first = next(records, (0, []))
+    head = list(islice(records, _HEADER_WITHIN)) if header else [next(records, (0, []))]
+    start = _header_line(head, languages, columns, id) if header else 0
+    if start:
+        above = f"line {head[0][0]}" if start == 1 else f"lines {head[0][0]} to {head[start - 1][0]}"
+        notice(f"{path}: its columns are named in line {head[start][0]}; {above} above are left out as titles.")
+    line, first = head[start] if head else (0, [])
+    records = chain(head[start + 1 :], records)
     if not first:
         problem = "the first line is empty" if line else "the file is empty"
         raise DataError(f"{path}: {problem}; expected {'the names of the columns' if header else 'a row'}.")
@@ -223,16 +284,22 @@ def rows_of_table(
             raise DataError(f"{path}: {problem} named {column!r}. {suggest(column, names)}")
         return names.index(column)
 
+    rest = records if header else chain([(line, first)], records)
+    if long and id is not None:
+        three = [index_of(key) for key in (id, *long)]
+        texts = (["".join(cells[at : at + 1]) for at in three] for _, cells in rest if any(cells))
+        yield from _rows_of_texts(languages, counts, texts, path)
+        return
     id_index = None if id is None else index_of(id)
     if columns is None and not header:
         raise DataError(f"{path}: header: false needs column numbers, for example columns: {{eng: 1, ind: 2}}.")
     if columns is None:
-        columns = columns_by_code(names, None if id_index is None else names[id_index], path)
+        columns = columns_by_code(names, None if id_index is None else names[id_index], path, languages)
     places = [(code, index_of(column)) for code, column in select_languages(languages, columns, path).items()]
     used = [place for _, place in places] + ([] if id_index is None else [id_index])
     named = max((place for place, name in enumerate(names, start=1) if name or not header), default=0)
     least = max(used, default=0) + 1 if short else max(named, *(place + 1 for place in used))
-    for number, fields in records if header else chain([(line, first)], records):
+    for number, fields in rest:
         if not any(map(str.strip, fields)):
             counts.read += 1
             counts.drop("empty", row=str(number))
@@ -246,28 +313,131 @@ def rows_of_table(
                 yield row
 
 
-def columns_by_code(names: Sequence[str], id: object, where: object) -> dict[str, str]:
-    """The columns whose names are language codes, alone or after `translation.`.
+def long_columns(
+    columns: object, id: object, language_column: ColumnKey | None, text_column: ColumnKey | None, where: object
+) -> tuple[ColumnKey, ColumnKey] | None:
+    """The columns of language and text, if the table has a row for each text.
+
+    Raises:
+        DataError: one of the two or `id` is missing, or `columns` is there as well.
+    """
+    if problem := table_problem(
+        {"columns": columns, "id": id, "language_column": language_column, "text_column": text_column}
+    ):
+        raise DataError(f"{where}: {problem}")
+    return None if language_column is None or text_column is None else (language_column, text_column)
+
+
+def table_problem(options: Mapping[str, object]) -> str:
+    """What is inconsistent in the options of a table; empty if nothing is."""
+    if options.get("escape") and not options.get("quoting"):
+        return f"escape: {options['escape']!r} has no meaning without quoting: true; set that, or leave it out"
+    given = [key for key in ("language_column", "text_column") if options.get(key) is not None]
+    if given and (len(given) < 2 or options.get("id") is None or options.get("columns")):
+        found = [key for key in ("id", "columns") if options.get(key)] + given
+        return (
+            "a table with a row for each text needs language_column, text_column and id, and no columns; "
+            f"found {', '.join(found)}"
+        )
+    return ""
+
+
+def _rows_of_texts(
+    languages: Sequence[str], counts: Counts, texts: Iterable[Sequence[Any]], where: object
+) -> Iterator[ParallelRow]:
+    """The rows of texts that each have the id of a row and a language, in any order.
+
+    Args:
+        texts: id, language and text.
+    """
+    codes: dict[str, str] = {}
+    with closing(sqlite3.connect("")) as database:  # on disk: millions of texts do not fill the memory
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("CREATE TABLE ids (number INTEGER PRIMARY KEY, id TEXT UNIQUE)")
+        database.execute("CREATE TABLE texts (number INTEGER, code TEXT, text TEXT)")
+        for id, tag, text in texts:
+            tag, id = str(tag or "").strip(), "" if id is None else str(id).strip()
+            if tag not in codes:
+                codes[tag] = canonical(tag) if is_language(tag) else code_of_name(tag) or tag
+            if codes[tag] not in languages:
+                continue
+            if not id or not isinstance(text, str) or _SURROGATE.search(id + text):
+                counts.read += 1
+                counts.drop("not text" if id else "no id", row=id, fields=[tag, str(text)])
+                continue
+            database.execute("INSERT OR IGNORE INTO ids (id) VALUES (?)", (id,))
+            database.execute("INSERT INTO texts SELECT number, ?, ? FROM ids WHERE id = ?", (codes[tag], text, id))
+        require_two_languages(languages, {*codes.values()}, where)
+        query = "SELECT id, code, text FROM texts JOIN ids USING (number) ORDER BY number, texts.rowid"
+        for id, group in groupby(database.execute(query), key=itemgetter(0)):
+            variants: dict[str, list[str]] = {}
+            for _, code, text in group:
+                variants.setdefault(code, []).append(text)
+            yield from rows_of_variants(id, variants, languages, counts)
+
+
+def columns_by_code(
+    names: Sequence[str], id: object, where: object, languages: Sequence[str] | None = None
+) -> dict[str, str]:
+    """The columns whose names are language codes, alone or after `translation.`, or names of languages asked for.
 
     Args:
         names: of all columns.
         id: the column with the row ids; it is no language, although `id` is the code of Indonesian. Nor is `no`.
         where: the corpus, for the error message.
+        languages: those asked for, as canonical codes; None if it is the columns that are asked about.
 
     Raises:
         DataError: no column has such a name, or `id` could be either.
     """
+    found = _language_columns(names, id, languages)
+    asks = "id" in names and id is None and len(found) > 2 and (languages is None or "ind" in languages)
+    if not found or asks:
+        listed = ", ".join(name or "(no name)" for name in names)
+        problem = "the column 'id' could be Indonesian or the row ids" if found else "no column is a language code"
+        advice = "Name the column of each language, for example columns: {eng: english, ind: indonesian}."
+        if tag := next((name for name in names if name.lower() in _TAG_COLUMNS), ""):
+            advice += f" A row for each text: set language_column: {tag}, text_column and id."
+        raise DataError(f"{where}: {problem}; columns: {listed or 'none'}. {advice}")
+    return found
+
+
+def _language_columns(names: Sequence[str], id: object, languages: Sequence[str] | None) -> dict[str, str]:
+    """By the code or name that it is named by, each column that is named by a language."""
     codes = {name.removeprefix("translation."): name for name in names if name != id}
     # `no` is Norwegian's old code, and in tables the number of the row.
     found = {code: name for code, name in codes.items() if is_language(code) and code.lower() != "no"}
-    if not found or ("id" in names and id is None and len(found) > 2):
-        listed = ", ".join(name or "(no name)" for name in names)
-        problem = "the column 'id' could be Indonesian or the row ids" if found else "no column is a language code"
-        raise DataError(
-            f"{where}: {problem}; columns: {listed or 'none'}. Name the column of each language, for example "
-            "columns: {eng: english, ind: indonesian}."
-        )
+    there = {*map(canonical, found)}
+    by_name = {name: code_of_name(name) for name in codes if languages and name not in found}
+    for name, code in by_name.items():
+        if code in (languages or ()) and code not in there:
+            found[code] = codes[name]
     return found
+
+
+def names_languages(names: Sequence[str], id: object, languages: Sequence[str]) -> bool:
+    """Whether a row names the columns of two of the languages asked for, by code or name."""
+    found = map(canonical, _language_columns(names, id, languages))
+    return len({*languages}.intersection(found)) > 1
+
+
+def _header_line(
+    head: Sequence[tuple[int, list[str]]],
+    languages: Sequence[str],
+    columns: Mapping[str, ColumnKey] | None,
+    id: ColumnKey | None,
+) -> int:
+    """The place, from 0, of the record that names the columns: there may be titles before it."""
+    keys = [*(columns or {}).values(), *([] if id is None else [id])]
+    for place, (_, cells) in enumerate(head):
+        names = [cell.strip() for cell in cells]
+        if columns and all(key in names if isinstance(key, str) else key <= len(names) for key in keys):
+            return place
+        if not columns and names_languages(names, id, languages):
+            return place
+        if not (place or cells) or (not columns and sum(map(bool, names)) > 1):  # no title
+            return 0
+    return 0
 
 
 def _rows_of_records(
@@ -277,18 +447,41 @@ def _rows_of_records(
     where: object,
     columns: Mapping[str, str] | None,
     id: str | None,
+    long: tuple[ColumnKey, ColumnKey] | None,
 ) -> Iterator[ParallelRow]:
-    chosen: dict[str, str] = {}
-    unseen: set[str] = set()
-    keys: list[str] = []
-    for number, record in records:
-        if not chosen:
-            keys = list(field_names(record))
-            chosen = select_languages(languages, columns or columns_by_code(keys, id, where), where)
-            unseen = {*chosen.values(), *([id] if id else [])}
+    records = iter(records)
+    head = list(islice(records, _SAMPLE))
+    if not head:
+        return
+    keys = list(dict.fromkeys(key for _, record in head for key in field_names(record)))
+    if long and id is not None:
+        named = [id, *map(str, long)]
+        for key in named:
+            if all(field_of(record, key) is None for _, record in head):
+                raise DataError(
+                    f"{where}: none of the first {len(head)} records has {key!r}. {suggest(key, keys)}"
+                )
+        texts = ([field_of(record, key) for key in named] for _, record in chain(head, records))
+        yield from _rows_of_texts(languages, counts, texts, where)
+        return
+    if columns is None:
+        there = columns_by_code(keys, id, where, languages)
+        require_two_languages(languages, {canonical(code) for code in there}, where)
+        chosen: dict[str, str] = {}
+    else:
+        chosen = select_languages(languages, columns, where)
+    unseen = {*chosen.values(), *([id] if id else [])}  # keys that no record has had so far
+    by_keys: dict[tuple[str, ...], dict[str, str]] = {}
+    for number, record in chain(head, records):
+        if columns is None:  # records may differ in their languages
+            own = tuple(field_names(record))
+            if own not in by_keys:
+                found = _language_columns(own, id, languages)
+                by_keys[own] = places_of_languages(languages, found, f"{where}:{number}")
+            chosen = by_keys[own]
         values = {code: field_of(record, key) for code, key in chosen.items()}
         name = number if id is None else field_of(record, id)
-        if unseen:  # keys that no record has had so far
+        if unseen:
             unseen -= {chosen[code] for code, value in values.items() if value is not None}
             unseen -= {id} if name is not None else set()
         if any(value is not None and not isinstance(value, str) for value in values.values()):
