@@ -56,11 +56,13 @@ def read_jsonl_examples(
     task: str = "task",
     language: str = "lang",
     languages: list[str] | None = None,
+    tasks: list[str] | None = None,
+    without_tasks: list[str] | None = None,
 ) -> Iterator[Instruction]:
     """Replay examples from JSON lines or a JSON array: a file, or every `*.jsonl` (else `*.json`) of a folder.
 
     Args:
-        request: where the examples in other languages are counted.
+        request: where the examples in other languages, or of other tasks, are counted.
         path: the file or folder.
         prompt, answer: the fields of question and answer (the defaults are P3's and xP3's); dots lead into
             nested objects. Where records have not these but a common form, it is read without them: `messages`,
@@ -68,13 +70,15 @@ def read_jsonl_examples(
             chosen, OASST's messages; of many turns, each of the assistant's is an example.
         task, language: fields of the example's task and language, kept where they exist.
         languages: only examples whose language field is one of these.
+        tasks, without_tasks: only examples whose task field is one of these, or none of these: without the families
+            of tasks that the model is going to be tested on, say.
 
     Raises:
         DataError: a file is missing, a line is not JSON, or a field is missing; the message names file and line.
     """
-    fields = (prompt, answer, task, language)
+    fields, chosen = (prompt, answer, task, language), _Chosen(languages, tasks, without_tasks)
     for file in files_in(path, "jsonl", "json"):
-        yield from _examples(read_jsonl(file), partial("{}:{}".format, file), fields, languages, request)
+        yield from _examples(read_jsonl(file), partial("{}:{}".format, file), fields, chosen, request)
 
 
 def read_hub_examples(
@@ -90,13 +94,15 @@ def read_hub_examples(
     task: str = "task",
     language: str = "lang",
     languages: list[str] | None = None,
+    tasks: list[str] | None = None,
+    without_tasks: list[str] | None = None,
     scan: int | None = 200_000,
     streaming: bool = True,
 ) -> Iterator[Instruction]:
     """Replay examples from a Hub dataset such as xP3.
 
     Args:
-        request: where the examples in other languages are counted.
+        request: where the examples in other languages, or of other tasks, are counted.
         name: the dataset, a local folder in the Hub's layout, or a file type (`json`, `parquet`) whose
             files `data_files` names. xP3 needs the last: its repository has a loading script, which
             `datasets` refuses, but its files can be read as they are.
@@ -106,6 +112,7 @@ def read_hub_examples(
             nested objects.
         task, language: columns of the example's task and language, kept where they exist.
         languages: only examples whose language column is one of these.
+        tasks, without_tasks: only examples whose task column is one of these, or none of these.
         scan: how many examples to choose from, since xP3's English part alone has tens of millions: of a set
             that is streamed, the same number from each file; null for all, in one pass.
         streaming: read over the network as needed; otherwise download first.
@@ -116,9 +123,25 @@ def read_hub_examples(
     advice = "or download it and use format: jsonl with its path."
     options: dict[str, Any] = {"split": split, "revision": revision, "data_files": data_files}
     records = read_hub(name, subset, advice, some=scan, streaming=streaming, **options)
-    fields = (prompt, answer, task, language)
+    fields, chosen = (prompt, answer, task, language), _Chosen(languages, tasks, without_tasks)
     numbered = islice(records, scan)
-    yield from _examples(numbered, lambda n: f"{name} ({split}, row {n - 1})", fields, languages, request)
+    yield from _examples(numbered, lambda n: f"{name} ({split}, row {n - 1})", fields, chosen, request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Which examples of a source are taken, by their language and their task; None for all."""
+
+    languages: list[str] | None
+    tasks: list[str] | None
+    without_tasks: list[str] | None
+
+    def reason_against(self, task: Any, language: Any) -> str:
+        """Why an example is left out; empty where it is not."""
+        if self.languages is not None and language not in self.languages:
+            return "other language"
+        wanted = self.tasks is None or task in self.tasks
+        return "" if wanted and task not in (self.without_tasks or ()) else "other task"
 
 
 _FIELDS = ("inputs", "targets")
@@ -132,7 +155,7 @@ def _examples(
     records: Iterable[tuple[int, Mapping[str, Any]]],
     place: Callable[[int], str],
     fields: tuple[str, str, str, str],
-    languages: list[str] | None,
+    chosen: _Chosen,
     request: ReplayRequest | None,
 ) -> Iterator[Instruction]:
     """The examples in records: one of each, or of a conversation one for each of the assistant's turns.
@@ -151,7 +174,7 @@ def _examples(
     if form == "tree":
         where = place(first[0]).rpartition(":")[0] or place(first[0])
         for number, record, turns in conversations_of_tree(everything, where, counts):
-            yield from _of_turns(turns, record, place(number), fields, languages, counts, last_only=True)
+            yield from _of_turns(turns, record, place(number), fields, chosen, counts, last_only=True)
         return
     for number, record in everything:
         where = place(number)
@@ -164,10 +187,10 @@ def _examples(
                 counts.read += 1
                 counts.drop(getattr(error, "reason", "turns are damaged"), row=where, fields=str(error))
                 continue
-            yield from _of_turns(turns, record, where, fields, languages, counts)
+            yield from _of_turns(turns, record, where, fields, chosen, counts)
         elif form or (_form(record, fields) and field_of(record, fields[0]) is None):
             raise mixed_forms(where, form or f"of {fields[0]} and {fields[1]}", record)
-        elif example := _example(record, where, fields, languages, counts, number == first[0]):
+        elif example := _example(record, where, fields, chosen, counts, number == first[0]):
             yield example
 
 
@@ -187,17 +210,14 @@ def _of_turns(
     record: Mapping[str, Any],
     where: str,
     fields: tuple[str, str, str, str],
-    languages: list[str] | None,
+    chosen: _Chosen,
     counts: Counts,
     *,
     last_only: bool = False,
 ) -> Iterator[Instruction]:
     """The examples of a conversation: each of the assistant's turns, or the last, after those before it."""
     task, language = field_of(record, fields[2]), field_of(record, fields[3])
-    flaw = flaw_of(turns)
-    if languages is not None and language not in languages:
-        flaw = "other language"
-    if flaw:
+    if flaw := chosen.reason_against(task, language) or flaw_of(turns):
         counts.read += 1
         counts.drop(flaw, row=where, fields=[text for _, text in turns])
         return
@@ -223,11 +243,11 @@ def _example(
     record: Mapping[str, Any],
     where: str,
     fields: tuple[str, str, str, str],
-    languages: list[str] | None,
+    chosen: _Chosen,
     counts: Counts,
     is_first: bool,
 ) -> Instruction | None:
-    """The example in a record; None, and counted, where it has no text or is in another language."""
+    """The example in a record; None, and counted, where it has no text, or not a language or task of those chosen."""
     prompt, answer, task, language = (field_of(record, name) for name in fields)
     names = list(field_names(record))
     for key, name, text in zip(("prompt", "answer"), fields, (prompt, answer), strict=False):
@@ -239,7 +259,7 @@ def _example(
             f"{known_forms()}."
         )
     unread = "" if isinstance(prompt, str) and isinstance(answer, str) else "not text"
-    if reason := unread or ("other language" if languages is not None and language not in languages else ""):
+    if reason := unread or chosen.reason_against(task, language):
         counts.read += 1
         counts.drop(reason, row=where, fields=[prompt, answer])
         return None

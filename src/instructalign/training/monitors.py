@@ -27,7 +27,7 @@ from instructalign.training.models import LoadedModel, autocast
 from instructalign.training.requirements import NO_KNOWN_SENTENCE
 from instructalign.types import Instruction
 
-_VALIDATION_EXAMPLES = 256
+VALIDATION_EXAMPLES = 256
 _VALIDATION_LIMITS = MicroBatchLimits(rows=32, tokens=4096)
 _KL_ROWS = 8  # sentences in one forward pass
 
@@ -55,15 +55,16 @@ def validation_loss(
     encoder: ExampleEncoder,
     loaded: LoadedModel,
     limits: MicroBatchLimits = _VALIDATION_LIMITS,
+    examples: int = VALIDATION_EXAMPLES,
 ) -> Callable[[Any], float] | None:
-    """A function that measures the loss on instructions from held-out sentences, in nats per answer token.
+    """A function that measures the loss on `examples` instructions of held-out sentences, in nats per answer token.
 
     None where fewer than two sentences are held out: objectives with a wrong translation need a second one.
     """
     if len(data.heldout) < 2:
         return None
     stream = build_instructions(config, data.heldout)
-    return answer_loss([stream[k] for k in range(_VALIDATION_EXAMPLES)], encoder, loaded.encoder_decoder, limits)
+    return answer_loss([stream[k] for k in range(examples)], encoder, loaded.encoder_decoder, limits)
 
 
 def answer_loss(

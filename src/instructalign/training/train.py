@@ -38,7 +38,7 @@ from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.early_stopping import STOPPING_STATE, StoppingRules
 from instructalign.training.metrics_log import COUNTERS, TrainingCounters, end_metadata, start_metadata
 from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_model
-from instructalign.training.monitors import Monitor, kl_monitor, validation_loss
+from instructalign.training.monitors import VALIDATION_EXAMPLES, Monitor, kl_monitor, validation_loss
 from instructalign.training.packed_attention import enable_packing, packed_row_limits
 from instructalign.training.preflight import (
     check_disk,
@@ -312,7 +312,11 @@ def make_monitors(run: TrainingRun, trainer: AlignTrainer, probe: MonitorFactory
         TrainingError: something configured cannot be measured.
     """
     training, loaded = run.config.training, run.loaded
-    validation = validation_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits)
+    # After the last step alone, it is not to take longer than a tenth of the training: on a processor, with a real
+    # model, all examples take as long as twenty steps.
+    few = VALIDATION_EXAMPLES if training.evaluate_every else max(16, training.steps * training.batch_size // 10)
+    examples = min(VALIDATION_EXAMPLES, few)
+    validation = validation_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits, examples)
     monitors = []
     if validation is not None:
         monitors.append(Monitor(lambda model: {"heldout_loss": validation(model)}, training.evaluate_every))
