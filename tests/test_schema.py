@@ -17,7 +17,7 @@ from instructalign.config_file import UniqueKeys, build_config, starter
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
-    path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("accelerate", "dial")
+    path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("accelerate", "dial", "tasks")
 )
 PLUGIN = '''
 def read(languages, counts, *, path: str, sheets: list[int] = [1]):

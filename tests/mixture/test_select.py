@@ -126,3 +126,21 @@ def test_examples_in_other_languages_are_counted(tmp_path: Path) -> None:
     entry = entry.model_copy(update={"options": {**entry.options, "languages": ["en"]}})
     buffer = load_replay(ReplayConfig(source=entry, size=3), seed=1)
     assert (buffer.counts.read, buffer.counts.dropped) == (4, {"other language": 1})
+
+
+def test_tasks_are_taken_or_left_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [
+        {"inputs": f"{i}", "targets": "x", "task": task} for i, task in enumerate(["nli", "qa", "nli", "sum"])
+    ]
+    (tmp_path / "past.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    def load(**options: Any) -> tuple[list[str], dict[str, int]]:
+        entry = Entry(name="jsonl", options={"path": tmp_path / "past.jsonl", **options})
+        buffer = load_replay(ReplayConfig(source=entry, size=9), seed=1)
+        return sorted(example.template for example in buffer.examples), dict(buffer.counts.dropped)
+
+    assert load(tasks=["nli"]) == (["nli", "nli"], {"other task": 2})
+    assert load(without_tasks=["nli"]) == (["qa", "sum"], {"other task": 2})
+    caplog.clear()
+    assert load(without_tasks=["nil"])[1] == {}
+    assert [m for m in caplog.messages if "'nil'" in m and "Did you mean 'nli'?" in m]

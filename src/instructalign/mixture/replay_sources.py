@@ -12,7 +12,7 @@ from typing import Any
 from instructalign.config import ModelConfig
 from instructalign.data.readers import field_names, field_of, files_in, read_hub
 from instructalign.errors import DataError, suggest
-from instructalign.files import read_jsonl
+from instructalign.files import notice, read_jsonl
 from instructalign.mixture.conversations import (
     UnusableTurnError,
     answers_of,
@@ -70,8 +70,8 @@ def read_jsonl_examples(
             chosen, OASST's messages; of many turns, each of the assistant's is an example.
         task, language: fields of the example's task and language, kept where they exist.
         languages: only examples whose language field is one of these.
-        tasks, without_tasks: only examples whose task field is one of these, or none of these: without the families
-            of tasks that the model is going to be tested on, say.
+        tasks, without_tasks: only examples whose task field is one of these, or none of these (to leave out those
+            that the model is going to be tested on).
 
     Raises:
         DataError: a file is missing, a line is not JSON, or a field is missing; the message names file and line.
@@ -79,6 +79,7 @@ def read_jsonl_examples(
     fields, chosen = (prompt, answer, task, language), _Chosen(languages, tasks, without_tasks)
     for file in files_in(path, "jsonl", "json"):
         yield from _examples(read_jsonl(file), partial("{}:{}".format, file), fields, chosen, request)
+    chosen.check_names(path)
 
 
 def read_hub_examples(
@@ -126,6 +127,7 @@ def read_hub_examples(
     fields, chosen = (prompt, answer, task, language), _Chosen(languages, tasks, without_tasks)
     numbered = islice(records, scan)
     yield from _examples(numbered, lambda n: f"{name} ({split}, row {n - 1})", fields, chosen, request)
+    chosen.check_names(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +137,26 @@ class _Chosen:
     languages: list[str] | None
     tasks: list[str] | None
     without_tasks: list[str] | None
+    seen: set[str] = field(default_factory=set)
 
     def reason_against(self, task: Any, language: Any) -> str:
         """Why an example is left out; empty where it is not."""
         if self.languages is not None and language not in self.languages:
             return "other language"
+        if self.tasks is not None or self.without_tasks is not None:
+            self.seen.add(str(task))
         wanted = self.tasks is None or task in self.tasks
         return "" if wanted and task not in (self.without_tasks or ()) else "other task"
 
+    def check_names(self, source: object) -> None:
+        """Says which of the tasks no example has, once all are read: a misspelt one would change nothing."""
+        for name in [*(self.tasks or ()), *(self.without_tasks or ())]:
+            if name not in self.seen:
+                found = f"No example of {source} has the task {name!r}, which tasks or without_tasks names."
+                notice(found, suggest(name, sorted(self.seen)[:_TASKS_SHOWN]))
+
+
+_TASKS_SHOWN = 40  # of those that a source has, in a message
 
 _FIELDS = ("inputs", "targets")
 """The default names of question and answer; where records have others, their form is told by these."""

@@ -57,7 +57,7 @@ def validation_loss(
     limits: MicroBatchLimits = _VALIDATION_LIMITS,
     examples: int = VALIDATION_EXAMPLES,
 ) -> Callable[[Any], float] | None:
-    """A function that measures the loss on `examples` instructions of held-out sentences, in nats per answer token.
+    """A function that measures the loss on some held-out instructions, in nats per answer token.
 
     None where fewer than two sentences are held out: objectives with a wrong translation need a second one.
     """
