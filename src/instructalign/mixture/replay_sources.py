@@ -261,7 +261,7 @@ def _example(
     counts: Counts,
     is_first: bool,
 ) -> Instruction | None:
-    """The example in a record; None, and counted, where it has no text, or not a language or task of those chosen."""
+    """The example in a record; None, and counted, where it has no text, or no chosen language or task."""
     prompt, answer, task, language = (field_of(record, name) for name in fields)
     names = list(field_names(record))
     for key, name, text in zip(("prompt", "answer"), fields, (prompt, answer), strict=False):
