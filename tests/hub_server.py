@@ -1,7 +1,11 @@
-"""A stand-in for the Hugging Face Hub on the loopback interface: datasets with the file lists of public ones."""
+"""A stand-in for the Hugging Face Hub on the loopback interface: datasets to read, and models to upload.
+
+Large files go through Git LFS, as the Hub has them from clients without Xet.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -29,6 +33,11 @@ class HubServer:
     ) -> None:
         self.datasets, self.gated = datasets, gated
         self.asked: list[str] = []
+        self.models: dict[str, dict[str, bytes]] = {}  # what was uploaded, by repository and path
+        self.public: set[str] = set()
+        self.commits: list[list[str]] = []
+        self.breaks_at = ""  # the connection breaks when a commit has this file
+        self._objects: dict[str, bytes] = {}
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,6 +53,8 @@ class HubServer:
 
             def do_POST(self) -> None:
                 hub.answer(self, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
+            do_PUT = do_POST
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -71,10 +82,72 @@ class HubServer:
         self.asked.append(f"{request.command} {unquote(parts.path)}")
         if parts.path.startswith("/api/datasets/"):
             self._describe(request, parts.path.removeprefix("/api/datasets/").split("/"), parts.query, body)
+        elif parts.path == "/api/validate-yaml":
+            _send(request, 200, {"errors": [], "warnings": []})
+        elif parts.path.startswith(("/api/repos/create", "/api/models/", "/lfs/")) or "/info/lfs/" in parts.path:
+            self._upload(request, parts.path.strip("/").split("/"), body)
         elif parts.path.startswith("/datasets/"):
             self._send_file(request, parts.path.removeprefix("/datasets/").split("/"))
         else:
             _send(request, 404, {"error": "Not Found"}, {"X-Error-Code": "EntryNotFound"})
+
+    def _upload(self, request: BaseHTTPRequestHandler, path: list[str], body: bytes) -> None:
+        """Answers what makes and fills a repository of a model."""
+        signed = path[0] == "lfs"  # the address of an upload is secret, and all that it takes
+        if not signed and request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            _send(request, 401, {"error": "Invalid username or password."})
+            return
+        name = "/".join(path[2:4]) if path[0] == "api" else "/".join(path[:2]).removesuffix(".git")
+        about = json.loads(body) if body[:1] == b"{" and path[-1] != "main" else {}
+        if path[1] == "repos":
+            name = f"{about['organization']}/{about['name']}"
+            exists = name in self.models
+            if not exists and about.get("visibility", "public") == "public":
+                self.public.add(name)
+            self.models.setdefault(name, {})
+            _send(request, 409 if exists else 200, {"url": f"{self.url}/{name}", "error": "exists"})
+        elif path[0] == "lfs":
+            self._objects[path[1]] = body
+            _send(request, 200, {})
+        elif "batch" in path:
+            objects = []
+            for each in about["objects"]:
+                href = f"{self.url}/lfs/{each['oid']}"
+                action = {} if each["oid"] in self._objects else {"actions": {"upload": {"href": href}}}
+                objects.append({**each, **action})
+            _send(request, 200, {"transfer": "basic", "objects": objects})
+        elif name not in self.models:
+            _send(request, 404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"})
+        elif "preupload" in path:
+            files = json.loads(body)["files"]
+            modes = ["lfs" if each["path"].endswith(".safetensors") else "regular" for each in files]
+            answer = [
+                {"path": each["path"], "uploadMode": mode, "shouldIgnore": False, "oid": None}
+                for each, mode in zip(files, modes, strict=True)
+            ]
+            _send(request, 200, {"files": answer})
+        elif "commit" in path:
+            lines = [json.loads(line) for line in body.splitlines()]
+            added = {line["value"]["path"]: line for line in lines if line["key"] in ("file", "lfsFile")}
+            if self.breaks_at in added:
+                request.close_connection = True
+                request.connection.close()
+                return
+            for file, line in added.items():
+                value = line["value"]
+                is_large = line["key"] == "lfsFile"
+                content = self._objects[value["oid"]] if is_large else base64.b64decode(value["content"])
+                self.models[name][file] = content
+            self.commits.append(sorted(added))
+            answer = {
+                "commitUrl": f"{self.url}/{name}/commit/1",
+                "commitOid": _commit(name, str(len(self.commits))),
+            }
+            _send(request, 200, answer)
+        elif "tree" in path:
+            _send(request, 200, _uploaded_entries(self.models[name]))
+        else:
+            _send(request, 200, {"id": name, "sha": _commit(name, "main"), "private": name not in self.public})
 
     def _find(self, request: BaseHTTPRequestHandler, name: str, revision: str) -> Mapping[str, bytes] | None:
         branches = self.datasets.get(name, {})
@@ -172,6 +245,17 @@ def _entries(files: Mapping[str, bytes], folder: str, recursive: bool) -> list[d
         for file, content in sorted(inside.items())
     ]
     return [each for each in entries if recursive or "/" not in each["path"].removeprefix(folder)]
+
+
+def _uploaded_entries(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """A repository's files with Git's hashes, and those of Git LFS for large ones."""
+    entries: list[dict[str, Any]] = []
+    for path, content in sorted(files.items()):
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        large = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+        entry = {"type": "file", "path": path, "size": len(content), "oid": blob}
+        entries.append({**entry, "lfs": large} if path.endswith(".safetensors") else entry)
+    return entries
 
 
 def _send(

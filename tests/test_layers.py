@@ -18,7 +18,7 @@ import pytest
 from instructalign.plugins import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, TASK_SOURCES, Registry
 
 PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
-SHARED = ["errors", "languages", "types", "randomness", "files", "file_kinds", "hub_access", "plugins"]
+SHARED = ["errors", "languages", "types", "randomness", "files", "file_kinds", "hub_access", "plugins", "licences"]
 SHARED += ["config", "config_file", "run_folder", "progress"]
 STAGES = ["data", "instructions", "mixture", "training", "evaluation", "report"]
 ABOVE = [
@@ -31,6 +31,7 @@ ABOVE = [
     "ray_data",
     "synthesis",
     "interact",
+    "sharing",
 ]  # may import any stage
 ABOVE += ["config_draft", "console", "cli", "__main__", "__init__"]
 HEAVY = ["torch", "transformers", "transformers.trainer", "peft", "bitsandbytes", "datasets", "pandas"]

@@ -150,6 +150,10 @@ LATER_MODEL_KEYS = ("chat_template", "chat_options", "chat_date", "decoder_start
 """Keys that earlier versions did not have: left out of hashes at their defaults, so that these stay the same."""
 
 
+DATA_KEYS = ("licence", "provenance")
+"""Keys of corpora and replay sources that say what may be done with the data; nothing is computed from them."""
+
+
 def known_model_keys(model: dict[str, Any]) -> dict[str, Any]:
     """The keys of a `model` block without those of `LATER_MODEL_KEYS` that have their defaults."""
     defaults = {key: ModelConfig.model_fields[key].default for key in LATER_MODEL_KEYS}
@@ -826,9 +830,9 @@ def _plain(value: Any, key: str = "") -> Any:
             return options
         if key == "objectives":
             return {"weight": value.weight, **options}
-        label = {} if value.label is None else {"label": value.label}
+        said = {key: text for key in ("label", *DATA_KEYS) if (text := getattr(value, key)) is not None}
         weight = {} if value.weight == 1.0 else {"weight": value.weight}
-        return {"format": value.name, **label, **weight, **options}
+        return {"format": value.name, **said, **weight, **options}
     if isinstance(value, BaseModel):
         return {name: _plain(getattr(value, name), name) for name in type(value).model_fields}
     if isinstance(value, Path):

@@ -36,6 +36,8 @@ READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 _SNIFFED = 1 << 12  # bytes at a file's start that show what it is
 _told: set[tuple[str, str]] = set()  # a run reads its corpora more than once
 _MAX_SHOWN = 12  # of a folder's files, how many an error names
+_UMASK = os.umask(0o022)  # reading it sets it
+os.umask(_UMASK)
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each call
 
 
@@ -52,11 +54,16 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        readable(Path(temporary))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def readable(path: Path) -> None:
+    """Gives a file the permissions of other new files: mkstemp and safetensors keep theirs from colleagues."""
+    path.chmod(0o666 & ~_UMASK)
 
 
 def copy_folder(source: Path, target: Path, *, link: bool = False) -> None:
@@ -81,7 +88,7 @@ def copy_folder(source: Path, target: Path, *, link: bool = False) -> None:
         shutil.copytree(
             source, temporary, copy_function=link_or_copy if link else shutil.copy2, dirs_exist_ok=True
         )
-        temporary.chmod(0o755)
+        temporary.chmod(0o777 & ~_UMASK)
         temporary.replace(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -84,7 +84,6 @@ def run(
     from instructalign.evaluation import evaluate
     from instructalign.evaluation.accuracy_monitor import make_accuracy_monitor
     from instructalign.evaluation.task_selection import plan_heldout, select_tasks
-    from instructalign.report import write_report
     from instructalign.training.train import is_done
     from instructalign.training.train import train as fit
 
@@ -120,7 +119,17 @@ def run(
     # 4. Evaluate the adapted model, and report.
     if tasks is not None:
         evaluate(str(trained.model), config, adapted, run=out.name, selection=tasks, progress=progress)
-    return RunResult(out, True, trained.step, write_report([out]) if is_main_process() else None)
+    return RunResult(out, True, trained.step, _write_results(out) if is_main_process() else None)
+
+
+def _write_results(out: Path) -> Report:
+    """The report of a finished run, and its model's card."""
+    from instructalign.report import write_report
+    from instructalign.sharing.model_card import write_card
+
+    report = write_report([out])
+    write_card(out, report=report)
+    return report
 
 
 def train(config: Config, out: str | Path, progress: Progress = silent) -> TrainResult:
@@ -286,8 +295,6 @@ def _run_stages(
     config: Config, out: Path, base_evaluation: Path | None, cache: CorpusCache | None, progress: Progress
 ) -> RunResult:
     """Runs the stages in order; each begins with the model of the one before, and with its evaluation."""
-    from instructalign.report import write_report
-
     folders: list[Path] = []
     for number, codes in enumerate(config.stages or []):
         base = folders[-1] / "model" if folders else None
@@ -316,7 +323,7 @@ def _run_stages(
             training_hash=training_hash(config),
         )
     steps = len(folders) * config.training.steps
-    return RunResult(out, True, steps, write_report([out]) if is_main_process() else None)
+    return RunResult(out, True, steps, _write_results(out) if is_main_process() else None)
 
 
 def stage_config(config: Config, number: int, base: Path | None) -> Config:

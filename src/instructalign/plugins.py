@@ -46,6 +46,7 @@ class Entry(BaseModel):
     Attributes:
         name: what it is registered as.
         label: what the user calls it: a prefix of the ids of a corpus's rows, for example.
+        licence, provenance: under what terms the data may be used, and where it comes from, in the user's words.
         options: the arguments of the registered function or class.
         weight: relative to the other entries of the list.
     """
@@ -54,6 +55,8 @@ class Entry(BaseModel):
 
     name: str
     label: str | None = None
+    licence: str | None = None
+    provenance: str | None = None
     options: dict[str, Any] = {}
     weight: float = 1.0
 
@@ -62,6 +65,19 @@ Label = Annotated[
     Annotated[str, Field(min_length=1)] | None,
     Field(description="A name for it, before the ids of its rows; corpora with the same label share their ids."),
 ]
+Licence = Annotated[
+    Annotated[str, Field(min_length=1)] | None,
+    Field(description="Its licence (an SPDX name such as CC-BY-4.0), for the report and the model card."),
+]
+Provenance = Annotated[
+    Annotated[str, Field(min_length=1)] | None,
+    Field(description="Who made it and with whose consent it is used, in your words, for the model card."),
+]
+_OF_DATA: dict[str, tuple[Any, Any]] = {
+    "label": (Label, None),
+    "licence": (Licence, None),
+    "provenance": (Provenance, None),
+}
 Weight = Annotated[
     float,
     Field(ge=0, strict=True, allow_inf_nan=False, description="Relative to the other entries; 0 leaves it out."),
@@ -215,6 +231,8 @@ class Registry:
             ValidationError: options are wrong; each location begins with the tag of the entry's model.
         """
         model, tag = self.entry_model(name), f"{self.kind}={name}"
+        if "license" in given and "licence" in self._shared:  # American spelling
+            given = {"licence" if key == "license" else key: value for key, value in given.items()}
         adapter = TypeAdapter[dict[str, Any]](dict[str, model])  # type: ignore[valid-type]
         made = adapter.validate_python({tag: dict(given) if self.by_name else {**given, "format": name}})[tag]
         shared = {key: getattr(made, key) for key in self._shared}
@@ -414,7 +432,7 @@ FORMATS = Registry(
         "flores_plus": "instructalign.data.formats.flores:read_flores_plus",
         "toy": "instructalign.toy.datasets:read_corpus",
     },
-    shared={"label": (Label, None)},
+    shared=_OF_DATA,
 )
 
 OBJECTIVES = Registry(
@@ -445,7 +463,7 @@ REPLAY_SOURCES = Registry(
         "toy": "instructalign.toy.datasets:read_replay",
         "carried": "instructalign.mixture.carried_replay:read_carried",
     },
-    shared={"label": (Label, None), "weight": (Weight, 1.0)},
+    shared=_OF_DATA | {"weight": (Weight, 1.0)},
 )
 
 STRATEGIES = Registry(

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from instructalign.config import Config, known_model_keys
+from instructalign.config import DATA_KEYS, Config, known_model_keys
 from instructalign.errors import RunFolderError
 from instructalign.files import read_object, text_hash, write_json, write_text
 from instructalign.progress import is_main_process
@@ -91,7 +91,9 @@ def training_hash(config: Config) -> str:
 
 def _learned(plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a configuration that the trained weights depend on."""
-    kept = {block: dict(value) if isinstance(value, dict) else value for block, value in plain.items()}
+    kept = {
+        block: dict(value) if isinstance(value, dict) else value for block, value in _without_terms(plain).items()
+    }
     evaluation = kept.pop("evaluation", {})
     if kept.get("contamination") == "drop":
         kept["evaluation"] = {key: evaluation.get(key) for key in _ITEM_KEYS}
@@ -105,6 +107,13 @@ def _learned(plain: dict[str, Any]) -> dict[str, Any]:
         for key in keys:
             kept.get(block, {}).pop(key, None)
     return kept
+
+
+def _without_terms(value: Any) -> Any:
+    """A configuration without what it says of the licences and provenance of data."""
+    if isinstance(value, dict):
+        return {key: _without_terms(inner) for key, inner in value.items() if key not in DATA_KEYS}
+    return [_without_terms(inner) for inner in value] if isinstance(value, list) else value
 
 
 def read_run_metadata(folder: Path) -> dict[str, Any]:

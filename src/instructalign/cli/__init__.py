@@ -9,7 +9,7 @@ import sys
 import typer
 
 from instructalign import console
-from instructalign.cli import data_commands, interact_commands, list_commands, run_commands
+from instructalign.cli import data_commands, interact_commands, list_commands, run_commands, share_commands
 from instructalign.errors import ConfigError, InstructAlignError, UnknownNameError, first_line
 from instructalign.hub_access import hub_problem, is_network_error
 
@@ -39,6 +39,8 @@ for command in (
     run_commands.sweep,
     run_commands.merge,
     interact_commands.chat,
+    share_commands.card,
+    share_commands.push,
     list_commands.languages,
 ):
     app.command()(command)

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from instructalign.config import Config, ReplayConfig
 from instructalign.doctor.check_contamination import ContaminationPart, examine_contamination
 from instructalign.doctor.check_corpus import CorpusPart, check_column_languages, examine_corpus
@@ -25,6 +27,7 @@ from instructalign.doctor.findings import Finding, Findings
 from instructalign.doctor.resource_estimates import CostPart, examine_costs
 from instructalign.errors import ModelError
 from instructalign.files import collected_notices
+from instructalign.licences import base_licence, licence_problems, model_sources
 from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import build_instructions, build_mixture
 from instructalign.pipeline import config_problems
@@ -131,6 +134,9 @@ def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -
             f"{config.training.steps:,} steps.",
             "`generate`, `preview` and `evaluate` do without; for `train` and `run`, add training: {steps: …}.",
         )
+    sources = model_sources(yaml.safe_load(config.to_yaml()), base_licence(config.model.base))
+    for problem in licence_problems(sources) if any(source.stated for source in sources) else ():
+        about_config.warn(problem, "It does not keep the run from starting; settle it before you share the model.")
     for error in config_problems(config):
         about_config.attempt("Change this key, or install what it needs.", partial(_raise, error))
     about_config.attempt("Change training.precision, or run where there is a GPU.", lambda: check_machine(config))

@@ -28,6 +28,8 @@ MEMORY_MANIFEST = "instructalign.json"
 CARRIED_SOURCE = "carried"  # the name of this replay source
 
 _EXAMPLES = "replay.jsonl"
+MEMORY_FILES = (MEMORY_MANIFEST, _EXAMPLES)
+"""What a model's folder has beside the model where it carries replay examples."""
 _NO_STAGE = "past"  # the origin of examples that no stage made
 
 

@@ -149,8 +149,18 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> tuple[str,
         subtitle: a line below it.
         sections: in their order.
     """
+    environment = template_environment("instructalign.report")
+    # The style sheet is ours and the only text, with the plots, that is not escaped.
+    style = Markup(files("instructalign.report").joinpath("style.css").read_text(encoding="utf-8"))
+    context = {"title": title, "subtitle": subtitle, "sections": sections, "style": style}
+    page, text = (environment.get_template(f"report.{kind}.j2").render(context) for kind in ("html", "md"))
+    return page, text.strip() + "\n"
+
+
+def template_environment(package: str) -> Environment:
+    """Loads a package's templates; text is escaped in those of HTML, in Markdown by the filter `md`."""
     environment = Environment(
-        loader=PackageLoader("instructalign.report", "."),
+        loader=PackageLoader(package, "."),
         autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -161,11 +171,12 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> tuple[str,
         "fence": _fence,
         "nbsp": lambda text: text.replace(" %", f"{NBSP}%"),
     }
-    # The style sheet is ours and the only text, with the plots, that is not escaped.
-    style = Markup(files("instructalign.report").joinpath("style.css").read_text(encoding="utf-8"))
-    context = {"title": title, "subtitle": subtitle, "sections": sections, "style": style}
-    page, text = (environment.get_template(f"report.{kind}.j2").render(context) for kind in ("html", "md"))
-    return page, text.strip() + "\n"
+    return environment
+
+
+def markdown_of(blocks: Sequence[Block]) -> str:
+    """Blocks as Markdown, without a heading."""
+    return render("", "", [Section("Blocks", "blocks", blocks)])[1].partition("## Blocks")[2].strip()
 
 
 def escape_markdown(text: str) -> str:

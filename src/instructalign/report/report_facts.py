@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from instructalign.config import DATA_KEYS
 from instructalign.errors import InstructAlignError
 from instructalign.evaluation.continual_metrics import StageMatrix
 from instructalign.evaluation.run_comparison import Baselines, SeedGroup
@@ -17,6 +18,7 @@ from instructalign.evaluation.tasks import Task, load_task
 from instructalign.languages import english_name
 from instructalign.report.report_tables import unique
 from instructalign.report.run_results import RunResults
+from instructalign.run_folder import NEUTRAL_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class ReportFacts:
         stages: the accuracy matrices of the runs with several stages.
         seeds: the runs that differ only in the seed.
         over_seeds: the scores of those over seeds and items.
+        with_texts: whether sentences of corpora and test sets are shown.
     """
 
     runs: Sequence[RunResults]
@@ -46,6 +49,7 @@ class ReportFacts:
     stages: Sequence[StageMatrix] = ()
     seeds: Sequence[SeedGroup] = ()
     over_seeds: ScoreTable = field(default_factory=ScoreTable)
+    with_texts: bool = True
 
     @property
     def bases(self) -> dict[str, str]:
@@ -64,6 +68,25 @@ def block_of(metadata: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
         inner = metadata.get(key)
         metadata = inner if isinstance(inner, Mapping) else {}
     return metadata
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, str]:
+    """What a run's configuration sets, by key path, without names of files and what no number depends on."""
+
+    def leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                if key not in (*DATA_KEYS, *NEUTRAL_KEYS.get(path, ()), "path", "files", "folder"):
+                    yield from leaves(inner, f"{path}.{key}" if path else str(key))
+        elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+            for number, inner in enumerate(value):
+                yield from leaves(inner, f"{path}.{number}")
+        elif value is not None:
+            names = [str(each) for each in (value if isinstance(value, list) else [value])]
+            yield path, ", ".join(Path(name).name if Path(name).is_absolute() else name for name in names)
+
+    blocks = ("seed", "model", "languages", "corpora", "filter", "instructions", "replay", "training")
+    return dict(leaves({key: config[key] for key in blocks if key in config}, ""))
 
 
 def language_names(runs: Sequence[RunResults]) -> Callable[[str], str]:

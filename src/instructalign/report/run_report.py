@@ -34,6 +34,7 @@ _SECTIONS: Sequence[Callable[[ReportFacts], Section | None]] = (
     sections_results.confusion,
     sections_results.changed_items,
     sections_results.translations,
+    sections_training.licences,
     sections_training.contamination,
     sections_training.dropped,
     sections_training.reproducibility,
@@ -52,8 +53,12 @@ class BuiltReport:
     about: dict[str, Any]
 
 
-def build_run_report(folders: Sequence[Path]) -> BuiltReport:
+def build_run_report(folders: Sequence[Path], *, with_texts: bool = True) -> BuiltReport:
     """Reads run folders, compares the runs and renders the report.
+
+    Args:
+        folders: the runs' folders.
+        with_texts: whether it shows sentences of the corpora and test sets.
 
     Raises:
         RunFolderError, DataError: as `read_runs` does; nothing was evaluated or trained in any of the runs.
@@ -73,13 +78,14 @@ def build_run_report(folders: Sequence[Path]) -> BuiltReport:
         runs=runs,
         scores=ScoreTable(rows),
         label=label,
-        text=item_texts(runs),
+        text=item_texts(runs) if with_texts else lambda *_: "",
         baselines=baselines,
         best=_above_baselines(compared.best, rows + compared.over_seeds, baselines),
         refused=[*compared.refused, *empty],
         stages=stages,
         seeds=compared.seeds,
         over_seeds=ScoreTable(compared.over_seeds),
+        with_texts=with_texts,
     )
     sections = [section for make in _SECTIONS if (section := make(facts)) is not None]
     title = runs[0].name if len(runs) == 1 else f"Comparison of {len(runs)} runs"

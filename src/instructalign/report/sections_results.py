@@ -316,7 +316,8 @@ def translations(facts: ReportFacts) -> Section | None:
     models = [model for model in models_of(facts.runs) if model.translations]
     folds: list[Block] = []
     for model in models:
-        blocks = (*_translation_tables(facts, model), _translation_samples(facts, model))
+        samples = [_translation_samples(facts, model)] if facts.with_texts else []
+        blocks = (*_translation_tables(facts, model), *samples)
         folds.append(Fold(model.name, blocks, open=not folds))
     reasons: dict[tuple[str, str], list[str]] = {}
     targets = unique(

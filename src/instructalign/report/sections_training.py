@@ -10,6 +10,7 @@ from typing import Any
 from instructalign.data.contamination import OVERLAP_KINDS
 from instructalign.evaluation.score_table import headline, signature_text
 from instructalign.files import format_bytes
+from instructalign.licences import licence_problems, model_sources
 from instructalign.report.number_format import shorten
 from instructalign.report.plots import PlotLine, line_plot, stacked_shares
 from instructalign.report.rendering import (
@@ -236,8 +237,27 @@ def contamination(facts: ReportFacts) -> Section | None:
             [[shorten(str(value), _MAX_EXAMPLE) for value in row] for row in examples],
             first_foreign=2,
         )
-        blocks.append(Fold("Examples of test items in the training data", (table,)))
+        if facts.with_texts:
+            blocks.append(Fold("Examples of test items in the training data", (table,)))
     return Section("Contamination", "contamination", blocks) if blocks else None
+
+
+def licences(facts: ReportFacts) -> Section | None:
+    """The terms of the training data and the base, where any are configured, and what does not go together."""
+    rows, sentences = [], []
+    for run in facts.runs:
+        sources = model_sources(run.config, str(block_of(run.record, "model").get("licence", "")))
+        if not any(source.stated for source in sources):
+            continue
+        sentences += [(run.name, problem) for problem in licence_problems(sources)]
+        for source in sources:
+            texts = (source.key, source.name, source.licence or "not stated", source.provenance or "–")
+            rows.append((TableCell(run.name, foreign=True), *(TableCell(text, foreign=True) for text in texts)))
+    columns = (*map(text_column, ("Run", "Key", "Data", "Licence")), text_column("Provenance", wide=True))
+    caption = "Licences and provenance, as the configuration and the base's card state them."
+    blocks: list[Block] = [Paragraph(text, name=name) for name, text in sentences]
+    blocks.append(ReportTable(caption, columns, tuple(rows)))
+    return Section("Licences", "licences", blocks) if rows else None
 
 
 def dropped(facts: ReportFacts) -> Section | None:
@@ -272,7 +292,7 @@ def dropped(facts: ReportFacts) -> Section | None:
         for name, some in block_of(run.record, "corpus", "removed").items()
         for text in some.get("examples", ())
     ]
-    if removed:
+    if removed and facts.with_texts:
         heads = tuple(map(text_column, ("Filter", "Row", "Language", "Text")))
         table = _text_table("The first texts that each filter removed.", heads, removed, first_foreign=1)
         blocks.append(Fold("Examples of filtered texts", (table,)))

@@ -18,7 +18,7 @@ import yaml
 
 from instructalign.config import AdapterConfig, Config, known_model_keys
 from instructalign.errors import RunFolderError, TrainingError
-from instructalign.files import text_hash
+from instructalign.files import readable, text_hash
 from instructalign.mixture.training_data import TrainingData
 from instructalign.run_folder import NEUTRAL_KEYS
 from instructalign.training.early_stopping import STOPPING_STATE
@@ -253,6 +253,10 @@ def save_model(
             partial, **({} if state is None else {"state_dict": _without_tied_copies(model, state)})
         )
     loaded.tokenizer.save_pretrained(partial)
+    for file in partial.rglob("*"):
+        if file.is_file():
+            readable(file)
+    (partial / "README.md").unlink(missing_ok=True)  # peft's, which says nothing but the base's path
     # A model that is there already is this run's own, which was stopped before run.json said that it is finished.
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

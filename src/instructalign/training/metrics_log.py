@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from instructalign.config import Config
+from instructalign.licences import base_licence
 from instructalign.mixture.training_data import TrainingData, describe_mixture
 from instructalign.run_folder import training_hash, versions
 from instructalign.training.models import LoadedModel
@@ -153,6 +154,7 @@ def start_metadata(config: Config, data: TrainingData, loaded: LoadedModel, hash
         "contamination": dict(data.contamination),
         "model": {
             "base": config.model.base,
+            **({"licence": licence} if (licence := base_licence(config.model.base)) else {}),
             "hash": hash,
             "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
             **({"chat": loaded.codec.chat.to_dict()} if loaded.codec.chat else {}),

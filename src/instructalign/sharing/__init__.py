@@ -1,0 +1,1 @@
+"""What leaves the machine: the model card, the upload to the Hub, and the model in other programs' formats."""
