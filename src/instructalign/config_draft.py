@@ -44,7 +44,7 @@ _BY_ENDING = {
     ".flextext": "flextext",
     ".lift": "lift",
     ".zip": "opus",
-    ".po": "po",
+    **dict.fromkeys((".po", ".mo"), "po"),
     ".srt": "srt",
     ".vtt": "vtt",
     ".ass": "ass",

@@ -335,3 +335,69 @@ def test_toolbox_subentries_are_no_glosses_of_their_entry(tmp_path: Path) -> Non
     assert pairs(result) == [("w", "g1"), ("wx", "g2")]
     asked = read("toolbox", ["eng", "heg"], markers={"heg": "se", "eng": "ge"}, **options)
     assert pairs(asked) == [("wx", "g1 g2")]  # as the user says
+
+
+def spoken(path: Path, tiers: dict[str, tuple[str, list[tuple[int, int, str]]]]) -> Path:
+    document = Eaf()
+    document.remove_tier("default")
+    for name, (participant, spans) in tiers.items():
+        document.add_tier(name, part=participant or None)
+        for start, end, text in spans:
+            document.add_annotation(name, start, end, text)
+    document.to_file(str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "participants", "patterns"),
+    [
+        (["tx@A", "ft@A", "tx@B", "ft@B"], False, {"heg": "tx@*", "eng": "ft@*"}),
+        (["tx@A", "ft@A", "tx@B", "ft@B"], False, {"heg": ["tx@A", "tx@B"], "eng": ["ft@A", "ft@B"]}),
+        (["one", "two", "three", "four"], True, {"heg": ["one", "three"], "eng": ["two", "four"]}),
+        (["A [tx]", "A [ft]", "B [tx]", "B [ft]"], False, {"heg": "* [tx]", "eng": "* [ft]"}),
+    ],
+)
+@pytest.mark.parametrize("align", ["auto", "time"])
+def test_speakers_at_the_same_time_are_not_mixed_up(
+    tmp_path: Path, names: list[str], participants: bool, patterns: dict[str, Any], align: str
+) -> None:
+    said = [[(0, 900, "au"), (1000, 1900, "batu")], [(10, 890, "I"), (1000, 1950, "stone")]]
+    said += [[(50, 950, "ia"), (1100, 1800, "uma")], [(60, 940, "he"), (1100, 1800, "house")]]
+    tiers = {
+        name: ("AABB"[n] if participants else ["", "R"][align == "time"], said[n]) for n, name in enumerate(names)
+    }
+    result = read("eaf", ["eng", "heg"], path=spoken(tmp_path / "a.eaf", tiers), tiers=patterns, align=align)
+    assert pairs(result) == [("au", "I"), ("batu", "stone"), ("ia", "he"), ("uma", "house")]
+    assert len(texts(result)) == 4
+
+
+def test_a_speaker_without_a_translation_does_not_part_the_others(tmp_path: Path) -> None:
+    tiers = {
+        "tx@A": ("", [(0, 900, "au")]),
+        "ft": ("", [(0, 900, "I"), (1000, 1900, "he")]),
+        "tx@B": ("", [(1000, 1900, "ia")]),
+    }
+    result = read(
+        "eaf", ["eng", "heg"], path=spoken(tmp_path / "a.eaf", tiers), tiers={"heg": "tx@*", "eng": "ft"}
+    )
+    assert pairs(result) == [("au", "I"), ("ia", "he")]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        ('" Au nia " , ia nodan .', '"Au nia", ia nodan.'),
+        ("Ia nodan : \" Au nia ! \" ' batu ' .", "Ia nodan: \"Au nia!\" 'batu'."),
+        ("batu - batu ( uma ) , “ muli ” …", "batu-batu (uma), “muli”…"),
+        ("ma'a 'au -mu – nia", "ma'a 'au -mu – nia"),
+    ],
+)
+def test_punctuation_of_flextext_is_written_as_people_write_it(tmp_path: Path, tokens: str, sentence: str) -> None:
+    words = "".join(
+        f"<word>{item('txt' if any(map(str.isalnum, token)) else 'punct', 'heg', token)}</word>"
+        for token in tokens.split()
+    )
+    (tmp_path / "a.flextext").write_text(
+        f"<document><phrase><words>{words}</words>{item('gls', 'en', 'free')}</phrase></document>"
+    )
+    assert pairs(read("flextext", ["eng", "heg"], path=tmp_path / "a.flextext")) == [(sentence, "free")]

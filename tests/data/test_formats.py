@@ -1,5 +1,6 @@
 """Each corpus format on files written here, its options through the configuration's own check."""
 
+# ruff: noqa: E501 (markup)
 from __future__ import annotations
 
 import bz2
@@ -862,3 +863,43 @@ def test_lists_of_one_object_that_differ_in_length_are_refused(tmp_path: Path) -
     path = write(tmp_path, {"a.json": '{"eng": ["a", "b"], "jav": ["c"]}'}) / "a.json"
     with pytest.raises(DataError, match=r"a\.json: .*eng has 2, jav has 1"):
         read("jsonl", ["eng", "jav"], path=path)
+
+
+def test_segments_of_xliff_2_are_pairs_wherever_their_targets_go(tmp_path: Path) -> None:
+    """`order` says where a target is put in the document; the pairs stay."""
+    segments = "".join(
+        f'<segment id="{n}"><source>s{n}</source><target order="{4 - n}">t{n}</target></segment>'
+        for n in (1, 2, 3)
+    )
+    (tmp_path / "a.xlf").write_text(
+        '<xliff version="2.0" srcLang="en" trgLang="jv" xmlns="urn:oasis:names:tc:xliff:document:2.0"><file id="f">'
+        f'<unit id="u">{segments}</unit></file></xliff>'
+    )
+    found = texts(read("xliff", ["eng", "jav"], path=tmp_path / "a.xlf"))
+    assert [(row["eng"], row["jav"]) for row in found.values()] == [("s1", "t1"), ("s2", "t2"), ("s3", "t3")]
+
+
+def test_states_of_memoq_and_trados(tmp_path: Path) -> None:
+    states = ("NotStarted", "Pretranslated", "Rejected", "ManuallyConfirmed", "PartiallyEdited")
+    units = "".join(
+        f'<trans-unit id="{s}" mq:status="{s}"><source>en {s}</source><target>jv {s}</target></trans-unit>'
+        for s in states
+    )
+    marks = "".join(f'<mrk mtype="seg" mid="{n}">{{0}} {n} </mrk>' for n in (1, 2, 3))
+    confirmed = '<sdl:seg id="1" conf="Translated"/><sdl:seg id="2" conf="Draft" origin="mt"/><sdl:seg id="3" conf="ApprovedSignOff"/>'
+    units += (
+        f'<trans-unit id="t"><seg-source>{marks.format("en")}</seg-source><source>x</source><target>{marks.format("jv")}</target>'
+        f"<sdl:seg-defs>{confirmed}</sdl:seg-defs></trans-unit>"
+    )
+    (tmp_path / "a.xlf").write_text(
+        '<xliff version="1.2" xmlns:mq="MQXliff" xmlns:sdl="SdlXliff"><file source-language="en" target-language="jv">'
+        f"<body>{units}</body></file></xliff>"
+    )
+    result = read("xliff", ["eng", "jav"], path=tmp_path / "a.xlf")
+    assert [row.texts["jav"] for row in result[0]] == [
+        "jv ManuallyConfirmed",
+        "jv PartiallyEdited",
+        "jv 1",
+        "jv 3",
+    ]
+    assert result[1].dropped == {"marked untranslated (often identical to the source)": 4}

@@ -91,6 +91,54 @@ def test_malformed_po(tmp_path: Path, content: str, message: str) -> None:
         read("po", ["eng", "jav"], files={"jav": tmp_path / "a.po"})
 
 
+KDE = [
+    polib.POEntry(msgid="_: a key of the keyboard\nEnter", msgstr="Lebokake"),
+    polib.POEntry(msgid="_n: a stone\n%n stones", msgstr="watu\nwatu-watu"),
+    polib.POEntry(msgid="_: NAME OF TRANSLATORS\nYour names", msgstr="Siti"),
+    polib.POEntry(msgid="Your emails", msgstr="siti@example.org", msgctxt="EMAIL OF TRANSLATORS"),
+    polib.POEntry(msgid="translator-credits", msgstr="Siti"),
+]
+
+
+def test_contexts_plurals_and_credits_of_kde_and_gnome(tmp_path: Path) -> None:
+    result = read("po", ["eng", "jav"], files={"jav": po(tmp_path / "a.po", KDE)})
+    assert pairs(result) == [("Enter", "Lebokake"), ("a stone", "watu"), ("%n stones", "watu-watu")]
+    assert result[1] == Counts(read=6, dropped={"names of translators": 3})
+
+
+def test_an_english_file_without_translations_has_the_messages_as_its_text(tmp_path: Path) -> None:
+    entries = [polib.POEntry(msgid=one, msgstr=other) for one, other in PAIRS]
+    files = {
+        "eng": po(tmp_path / "en.po", [polib.POEntry(msgid=one) for one, _ in PAIRS]),
+        "jav": po(tmp_path / "jv.po", entries),
+    }
+    result = read("po", ["eng", "jav"], files=files)
+    assert (pairs(result), result[1]) == (PAIRS, Counts(read=25))
+    files["eng"] = po(
+        tmp_path / "own.po", [polib.POEntry(msgid=one, msgstr=f"own {n}") for n, (one, _) in enumerate(PAIRS)]
+    )
+    assert pairs(read("po", ["eng", "jav"], files=files))[1] == ("own 1", PAIRS[1][1])
+
+
+def test_compiled_messages_and_domains(tmp_path: Path) -> None:
+    path = po(tmp_path / "a.po", [polib.POEntry(msgid=one, msgstr=other) for one, other in PAIRS])
+    polib.pofile(str(path)).save_as_mofile(str(tmp_path / "a.mo"))
+    result = read("po", ["eng", "jav"], files={"jav": tmp_path / "a.mo"})
+    assert sorted(pairs(result)) == sorted(PAIRS)
+    whole = (tmp_path / "a.mo").read_bytes()
+    for damaged in (whole[:10], whole[:300], whole[:8] + b"\xff" * 4 + whole[12:], whole[:-200]):
+        (tmp_path / "b.mo").write_bytes(damaged)
+        try:
+            found = read("po", ["eng", "jav"], files={"jav": tmp_path / "b.mo"})
+        except DataError as error:
+            assert "b.mo" in str(error)  # noqa: PT017
+        else:
+            assert set(pairs(found)) < set(PAIRS)
+    lines = path.read_text().split("\n\n", 1)
+    path.write_text(f'{lines[0]}\n\ndomain "other"\n\n{lines[1]}')
+    assert pairs(read("po", ["eng", "jav"], files={"jav": path})) == PAIRS
+
+
 def subtitles(path: Path, events: list[tuple[int, int, str]]) -> Path:
     file = pysubs2.SSAFile()
     file.events = [pysubs2.SSAEvent(start=start, end=end, text=text) for start, end, text in events]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,7 @@ class _Annotation:
 class _Document:
     times: dict[str, int | None] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)  # by tier, the one above it
+    speakers: dict[str, str] = field(default_factory=dict)  # by tier, its participant
     annotations: dict[str, _Annotation] = field(default_factory=dict)
 
 
@@ -51,7 +52,8 @@ def read_eaf(
         languages: canonical codes; the tiers of others are ignored.
         counts: takes what was read and dropped.
         path: the file, or a folder with `*.eaf`.
-        tiers: the tier or tiers of each language; `*` stands for any text, as in `ft@*` for every speaker's.
+        tiers: the tier or tiers of each language; `*` stands for any text, as in `ft@*` for every speaker's;
+            those of one speaker are paired.
         align: by the annotation that both belong to (`parent`), or by overlap in time; `auto` takes the parent
             where the tiers have one.
         overlap: by time: the least share of the shorter annotation that both have in common.
@@ -67,8 +69,9 @@ def read_eaf(
         document = _read_document(file)
         names = {code: _tiers(patterns, document, file) for code, patterns in chosen.items()}
         prefix = f"{file.stem}-" if file != path else ""
-        for number, group in enumerate(_trees(names, document, file, align), start=1):
-            within = f"{prefix}{number}-" if len(_roots(names, document)) > 1 else prefix
+        groups = list(_trees(names, chosen, document, file, align))
+        for number, group in enumerate(groups, start=1):
+            within = f"{prefix}{number}-" if len(groups) > 1 or len(_roots(names, document)) > 1 else prefix
             common = _common_tier([tier for each in group.values() for tier in each], document)
             if align == "time" or common is None:
                 spans = {code: _spans(each, document) for code, each in group.items()}
@@ -124,22 +127,43 @@ def _roots(names: Mapping[str, Sequence[str]], document: _Document) -> dict[str,
 
 
 def _trees(
-    names: Mapping[str, Sequence[str]], document: _Document, path: Path, align: str
+    names: Mapping[str, Sequence[str]],
+    patterns: Mapping[str, str | Sequence[str]],
+    document: _Document,
+    path: Path,
+    align: str,
 ) -> Iterator[dict[str, list[str]]]:
-    """The tiers to pair with one another: those below one root, such as a speaker's; or all, by time."""
-    trees = [
-        {code: [tier for tier in tiers if _chain(tier, document)[-1] == root] for code, tiers in names.items()}
-        for root in _roots(names, document)
-    ]
-    together = all(sum(map(bool, tree.values())) > 1 for tree in trees)
+    """The tiers to pair with one another: those of one root, or else of one speaker; or all, by time.
+
+    A speaker is the tier's participant, what `*` of the tier's pattern stands for, or what follows @ in its name.
+    """
+
+    def star(tier: str) -> str:
+        every = (each for given in patterns.values() for each in ([given] if isinstance(given, str) else given))
+        found = (_pattern(each).fullmatch(tier) for each in every if "*" in each)
+        return next(("\0".join(match.groups()) for match in found if match), "")
+
+    together: list[dict[str, Sequence[str]]] = []
+    by_root = False
+    keys: list[Callable[[str], str]] = [lambda tier: _chain(tier, document)[-1]]
+    if align != "parent":
+        keys += [lambda tier: document.speakers[tier], star, lambda tier: tier.partition("@")[2]]
+    for key in keys:
+        among = dict.fromkeys(key(tier) for tiers in names.values() for tier in tiers)
+        groups: list[dict[str, Sequence[str]]] = [
+            {code: [t for t in tiers if key(t) == one] for code, tiers in names.items()} for one in among
+        ]
+        whole = all(among) and all(sum(map(bool, group.values())) > 1 for group in groups)
+        if whole and (not together or (not by_root and len(groups) > len(together))):
+            together, by_root = groups, key is keys[0]
     if align == "parent" and not together:
         alone = next(
-            tier for tree in trees if sum(map(bool, tree.values())) < 2 for each in tree.values() for tier in each
+            tier for tree in groups if sum(map(bool, tree.values())) < 2 for each in tree.values() for tier in each
         )
         raise DataError(
             f"{path}: no tier of another language has a parent in common with {alone!r}. Set align: time."
         )
-    for tree in trees if together and align != "time" else [names]:
+    for tree in together or [dict(names)]:
         yield {code: list(tiers) for code, tiers in tree.items() if tiers}
 
 
@@ -155,11 +179,15 @@ def _spans(tiers: Sequence[str], document: _Document) -> list[Span]:
     return found
 
 
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile("(.*)".join(map(re.escape, text.split("*"))), re.DOTALL)
+
+
 def _tiers(patterns: str | Sequence[str], document: _Document, path: Path) -> list[str]:
     """The tiers that have one of some names."""
     found: dict[str, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        named = [tier for tier in document.parents if tier == pattern or fnmatchcase(tier, pattern)]
+        named = [tier for tier in document.parents if tier == pattern or _pattern(pattern).fullmatch(tier)]
         if not named:
             raise DataError(f"{path}: no tier {pattern!r}. {suggest(pattern, list(document.parents))}")
         found |= dict.fromkeys(named)
@@ -186,6 +214,7 @@ def _read_document(path: Path) -> _Document:
         elif name == "tier":
             tier = given.get("tier_id", "")
             document.parents[tier] = given.get("parent_ref", "")
+            document.speakers[tier] = given.get("participant", "")
         elif name in ("alignable_annotation", "ref_annotation"):
             timed = name == "alignable_annotation"
             annotation = _Annotation(

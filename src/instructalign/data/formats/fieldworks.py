@@ -15,6 +15,7 @@ from instructalign.types import Counts, ParallelRow
 
 _CLOSING = tuple(".,;:!?)]}…»”’%")
 _OPENING = tuple("([{«“‘¿¡")
+_HYPHENS = ("-", "\N{HYPHEN}", "\N{NON-BREAKING HYPHEN}")
 _LEVELS = ("interlinear-text", "phrase", "word", "morph")
 
 _Texts = dict[str, list[str]]
@@ -158,9 +159,14 @@ def _phrases_and_words(path: Path) -> Iterator[tuple[str, _Texts]]:
 def _sentence(tokens: Sequence[str]) -> str:
     """Words and punctuation marks as they are written: FLEx keeps no spaces."""
     sentence = ""
+    opened: set[str] = set()  # straight quotation marks, of which every second one closes
+    joined = True  # to what comes before
     for token in tokens:
-        apart = sentence and not token.startswith(_CLOSING) and not sentence.endswith(_OPENING)
-        sentence += f" {token}" if apart else token
+        marks = [] if any(map(str.isalnum, token)) else [char for char in token if char in "\"'"]
+        joined |= token.startswith(_CLOSING) or token in _HYPHENS or (bool(marks) and marks[0] in opened)
+        sentence += token if joined else f" {token}"
+        opened.symmetric_difference_update(marks)
+        joined = token.endswith(_OPENING) or token in _HYPHENS or (token[-1] in marks and token[-1] in opened)
     return sentence
 
 

@@ -28,6 +28,12 @@ _SUGGESTED = frozenset({"fuzzy-match", "mt-suggestion", "tm-suggestion"})
 """Where a target of version 1.2 comes from (`state-qualifier`) that is the translation of a similar source, or
 that nobody has accepted; so are those that were rejected (`rejected-…`)."""
 
+_UNCONFIRMED = frozenset(
+    {"notstarted", "pretranslated", "machinetranslated", "assembledfromfragments", "rejected"}
+)
+"""Of memoQ (`mq:status` of a unit) and Trados (`conf` of a segment): states that nobody has confirmed."""
+_UNCONFIRMED |= {"draft", "rejectedtranslation", "rejectedsignoff"}
+
 _OPEN = frozenset({"file", "group", "unit", "trans-unit", "bin-unit"})
 """Elements whose attribute `translate` holds for all that is in them."""
 
@@ -39,7 +45,7 @@ class _Unit:
     """A source and its target: their texts and languages, and whether the target is a translation.
 
     `parts` has the segments of version 1.2 within a unit: by side, the text of each <mrk mtype="seg"> by `mid`;
-    `whole` says that there is text outside of them.
+    `whole` says that there is text outside of them, `unconfirmed` which are no translation yet.
     """
 
     codes: dict[str, str]
@@ -47,21 +53,28 @@ class _Unit:
     texts: dict[str, str] = field(default_factory=lambda: {"source": "", "target": ""})
     parts: dict[str, dict[str, str]] = field(default_factory=lambda: {"source": {}, "target": {}})
     whole: bool = False
+    unconfirmed: set[str] = field(default_factory=set)
 
-    def segments(self) -> list[tuple[str, str]]:
-        """The source and target of each segment, where all text of both is in segments; else those of the unit."""
+    def segments(self) -> list[tuple[str, str, bool]]:
+        """The source and target of each segment, where all text of both is in segments; else those of the unit.
+
+        With each, whether the target is a translation.
+        """
         source, target = self.parts["source"], self.parts["target"]
         if source and target.keys() <= source.keys() and target and not self.whole:
-            return [(text, target.get(mid, "")) for mid, text in source.items()]
-        return [(self.texts["source"], self.texts["target"])]
+            return [
+                (text, target.get(mid, ""), self.translated and mid not in self.unconfirmed)
+                for mid, text in source.items()
+            ]
+        return [(self.texts["source"], self.texts["target"], self.translated and not self.unconfirmed)]
 
 
 def read_xliff(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterator[ParallelRow]:
     """Reads the source and target of each segment; a row's id is the unit's id and its segment's number.
 
     The languages are those of the file, or of the source and target themselves (`xml:lang`). Units not to be
-    translated (`translate="no"`), not yet translated (by the target's state), with a suggestion that nobody
-    accepted, or whose target is no equivalent (`equiv-trans="no"`) are dropped.
+    translated (`translate="no"`), not yet translated (by the target's state, also by those of memoQ and Trados),
+    with a suggestion that nobody accepted, or whose target is no equivalent (`equiv-trans="no"`) are dropped.
 
     Args:
         languages: canonical codes.
@@ -77,9 +90,9 @@ def read_xliff(languages: Sequence[str], counts: Counts, *, path: Path) -> Itera
     for id, unit, number in _units(path):
         codes = unit.codes
         require_two_languages(languages, set(codes.values()), path)
-        for source, target in unit.segments():
+        for source, target, translated in unit.segments():
             number += 1
-            if not unit.translated:
+            if not translated:
                 counts.read += 1
                 counts.drop(
                     _DROPPED, row=f"{id}-{number}", texts={codes["source"]: source, codes["target"]: target}
@@ -145,6 +158,10 @@ def _units(path: Path) -> Iterator[tuple[str, _Unit, int]]:
                 untranslated = attributes.get("state") in _UNTRANSLATED  # version 2 has the state here
                 unit = _Unit(dict(codes), translate[-1] and not untranslated)
                 approved = attributes.get("approved") == "yes"
+                if attributes.get("status", "").lower() in _UNCONFIRMED:
+                    unit.translated = False
+            elif name == "seg" and attributes.get("conf", "").lower() in _UNCONFIRMED:
+                unit.unconfirmed.add(attributes.get("id", ""))
             elif name in ("source", "seg-source", "target"):
                 side, into, marks = name.removeprefix("seg-"), name, []
                 if name == "seg-source":
