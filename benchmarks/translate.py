@@ -124,7 +124,7 @@ def directions(options: argparse.Namespace) -> list[Any]:
 def ours(loaded: Any, direction: Any, options: argparse.Namespace) -> list[list[Any]]:
     """The evaluation's way."""
     from instructalign.evaluation.translation import translation_limits
-    from instructalign.training.generation import decode_line, generate_batch, plan_generation
+    from instructalign.training.generation import LINE_END, decode_until, generate_batch, plan_generation
 
     prompts = [loaded.codec.pair(direction.format_prompt("en-1", text), "")[0] for text in direction.texts]
     limits = [direction.task.tokens] * len(prompts)
@@ -133,9 +133,9 @@ def ours(loaded: Any, direction: Any, options: argparse.Namespace) -> list[list[
     lines: list[list[Any]] = [[] for _ in prompts]
     for batch in plan_generation(loaded, prompts, limits, options.batch_tokens):
         chosen, most = [prompts[index] for index in batch], [limits[index] for index in batch]
-        written = generate_batch(loaded, chosen, most, first_line=options.method != "no-stop")
+        written = generate_batch(loaded, chosen, most, stops=() if options.method == "no-stop" else LINE_END)
         for index, each in zip(batch, written, strict=True):
-            lines[index] = [*decode_line(loaded.tokenizer, each)]
+            lines[index] = [*decode_until(loaded.tokenizer, each)]
     return lines
 
 

@@ -249,7 +249,7 @@ def config_problems(config: Config) -> Iterator[InstructAlignError]:
         missing_sentences,
         probe_tasks,
     )
-    from instructalign.evaluation.tasks import HeldOutTask, PlainText, Task, Translation
+    from instructalign.evaluation.tasks import HeldOutTask, ItemTask, PlainText, Translation
     from instructalign.instructions import load_templates
     from instructalign.training.requirements import NO_HELDOUT_SENTENCES, NO_KNOWN_SENTENCE, missing_packages
 
@@ -271,7 +271,7 @@ def config_problems(config: Config) -> Iterator[InstructAlignError]:
     for task in tasks:
         if not isinstance(task, PlainText):
             yield from problem_of(partial(task.choose_prompts, config.evaluation.prompts))
-        if isinstance(task, Task) and config.evaluation.shots and task.on_examples() is None:
+        if isinstance(task, ItemTask) and config.evaluation.shots and task.on_examples() is None:
             yield ConfigError([missing_examples(task)])
         if isinstance(task, HeldOutTask) and task.kind == "past" and (lacks := missing_replay(config)):
             yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])

@@ -55,19 +55,22 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One test item of a classification task in one language.
+    """One test item of a task in one language.
 
     Attributes:
         id: the item's id; the same in every language of a parallel test set.
         fields: the texts that prompts refer to by name (`text`, or `premise` and `hypothesis`).
-        label: the gold label; of an item with options, the letter of the right one.
+        label: the gold label; of an item with options, the letter of the right one; empty where the model writes
+            the answer.
         options: the item's own options, in order; empty where all items have the same labels.
+        references: where the model writes the answer, the right ones; at least one.
     """
 
     id: str
     fields: Mapping[str, str]
     label: str
     options: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from random_models import TEXTS
 
 from instructalign.errors import DataError, ModelError
 from instructalign.training.generation import (
+    LINE_END,
     Generated,
     _line_end_tokens,
     check_continuous,
-    decode_line,
+    decode_until,
     generate,
     generate_batch,
     generate_lines_continuously,
@@ -27,13 +28,13 @@ def encode(loaded, prompts):
     return [loaded.codec.pair(prompt, "")[0] for prompt in prompts]
 
 
-def lines(loaded, prompts, tokens, batch_tokens, first_line=True):
+def lines(loaded, prompts, tokens, batch_tokens, stops=LINE_END):
     """The first line after each prompt, and whether it is unfinished."""
     encoded, found = encode(loaded, prompts), {}
     for batch in plan_generation(loaded, encoded, tokens, batch_tokens):
-        written = generate_batch(loaded, [encoded[index] for index in batch], tokens, first_line=first_line)
+        written = generate_batch(loaded, [encoded[index] for index in batch], tokens, stops=stops)
         found.update(zip(batch, written, strict=True))
-    return [decode_line(loaded.tokenizer, found[index]) for index in range(len(prompts))]
+    return [decode_until(loaded.tokenizer, found[index]) for index in range(len(prompts))]
 
 
 def always(loaded, monkeypatch, tokens):
@@ -94,13 +95,13 @@ def test_a_line_ends_with_its_line_end_or_the_texts(loaded_model):
         (" dua ", False, ("dua", True)),
         ("", False, ("", True)),
     ):
-        assert decode_line(tokenizer, Generated(tokenizer.encode(text), finished)) == expected
+        assert decode_until(tokenizer, Generated(tokenizer.encode(text), finished)) == expected
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_stopping_at_line_ends_gives_the_lines_of_not_stopping(loaded_model, family):
     loaded = loaded_model(family)
-    assert lines(loaded, PROMPTS, 40, 100_000) == lines(loaded, PROMPTS, 40, 100_000, first_line=False)
+    assert lines(loaded, PROMPTS, 40, 100_000) == lines(loaded, PROMPTS, 40, 100_000, stops=())
 
 
 def test_no_step_after_the_line(loaded_model, monkeypatch):
@@ -148,7 +149,7 @@ def test_continuous_batching_gives_the_same_lines(loaded_model, family):
     check_continuous(loaded)
     written = generate_lines_continuously(loaded, encode(loaded, PROMPTS), 24)
     expected = lines(loaded, PROMPTS, 24, 10_000)
-    assert [decode_line(loaded.tokenizer, each) for each in written] == expected
+    assert [decode_until(loaded.tokenizer, each) for each in written] == expected
     assert len(set(expected)) > 3
     assert not loaded.model.training
 
@@ -158,8 +159,8 @@ def test_continuous_batching_has_the_limit_of_each_prompt(loaded_model):
     prompts = encode(loaded, PROMPTS)
     limits = [2 + 5 * (index % 3) for index in range(len(prompts))]
     written = generate_lines_continuously(loaded, prompts, limits)
-    expected = generate_batch(loaded, prompts, limits, first_line=True)
-    lines_of = [[decode_line(loaded.tokenizer, each) for each in some] for some in (written, expected)]
+    expected = generate_batch(loaded, prompts, limits, stops=LINE_END)
+    lines_of = [[decode_until(loaded.tokenizer, each) for each in some] for some in (written, expected)]
     assert lines_of[0] == lines_of[1]
 
 
@@ -176,7 +177,7 @@ def test_continuous_batching_continues_after_line_ends_in_front(loaded_model, mo
     loaded = loaded_model("llama")
     monkeypatch.setattr(generation, "_line_end_tokens", lambda tokenizer: frozenset(range(2, len(tokenizer))))
     written = generate_lines_continuously(loaded, encode(loaded, PROMPTS[:2]), 5)
-    assert [decode_line(loaded.tokenizer, each) for each in written] == lines(loaded, PROMPTS[:2], 5, 10_000)
+    assert [decode_until(loaded.tokenizer, each) for each in written] == lines(loaded, PROMPTS[:2], 5, 10_000)
 
 
 @pytest.mark.parametrize(("family", "reason"), [("t5", "encoder"), ("bloom", "attention"), ("llama", "penalty")])

@@ -386,4 +386,4 @@ def test_a_language_without_rows_in_a_file_of_several_is_absent(tmp_path):
         languages={"jav": "jawa", "sun": "sunda"},
     )
     assert absent(task, tmp_path, "jav") == ""
-    assert absent(task, tmp_path, "sun") == "all.csv has no row with sunda in lang"
+    assert absent(task, tmp_path, "sun") == "all.csv has no row with sunda in lang; it has jawa"

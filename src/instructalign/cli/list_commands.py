@@ -55,7 +55,7 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     """
     from instructalign.evaluation import load_task
     from instructalign.evaluation.task_items import describe_sources
-    from instructalign.evaluation.tasks import HarnessTask, HeldOutTask, Task
+    from instructalign.evaluation.tasks import Generation, HarnessTask, HeldOutTask, Task
 
     task = load_task(name)
     languages = ", ".join(task.languages)
@@ -73,6 +73,14 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     if isinstance(task, Task) and task.labels is None:
         columns = task.options if isinstance(task.options, list) else [f"the list in {task.options}"]
         console.out.print(f"options of each item: {', '.join(columns)}; answer by {task.answer}", markup=False)
+    if isinstance(task, Generation):
+        columns = task.references if isinstance(task.references, list) else [task.references]
+        stops = ", ".join(map(repr, task.stop))
+        console.out.print(
+            f"the model writes, up to {task.tokens} tokens or {stops}; right answers: {', '.join(columns)}; "
+            f"first metric: {task.metric}",
+            markup=False,
+        )
     if isinstance(task, Task) and task.labels is not None:
         by_language = {prompt.language: task.words(name) for name, prompt in task.prompts.items()}
         rows = [[label, *(words[label] for words in by_language.values())] for label in task.labels]

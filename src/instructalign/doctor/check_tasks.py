@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from instructalign.config import Config
 from instructalign.data import Corpus, ItemText
 from instructalign.doctor.findings import Findings, first_few
-from instructalign.evaluation.task_selection import TextPlan, TranslationDirection, plan_heldout, select_tasks
+from instructalign.evaluation.task_selection import (
+    TaskPlan,
+    TextPlan,
+    TranslationDirection,
+    plan_heldout,
+    select_tasks,
+)
 from instructalign.evaluation.tasks import HeldOutTask, load_task
 from instructalign.instructions import load_templates
 from instructalign.mixture import ReplayBuffer
@@ -106,8 +113,9 @@ def _read(
     evaluation = config.evaluation.model_copy(update={"tasks": [name], "languages": languages or named})
     selection = select_tasks(config.model_copy(update={"evaluation": evaluation}))
     absent: dict[str, str] = {}
-    if selection.classification:
-        plan = selection.classification[0]
+    plans: list[TaskPlan[Any]] = [*selection.classification, *selection.generation]
+    if plans:
+        plan = plans[0]
         prompts, absent = plan.prompts, dict(plan.left_out)
         items = {language: len(some) for language, some in plan.items.items()}
     elif selection.texts:

@@ -89,6 +89,11 @@ def sample_of_predictions(predictions: Sequence[Prediction], metric: str = "f1_w
     return with_metric(sample, metric)
 
 
+def ratio(sums: NDArray[np.float64]) -> BootstrapScores:
+    """The first count over the second, `sums` [..., 2]; 0 where nothing was counted."""
+    return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
+
+
 def with_metric(sample: Sample, metric: str) -> Sample:
     """The same predictions of a classification task, scored by one of `CLASSIFICATION_METRICS`."""
     size, measure = len(sample.labels), CLASSIFICATION_METRICS[metric]

@@ -67,16 +67,21 @@ def score_queries(
 
 
 def classify(
-    loaded: LoadedModel, plan: TaskPlan, config: Config, runner: BatchRunner
+    loaded: LoadedModel, plan: TaskPlan[Task], config: Config, runner: BatchRunner
 ) -> tuple[FileRecords, dict[str, Any]]:
     """Asks the questions of a task: the predictions by file, and what the manifest notes of them."""
     predictions, truncated = _predict(loaded, plan, config, runner)
     records = [
         [prediction_record(each) for each in predictions if each.language == language] for language in plan.items
     ]
-    return records, {
+    return records, plan_entry(plan, config, truncated, scoring=config.evaluation.scoring)
+
+
+def plan_entry(plan: TaskPlan[Any], config: Config, truncated: int, **more: Any) -> dict[str, Any]:
+    """What the manifest notes of a task whose items were asked; `truncated` prompts lost some of their text."""
+    return {
         "split": plan.task.split,
-        "scoring": config.evaluation.scoring,
+        **more,
         "prompts": plan.prompts,
         "items": {language: len(items) for language, items in plan.items.items()},
         "left_out": dict(plan.left_out),
@@ -87,13 +92,13 @@ def classify(
     }
 
 
-def predict(loaded: LoadedModel, plan: TaskPlan, config: Config) -> list[Prediction]:
+def predict(loaded: LoadedModel, plan: TaskPlan[Task], config: Config) -> list[Prediction]:
     """A model's predictions on a few items, neither saved nor shared among processes."""
     return _predict(loaded, plan, config, None)[0]
 
 
 def _predict(
-    loaded: LoadedModel, plan: TaskPlan, config: Config, runner: BatchRunner | None
+    loaded: LoadedModel, plan: TaskPlan[Task], config: Config, runner: BatchRunner | None
 ) -> tuple[list[Prediction], int]:
     """The predictions, and how many prompts were truncated."""
     task, rule, questions = plan.task, config.evaluation.scoring, plan.questions()

@@ -31,7 +31,7 @@ from lm_eval.models.utils import (
     postprocess_generated_text,
 )
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteriaList
 
 from instructalign.config import EvaluationConfig
 from instructalign.errors import DataError, ModelError
@@ -46,6 +46,7 @@ from instructalign.evaluation.likelihood import (
 )
 from instructalign.evaluation.prompting import Query
 from instructalign.training.cpu_kernels import fast_inference
+from instructalign.training.generation import StopStrings
 from instructalign.training.models import LoadedModel, resolve_model
 from instructalign.training.tokenization import Codec
 
@@ -232,7 +233,7 @@ class InstructAlignLM(HFLM):  # type: ignore[misc]
                 output = self._loaded.model.generate(  # type: ignore[operator]
                     input_ids=ids.to(self.device),
                     attention_mask=mask.to(self.device),
-                    stopping_criteria=StoppingCriteriaList([_StopStrings(self.tokenizer, stops, begin)]),
+                    stopping_criteria=StoppingCriteriaList([StopStrings(self.tokenizer, stops, begin)]),
                     pad_token_id=pad,
                     use_cache=True,
                     **{"max_new_tokens": new, **left},
@@ -268,27 +269,3 @@ def _resolve(pretrained: str, options: dict[str, Any]) -> tuple[str, dict[str, A
         own = {"tokenizer": place} if (folder / "tokenizer_config.json").exists() else {}
         return resolve_model(adapter["base_model_name_or_path"]), {**own, "peft": place, **options}
     return place, options
-
-
-class _StopStrings(StoppingCriteria):
-    """Ends each row where its text has a stop string; the harness's own waits for all rows of the batch.
-
-    Args:
-        tokenizer: decodes tokens.
-        stops: the strings.
-        begin: place of the first generated token.
-    """
-
-    def __init__(self, tokenizer: Any, stops: Sequence[str], begin: int) -> None:
-        self._tokenizer, self._begin = tokenizer, begin
-        self._stops = [stop for stop in stops if stop]
-        # Two tokens more than a stop string has, since the model may write it in others.
-        lengths = [len(tokenizer.encode(stop, add_special_tokens=False)) for stop in self._stops]
-        self._window = max(lengths, default=0) + 2
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """Which rows have ended; `input_ids` [batch, seq]."""
-        recent = input_ids[:, max(self._begin, input_ids.shape[1] - self._window) :]
-        texts = self._tokenizer.batch_decode(recent)
-        ended = [any(stop in text for stop in self._stops) for text in texts]
-        return torch.tensor(ended, device=input_ids.device)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from instructalign.config import Config
 from instructalign.data import ItemText
 from instructalign.errors import DataError, ModelError, UnknownNameError
-from instructalign.evaluation.bootstrap import BootstrapScores, Sample
+from instructalign.evaluation.bootstrap import BootstrapScores, Sample, ratio
 from instructalign.evaluation.mt_metrics import corpus_score
 from instructalign.evaluation.predictions import prediction_file
 from instructalign.evaluation.task_items import choose_items
@@ -253,22 +253,32 @@ def _load(manager: Any, task: HarnessTask, unit: str) -> dict[str, Any]:
 
 
 def _check_room(config: Config, name: str, task: Any) -> None:
-    """Raises a DataError where a generated answer alone would fill the context of the configured model."""
-    if task.OUTPUT_TYPE != "generate_until":
-        return
-    from lm_eval.models.utils import normalize_gen_kwargs
+    if task.OUTPUT_TYPE == "generate_until":
+        from lm_eval.models.utils import normalize_gen_kwargs
 
+        tokens = normalize_gen_kwargs(task.get_config("generation_kwargs") or {})["max_gen_toks"]
+        check_room(config, f"lm-eval:{name}", tokens, "max_gen_toks")
+
+
+def check_room(config: Config, name: str, tokens: int, key: str) -> None:
+    """Raises a DataError where a generated answer alone would fill the context of the configured model.
+
+    Args:
+        config: names the model.
+        name: the task.
+        tokens: the maximum length of its answers.
+        key: what the task's file calls it.
+    """
     from instructalign.training.models import load_codec
 
     try:
         codec = load_codec(config.model)
     except ModelError:  # another model may be evaluated; what is wrong with this one is said where it is used
         return
-    tokens = normalize_gen_kwargs(task.get_config("generation_kwargs") or {})["max_gen_toks"]
     if not codec.encoder_decoder and codec.context is not None and codec.context <= tokens:
         raise DataError(
-            f"lm-eval:{name} generates up to {tokens} tokens, which leaves no room for a prompt in the context of "
-            f"{config.model.base}, {codec.context} tokens. Remove it, or give its file a smaller max_gen_toks."
+            f"{name} generates up to {tokens} tokens, which leaves no room for a prompt in the context of "
+            f"{config.model.base}, {codec.context} tokens. Remove it, or give its file a smaller {key}."
         )
 
 
@@ -427,7 +437,7 @@ def _sample(task: str, language: str, metric: str, records: Records) -> Sample:
     items = tuple(record["item"] for record in records)
     values = [record["metrics"].get(metric) for record in records]
     name = metric.partition(",")[0]
-    score: Callable[[NDArray[np.float64]], BootstrapScores] = _mean
+    score: Callable[[NDArray[np.float64]], BootstrapScores] = ratio
     if name in _CORPUS.values():
         from sacrebleu.metrics.bleu import BLEU
         from sacrebleu.metrics.chrf import CHRF
@@ -439,12 +449,6 @@ def _sample(task: str, language: str, metric: str, records: Records) -> Sample:
     else:
         statistics = np.array([[value or 0.0, value is not None] for value in values], dtype=np.float64)
     return Sample(task, language, (_PROMPT,), items, statistics[None], score)
-
-
-def _mean(sums: NDArray[np.float64]) -> BootstrapScores:
-    """Sum over count; `sums` [..., 2]."""
-    result: BootstrapScores = sums[..., 0] / np.maximum(sums[..., 1], 1)
-    return result
 
 
 def harness_signature(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,9 @@ from instructalign.evaluation.bootstrap import Sample, sample_of_predictions
 from instructalign.evaluation.classification_metrics import CLASSIFICATION_METRICS
 from instructalign.evaluation.lm_eval_tasks import read_harness
 from instructalign.evaluation.mt_metrics import measure
+from instructalign.evaluation.open_answers import sample_of_open_answers
 from instructalign.evaluation.perplexity import sample_of_answers, sample_of_bits, samples_by_part
-from instructalign.evaluation.predictions import AnswerLikelihood, Translated
+from instructalign.evaluation.predictions import AnswerLikelihood, OpenAnswer, Translated
 from instructalign.evaluation.score_table import BASELINES, ScoreTable, headline
 from instructalign.files import read_jsonl, read_object
 from instructalign.types import Prediction
@@ -35,6 +36,8 @@ class ModelResults:
         manifest: what the evaluation records about each task: prompts, languages left out.
         translations: its translations, by task (`…/from-eng`) and language.
         answers: the likelihoods of the answers to open questions, and of plain texts, by task and language.
+        harness: the scores of items of lm-evaluation-harness's tasks, by task, metric and language.
+        written: its answers in its own words, by task and language.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ModelResults:
     translations: Mapping[str, Mapping[str, tuple[Translated, ...]]] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, Sample]] = field(default_factory=dict)
     harness: Mapping[str, Mapping[str, Mapping[str, Sample]]] = field(default_factory=dict)
+    written: Mapping[str, Mapping[str, Sequence[OpenAnswer]]] = field(default_factory=dict)
 
     def samples(self) -> dict[str, dict[str, Sample]]:
         """What the model did item by item, by task and language, for the headline metric of each task."""
@@ -62,6 +66,10 @@ class ModelResults:
                 metric = headline(self.scores, task)
                 samples = {code: measure(some, only=metric)[metric][0] for code, some in directions.items()}
                 found[task] = {code: replace(each, task=task, language=code) for code, each in samples.items()}
+        for task, some in self.written.items():
+            if task in scored:
+                metric = headline(self.scores, task)
+                found[task] = {code: sample_of_open_answers(each, metric)[0] for code, each in some.items()}
         for task, by_metric in self.harness.items():
             if task in scored:
                 found[task] = dict(by_metric[headline(self.scores, task)])
@@ -88,6 +96,9 @@ def read_results(folder: Path, name: str) -> ModelResults | None:
     predictions: dict[str, list[Prediction]] = {}
     for prediction in _records(folder / "predictions", Prediction):
         predictions.setdefault(prediction.task, []).append(prediction)
+    written: dict[str, dict[str, list[OpenAnswer]]] = {}
+    for each in _records(folder / "answers", OpenAnswer):
+        written.setdefault(each.task, {}).setdefault(each.language, []).append(each)
     samples: dict[str, dict[str, Sample]] = {}
     for part, make in (("instructions", sample_of_answers), ("texts", sample_of_bits)):
         answers: dict[str, dict[str, list[AnswerLikelihood]]] = {}
@@ -104,6 +115,7 @@ def read_results(folder: Path, name: str) -> ModelResults | None:
         translations=_read_directions(folder / "translations"),
         answers=samples,
         harness=_read_harness(folder / "harness"),
+        written=written,
     )
 
 

@@ -21,7 +21,15 @@ from instructalign.config import EvaluationConfig
 from instructalign.data.filters import LanguageIdentifier, score_script
 from instructalign.data.normalization import fingerprint
 from instructalign.errors import DataError
-from instructalign.evaluation.bootstrap import Bootstrap, BootstrapScores, Sample, Signer, score_rows, signer
+from instructalign.evaluation.bootstrap import (
+    Bootstrap,
+    BootstrapScores,
+    Sample,
+    Signer,
+    ratio,
+    score_rows,
+    signer,
+)
 from instructalign.evaluation.comet import comet_scores
 from instructalign.evaluation.predictions import Translated, read_evaluation_manifest, read_translations
 from instructalign.files import file_hash
@@ -159,9 +167,9 @@ def measure(
     for name, (check, how) in _checks(first.target, language_id).items():
         answers = [check(record) for record in records]
         counts = np.array([[bool(answer), answer is not None] for answer in answers], dtype=np.float64)
-        found[name] = sample(counts, _ratio), {"measure": how}
+        found[name] = sample(counts, ratio), {"measure": how}
     if comet is not None:
-        found["comet"] = sample(np.stack([np.asarray(comet), np.ones(len(records))], axis=1), _ratio), {}
+        found["comet"] = sample(np.stack([np.asarray(comet), np.ones(len(records))], axis=1), ratio), {}
     return found
 
 
@@ -170,11 +178,6 @@ def corpus_score(metric: Any, sums: NDArray[np.float64]) -> BootstrapScores:
     rows = sums.reshape(-1, sums.shape[-1])
     values = [metric._compute_score_from_stats(row.tolist()).score / 100 for row in rows]
     return np.array(values).reshape(sums.shape[:-1])
-
-
-def _ratio(sums: NDArray[np.float64]) -> BootstrapScores:
-    """The first count over the second; 0 where nothing was counted."""
-    return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
 
 
 # -- error rates ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,6 +90,30 @@ class Translated:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAnswer:
+    """What a model wrote as its answer to one item under one prompt.
+
+    Attributes:
+        task, language, prompt, item: the question.
+        text: the item's texts, a line each.
+        references: the right answers.
+        answer: what the model wrote, up to a stop string.
+        cut: how many tokens of the prompt were truncated to fit the model's context.
+        unfinished: whether it reached the maximum length.
+    """
+
+    task: str
+    language: str
+    prompt: str
+    item: str
+    text: str
+    references: Sequence[str]
+    answer: str
+    cut: int = 0
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerLikelihood:
     """The likelihood of the reference answer to an instruction.
 
@@ -126,6 +150,15 @@ def read_translations(path: Path) -> list[Translated]:
         DataError: a line is not one; the message names it.
     """
     return _read(path, Translated, "a translation")
+
+
+def read_open_answers(path: Path) -> list[OpenAnswer]:
+    """Reads a file of answers that a model wrote.
+
+    Raises:
+        DataError: a line is not one; the message names it.
+    """
+    return _read(path, OpenAnswer, "an answer to an open question")
 
 
 def read_answers(path: Path) -> list[AnswerLikelihood]:

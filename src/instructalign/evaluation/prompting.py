@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from instructalign.errors import DataError
-from instructalign.evaluation.tasks import Task
+from instructalign.evaluation.tasks import ItemTask, Task
 from instructalign.training.tokenization import Codec
 from instructalign.types import Item
 
@@ -17,7 +17,7 @@ class Query:
 
     Attributes:
         prompt: token ids of the prompt; at least one.
-        labels: token ids of each label after the prompt; at least one each.
+        labels: token ids of each label after the prompt, at least one each; one empty label if the model writes.
         truncated: how many tokens of the item's text were dropped to fit the model's context.
     """
 
@@ -31,7 +31,7 @@ Question = tuple[str, Item, Sequence[Item]]
 
 
 def make_queries(
-    codec: Codec, task: Task, questions: Sequence[Question], context: int | None = None
+    codec: Codec, task: ItemTask, questions: Sequence[Question], context: int | None = None
 ) -> list[Query]:
     """Fills items into prompts and encodes them with each label.
 
@@ -50,7 +50,8 @@ def make_queries(
     """
     queries = _encode(codec, task, questions)
     for index, (prompt, item, examples) in enumerate(questions):
-        _check_labels(task, prompt, item, queries[index])
+        if isinstance(task, Task):
+            _check_labels(task, prompt, item, queries[index])
         whole = queries[index]
         for first in range(1, len(examples) + 1):
             if context is None or _length(codec, queries[index]) <= context:
@@ -82,7 +83,7 @@ def _check_labels(task: Task, prompt: str, item: Item, query: Query) -> None:
             )
 
 
-def _truncate(codec: Codec, task: Task, prompt: str, item: Item, whole: Query, context: int) -> Query:
+def _truncate(codec: Codec, task: ItemTask, prompt: str, item: Item, whole: Query, context: int) -> Query:
     """A query that fits: the longest text loses its beginning, and the next where that is not enough."""
     fields = dict(item.fields)
     texts = [name for name in fields if name not in task.words_for]
@@ -109,9 +110,9 @@ def _truncate(codec: Codec, task: Task, prompt: str, item: Item, whole: Query, c
             return short
 
 
-def _encode(codec: Codec, task: Task, questions: Sequence[Question]) -> list[Query]:
+def _encode(codec: Codec, task: ItemTask, questions: Sequence[Question]) -> list[Query]:
     texts = [task.fill(*question) for question in questions]
-    words = [list(task.words(prompt, item).values()) for prompt, item, _ in questions]
+    words = [list(task.words(prompt, item).values()) or [""] for prompt, item, _ in questions]
     pairs = codec.pairs(
         [text for text, some in zip(texts, words, strict=True) for _ in some],
         [word for some in words for word in some],

@@ -14,6 +14,7 @@ from instructalign.config import LATER_MODEL_KEYS, Config, known_model_keys
 from instructalign.evaluation.batch_runner import BatchRunner, broadcast, this_process
 from instructalign.evaluation.classification import FileRecords, classify, classify_heldout
 from instructalign.evaluation.lm_eval_tasks import HarnessPlan, ask_harness
+from instructalign.evaluation.open_answers import write_answers
 from instructalign.evaluation.perplexity import score_heldout_answers, score_texts
 from instructalign.evaluation.predictions import open_evaluation, write_manifest
 from instructalign.evaluation.scores import score_folder
@@ -26,6 +27,7 @@ from instructalign.evaluation.task_selection import (
     plan_heldout,
     select_tasks,
 )
+from instructalign.evaluation.tasks import Generation
 from instructalign.evaluation.translation import translate
 from instructalign.files import text_hash, write_json, write_jsonl
 from instructalign.progress import Progress, silent
@@ -35,7 +37,7 @@ from instructalign.types import Score
 
 log = logging.getLogger(__name__)
 
-Questions = TaskPlan | HeldOutInstructions | TranslationDirection | HarnessPlan | TextPlan
+Questions = TaskPlan[Any] | HeldOutInstructions | TranslationDirection | HarnessPlan | TextPlan
 
 
 def evaluate(
@@ -51,9 +53,10 @@ def evaluate(
 
     Writes the predictions to `out/predictions`, one file per task and language, translations to
     `out/translations`, one file per direction, likelihoods of held-out instructions to `out/instructions` and of
-    plain texts to `out/texts`, answers to tasks of lm-evaluation-harness to `out/harness`, and the scores to
-    `out/scores.json`. Answers of the same model to the same questions that are there already are kept, and an
-    interrupted evaluation resumes after its last batch. Several processes share the work.
+    plain texts to `out/texts`, answers in the model's own words to `out/answers`, those to tasks of
+    lm-evaluation-harness to `out/harness`, and the scores to `out/scores.json`. Answers of the same model to the
+    same questions that are there already are kept, and an interrupted evaluation resumes after its last batch.
+    Several processes share the work.
 
     Args:
         model: a model folder or Hub name.
@@ -85,6 +88,7 @@ def evaluate(
         "texts": [*selection.texts, *(plan for plan in heldout if isinstance(plan, TextPlan))],
         "translations": [*selection.translation, *translations],
         "harness": selection.harness,
+        "answers": selection.generation,
     }
     for name, questions in folders.items():
         if questions or name == "predictions":  # whose manifest makes a folder an evaluation's
@@ -162,6 +166,8 @@ def _ask(
     loaded: LoadedModel, questions: Questions, config: Config, runner: BatchRunner
 ) -> tuple[FileRecords, dict[str, Any]]:
     """The lines of each of the questions' files, and what the manifest notes of them."""
+    if isinstance(questions, TaskPlan) and isinstance(questions.task, Generation):
+        return write_answers(loaded, questions, config, runner)
     if isinstance(questions, TaskPlan):
         return classify(loaded, questions, config, runner)
     if isinstance(questions, TranslationDirection):

@@ -18,11 +18,13 @@ from instructalign.evaluation.bootstrap import (
 from instructalign.evaluation.decision_rules import decide
 from instructalign.evaluation.lm_eval_tasks import harness_signature, read_harness
 from instructalign.evaluation.mt_metrics import score_translations
+from instructalign.evaluation.open_answers import ANSWER_METRICS, sample_of_open_answers
 from instructalign.evaluation.perplexity import PROBABILITY, sample_of_answers, sample_of_bits, samples_by_part
 from instructalign.evaluation.predictions import (
     prediction_file,
     read_answers,
     read_evaluation_manifest,
+    read_open_answers,
     read_predictions,
 )
 from instructalign.evaluation.score_table import BITS
@@ -62,6 +64,16 @@ def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
                 for by_language in samples_by_part(task, answers, make).values():
                     values = {code: bootstrap.scores([sample]) for code, sample in by_language.items()}
                     scores += score_rows(list(by_language.values()), values, groups, run, metric, sign)
+    folder = out / "answers"
+    manifest = read_evaluation_manifest(folder)
+    for task, entry in manifest.get("tasks", {}).items():
+        written = {code: read_open_answers(prediction_file(folder, task, code)) for code in entry["items"]}
+        for metric in ANSWER_METRICS:
+            found = [sample_of_open_answers(some, metric) for some in written.values()]
+            samples = [sample for sample, _ in found]
+            sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples, **found[0][1])
+            values = {sample.language: bootstrap.scores([sample]) for sample in samples}
+            scores += score_rows(samples, values, groups, run, metric, sign)
     folder = out / "harness"
     manifest = read_evaluation_manifest(folder)
     for task, entry in manifest.get("tasks", {}).items():

@@ -7,6 +7,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from instructalign.evaluation.task_sources import (
     read_aligned,
     task_file,
 )
-from instructalign.evaluation.tasks import LETTERS, PlainText, Task, Translation
+from instructalign.evaluation.tasks import LETTERS, Generation, ItemTask, PlainText, Task, Translation
 from instructalign.files import read_lines
 from instructalign.plugins import TASK_SOURCES
 from instructalign.types import Counts, Item
@@ -30,17 +31,17 @@ log = logging.getLogger(__name__)
 _MAX_NAMES = 12  # languages listed with the names of their files
 
 
-def source_of(task: Task | Translation | PlainText, data: Path) -> Entry | None:
+def source_of(task: ItemTask | Translation | PlainText, data: Path) -> Entry | None:
     """Where a task is read from: its files under a folder, or the Hub if the folder has none of them.
 
     None for the files of a translation task or of plain text, which have no reader of their own.
     """
     if task.hub is None or any(_exists(task, data, code) for code in task.languages):
-        return task.data if isinstance(task, Task) else None
+        return task.data if isinstance(task, ItemTask) else None
     return task.hub
 
 
-def absent(task: Task | Translation | PlainText, data: Path, language: str) -> str:
+def absent(task: ItemTask | Translation | PlainText, data: Path, language: str) -> str:
     """Why a task cannot be read in a language; empty where it can."""
     if language not in task.languages:
         return f"the task has no {language}; it has: {', '.join(task.languages)}"
@@ -52,13 +53,16 @@ def absent(task: Task | Translation | PlainText, data: Path, language: str) -> s
     column = source.options.get("language_column") if source is not None and not reason else None
     # One file or subset for several languages, of which this one may have no row.
     if column and source and not any(TASK_SOURCES.get(source.name)(data, language, name, **source.options)):
-        return f"{source.options.get('path') or source.options['dataset']} has no row with {name} in {column}"
+        options = {key: value for key, value in source.options.items() if key != "language_column"}
+        found = {str(each.get(column)) for each in TASK_SOURCES.get(source.name)(data, language, name, **options)}
+        place = source.options.get("path") or source.options["dataset"]
+        return f"{place} has no row with {name} in {column}; it has {', '.join(sorted(found)[: _MAX_NAMES * 2])}"
     return reason
 
 
-def file_of(task: Task | Translation | PlainText, data: Path, language: str) -> Path | None:
+def file_of(task: ItemTask | Translation | PlainText, data: Path, language: str) -> Path | None:
     """The file that holds a task in a language; None where it does not come from a file."""
-    path = task.data.options.get("path") if isinstance(task, Task) else task.path
+    path = task.data.options.get("path") if isinstance(task, ItemTask) else task.path
     return task_file(data, path, task.languages[language]) if path else None
 
 
@@ -105,13 +109,13 @@ def read_texts(task: PlainText, language: str, data: Path, limit: int | None = N
     return [each for each in found if each[0] in kept]
 
 
-def _exists(task: Task | Translation | PlainText, data: Path, language: str) -> bool:
+def _exists(task: ItemTask | Translation | PlainText, data: Path, language: str) -> bool:
     path = file_of(task, data, language)
     return path is None or path.is_file()
 
 
 def read_items(
-    task: Task, language: str, data: Path, limit: int | None = None, counts: Counts | None = None
+    task: Task | Generation, language: str, data: Path, limit: int | None = None, counts: Counts | None = None
 ) -> list[Item]:
     """The items of a task in one language.
 
@@ -121,7 +125,7 @@ def read_items(
         data: the folder that the task's paths are relative to.
         limit: the maximum number of items: those whose ids have the smallest hashes, so that the choice needs no
             seed and is the same in every language of a parallel set. They keep the data's order.
-        counts: counts the items that have no text, which are left out with a warning.
+        counts: counts the items without a text or without a right answer, which are left out with a warning.
 
     Raises:
         DataError: a column is missing, a text is a number or a list, a label is not one of the task's, two ids
@@ -145,9 +149,9 @@ def read_items(
     return [item for item in items if item.id in kept]
 
 
-def describe_sources(task: Task | Translation | PlainText) -> list[str]:
+def describe_sources(task: ItemTask | Translation | PlainText) -> list[str]:
     """Where the data of a task are read from, a line each."""
-    options = task.data.options if isinstance(task, Task) else {"path": task.path}
+    options = task.data.options if isinstance(task, ItemTask) else {"path": task.path}
     paths = [str(options[key]) for key in ("path", "pivot") if options.get(key)]
     lines = []
     if paths:
@@ -177,16 +181,21 @@ def choose_items(ids: Sequence[str], limit: int | None) -> set[str]:
     return set(ids if limit is None else sorted(ids, key=rank)[:limit])
 
 
-def _items(task: Task, records: Iterator[Mapping[str, Any]], where: str, counts: Counts) -> Iterator[Item]:
+def _items(
+    task: Task | Generation, records: Iterator[Mapping[str, Any]], where: str, counts: Counts
+) -> Iterator[Item]:
     seen: set[str] = set()
     fields = {name: [column] if isinstance(column, str) else column for name, column in task.fields.items()}
-    options = [] if task.options is None else [task.options] if isinstance(task.options, str) else task.options
-    for number, record in enumerate(records, start=1):
+    key, listed = ("references", task.references) if isinstance(task, Generation) else ("options", task.options)
+    choices = [] if listed is None else [listed] if isinstance(listed, str) else listed
+    wanted = [*((f"fields.{name}", each) for name, each in fields.items()), (key, choices)]
+    for number, whole in enumerate(records, start=1):
         counts.read += 1
-        for field, columns in [*((f"fields.{name}", each) for name, each in fields.items()), ("options", options)]:
+        record = {column: _inside(whole, column) for _, columns in wanted for column in columns}
+        for field, columns in wanted:
             for column in columns:
-                if column not in record:
-                    raise DataError(f"{where}: no column {column!r} for {field}. {suggest(column, list(record))}")
+                if record[column] is _MISSING:
+                    raise DataError(f"{where}: no column {column!r} for {field}. {suggest(column, list(whole))}")
         id = "-".join(_plain(record[column]) for column in fields["id"]) if "id" in fields else str(number)
         here = f"{where}: item {id!r} (record {number})"
         if id in seen:
@@ -200,6 +209,13 @@ def _items(task: Task, records: Iterator[Mapping[str, Any]], where: str, counts:
         for name, words in task.words_for.items():
             if joined[name] not in words:
                 raise DataError(f"{here}: {name} is {joined[name]!r}. {suggest(joined[name], list(words))}")
+        if isinstance(task, Generation):
+            answers = [answer for column in choices for answer in _references(record[column], column, here)]
+            if answers:
+                yield Item(id, joined, "", references=tuple(dict.fromkeys(answers)))
+            else:
+                counts.drop("no answer")
+            continue
         gold = record[fields["label"][0]]
         if task.options is None:
             label = _plain(gold)
@@ -207,9 +223,37 @@ def _items(task: Task, records: Iterator[Mapping[str, Any]], where: str, counts:
                 raise DataError(f"{here} has the label {label!r}. {suggest(label, list(task.labels or {}))}")
             yield Item(id, joined, label)
         else:
-            choices = _options(record, options, here)
-            label = _right_option(task, _plain(gold), choices, here)
-            yield Item(id, joined, label, tuple(_edited(task, "options", each) for each in choices))
+            options = _options(record, choices, here)
+            label = _right_option(task, _plain(gold), options, here)
+            yield Item(id, joined, label, tuple(_edited(task, "options", each) for each in options))
+
+
+_MISSING = object()
+
+
+def _inside(record: Any, column: str) -> Any:
+    """A column of a record; `answers.text` is the key `text` of what the column `answers` holds."""
+    if column in record:
+        return record[column]
+    first, dot, rest = column.partition(".")
+    return _inside(record[first], rest) if dot and isinstance(record.get(first), Mapping) else _MISSING
+
+
+def _references(value: Any, column: str, here: str) -> list[str]:
+    """The right answers in a column, without empty ones: a text or a number, or a list of them, maybe as JSON.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(ValueError):  # an answer that begins with a bracket
+            value = json.loads(value)
+    found = value if isinstance(value, list) else [value]
+    for each in found:
+        if isinstance(each, (list, Mapping)):
+            inner = f" {column}.{next(iter(each), 'text')} may be meant." if isinstance(each, Mapping) else ""
+            raise DataError(f"{here}: {column!r} holds {json.dumps(each)[:200]}, which is no answer.{inner}")
+    return [text for each in found if each is not None and (text := _plain(each).strip())]
 
 
 def _plain(value: Any) -> str:
@@ -271,7 +315,7 @@ def _right_option(task: Task, gold: str, options: Sequence[str], here: str) -> s
     return letters[allowed.index(gold)]
 
 
-def _edited(task: Task, name: str, text: str) -> str:
+def _edited(task: ItemTask, name: str, text: str) -> str:
     """A text with the edit that the task asks for, by which sentences can be joined."""
     edit = task.edits.get(name)
     if edit == "drop_last":

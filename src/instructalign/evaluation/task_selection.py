@@ -12,19 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from instructalign.config import Config
 from instructalign.data import Corpus, ItemText
 from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation.comet import find_command
-from instructalign.evaluation.lm_eval_tasks import HarnessPlan, plan_harness
+from instructalign.evaluation.lm_eval_tasks import HarnessPlan, check_room, plan_harness
 from instructalign.evaluation.predictions import prediction_file
 from instructalign.evaluation.task_items import absent, aligned_sentences, choose_items, read_items, read_texts
 from instructalign.evaluation.tasks import (
     AnyTask,
+    Generation,
     HarnessTask,
     HeldOutTask,
+    ItemTask,
     PlainText,
     Task,
     Translation,
@@ -45,9 +47,12 @@ HELDOUT_PROMPT = "stream"
 """The prompt id of held-out instructions, each of which has its own wording."""
 
 
+T = TypeVar("T", Task, Generation)
+
+
 @dataclass(frozen=True, slots=True)
-class TaskPlan:
-    """The questions of one classification task.
+class TaskPlan(Generic[T]):
+    """The questions of one task with items, to be classified or answered in the model's own words.
 
     Attributes:
         task: the task.
@@ -58,7 +63,7 @@ class TaskPlan:
         dropped: by language, how many items have nothing to ask about, by reason.
     """
 
-    task: Task
+    task: T
     prompts: list[str]
     items: Mapping[str, list[Item]]
     left_out: Mapping[str, str]
@@ -86,8 +91,10 @@ class TaskPlan:
     def digest(self) -> str:
         """A hash of the questions."""
         items = {language: [_record(item) for item in some] for language, some in self.items.items()}
-        shown = {language: [_record(item) for item in some] for language, some in self.examples.items()}
-        return text_hash([self.task.digest(), self.prompts, items, *([shown] if shown else [])])
+        asked: list[Any] = [self.task.digest(), self.prompts, items]
+        if self.examples:
+            asked.append({language: [_record(item) for item in some] for language, some in self.examples.items()})
+        return text_hash(asked)
 
     def item_texts(self) -> Iterator[ItemText]:
         """The texts of all items, for the contamination check."""
@@ -99,8 +106,9 @@ class TaskPlan:
 
 def _record(item: Item) -> dict[str, Any]:
     record = asdict(item)
-    if not item.options:
-        del record["options"]
+    for name in ("options", "references"):
+        if not record[name]:
+            del record[name]
     return record
 
 
@@ -244,22 +252,24 @@ class TaskSelection:
         heldout: the questions of `heldout_tasks`; None until they are planned (`plan_heldout`).
         texts: the tasks on plain text.
         harness: the tasks of lm-evaluation-harness with their items.
+        generation: the tasks whose answers the model writes, with their items.
     """
 
-    classification: list[TaskPlan]
+    classification: list[TaskPlan[Task]]
     translation: list[TranslationDirection] = field(default_factory=list)
     heldout_tasks: list[HeldOutTask] = field(default_factory=list)
     heldout: list[HeldOutQuestions] | None = None
     texts: list[TextPlan] = field(default_factory=list)
     harness: list[HarnessPlan] = field(default_factory=list)
+    generation: list[TaskPlan[Generation]] = field(default_factory=list)
 
     def item_texts(self) -> Iterator[ItemText]:
         """Every text of every test item, for the contamination check.
 
         A sentence of a translation task is there once per language: each language is translated from.
         """
-        plans: list[TaskPlan | TextPlan | HarnessPlan] = [*self.classification, *self.texts, *self.harness]
-        for plan in plans:
+        plans: list[TaskPlan[Any] | TextPlan | HarnessPlan] = [*self.classification, *self.texts, *self.harness]
+        for plan in [*plans, *self.generation]:
             yield from plan.item_texts()
         seen = set()
         for direction in self.translation:
@@ -298,6 +308,7 @@ def select_tasks(config: Config) -> TaskSelection:
         harness=[
             plan_harness(config, task, _languages(config)) for task in tasks if isinstance(task, HarnessTask)
         ],
+        generation=[plan_task(config, task) for task in tasks if isinstance(task, Generation)],
     )
 
 
@@ -315,7 +326,7 @@ def _languages(config: Config) -> list[str]:
     return config.evaluation.languages or [code for codes in config.languages.groups.values() for code in codes]
 
 
-def _present_languages(config: Config, task: Task | PlainText) -> tuple[list[str], dict[str, str]]:
+def _present_languages(config: Config, task: Task | Generation | PlainText) -> tuple[list[str], dict[str, str]]:
     """The languages in which a task has data; and those of the configuration in which it has none, and why.
 
     Raises:
@@ -342,9 +353,11 @@ def _present_languages(config: Config, task: Task | PlainText) -> tuple[list[str
     return present, left_out
 
 
-def plan_task(config: Config, task: Task) -> TaskPlan:
-    """The questions of one classification task under a configuration; see `select_tasks`."""
+def plan_task(config: Config, task: T) -> TaskPlan[T]:
+    """The questions of one task with items under a configuration; see `select_tasks`."""
     settings = config.evaluation
+    if isinstance(task, Generation):
+        check_room(config, task.name, task.tokens, "tokens")
     present, left_out = _present_languages(config, task)
     items, dropped = {}, {}
     for language in present:
@@ -356,7 +369,7 @@ def plan_task(config: Config, task: Task) -> TaskPlan:
     return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out, examples, dropped)
 
 
-def choose_examples(config: Config, task: Task, language: str) -> list[Item]:
+def choose_examples(config: Config, task: Task | Generation, language: str) -> list[Item]:
     """The solved items that are shown before each question: `evaluation.shots` of them, drawn by the seed.
 
     Raises:
@@ -374,7 +387,7 @@ def choose_examples(config: Config, task: Task, language: str) -> list[Item]:
     return sorted(found, key=lambda item: digest_key(config.seed, "shots", item.id))[:shots]
 
 
-def missing_examples(task: Task) -> str:
+def missing_examples(task: ItemTask) -> str:
     """That a task has no items to show as solved examples."""
     return (
         f"evaluation.shots: {task.name} names no items to show as examples. Give its task file a block examples, "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -19,6 +19,9 @@ from instructalign.errors import ConfigError, UnknownNameError, nearest, suggest
 from instructalign.files import text_hash
 from instructalign.plugins import HubSourceEntry, TaskSourceEntry
 from instructalign.types import Item
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 _PACKAGE = files("instructalign.evaluation")
@@ -94,8 +97,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PROMPT_DEFAULTS = {"answers": "texts", "option": "{letter}. {text}"}
 
 
-class Task(Strict):
-    """A classification task.
+class ItemTask(Strict):
+    """What tasks with items have in common.
 
     Attributes:
         name: its name in configurations.
@@ -111,18 +114,12 @@ class Task(Strict):
             by default those of `validation`.
         fields: the column for `label`, for `id` (by default items are numbered) and for each slot of the prompts.
             Several columns are joined: the parts of an id by `-`, texts by line ends.
-        options: the columns of each item's own options, or one column with a list of them; None where all items
-            have the same `labels`.
-        answer: how the label names the right option: by its text, its index (from 0), its number (from 1) or its
-            letter.
         words_for: by field, words by prompt language that stand for its values, as `because` for a question about
             a cause.
         edits: what is changed in a field, or in `options`, so that sentences can be joined: `drop_last` leaves out
             the final punctuation, `lower_first` makes the first letter small.
-        metric: the one that is shown first and compared; of tasks with options it is accuracy.
         languages: by code, the name of the language in the data's paths or columns; or the name of a set
             of languages (`flores200`).
-        labels: by label in the data, its word by prompt language; or one word for all prompt languages.
         prompts: by id, the wordings.
     """
 
@@ -139,21 +136,9 @@ class Task(Strict):
     hub_examples: HubSourceEntry | None = None
     fields: Fields
     languages: Annotated[TaskLanguages, Field(min_length=1)]
-    labels: Labels | None = None
-    options: str | Annotated[list[str], Field(min_length=2)] | None = None
-    answer: Literal["text", "index", "number", "letter"] = "text"
     words_for: Words = Field(default_factory=dict)
     edits: dict[str, Literal["drop_last", "lower_first"]] = Field(default_factory=dict)
-    metric: Literal["accuracy", "f1_micro", "f1_macro", "f1_weighted"] | None = None
     prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _agree(self) -> Task:
-        problems = list(disagreements(self.fields, self.labels, self.prompts, self.options is not None))
-        problems += _option_problems(self)
-        if problems:
-            raise MultipleProblems(problems)
-        return self
 
     @property
     def texts(self) -> list[str]:
@@ -161,13 +146,12 @@ class Task(Strict):
         return _texts(self.fields)
 
     def words(self, prompt: str, item: Item | None = None) -> dict[str, str]:
-        """By label, in the task's order, its word (the verbaliser) under a prompt; of options, an item's own."""
-        wording = self.prompts[prompt]
-        if self.labels is not None:
-            return {label: _word(words, wording.language) for label, words in self.labels.items()}
-        options = () if item is None else item.options
-        letters = LETTERS[: len(options)]
-        return dict(zip(letters, letters if wording.answers == "letters" else options, strict=True))
+        """By label, what is put to the model after a prompt; none where it writes the answer itself."""
+        return {}
+
+    def solution(self, prompt: str, item: Item) -> str:
+        """The right answer to an item, as a solved example shows it."""
+        raise NotImplementedError
 
     def fill(self, prompt: str, item: Item, examples: Sequence[Item] = ()) -> str:
         """A prompt with an item's texts in its slots, after solved examples; a blank line follows each."""
@@ -179,7 +163,7 @@ class Task(Strict):
         if "options" in wording.slots:
             lettered = zip(LETTERS, item.options, strict=False)
             texts["options"] = "\n".join(wording.option.format(letter=a, text=text) for a, text in lettered)
-        solved = [f"{self.fill(prompt, each)} {self.words(prompt, each)[each.label]}\n\n" for each in examples]
+        solved = [f"{self.fill(prompt, each)} {self.solution(prompt, each)}\n\n" for each in examples]
         return "".join(solved) + wording.prompt.format_map(texts)
 
     def choose_prompts(self, names: list[str] | None) -> list[str]:
@@ -190,7 +174,7 @@ class Task(Strict):
         """
         return _chosen(self.name, self.prompts, names)
 
-    def on_validation(self) -> Task:
+    def on_validation(self) -> Self:
         """The task on its validation items, where it has some."""
         if self.validation is None:
             return self
@@ -198,7 +182,7 @@ class Task(Strict):
             update={"data": self.validation, "hub": None, "validation": None, "split": "validation"}
         )
 
-    def on_examples(self) -> Task | None:
+    def on_examples(self) -> Self | None:
         """The task on the items that may be shown as solved examples; None where it has none."""
         if self.examples is None and self.hub_examples is None:
             return None if self.validation is None else self.on_validation()
@@ -212,13 +196,88 @@ class Task(Strict):
         )
         # Keys that came later count where they are set, so that older evaluations stay what they were.
         for key in ("options", "answer", "words_for", "edits", "examples", "hub_examples"):
-            if found[key] in (None, "text", {}) or key in ("examples", "hub_examples"):
-                del found[key]
+            if found.get(key) in (None, "text", {}) or key in ("examples", "hub_examples"):
+                found.pop(key, None)
         for prompt in found["prompts"].values():
             for key, value in _PROMPT_DEFAULTS.items():
                 if prompt[key] == value:
                     del prompt[key]
         return text_hash(found)
+
+
+class Task(ItemTask):
+    """A classification task.
+
+    Attributes:
+        options: the columns of each item's own options, or one column with a list of them; None where all items
+            have the same `labels`.
+        answer: how the label names the right option: by its text, its index (from 0), its number (from 1) or its
+            letter.
+        metric: the one that is shown first and compared; of tasks with options it is accuracy.
+        labels: by label in the data, its word by prompt language; or one word for all prompt languages.
+    """
+
+    labels: Labels | None = None
+    options: str | Annotated[list[str], Field(min_length=2)] | None = None
+    answer: Literal["text", "index", "number", "letter"] = "text"
+    metric: Literal["accuracy", "f1_micro", "f1_macro", "f1_weighted"] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Task:
+        problems = list(disagreements(self.fields, self.labels, self.prompts, self.options is not None))
+        problems += [*_option_problems(self), *_item_problems(self)]
+        if problems:
+            raise MultipleProblems(problems)
+        return self
+
+    def words(self, prompt: str, item: Item | None = None) -> dict[str, str]:
+        """By label, in the task's order, its word (the verbaliser) under a prompt; of options, an item's own."""
+        wording = self.prompts[prompt]
+        if self.labels is not None:
+            return {label: _word(words, wording.language) for label, words in self.labels.items()}
+        options = () if item is None else item.options
+        letters = LETTERS[: len(options)]
+        return dict(zip(letters, letters if wording.answers == "letters" else options, strict=True))
+
+    def solution(self, prompt: str, item: Item) -> str:
+        """The word of an item's label."""
+        return self.words(prompt, item)[item.label]
+
+
+class Generation(ItemTask):
+    """A task whose answers the model writes: open questions, summaries, problems with a number as the answer.
+
+    Attributes:
+        kind: `generation`, which tells it from a classification task.
+        references: the columns of an item's right answers, or one column with an answer or a list of them; of
+            several, the one that an answer is nearest to counts.
+        stop: the strings that end an answer; white space before its first word does not.
+        tokens: the maximum length of an answer.
+        metric: the one that is shown first and compared (`open_answers.ANSWER_METRICS`); all are reported.
+    """
+
+    kind: Literal["generation"]
+    references: str | Annotated[list[str], Field(min_length=1)]
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, default=["\n"])]
+    tokens: Annotated[int, Field(ge=1)] = 64
+    metric: Literal["exact_match", "token_f1", "chrf"] = "token_f1"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Generation:
+        problems = [*_item_problems(self)]
+        if "label" in self.fields:
+            problems.append("fields.label: a task of generation has references instead")
+        if not self.texts:
+            problems.append("fields: needs at least one text, for example question: question")
+        for name, prompt in self.prompts.items():
+            problems += _slot_problems(f"prompts.{name}.prompt", prompt, self.texts, before="answer")
+        if problems:
+            raise MultipleProblems(problems)
+        return self
+
+    def solution(self, prompt: str, item: Item) -> str:
+        """The first of an item's right answers."""
+        return item.references[0]
 
 
 class _LinesOfText(Strict):
@@ -425,7 +484,7 @@ def _word(words: str | Mapping[str, str], language: str) -> str:
 
 
 def _option_problems(task: Task) -> Iterator[str]:
-    """Contradictions about options by item, words by item and edits, a sentence each."""
+    """Contradictions about options by item, a sentence each."""
     if (task.options is None) == (task.labels is None):
         yield "labels: give either labels, the same for all items, or options, those of each item"
     if task.options is None and task.answer != "text":
@@ -434,24 +493,31 @@ def _option_problems(task: Task) -> Iterator[str]:
         yield f"metric: {task.metric} needs labels that all items share; with options it is accuracy"
     for name, prompt in task.prompts.items():
         where = f"prompts.{name}"
-        if task.options is None and (prompt.answers != "texts" or prompt.option != _PROMPT_DEFAULTS["option"]):
-            yield f"{where}: answers and option are for tasks with options"
         try:
             prompt.option.format(letter="A", text="")
         except (KeyError, IndexError, ValueError):
             yield f"{where}.option: {prompt.option!r} may have the slots {{letter}} and {{text}} and nothing else"
         if task.options is not None and prompt.answers == "letters" and "options" not in prompt.slots:
             yield f"{where}.prompt: no slot {{options}}; the model never sees what the letters stand for"
+
+
+def _item_problems(task: ItemTask) -> Iterator[str]:
+    """Contradictions about words by item, edits, words in braces and places on the Hub, a sentence each."""
+    options = isinstance(task, Task) and task.options is not None
+    labels = (isinstance(task, Task) and task.labels) or {}
+    for name, prompt in task.prompts.items():
+        if not options and (prompt.answers != "texts" or prompt.option != _PROMPT_DEFAULTS["option"]):
+            yield f"prompts.{name}: answers and option are for tasks with options"
         for field, words in task.words_for.items():
             for value, word in words.items():
                 if not isinstance(word, str) and prompt.language not in word:
                     yield f"words_for.{field}.{value}: no word in {prompt.language}, the language of {name!r}"
     for key, names in (("words_for", task.words_for), ("edits", task.edits)):
-        known = task.texts + (["options"] if key == "edits" and task.options is not None else [])
+        known = task.texts + (["options"] if key == "edits" and options else [])
         for field in names:
             if field not in known:
                 yield f"{key}.{field}: no such field. {suggest(field, known)}"
-    for key, groups in (("labels", {"": task.labels or {}}), ("words_for", task.words_for)):
+    for key, groups in (("labels", {"": labels}), ("words_for", task.words_for)):
         for field, some in groups.items():
             for value, word in some.items():
                 for text in [word] if isinstance(word, str) else word.values():
@@ -463,7 +529,9 @@ def _option_problems(task: Task) -> Iterator[str]:
             yield f"{key}.dataset: nothing is put in the place of the braces; {{name}} belongs in config"
 
 
-def _slot_problems(where: str, prompt: Prompt, texts: list[str], more: Sequence[str] = ()) -> Iterator[str]:
+def _slot_problems(
+    where: str, prompt: Prompt, texts: list[str], more: Sequence[str] = (), before: str = "label"
+) -> Iterator[str]:
     unknown = sorted(prompt.slots - {*texts, *more})
     for slot in unknown:
         yield f"{where}: unknown slot {{{slot}}}. {suggest(slot, [*texts, *more])}"
@@ -472,7 +540,7 @@ def _slot_problems(where: str, prompt: Prompt, texts: list[str], more: Sequence[
         if text not in prompt.slots | meant:
             yield f"{where}: no slot {{{text}}}; without it the model never sees the item's {text}"
     if prompt.prompt != prompt.prompt.rstrip():
-        yield f"{where}: ends with white space; a space before the label is added anyway"
+        yield f"{where}: ends with white space; a space before the {before} is added anyway"
 
 
 def _translation_problems(prompts: Mapping[str, Prompt]) -> Iterator[str]:
@@ -518,8 +586,16 @@ def task_names() -> list[str]:
     return sorted(entry.name[: -len(".yaml")] for entry in _SHIPPED.iterdir() if entry.name.endswith(".yaml"))
 
 
-AnyTask = Task | Translation | PlainText | HeldOutTask | HarnessTask
+AnyTask = Task | Generation | Translation | PlainText | HeldOutTask | HarnessTask
 """Whatever a task file may hold."""
+
+_KINDS: Mapping[str, type[Generation | Translation | PlainText | HeldOutTask | HarnessTask]] = {
+    "generation": Generation,
+    "translation": Translation,
+    "text": PlainText,
+    **dict.fromkeys(("instructions", "translations", "sentences", "past"), HeldOutTask),
+    "lm-eval": HarnessTask,
+}
 
 
 def load_task(name_or_path: str) -> AnyTask:
@@ -545,14 +621,11 @@ def load_task(name_or_path: str) -> AnyTask:
     except yaml.YAMLError as error:
         raise ConfigError([not_yaml(error)], where) from None
     kind = data.get("kind") if isinstance(data, dict) else None
-    if kind == "translation":
-        return _checked(Translation, data, where)
-    if kind == "text":
-        return _checked(PlainText, data, where)
-    if kind in ("instructions", "translations", "sentences", "past"):
-        return _checked(HeldOutTask, data, where)
-    if kind == "lm-eval":
-        return _checked(HarnessTask, data, where)
+    if kind is not None and str(kind) not in _KINDS:
+        hint = suggest(str(kind), list(_KINDS))
+        raise ConfigError([f"kind: unknown kind {kind!r}. {hint} A classification task has no kind"], where)
+    if kind is not None:
+        return _checked(_KINDS[str(kind)], data, where)
     return build_task(data, where)
 
 

@@ -11,8 +11,9 @@ from instructalign.evaluation.batch_runner import BatchRunner
 from instructalign.evaluation.predictions import Translated
 from instructalign.evaluation.task_selection import TranslationDirection
 from instructalign.training.generation import (
+    LINE_END,
     check_continuous,
-    decode_line,
+    decode_until,
     generate_batch,
     generate_lines_continuously,
     plan_generation,
@@ -66,8 +67,8 @@ def translate(
         if continuous:
             generated = generate_lines_continuously(loaded, chosen, most)
         else:
-            generated = generate_batch(loaded, chosen, most, first_line=True)
-        return [decode_line(loaded.tokenizer, each) for each in generated]
+            generated = generate_batch(loaded, chosen, most, stops=LINE_END)
+        return [decode_until(loaded.tokenizer, each) for each in generated]
 
     records = [
         Translated(

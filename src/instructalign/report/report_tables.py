@@ -43,6 +43,7 @@ _METRIC_NAMES = {
     "acc": "Accuracy",
     "acc_norm": "Accuracy, length-normalised",
     "exact_match": "Exact match",
+    "token_f1": "Token F1",
     "chrf": "chrF++",
     "chrf2": "chrF",
     "token_probability": "Probability of the answers' tokens",

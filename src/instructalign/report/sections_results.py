@@ -1,10 +1,12 @@
-"""The sections on what came out: scores, trade-off, transfer, prompts, stages, confusion, items, translations."""
+"""The sections on what came out: scores, trade-off, transfer, prompts, stages, confusion, items, translations,
+answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
+from typing import TypeVar
 
 from instructalign.evaluation.bootstrap import percentile_interval
 from instructalign.evaluation.continual_metrics import StageMatrix
@@ -12,6 +14,7 @@ from instructalign.evaluation.gains import FORGETTING, GAIN
 from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.mt_metrics import refusal
 from instructalign.evaluation.prediction_changes import PredictionChange, most_changed
+from instructalign.evaluation.predictions import OpenAnswer, Translated
 from instructalign.evaluation.run_comparison import models_of
 from instructalign.evaluation.score_table import BITS, GROUPS, headline, is_in_bits
 from instructalign.report.number_format import in_unit, interval_text, shorten
@@ -55,6 +58,7 @@ _MAX_OPEN = 2  # confusion matrices that are open: those of a base and of the mo
 _MAX_NAMED = 12  # points up to which each has its name beside it
 _FEWEST_POINTS = 3  # below this a correlation says nothing
 _QUALITY = ("chrf", "bleu", "spbleu", "comet")
+_ANSWERS = ("exact_match", "token_f1", "chrf")
 _FAULTS = ("off_target", "off_target_reference", "wrong_script", "copied", "empty", "unfinished")
 
 
@@ -338,35 +342,72 @@ def translations(facts: ReportFacts) -> Section | None:
     return Section("Translations", "translations", (*text, *folds)) if folds else None
 
 
+def answers(facts: ReportFacts) -> Section | None:
+    """Scores and samples of what each model wrote as its answers to open questions."""
+    folds: list[Block] = []
+    for model in (model for model in models_of(facts.runs) if model.written):
+        tables = [
+            table
+            for task in model.written
+            for table in _score_tables(facts, model, task, ((_ANSWERS, f"{task}: × 100, higher is better"),))
+        ]
+        by_language = [some for found in model.written.values() for some in found.values()]
+        rows = [
+            (
+                # The end of a long text: the question comes after its passage.
+                TableCell(each.text[-_MAX_TEXT:], f"{each.task}, {facts.label(each.language)}", foreign=True),
+                TableCell(shorten(each.answer, _MAX_TEXT), foreign=True),
+                TableCell(shorten(" / ".join(each.references), _MAX_TEXT), foreign=True),
+            )
+            for each in _in_turn(by_language)
+        ]
+        columns = tuple(text_column(title, wide=True) for title in ("Question", "Answer", "Right answers"))
+        samples = ReportTable("The first answers in every language in turn.", columns, tuple(rows))
+        folds.append(Fold(model.name, (*tables, samples), open=not folds))
+    return Section("Answers in the model's own words", "answers", tuple(folds)) if folds else None
+
+
+R = TypeVar("R", Translated, OpenAnswer)
+
+
+def _in_turn(sets: Sequence[Sequence[R]]) -> list[R]:
+    """The first records of several sets in turn, those under the first prompt."""
+    first = [[record for record in records if record.prompt == records[0].prompt] for records in sets]
+    turns = [record for record in chain.from_iterable(zip_longest(*first)) if record is not None]
+    return turns[: max(_MAX_ITEMS, len(sets))]
+
+
 def _translation_tables(facts: ReportFacts, model: ModelResults) -> Iterator[ReportTable]:
     for title in model.translations:
-        found = {(r.language, r.metric): r for r in model.scores if r.task == title and r.language}
-        groups = by_group((row.language, row.group) for row in found.values())
-        for metrics, caption in (
-            (_QUALITY, f"{title}: quality × 100, higher is better, with 95 % confidence intervals."),
-            (_FAULTS, f"{title}: percent of the translations, lower is better, with 95 % confidence intervals."),
-        ):
-            shown = [metric for metric in metrics if any(metric == other for _, other in found)]
-            lines = tuple(
-                (TableCell(facts.label(code), foreign=True), *(score_cell(found.get((code, m))) for m in shown))
-                for code in groups
-            )
-            columns = (text_column("Language"), *(TableColumn(metric_name(metric)) for metric in shown))
-            if shown:
-                yield ReportTable(caption, columns, lines, tuple(groups.values()))
+        quality = _QUALITY, f"{title}: quality × 100, higher is better"
+        faults = _FAULTS, f"{title}: percent of the translations, lower is better"
+        yield from _score_tables(facts, model, title, (quality, faults))
+
+
+def _score_tables(
+    facts: ReportFacts, model: ModelResults, task: str, kinds: Sequence[tuple[Sequence[str], str]]
+) -> Iterator[ReportTable]:
+    """A table of a task's scores by language for each kind of metrics, given with its caption."""
+    found = {(r.language, r.metric): r for r in model.scores if r.task == task and r.language}
+    groups = by_group((row.language, row.group) for row in found.values())
+    for metrics, caption in kinds:
+        shown = [metric for metric in metrics if any(metric == other for _, other in found)]
+        lines = tuple(
+            (TableCell(facts.label(code), foreign=True), *(score_cell(found.get((code, m))) for m in shown))
+            for code in groups
+        )
+        columns = (text_column("Language"), *(TableColumn(metric_name(metric)) for metric in shown))
+        if shown:
+            caption += ", with 95 % confidence intervals."
+            yield ReportTable(caption, columns, lines, tuple(groups.values()))
 
 
 def _translation_samples(facts: ReportFacts, model: ModelResults) -> ReportTable:
     """The first translations of every direction in turn."""
-    directions = [
-        [record for record in records if record.prompt == records[0].prompt]
-        for by_language in model.translations.values()
-        for records in by_language.values()
-    ]
-    turns = [record for record in chain.from_iterable(zip_longest(*directions)) if record is not None]
+    directions = [records for by_language in model.translations.values() for records in by_language.values()]
     columns = tuple(text_column(title, wide=True) for title in ("Source", "Translation", "Reference"))
     rows = []
-    for record in turns[: max(_MAX_ITEMS, len(directions))]:
+    for record in _in_turn(directions):
         texts = [shorten(text, _MAX_TEXT) for text in (record.text, record.translation, record.reference)]
         source, *others = (TableCell(text, foreign=True) for text in texts)
         direction = f"{facts.label(record.source)} → {facts.label(record.target)}"

@@ -138,7 +138,7 @@ def generate_batch(
     max_new_tokens: int | Sequence[int],
     *,
     chooser: TokenChooser | None = None,
-    first_line: bool = False,
+    stops: Sequence[str] = (),
     watch: Callable[[list[int]], bool] | None = None,
 ) -> list[Generated]:
     """Continues prompts together.
@@ -149,7 +149,7 @@ def generate_batch(
         max_new_tokens: the longest continuation, of all or of each prompt; shorter where the longest prompt
             leaves less room.
         chooser: chooses the tokens and keeps their likelihood; plain greedy decoding if None.
-        first_line: whether a continuation may end with its first line.
+        stops: strings that may end a continuation, as `LINE_END`; see `decode_until`.
         watch: called after each step with the new tokens of the first prompt; generation stops where it says so.
     """
     model: Any = loaded.model
@@ -163,8 +163,13 @@ def generate_batch(
         mask[row, where] = 1
     ends = _ends(loaded)
     limits = _limits(max_new_tokens, len(prompts))
-    lines = _LineEnds(loaded.tokenizer, len(prompts)) if first_line else None
-    stopping: list[StoppingCriteria] = [lines] if lines else []
+    until: _LineEnds | StopStrings | None = None
+    if tuple(stops) == LINE_END:
+        until = _LineEnds(loaded.tokenizer, len(prompts))
+    elif stops:
+        begin = 1 if loaded.encoder_decoder else len(longest)
+        until = StopStrings(loaded.tokenizer, stops, begin, after_words=True)
+    stopping: list[StoppingCriteria] = [until] if until else []
     if min(limits) < max(limits):
         stopping.append(_RowLimits(limits))
     if watch:
@@ -186,7 +191,7 @@ def generate_batch(
     results = []
     for row, (new, limit) in enumerate(zip(continuations.tolist(), limits, strict=True)):
         # Padding follows, and counts for nothing in the likelihood.
-        tokens = new[: min(limit, lines.steps[row]) if lines else limit]
+        tokens = new[: min(limit, until.steps[row]) if until else limit]
         stop = next((place for place, token in enumerate(tokens) if token in ends), None)
         values = [step[row] for step in steps[: len(tokens) if stop is None else stop + 1]]
         results.append(Generated(tokens[:stop], stop is not None, sum(values) / max(1, len(values))))
@@ -203,11 +208,18 @@ def _ends(loaded: LoadedModel) -> set[int]:
     }
 
 
-def decode_line(tokenizer: Any, generated: Generated) -> tuple[str, bool]:
-    """The first line of a continuation, and whether it is unfinished: neither the line nor the text has an end."""
+LINE_END = ("\n",)
+"""What ends a continuation of one line."""
+
+
+def decode_until(tokenizer: Any, generated: Generated, stops: Sequence[str] = LINE_END) -> tuple[str, bool]:
+    """A continuation up to the first of some strings, and whether it is unfinished: neither they nor it ended it.
+
+    White space before its first word is no end.
+    """
     text = str(tokenizer.decode(generated.tokens, skip_special_tokens=True)).lstrip()
-    line, ended, _ = text.partition("\n")
-    return line.strip(), not (generated.finished or ended)
+    ends = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(ends)].strip() if ends else text.strip(), not (generated.finished or ends)
 
 
 class _LineEnds(StoppingCriteria):
@@ -234,6 +246,47 @@ class _LineEnds(StoppingCriteria):
             text = self._texts[token] if self._begun[row] else self._texts[token].lstrip()
             self._begun[row] = self._begun[row] or bool(text)
             self._ended[row] = self._ended[row] or "\n" in text
+        return torch.tensor(self._ended, device=input_ids.device)
+
+
+class StopStrings(StoppingCriteria):
+    """Ends each row where its text has a stop string, without waiting for the other rows of the batch.
+
+    Args:
+        tokenizer: decodes tokens.
+        stops: the strings.
+        begin: place of the first generated token.
+        after_words: whether white space before the first word is no part of the text.
+    """
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str], begin: int, *, after_words: bool = False) -> None:
+        self._tokenizer, self._begin, self._after_words = tokenizer, begin, after_words
+        self._stops = [stop for stop in stops if stop]
+        # Two tokens more than a stop string has, since the model may write it in others.
+        lengths = [len(tokenizer.encode(stop, add_special_tokens=False)) for stop in self._stops]
+        self._window = max(lengths, default=0) + 2
+        self._first: dict[int, int] = {}  # by row, how long it was when it had its first word
+        self.steps: list[int] = []  # the tokens of each row up to the end of its stop string
+        self._ended: list[bool] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Which rows have ended; `input_ids` [batch, seq]."""
+        start = max(self._begin, input_ids.shape[1] - self._window)
+        texts = self._tokenizer.batch_decode(input_ids[:, start:])
+        if self._after_words:
+            for row, text in enumerate(texts):
+                if text.strip():
+                    self._first.setdefault(row, input_ids.shape[1])
+                if self._first.get(row, start + 1) > start:
+                    texts[row] = text.lstrip()
+        self._ended = self._ended or [False] * len(texts)
+        self.steps = [
+            steps + (not ended) for steps, ended in zip(self.steps or [0] * len(texts), self._ended, strict=True)
+        ]
+        self._ended = [
+            ended or any(stop in text for stop in self._stops)
+            for ended, text in zip(self._ended, texts, strict=True)
+        ]
         return torch.tensor(self._ended, device=input_ids.device)
 
 
