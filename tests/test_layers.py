@@ -24,6 +24,7 @@ STAGES = ["data", "instructions", "mixture", "training", "evaluation", "report"]
 ABOVE = [
     "pipeline",
     "config_draft",
+    "sentence_selection",
     "merging",
     "sweeps",
     "doctor",

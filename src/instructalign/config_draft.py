@@ -34,7 +34,8 @@ _NAME_WORDS = 2  # of a column, at most
 _PASSES = 20  # over the corpus, in all directions together
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _BY_ENDING = {
-    **dict.fromkeys((".csv", ".tsv", ".tab"), "table"),
+    ".csv": "csv",
+    **dict.fromkeys((".tsv", ".tab"), "tsv"),
     **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls"), "xlsx"),
     ".ods": "ods",
     **dict.fromkeys((".jsonl", ".json", ".ndjson"), "jsonl"),
@@ -107,7 +108,7 @@ def draft_config(
         )
     entries, notes = _entries(files, given)
     codes = [code for code in given if code != _SKIPPED]
-    codes = codes or list(dict.fromkeys(code for entry in entries for code in _languages_of(entry)))
+    codes = codes or list(dict.fromkeys(code for entry in entries for code in languages_of(entry)))
     if len(codes) < 2:
         raise _no_languages(files[0], f"found {', '.join(codes) or 'none'}")
     knows, new = _groups(codes, [_code(each, "--known") for each in known])
@@ -137,7 +138,7 @@ def _no_languages(place: object, why: str) -> ConfigError:
 # What the files are
 
 
-def _kind(path: Path) -> str:
+def format_of(path: Path) -> str:
     """The format of a file or folder by its name, and where that does not say by its first line."""
     if path.is_dir():
         for ending, kind in ((".sfm", "usfm"), (".usfm", "usfm"), (".usx", "usx")):
@@ -156,7 +157,7 @@ def _kind(path: Path) -> str:
     if kind:
         return kind
     first = next((line for _, line in read_lines(path)), "")
-    return "table" if "\t" in first else "moses"
+    return "tsv" if "\t" in first else "moses"
 
 
 def _entries(files: Sequence[Path], languages: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -165,10 +166,10 @@ def _entries(files: Sequence[Path], languages: list[str]) -> tuple[list[dict[str
     notes: list[str] = []
     together: dict[str, list[Path]] = {}
     for path in files:
-        kind = _kind(path)
+        kind = format_of(path)
         if kind in _ONE_FILE_A_LANGUAGE:
             together.setdefault(kind, []).append(path)
-        elif kind in ("table", "xlsx", "ods", "jsonl", "parquet"):
+        elif kind in ("csv", "tsv", "xlsx", "ods", "jsonl", "parquet"):
             entries.append(_table(path, kind, languages))
             columns = entries[-1]["columns"]
             notes.append(f"{path}: {', '.join(f'{code} from column {name}' for code, name in columns.items())}")
@@ -205,7 +206,7 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
     raise _no_languages(listed, f"{len(found)} of {len(paths)} file names hold a language")
 
 
-def _languages_of(entry: Mapping[str, Any]) -> list[str]:
+def languages_of(entry: Mapping[str, Any]) -> list[str]:
     """The languages of a corpus: those of its columns or files, or those that its reader finds in it."""
     named = entry.get("columns") or entry.get("files")
     if named:
@@ -220,6 +221,37 @@ def _languages_of(entry: Mapping[str, Any]) -> list[str]:
 
 
 # Tables: which column is which language
+
+
+def columns_by_language(path: Path, kind: str) -> tuple[dict[str, str], list[str]] | None:
+    """By language the column that its code or name is the name of, and all names; None for a file without columns.
+
+    Args:
+        path: the file.
+        kind: its format, as `format_of` says it.
+    """
+    if kind in ("jsonl", "parquet"):
+        records = islice((read_json if kind == "jsonl" else read_parquet)(path), _SAMPLE)
+        tops = [list(dict.fromkeys(key for _, record in records for key in field_names(record)))]
+    elif kind in ("csv", "tsv"):
+        tops = [
+            cells for _, cells in islice(read_delimited(path, "\t" if kind == "tsv" else None, kind == "csv"), 1)
+        ]
+    elif kind in ("xlsx", "ods"):
+        tops = [cells for rows in filled_sheets(path).values() for cells in rows[:50]]
+    else:
+        return None
+    found = [{_language_named(name.strip()): name.strip() for name in names} for names in tops] or [{}]
+    best = max(range(len(found)), key=lambda number: len(found[number].keys() - {""}))
+    return {code: name for code, name in found[best].items() if code}, [
+        each.strip() for each in (tops or [[]])[best]
+    ]
+
+
+def _language_named(name: str) -> str:
+    if name.lower() in ("id", "no"):  # the row's, and not Indonesian or Norwegian
+        return ""
+    return canonical(name) if is_language(name) else code_of_name(name)
 
 
 def _table(path: Path, kind: str, languages: list[str]) -> dict[str, Any]:
@@ -237,9 +269,7 @@ def _table(path: Path, kind: str, languages: list[str]) -> dict[str, Any]:
         if len(columns) < 2:
             raise _no_languages(path, f"its keys are {', '.join(keys) or 'none'}")
         return {"format": kind, "path": str(path), "columns": columns}
-    if kind == "table":
-        kind = "csv" if path.name.lower().removesuffix(path.suffix.lower()).endswith(".csv") else ""
-        kind = kind or ("csv" if path.suffix.lower() == ".csv" else "tsv")
+    if kind in ("csv", "tsv"):
         records_of = read_delimited(path, "\t" if kind == "tsv" else None, kind == "csv")
         sheets = {"": [cells for _, cells in islice(records_of, _SAMPLE)]}
     else:

@@ -31,6 +31,7 @@ for command in (
     data_commands.preview,
     data_commands.generate,
     data_commands.synthesize,
+    data_commands.select,
     run_commands.train,
     run_commands.evaluate,
     run_commands.score,

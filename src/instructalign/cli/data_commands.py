@@ -184,3 +184,88 @@ def synthesize(
         counts = write(loaded, out, count=count, progress=progress)
     dropped = ", ".join(f"{reason} {number}" for reason, number in sorted(counts.dropped.items())) or "none"
     console.out.print(f"wrote {counts.kept} examples to {out}; dropped: {dropped}", markup=False)
+
+
+def select(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Text, a sentence a line, or any corpus file.")],
+    budget: Annotated[str, typer.Option(metavar="N", help="Sentences to choose: 500; or their words: 2000w.")],
+    language: Annotated[str, typer.Option(metavar="CODE", help="The language to translate into.")],
+    source: Annotated[str, typer.Option(metavar="CODE", help="The language of the sentences.")] = "eng",
+    column: Annotated[str | None, typer.Option(metavar="NAME", help="A table's column of sentences.")] = None,
+    translated: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="What is translated already; of a table, the rows that are. Repeatable."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="A configuration whose corpora are translated already.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Prefer what this model is uncertain of: a folder or Hub name."),
+    ] = None,
+    words: Annotated[str, typer.Option(metavar="MIN-MAX", help="How long sentences may be, in words.")] = "3-40",
+    ngrams: Annotated[int, typer.Option(min=1, max=5, help="The longest runs of words that count.")] = 2,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The table to write: .xlsx, .csv or .tsv.")] = Path(
+        "to-translate.xlsx"
+    ),
+) -> None:
+    """Chooses the sentences to translate next: those that say most about the rest of a corpus.
+
+    Example: `instructalign select english.txt --budget 500 --language heg`
+    """
+    import re
+
+    from instructalign.data.formats.spreadsheets import TABLE_ENDINGS, write_table
+    from instructalign.languages import canonical
+    from instructalign.sentence_selection import select_sentences
+
+    size = re.fullmatch(r"([1-9]\d*)(w?)", budget)
+    range_ = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", words)
+    problems = []
+    if size is None:
+        problems.append(f"--budget: expected a number of sentences (500) or of words (2000w), found {budget!r}")
+    if range_ is None or int(range_[1]) > int(range_[2]):
+        problems.append(f"--words: expected the fewest and the most words, such as 3-40, found {words!r}")
+    if out.suffix.lower() not in TABLE_ENDINGS:
+        problems.append(f"--out: expected a name that ends in {', '.join(TABLE_ENDINGS)}, found {str(out)!r}")
+    codes = {}
+    for option, code in (("--source", source), ("--language", language)):
+        try:
+            codes[option] = canonical(code)
+        except InstructAlignError as error:
+            problems.append(f"{option}: {error}")
+    if len(set(codes.values())) == 1 and len(codes) == 2:
+        problems.append(f"--language: {language!r} is the language of the sentences (--source) too")
+    if problems or size is None or range_ is None:
+        raise ConfigError(problems)
+    if out.exists():
+        raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
+    with console.progress() as progress:
+        choice = select_sentences(
+            corpus,
+            source=codes["--source"],
+            target=codes["--language"],
+            budget=int(size[1]),
+            in_words=bool(size[2]),
+            column=column,
+            translated=translated or (),
+            config=load(config, None) if config else None,
+            model=model,
+            order=ngrams,
+            shortest=int(range_[1]),
+            longest=int(range_[2]),
+            progress=progress,
+        )
+    header = ("id", codes["--source"], codes["--language"])
+    write_table(out, [header, *((id, text, "") for id, text in choice.sentences)])
+    left_out = ", ".join(f"{number:,} {reason}" for reason, number in choice.left_out.items()) or "none"
+    console.out.print(
+        f"wrote {len(choice.sentences):,} of {choice.candidates:,} sentences, {choice.words:,} words, to {out}; "
+        f"left out: {left_out}\n"
+        f"Of the corpus's words and runs of words, {100 * choice.before:.1f} % are translated, and "
+        f"{100 * choice.after:.1f} % with these.\n"
+        f"Fill in the column {header[2]}, then run: instructalign init --from {out}",
+        markup=False,
+    )

@@ -120,7 +120,7 @@ def score_heldout_answers(
 
 
 def score_texts(
-    loaded: LoadedModel, plan: TextPlan, config: Config, runner: BatchRunner
+    loaded: LoadedModel, plan: TextPlan, config: Config, runner: BatchRunner | None
 ) -> tuple[FileRecords, dict[str, Any]]:
     """The likelihood of plain texts: the lines of its files, and the manifest's entry.
 

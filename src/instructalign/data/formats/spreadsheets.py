@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import datetime
 import io
+import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from xml.sax.saxutils import escape
 
 from pydantic import Field
 
@@ -18,7 +21,7 @@ from instructalign.data.formats import is_language
 from instructalign.data.formats.tabular import ColumnKey, long_columns, names_languages, rows_of_table
 from instructalign.data.readers import read_delimited
 from instructalign.errors import DataError, suggest
-from instructalign.files import READ_ERRORS, check_file, format_bytes, notice
+from instructalign.files import READ_ERRORS, atomic, check_file, format_bytes, notice
 from instructalign.types import Counts, ParallelRow
 
 if TYPE_CHECKING:
@@ -212,3 +215,66 @@ def _header_row(
         "the column of each language, for example columns: {eng: English, heg: Helong}; or by number, with "
         "header: 0 where no row names them."
     )
+
+
+_SHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_XML = "application/vnd.openxmlformats-package.relationships+xml"
+_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+_PARTS = {  # what a workbook of one sheet has beside the sheet (ECMA-376)
+    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="rels" '
+    f'ContentType="{_XML}"/>'
+    f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPE}.sheet.main+xml"/>'
+    f'<Override PartName="/xl/sheet.xml" ContentType="{_TYPE}.worksheet+xml"/></Types>',
+    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="r1" Type='
+    f'"{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+    "xl/workbook.xml": f'<workbook xmlns="{_SHEET}" xmlns:r="{_OFFICE}"><sheets><sheet name="Sheet1" sheetId="1" '
+    'r:id="r1"/></sheets></workbook>',
+    "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="r1" Type='
+    f'"{_OFFICE}/worksheet" Target="sheet.xml"/></Relationships>',
+}
+_NOT_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def write_spreadsheet(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Writes an .xlsx workbook of one sheet, all or nothing; every cell is text, so that none is a formula.
+
+    The first row stays in view, and columns are wide enough for sentences. What XML cannot hold is left out.
+    """
+    head = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
+    with atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, part in _PARTS.items():
+            archive.writestr(zipfile.ZipInfo(name), head + part, zipfile.ZIP_DEFLATED)
+        with archive.open(zipfile.ZipInfo("xl/sheet.xml"), "w") as sheet:
+            sheet.write(
+                f'{head}<worksheet xmlns="{_SHEET}"><sheetViews><sheetView workbookViewId="0"><pane ySplit="1" '
+                'topLeftCell="A2" state="frozen"/></sheetView></sheetViews><cols><col min="2" max="99" width="70" '
+                'customWidth="1"/></cols><sheetData>'.encode()
+            )
+            for row in rows:
+                cells = (escape(_NOT_XML.sub("", cell)) for cell in row)
+                texts = "".join(
+                    f'<c t="inlineStr"><is><t xml:space="preserve">{cell}</t></is></c>' for cell in cells
+                )
+                sheet.write(f"<row>{texts}</row>".encode())
+            sheet.write(b"</sheetData></worksheet>")
+
+
+TABLE_ENDINGS = (".xlsx", ".csv", ".tsv")
+"""The tables that `write_table` writes."""
+
+
+def write_table(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Writes a table, the names of its columns first, as a corpus format reads it: .xlsx, .csv or .tsv."""
+    if path.suffix.lower() == ".xlsx":
+        write_spreadsheet(path, rows)
+        return
+    with atomic(path) as file:
+        file.write(codecs.BOM_UTF8)  # by which Excel knows that it is UTF-8
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True)
+        if path.suffix.lower() == ".csv":
+            csv.writer(text).writerows(rows)
+        else:
+            text.writelines("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)
+        text.detach()
