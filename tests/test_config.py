@@ -404,3 +404,43 @@ def test_values_of_other_tools_are_answered_with_one_that_is_valid_here() -> Non
                 for other in others.split():
                     (problem,) = problems_of(minimal(), f"{set_here}={other}")
                     assert f"called {here}" in problem
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "written"),
+    [
+        ({"format": "csv", "path": "a", "sep": ";"}, "corpora.0.sep", "delimiter"),
+        ({"format": "csv", "file": "a"}, "corpora.0.file", "path"),
+        ({"format": "csv", "data_files": "a"}, "corpora.0.data_files", "path"),
+        ({"format": "moses", "path": "a"}, "corpora.0.path", "files, by language"),
+        ({"format": "hub", "dataset": "a"}, "corpora.0.dataset", "name"),
+        ({"format": "csv", "path": "a", "src": "en"}, "corpora.0.src", "columns, by language"),
+        ({"format": "csv", "path": "a", "target": "jv"}, "corpora.0.target", "columns, by language"),
+        ({"format": "eaf", "path": "a", "tiers": {"eng": "ft"}, "target": "x"}, "corpora.0.target", "tiers"),
+        ({"format": "csv", "path": "a", "encoding": "latin-1"}, "corpora.0.encoding", "UTF-8"),
+        ({"type": "csv", "path": "a"}, "corpora.0", "format: csv"),
+        ({"format": "csv", "path": ["a", "b"]}, "corpora.0.path", "an entry of its own"),
+        ({"format": "moses", "files": ["a", "b"]}, "corpora.0.files", "{eng: "),
+        (
+            {"format": "csv", "path": "https://example.org/a.csv"},
+            "corpora.0",
+            "https://example.org/a.csv is an address",
+        ),
+        ("a.csv", "corpora.0", "{format: "),
+        ({"format": "tsv", "path": "a", "escape": "\\"}, "corpora.0", "quoting: true"),
+        ({"format": "csv", "path": "a", "language_column": "lang"}, "corpora.0", "text_column and id"),
+        ({"format": "xlsx", "path": "a", "text_column": "text"}, "corpora.0", "text_column and id"),
+    ],
+)
+def test_near_misses_in_an_entry_are_one_problem_each(entry: Any, path: str, written: str) -> None:
+    (problem,) = problems_of({**minimal(), "corpora": [entry]})
+    assert problem.startswith(f"{path}: ")
+    assert written in problem
+
+
+def test_a_template_is_one_of_two_things_here() -> None:
+    for override, path in (("template=chatml", "template"), ("model.template=chatml", "model.template")):
+        (problem,) = problems_of(minimal(), override)
+        assert problem.startswith(f"{path}: unknown key")
+        assert "model.chat_template" in problem
+        assert "instructions.templates" in problem

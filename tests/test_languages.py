@@ -50,6 +50,13 @@ def test_codes_and_names(given: str, code: str, english: str, indonesian: str) -
         ("es-419", "spa"),
         # codes of their own
         ("prs", "prs"),
+        ("fa-AF", "prs"),  # as CLDR has it
+        ("fa_Arab_AF", "prs"),
+        ("fa-IR", "fas"),
+        ("sw-CD", "swc"),
+        ("ku-TR", "kur"),
+        ("ku-IQ", "kur_Arab"),
+        ("ku-Latn-IQ", "kur"),
         ("swc", "swc"),
         ("sh", "hbs"),
         ("hbs", "hbs"),

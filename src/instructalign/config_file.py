@@ -28,6 +28,7 @@ _SAID_ELSEWHERE: dict[str, str] = {
     "model.revision": "model_revision",
     "model.dtype (weights) or training.precision (passes)": "torch_dtype model_dtype",
     "model.system_prompt": "default_system",
+    "model.chat_template (its name, where a model has several) or instructions.templates (prompts)": "template",
     "model.adapter: {type: lora, r: 16, alpha: 32}": "use_peft finetuning_type",
     "model.adapter.quantised: true": "load_in_4bit load_in_8bit quantization_bit",
     "model.adapter.r": "lora_r lora_rank",
@@ -72,6 +73,27 @@ _SAID_ELSEWHERE: dict[str, str] = {
     "no key, but launch with a file of configs/accelerate": "deepspeed fsdp fsdp_config",
 }
 """What to write here -> keys of Axolotl, LLaMA-Factory, TRL and others that say the same."""
+
+_COLUMNS = (
+    "src tgt source target src_lang tgt_lang source_lang target_lang source_language target_language lang1 lang2"
+)
+_COLUMNS += " src_column tgt_column source_column target_column langs languages fields input output"
+_FILES = (
+    "file filename file_name file_path filepath data_file data_files data_path dataset_path train_file source url"
+)
+_ENTRY_KEYS: dict[str, str] = {
+    "delimiter": "sep separator delim field_delimiter",
+    "columns, by language its column: {eng: English, jav: Javanese}": _COLUMNS,
+    "tiers, by language its tier": _COLUMNS,
+    "markers, by language its marker": _COLUMNS,
+    "path": _FILES,
+    "files, by language its file: {eng: a.en, jav: a.jv}": f"path paths {_FILES} {_COLUMNS}",
+    "name": "dataset dataset_name repo repo_id path",
+    "subset": "config config_name name",
+    "format": "type kind",
+}
+"""As `_SAID_ELSEWHERE`, for entries of corpora and the like: the first whose key the entry has."""
+_ENCODING = "nothing: UTF-8 is read, and UTF-16 with its mark; convert others, iconv -f WINDOWS-1252 -t UTF-8"
 
 _MEANT_VALUES: dict[str, dict[str, str]] = {
     "type": {"lora with quantised: true": "qlora"},
@@ -127,7 +149,9 @@ def explain_all(errors: Sequence[ErrorDetails], prefix: str = "", model: type[Ba
     for error in errors:
         if error["type"] == "extra_forbidden":
             *place, key = error["loc"]
-            meant.add((*place, nearest(str(key), sorted(_model_at(model, place).model_fields))))
+            block = _model_at(model, place)
+            said = _meant_in_entry(block, str(key)).partition(",")[0]
+            meant.add((*place, said or nearest(str(key), sorted(block.model_fields))))
     sentences = []
     for error in errors:
         if error["type"] == "missing" and error["loc"] in meant:
@@ -145,8 +169,9 @@ def _explain(error: ErrorDetails, prefix: str, model: type[BaseModel], problem: 
     if kind == "extra_forbidden":
         block, key = _model_at(model, location[:-1]), str(location[-1])
         siblings = sorted(block.model_fields)
-        meant = _meant(_SAID_ELSEWHERE, key)
-        if not meant and model is Config and not nearest(key, siblings):
+        meant = _meant_in_entry(block, key) or _meant(_SAID_ELSEWHERE, key)
+        is_entry = block in ENTRY_MODELS.values()
+        if not meant and model is Config and not is_entry and not nearest(key, siblings):
             meant = _key_elsewhere(key)
         if meant:
             return f"{path}: unknown key, found {found(value)}. Write {meant}."
@@ -156,12 +181,26 @@ def _explain(error: ErrorDetails, prefix: str, model: type[BaseModel], problem: 
     called = _MEANT_VALUES.get(str(location[-1]) if location else "", {})
     if isinstance(value, str) and (meant := _meant(called, value)):
         return f"{path}: {found(value)} is called {meant} here"
+    if kind == "path_type" and isinstance(value, list):
+        return f"{path}: expected one path, found {found(value)}; give each file an entry of its own"
+    if kind in ("dict_type", "mapping_type"):
+        return f"{path}: expected keys and values, such as {{eng: …, jav: …}}, found {found(value)}"
     if kind == "value_error":
         problem = problem or str(error["ctx"]["error"])
         return f"{path}: {problem}" if path else problem
     if kind == "model_type":
         return f"{path}: {_expected_block(_model_at(model, location), value)}, found {found(value)}"
     return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}, found {found(value)}"
+
+
+def _meant_in_entry(block: type[BaseModel], key: str) -> str:
+    """What to write in an entry of an open list for another tool's key; empty if nothing, or if it is no entry."""
+    if block not in ENTRY_MODELS.values():
+        return ""
+    if key.lower() in ("encoding", "charset"):
+        return _ENCODING
+    there = {here: names for here, names in _ENTRY_KEYS.items() if here.partition(",")[0] in block.model_fields}
+    return _meant(there, key)
 
 
 def _key_elsewhere(key: str) -> str:

@@ -55,6 +55,9 @@ _WIKIPEDIA = {
     "zh-min-nan": "nan",
 }
 
+_REGIONAL = {("fas", "AF"): "prs", ("swa", "CD"): "swc"}  # CLDR's aliases of codes that are kept apart here
+_ARABIC = {("kur", "IQ"), ("kur", "IR")}  # of which CLDR has only ku-Arab, for Iraq
+
 _LANGUAGE_OF = re.compile(r"(bahasa|basa|langue|idioma|lengua|língua|lingua)\s+", re.IGNORECASE)
 _TAG = re.compile(r"([A-Za-z]{2,3})((?:[-_][A-Za-z0-9]{1,8})*)(?:\.[\w-]+)?(?:@(\w+))?")
 
@@ -120,7 +123,10 @@ def _of_tag(text: str, head: str, subtags: str, modifier: str | None) -> str | N
             f"it apart, use a private code from 'qaa' to 'qtz' with a name in languages.names; to treat it as "
             f"{english_name(alpha3)}, write {alpha3!r}."
         )
+    alpha3 = _REGIONAL.get((alpha3, tag.territory or ""), alpha3)
     script = tag.script or _MODIFIERS.get((modifier or "").lower())
+    if (alpha3, tag.territory) in _ARABIC:
+        script = script or "Arab"
     if script is None and tag.territory:
         script = Language.get(f"{_ALPHA2.get(alpha3, alpha3)}-{tag.territory}", normalize=False).maximize().script
         if not _is_likely(alpha3):  # langcodes then falls back to Latin, whatever the language

@@ -2,7 +2,8 @@
 
 An entry is a function or class. The keyword-only arguments of its signature are its options in the configuration,
 checked with the types they are annotated with and described by the `Args:` of its docstring; so a new entry is one
-file and one line below. Another package adds entries through the entry-point group named with each list.
+file and one line below. What is wrong with options together, a function `check_options` of the same module says.
+Another package adds entries through the entry-point group named with each list.
 
 In the configuration's pydantic models a list is a field of type `CorpusEntry`, `ReplayEntries`, … (at the end of
 this file). Only the modules of the names that a configuration uses are imported to check it; the JSON schema
@@ -36,6 +37,7 @@ from pydantic_core import InitErrorDetails, SchemaValidator, core_schema
 
 from instructalign.errors import UnknownNameError, found
 
+_ADDRESS = re.compile(r"[a-z0-9]{2,}:/", re.IGNORECASE)  # C:/ is none
 ENTRY_MODELS: dict[str, type[BaseModel]] = {}
 """The model that checks an entry, by the tag which it has in the location of a pydantic error."""
 
@@ -265,15 +267,38 @@ class OneEntry:
         """The entry; one that was checked before stays as it is."""
         if isinstance(value, Entry):
             return value
-        name = value.get("format", self.default) if isinstance(value, Mapping) else None
+        names = self.registry.names()
+        if not isinstance(value, Mapping):
+            raise ValueError(f"expected keys, such as {{format: jsonl, path: past.jsonl}}, found {found(value)}")
+        name = value.get("format", self.default)
         if name is None:
-            raise ValueError(f"needs a format. Available: {', '.join(self.registry.names())}.")
+            meant = value.get("type") if value.get("type") in names else ""
+            advice = f" Write format: {meant}, not type." if meant else f" Available: {', '.join(names)}."
+            raise ValueError(f"needs a format.{advice}")
         try:
-            return self.registry.check(str(name), value)
+            entry = self.registry.check(str(name), value)
+            if problem := _problem_of(entry, self.registry.get(str(name))):
+                raise ValueError(problem)
+            return entry
         except UnknownNameError as error:
             cause = {"error": ValueError(str(error))}
             details = InitErrorDetails(type="value_error", loc=("format",), input=name, ctx=cause)
             raise ValidationError.from_exception_data(self.registry.kind, [details]) from None
+
+
+def _problem_of(entry: Entry, read: Any) -> str:
+    """What a run would refuse in an entry whose options are right one by one; empty if nothing."""
+    check = getattr(import_module(read.__module__), "check_options", None)
+    flat = [
+        each
+        for value in entry.options.values()
+        for each in (value.values() if isinstance(value, dict) else [value])
+    ]
+    addresses = [str(each) for each in flat if isinstance(each, Path) and _ADDRESS.match(str(each))]
+    if addresses:
+        address = addresses[0].replace(":/", "://", 1)  # Path has made one slash of two
+        return f"{address} is an address, not a path; download the file and give its path"
+    return check(entry.options) if check else ""
 
 
 class OneOrMoreEntries(OneEntry):

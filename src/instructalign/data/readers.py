@@ -39,6 +39,13 @@ _EXCEL_HINT = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
+def check_escape(options: Mapping[str, object]) -> str:
+    """What is wrong with `escape` and `quoting` together; empty if nothing is."""
+    if not options.get("escape") or options.get("quoting"):
+        return ""
+    return f"escape: {options['escape']!r} has no meaning without quoting: true; set that, or leave it out"
+
+
 def read_delimited(
     path: Path, delimiter: str | None, quoting: bool, escape: str | None = None
 ) -> Iterator[tuple[int, list[str]]]:
@@ -58,10 +65,8 @@ def read_delimited(
     Raises:
         DataError: the file is missing or not UTF-8, has another delimiter, or a quotation mark is left open.
     """
-    if escape and not quoting:
-        raise DataError(
-            f"{path}: escape: {escape!r} has no meaning without quoting: true; set that, or leave it out."
-        )
+    if problem := check_escape({"escape": escape, "quoting": quoting}):
+        raise DataError(f"{path}: {problem}.")
     lines = read_lines(path)
     first: list[tuple[int, str]] = []
     while (

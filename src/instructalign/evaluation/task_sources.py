@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.data.readers import Delimiter, hub_lacks, read_delimited, read_hub, renamed_subsets
+from instructalign.data.readers import check_escape as check_options  # noqa: F401  (for `validate`)
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_jsonl, read_lines
 from instructalign.randomness import Draws, digest_key

@@ -18,7 +18,13 @@ from pydantic import Field
 
 from instructalign.config import LanguageCode
 from instructalign.data.formats import is_language
-from instructalign.data.formats.tabular import ColumnKey, long_columns, names_languages, rows_of_table
+from instructalign.data.formats.tabular import (  # the first for `validate`
+    ColumnKey,
+    check_options,  # noqa: F401
+    long_columns,
+    names_languages,
+    rows_of_table,
+)
 from instructalign.data.readers import read_delimited
 from instructalign.errors import DataError, suggest
 from instructalign.files import READ_ERRORS, atomic, check_file, format_bytes, notice

@@ -23,6 +23,7 @@ from instructalign.data.formats import (
 from instructalign.data.readers import (
     Delimiter,
     Record,
+    check_escape,
     field_names,
     field_of,
     read_delimited,
@@ -321,17 +322,17 @@ def long_columns(
     Raises:
         DataError: one of the two or `id` is missing, or `columns` is there as well.
     """
-    if problem := table_problem(
+    if problem := check_options(
         {"columns": columns, "id": id, "language_column": language_column, "text_column": text_column}
     ):
         raise DataError(f"{where}: {problem}")
     return None if language_column is None or text_column is None else (language_column, text_column)
 
 
-def table_problem(options: Mapping[str, object]) -> str:
+def check_options(options: Mapping[str, object]) -> str:
     """What is inconsistent in the options of a table; empty if nothing is."""
-    if options.get("escape") and not options.get("quoting"):
-        return f"escape: {options['escape']!r} has no meaning without quoting: true; set that, or leave it out"
+    if problem := check_escape(options):
+        return problem
     given = [key for key in ("language_column", "text_column") if options.get(key) is not None]
     if given and (len(given) < 2 or options.get("id") is None or options.get("columns")):
         found = [key for key in ("id", "columns") if options.get(key)] + given
