@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,8 +20,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from instructalign.errors import DataError, suggest
-from instructalign.languages import canonical, is_private
+from instructalign.errors import suggest
+from instructalign.languages import LanguageCode as LanguageCode
+from instructalign.languages import is_private
+from instructalign.languages import language_code as language_code
 from instructalign.plugins import (
     OBJECTIVES,
     STRATEGIES,
@@ -44,18 +45,6 @@ RelativeWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 ContaminationAction = Literal["report", "drop", "refuse", "ignore"]
 """What is done about training data that overlaps with test items."""
-
-
-def language_code(value: str) -> str:
-    """The canonical code of a language, for pydantic: like `languages.canonical`, but raises ValueError."""
-    try:
-        return canonical(value)
-    except DataError as error:
-        raise ValueError(str(error)) from None
-
-
-LanguageCode = Annotated[str, AfterValidator(language_code)]
-"""Any code of a language (`jv`, `jav`, `jav_Latn`), made canonical."""
 
 
 class Strict(BaseModel):
@@ -717,7 +706,7 @@ class Config(Strict):
     languages: LanguagesConfig
     """Known, new and related languages."""
     corpora: Annotated[list[CorpusEntry], Field(min_length=1)]
-    """Parallel text; several entries are concatenated."""
+    """Parallel text, and monolingual text (`languages: [jav]`); several entries are concatenated."""
     filter: FilterConfig = FilterConfig()
     """Cleaning of the corpora."""
     instructions: InstructionsConfig = Field(default_factory=InstructionsConfig)
@@ -770,6 +759,7 @@ class Config(Strict):
                 f"instructions.pivots: {', '.join(outside)} is not among languages.known "
                 f"({', '.join(self.languages.known)})"
             )
+        self._check_corpora()
         for stage in self.replay.schedule.stages or () if self.replay and self.replay.schedule else ():
             if stage.at >= self.training.steps:
                 raise ValueError(
@@ -777,6 +767,41 @@ class Config(Strict):
                     f"{self.training.steps}"
                 )
         return self
+
+    def _check_corpora(self) -> None:
+        """Refuses corpora in languages that are not read, and objectives without the text that they take."""
+        read = [*dict.fromkeys([*self.pivots, *self.targets])]
+        for number, entry in enumerate(self.corpora):
+            if outside := [code for code in entry.languages or () if code not in read]:
+                raise ValueError(
+                    f"corpora.{number}.languages: {', '.join(outside)} is not read; it may be "
+                    f"{', '.join(read)}, as languages and instructions.pivots have it"
+                )
+            if entry.name == "text" and len(entry.languages or ()) != 1:
+                raise ValueError(
+                    f"corpora.{number}: format text is monolingual; name its language, such as "
+                    f"languages: [{self.targets[0]}]"
+                )
+        alone = [number for number, entry in enumerate(self.corpora) if len(entry.languages or ()) == 1]
+        kinds = {name: OBJECTIVES.get(name) for name in self.instructions.objectives}
+        crosslingual = [name for name, kind in kinds.items() if not getattr(kind, "monolingual", False)]
+        passages = [name for name, kind in kinds.items() if getattr(kind, "passages", False)]
+        if alone and len(crosslingual) == len(kinds) and len(alone) < len(self.corpora):
+            raise ValueError(
+                f"corpora.{alone[0]} is monolingual text, which none of instructions.objectives takes "
+                f"({', '.join(kinds)}). Add lm (continue a passage) or mlm (restore a sentence), such as "
+                f"objectives: {{lm: 1, {', '.join(f'{name}: 1' for name in kinds)}}}"
+            )
+        if len(alone) == len(self.corpora) and crosslingual:
+            raise ValueError(
+                f"instructions.objectives: {', '.join(crosslingual)} need parallel text, and all corpora are "
+                "monolingual. Write objectives: {lm: 1, mlm: 1}, or add a parallel corpus"
+            )
+        if passages and not alone:
+            raise ValueError(
+                f"instructions.objectives: {', '.join(passages)} takes monolingual text, and no corpus is. Add "
+                f"one with one language, as {{format: text, path: news.txt, languages: [{self.targets[0]}]}}"
+            )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -830,7 +855,8 @@ def _plain(value: Any, key: str = "") -> Any:
             return options
         if key == "objectives":
             return {"weight": value.weight, **options}
-        said = {key: text for key in ("label", *DATA_KEYS) if (text := getattr(value, key)) is not None}
+        keys = ("label", "languages", *DATA_KEYS)
+        said = {key: given for key in keys if (given := getattr(value, key)) is not None}
         weight = {} if value.weight == 1.0 else {"weight": value.weight}
         return {"format": value.name, **said, **weight, **options}
     if isinstance(value, BaseModel):

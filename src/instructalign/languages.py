@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from typing import Annotated
 
 from langcodes import Language
 from langcodes.data_dicts import (
@@ -26,6 +27,7 @@ from langcodes.data_dicts import (
     MACROLANGUAGES,
 )
 from langcodes.tag_parser import LanguageTagError
+from pydantic import AfterValidator
 
 from instructalign.errors import DataError
 
@@ -316,3 +318,15 @@ def _language(code: str) -> Language:
     """The language of a canonical code."""
     head, *rest = code.split("_")
     return Language.get("-".join([_ALPHA2.get(head, head), *rest]), normalize=False)
+
+
+def language_code(value: str) -> str:
+    """The canonical code of a language, for pydantic: like `canonical`, but raises ValueError."""
+    try:
+        return canonical(value)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
+LanguageCode = Annotated[str, AfterValidator(language_code)]
+"""Any code of a language (`jv`, `jav`, `jav_Latn`), made canonical."""

@@ -250,7 +250,7 @@ def config_problems(config: Config) -> Iterator[InstructAlignError]:
         probe_tasks,
     )
     from instructalign.evaluation.tasks import HeldOutTask, ItemTask, PlainText, Translation
-    from instructalign.instructions import load_templates
+    from instructalign.instructions import load_templates, worded
     from instructalign.training.requirements import NO_HELDOUT_SENTENCES, NO_KNOWN_SENTENCE, missing_packages
 
     def problem_of(check: Callable[[], Any]) -> Iterator[InstructAlignError]:
@@ -260,7 +260,7 @@ def config_problems(config: Config) -> Iterator[InstructAlignError]:
             yield error
 
     instructions, comet = config.instructions, config.evaluation.comet
-    yield from problem_of(lambda: load_templates(instructions.templates, instructions.objectives))
+    yield from problem_of(lambda: load_templates(instructions.templates, worded(instructions.objectives)))
     few = instructions.heldout is not None and instructions.heldout < 2
     tasks = []
     for name in config.evaluation.tasks:

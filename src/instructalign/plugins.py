@@ -36,6 +36,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import InitErrorDetails, SchemaValidator, core_schema
 
 from instructalign.errors import UnknownNameError, found
+from instructalign.languages import LanguageCode
 
 _ADDRESS = re.compile(r"[a-z0-9]{2,}:/", re.IGNORECASE)  # C:/ is none
 ENTRY_MODELS: dict[str, type[BaseModel]] = {}
@@ -49,6 +50,7 @@ class Entry(BaseModel):
         name: what it is registered as.
         label: what the user calls it: a prefix of the ids of a corpus's rows, for example.
         licence, provenance: under what terms the data may be used, and where it comes from, in the user's words.
+        languages: the languages to read of a corpus; None for all that are configured.
         options: the arguments of the registered function or class.
         weight: relative to the other entries of the list.
     """
@@ -59,6 +61,7 @@ class Entry(BaseModel):
     label: str | None = None
     licence: str | None = None
     provenance: str | None = None
+    languages: list[str] | None = None
     options: dict[str, Any] = {}
     weight: float = 1.0
 
@@ -80,6 +83,10 @@ _OF_DATA: dict[str, tuple[Any, Any]] = {
     "licence": (Licence, None),
     "provenance": (Provenance, None),
 }
+Languages = Annotated[
+    Annotated[list[LanguageCode], Field(min_length=1)] | None,
+    Field(description="The languages to read from it. One makes it monolingual text. Default: all configured."),
+]
 Weight = Annotated[
     float,
     Field(ge=0, strict=True, allow_inf_nan=False, description="Relative to the other entries; 0 leaves it out."),
@@ -431,6 +438,7 @@ FORMATS = Registry(
     "instructalign.formats",
     {
         "flores": "instructalign.data.formats.flores:read_flores",
+        "text": "instructalign.data.formats.plain_text:read_text",
         "tsv": "instructalign.data.formats.tabular:read_tsv_rows",
         "csv": "instructalign.data.formats.tabular:read_csv_rows",
         "jsonl": "instructalign.data.formats.tabular:read_jsonl_rows",
@@ -457,13 +465,14 @@ FORMATS = Registry(
         "flores_plus": "instructalign.data.formats.flores:read_flores_plus",
         "toy": "instructalign.toy.datasets:read_corpus",
     },
-    shared=_OF_DATA,
+    shared={**_OF_DATA, "languages": (Languages, None)},
 )
 
 OBJECTIVES = Registry(
     "objective",
     "instructalign.objectives",
     {
+        "lm": "instructalign.instructions.objectives.lm:LM",
         "mlm": "instructalign.instructions.objectives.denoising:MLM",
         "tlm": "instructalign.instructions.objectives.denoising:TLM",
         "mt": "instructalign.instructions.objectives.mt:MT",

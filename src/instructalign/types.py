@@ -12,10 +12,11 @@ Rule = Literal["sum", "mean", "bytes", "calibrated", "paper"]
 
 @dataclass(frozen=True, slots=True)
 class ParallelRow:
-    """One sentence in two or more languages.
+    """One sentence in two or more languages, or a line of monolingual text.
 
     Attributes:
-        id: identifies the sentence; training and held-out rows are split by it.
+        id: identifies the sentence; training and held-out rows are split by it. Of monolingual text, the document:
+            its lines are rows of one id, one after another.
         texts: the sentence by language code, in the corpus's own spelling.
     """
 
@@ -32,7 +33,8 @@ class Instruction:
     """What a model is asked and what it should answer.
 
     Attributes:
-        prompt: the whole question, ready for a plain (not chat) model, without a space at its end.
+        prompt: the whole question, ready for a plain (not chat) model, without a space at its end. Empty for plain
+            text, which is the answer, and stands in no chat template.
         answer: the reference answer, without a space at its start.
         objective: the objective that made it (`mt`, `tlm`, …), or `replay`.
         source: code of the language given; empty where it does not apply.
@@ -41,6 +43,7 @@ class Instruction:
         template: id of the template that worded it; of a replayed example the task, where its source names one.
         turns: of a replayed conversation the turns before the answer, for models with a chat template; `prompt`
             has them as plain text.
+        goes_on: whether the answer is a piece of a text that goes on, so that no end token belongs behind it.
     """
 
     prompt: str
@@ -51,6 +54,7 @@ class Instruction:
     row: str = ""
     template: str = ""
     turns: tuple[Turn, ...] = ()
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +149,14 @@ class Counts:
         read, kept: numbers of records.
         dropped: numbers of records by reason.
         reject: called for each drop with the reason, the number of records, and what is known of them.
+        least: in how many languages a row must have text: two, or one in a monolingual corpus.
     """
 
     read: int = 0
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     reject: Callable[[str, int, Mapping[str, Any]], None] | None = field(default=None, compare=False, repr=False)
+    least: int = field(default=2, compare=False, repr=False)
 
     def drop(self, reason: str, count: int = 1, **what: Any) -> None:
         """Counts records as dropped for a reason; `what` is what is known of them (`row`, `texts`, `fields`)."""

@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from test_loss import PAIRS, assert_close, gradients
 from test_train import assert_close as assert_weights_close
 from test_train import assert_same_weights, configure, log, settings
+from tokenizers.processors import TemplateProcessing
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
 from instructalign.config import AdapterConfig
@@ -18,7 +19,7 @@ from instructalign.config_file import build_config
 from instructalign.errors import ModelError
 from instructalign.training.adapters import add_adapter
 from instructalign.training.batching import ExampleEncoder, LossWeights, MicroBatchLimits, collate
-from instructalign.training.loss import ChunkedLoss, at_positions
+from instructalign.training.loss import ChunkedLoss, at_positions, token_losses
 from instructalign.training.models import LoadedModel, checkpoint_activations
 from instructalign.training.packed_attention import _distances, enable_packing, example_numbers, packed_row_limits
 from instructalign.training.tokenization import Codec
@@ -223,3 +224,59 @@ def test_packing_goes_with_what_else_a_run_may_have(
         assert len(kinds) > 4
         for name in kinds:
             assert one[name] == pytest.approx(other[name], abs=0.05 if half else 1e-4), name
+
+
+def test_plain_text_has_the_loss_of_transformers() -> None:
+    """`lm` in the form `plain`: the mean over all predicted tokens, with and without a first and an end token."""
+    for begin in (None, "<s>"):
+        base = loaded("llama")
+        tokenizer: Any = base.tokenizer
+        if begin:
+            tokenizer.add_special_tokens({"bos_token": "<pad>"})
+            tokenizer._tokenizer.post_processor = TemplateProcessing(
+                single="<pad> $A", special_tokens=[("<pad>", tokenizer.pad_token_id)]
+            )
+        codec = Codec(tokenizer, False)
+        text = "panganane enak lan panggonane resik\nmakanan di sini enak"
+        example = ExampleEncoder(codec, 64)(Instruction("", text, "lm", "jav", "jav", "d1"))
+        ids = torch.tensor([[*tokenizer(text)["input_ids"], tokenizer.eos_token_id]])
+        assert example.prompt + example.answer == ids[0].tolist()
+        with torch.no_grad():
+            expected = float(base.model(input_ids=ids, labels=ids).loss)
+            batch = collate([example], codec, LossWeights())
+            losses = token_losses(base.model, batch, False)
+        assert float(losses.mean()) == pytest.approx(expected, abs=1e-6)
+        assert losses.numel() == ids.shape[1] - 1
+        cut = ExampleEncoder(codec, 64)(Instruction("", text, "lm", "jav", "jav", "d1", goes_on=True))
+        assert cut.prompt + cut.answer == ids[0, :-1].tolist()
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama", "qwen3"])
+def test_packed_documents_do_not_see_each_other(family: str) -> None:
+    base = loaded(family)
+    enable_packing(base)
+    codec = Codec(tiny_tokenizer(), False)
+    encoder = ExampleEncoder(codec, 64)
+    texts = ["panganane enak", "makanan di sini enak sekali", "tempatnya bersih"]
+
+    def losses_of(*documents: str) -> list[torch.Tensor]:
+        examples = [encoder(Instruction("", each, "lm", "jav", "jav")) for each in documents]
+        batch = collate(examples, codec, LossWeights(), [len(examples)])
+        with torch.no_grad():
+            found = token_losses(base.model, batch, False)
+        return list(found.split(batch["counted"]))
+
+    before, after = losses_of(*texts), losses_of(texts[0], "good food and a clean place", texts[2])
+    assert torch.equal(before[0], after[0])
+    torch.testing.assert_close(before[2], after[2], atol=1e-6, rtol=0)  # it stands elsewhere in the row
+    assert not torch.allclose(before[1].mean(), after[1].mean(), atol=1e-3)
+    for alone, packed in zip(map(losses_of, texts), before, strict=True):
+        torch.testing.assert_close(alone[0], packed, atol=1e-5, rtol=0)
+
+
+def test_special_tokens_that_plain_text_spells_are_text() -> None:
+    codec = Codec(tiny_tokenizer(), False)
+    begin, ids = codec.text("resik </s> enak")
+    assert not begin
+    assert 1 not in ids
+    assert codec.tokenizer.decode(ids) == "resik </s> enak"

@@ -1,4 +1,4 @@
-"""The parallel corpus: reads the configured files, cleans, deduplicates and splits them."""
+"""The corpus, parallel and monolingual: reads the configured files, cleans, deduplicates and splits them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from instructalign.config import Entry, FilterConfig
 from instructalign.config_file import explain_all
 from instructalign.data.deduplication import find_exact, find_near
 from instructalign.data.filters import Cleaner, Removed, cleaning
-from instructalign.data.shared_sentences import choose_heldout, find_placeholders, text_keys
+from instructalign.data.shared_sentences import choose_heldout_of_both, find_placeholders, text_keys
 from instructalign.errors import ConfigError, DataError
 from instructalign.languages import canonical
 from instructalign.plugins import FORMATS, CorpusEntry
@@ -209,7 +209,8 @@ class Corpus:
         rows that share a sentence of any language with them (`shared_sentences.choose_heldout`). So a
         sentence is on one side in all its languages and translations, whatever the order of the rows; and where no
         sentences are shared, one added to the corpus can take the place of one held-out sentence but moves no
-        other.
+        other. Of monolingual text, as many documents are held out, at most a tenth of them; it moves no sentence
+        of the parallel text.
 
         Args:
             heldout: how many sentences (distinct ids) to hold out; 0 for none, None for a tenth, at most 100.
@@ -222,17 +223,18 @@ class Corpus:
             return self, Corpus([], Counts())
         key = digest_key(seed, "heldout")
         ranks = np.fromiter((rank_number(row.id, key) for row in self), dtype=np.uint64, count=len(self))
-        chosen = choose_heldout(ranks, text_keys(self, len(self), self.languages), heldout)
+        keys = text_keys(self, len(self), self.languages)
+        chosen = choose_heldout_of_both(ranks, keys, heldout, monolingual(self))
         if not chosen.any():
             return self, Corpus([], Counts())
         inside = chosen.tobytes()
         return self._side(inside, 0, "held out"), self._side(inside, 1, "kept for training")
 
     def limit(self, sentences: int, seed: int) -> Corpus:
-        """A part of the corpus: a number of its sentences, with all their rows.
+        """A part of the corpus: a number of its sentences, with all their rows, and all monolingual text.
 
         The sentences with the smallest keyed hash of their id are taken, so that a smaller part is in every
-        larger one.
+        larger one. Where all text is monolingual, they are documents.
 
         Args:
             sentences: how many sentences (distinct ids), at least 1.
@@ -242,8 +244,12 @@ class Corpus:
             DataError: the corpus has fewer sentences.
         """
         key = digest_key(seed, "sentences")
-        last = last_taken(smallest((rank(row.id, key) for row in self), sentences), sentences)
-        return self._side(bytes(rank(row.id, key) > last for row in self), 0, BEYOND)
+        stay = monolingual(self)
+        stay &= not stay.all()
+        limited = (row for row, free in zip(self, stay, strict=True) if not free)
+        last = last_taken(smallest((rank(row.id, key) for row in limited), sentences), sentences)
+        beyond = bytes(not free and rank(row.id, key) > last for row, free in zip(self, stay, strict=True))
+        return self._side(beyond, 0, BEYOND)
 
     def _side(self, sides: bytes, side: int, reason: str) -> Corpus:
         """The rows of one side [rows]; those of the other count as dropped for the reason."""
@@ -273,6 +279,12 @@ def language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str],
 def _language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str], int]]:
     present = (frozenset(code for code, text in row.texts.items() if text.strip()) for row in rows)
     return ((languages, sum(1 for _ in several)) for languages, several in groupby(present))
+
+
+def monolingual(rows: Iterable[ParallelRow]) -> NDArray[np.bool_]:
+    """Which rows are monolingual text [rows]."""
+    runs = np.array([(len(languages) == 1, number) for languages, number in language_runs(rows)], dtype=np.int64)
+    return np.repeat(runs.reshape(-1, 2)[:, 0] == 1, runs.reshape(-1, 2)[:, 1])
 
 
 def rank(id: str, key: bytes) -> bytes:
@@ -373,7 +385,7 @@ def without_placeholders(
         for code in out:
             cleaner.remove(PLACEHOLDERS, row.id, code, row.texts[code], float(found[code][place]))
         left = {code: text for code, text in row.texts.items() if code not in out} if out else row.texts
-        if len(left) >= 2:
+        if len(left) >= min(2, len(row.texts)):
             yield ParallelRow(row.id, left) if out else row
         else:
             cleaner.removed[PLACEHOLDERS].rows += 1
@@ -421,7 +433,7 @@ def check_languages(
     """
     absent = [code for code in languages if code not in found and code not in optional]
     missing = [code for code in languages if code not in found and code in optional]
-    if missing and not absent:
+    if missing and not absent and len(found) > 1:
         logger.warning("no corpus has text in %s: nothing is aligned with it", ", ".join(missing))
     if absent:
         taken = ", ".join(f"{name} {each.texts}" for name, each in removed.items())
@@ -447,6 +459,7 @@ def check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
 def _rows(
     entries: Sequence[Entry], languages: Sequence[str], total: Counts, cleaner: Cleaner
 ) -> Iterator[ParallelRow]:
+    entries = entries_with(entries, languages)
     for entry, name in zip(entries, corpus_names(entries), strict=True):
         counts = Counts(reject=partial(cleaner.reject, name))
         yield from clean_rows(read_entry(entry, name, languages, counts), cleaner, counts)
@@ -455,9 +468,28 @@ def _rows(
 
 
 def read_entry(entry: Entry, name: str, languages: Sequence[str], counts: Counts) -> Iterator[ParallelRow]:
-    """The rows of one corpus, with its name as a prefix of their ids."""
+    """The rows of one corpus, with its name as a prefix of their ids; of monolingual text, a row for each line."""
+    if entry.languages is not None:
+        languages = [code for code in languages if code in entry.languages]
+        counts.least = min(2, len(entry.languages))
     for row in FORMATS.get(entry.name)(languages, counts, **entry.options):
-        yield ParallelRow(f"{name}/{row.id}", row.texts)
+        parts: list[Mapping[str, str]] = [row.texts]
+        if counts.least == 1:
+            lines = ((code, line.strip()) for code, text in row.texts.items() for line in text.splitlines())
+            parts = [{code: line} for code, line in lines if line]
+            counts.read += len(parts) - 1
+        for texts in parts:
+            yield ParallelRow(f"{name}/{row.id}", texts)
+
+
+def entries_with(entries: Sequence[Entry], languages: Sequence[str]) -> list[Entry]:
+    """The entries without those whose own languages are not among these: other stages teach them."""
+
+    def wanted(entry: Entry) -> bool:
+        own = entry.languages
+        return own is None or len(set(own).intersection(languages)) >= min(2, len(own))
+
+    return [entry for entry in entries if wanted(entry)]
 
 
 def clean_rows(rows: Iterable[ParallelRow], cleaner: Cleaner, counts: Counts) -> Iterator[ParallelRow]:

@@ -202,8 +202,9 @@ class Cleaner:
     """Applies the filters of a configuration to rows, one at a time.
 
     A text that a filter does not accept is taken out of its row; a row that is left with fewer than two texts
-    is dropped, and counts for the filter that took the last one. Filters of pairs compare each text to the
-    row's first; where most of several disagree with it, it is the odd one, and is taken out itself.
+    (of monolingual text, none) is dropped, and counts for the filter that took the last one. Filters of pairs
+    compare each text to the row's first; where most of several disagree with it, it is the odd one, and is taken
+    out itself.
 
     Args:
         config: the configuration's block `filter`.
@@ -246,7 +247,7 @@ class Cleaner:
                 last = filter[0]
                 for code, value in odd.items():
                     self.remove(last, row.id, code, texts.pop(code), value)
-        if len(texts) < 2:
+        if len(texts) < min(2, len(row.texts)):
             self.removed[last].rows += 1
             return None, last
         return (ParallelRow(row.id, texts) if self._normalise or len(texts) < before else row), ""

@@ -154,6 +154,36 @@ def choose_heldout(ranks: Keys, columns: Iterable[Keys], heldout: int | None) ->
     return held
 
 
+def choose_heldout_of_both(
+    ranks: Keys, columns: Iterable[Keys], heldout: int | None, monolingual: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which rows are held out [rows]: of the parallel ones as if there were no others, and of monolingual text.
+
+    Of that, as many documents (distinct ids) are held out, but at most a tenth where there are parallel rows too.
+    A sentence that both have is on the side that it has in the parallel text.
+
+    Args:
+        ranks, columns, heldout: as in `choose_heldout`.
+        monolingual: which rows are monolingual text [rows].
+
+    Raises:
+        DataError: as `choose_heldout`.
+    """
+    if not monolingual.any():
+        return choose_heldout(ranks, columns, heldout)
+    columns = list(columns)
+    held = np.zeros(len(ranks), dtype=bool)
+    for rows in (np.flatnonzero(~monolingual), np.flatnonzero(monolingual)):
+        if len(rows):
+            held[rows] = choose_heldout(ranks[rows], [keys[rows] for keys in columns], heldout)
+        heldout = None if heldout is None else min(heldout, len(np.unique(ranks[monolingual])) // 10)
+    for keys in columns:
+        for side in (True, False):
+            parallel = np.unique(keys[~monolingual & (held == side) & (keys != 0)])
+            held[monolingual & np.isin(keys, parallel)] = side
+    return held
+
+
 def _groups(ranks: Keys, columns: Iterable[Keys]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows that share an id or a text with another, in order [linked], and the group of each [linked]."""
     found = [edges for keys in chain([ranks], columns) if len((edges := _equal(keys))[0])]

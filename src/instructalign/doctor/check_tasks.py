@@ -17,7 +17,7 @@ from instructalign.evaluation.task_selection import (
     select_tasks,
 )
 from instructalign.evaluation.tasks import HeldOutTask, load_task
-from instructalign.instructions import load_templates
+from instructalign.instructions import load_templates, worded
 from instructalign.mixture import ReplayBuffer
 
 _PURPOSES = {
@@ -71,7 +71,7 @@ def examine_tasks(
     readable = {"eng", *config.languages.known}
     templates = findings.attempt(
         "Change instructions.templates or instructions.objectives accordingly.",
-        lambda: load_templates(config.instructions.templates, config.instructions.objectives),
+        lambda: load_templates(config.instructions.templates, worded(config.instructions.objectives)),
     )
     for language in sorted({each.language for some in (templates or {}).values() for each in some} - readable):
         findings.warn(

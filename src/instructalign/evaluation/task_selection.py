@@ -33,10 +33,10 @@ from instructalign.evaluation.tasks import (
     load_task,
 )
 from instructalign.files import text_hash
-from instructalign.instructions import InstructionStream, load_templates
+from instructalign.instructions import load_templates, worded
 from instructalign.languages import canonical, name_in
 from instructalign.mixture import load_replay
-from instructalign.mixture.training_data import prepare_corpus
+from instructalign.mixture.training_data import heldout_instructions, prepare_corpus
 from instructalign.plugins import OBJECTIVES
 from instructalign.randomness import digest_key
 from instructalign.types import Counts, Instruction, Item
@@ -522,7 +522,9 @@ def plan_heldout(
     plans: list[HeldOutQuestions] = []
     for name, entry in settings.objectives.items():
         alone = settings.model_copy(update={"objectives": {name: entry}, "schedule": None})
-        stream = InstructionStream(rows, alone, config.languages, config.pivots, config.seed)
+        stream = heldout_instructions(config.model_copy(update={"instructions": alone}), rows)
+        if stream is None or name not in worded(settings.objectives):
+            continue  # plain text is scored as such, by heldout_text
         chosen: dict[str, list[tuple[int, Instruction]]] = {code: [] for code in codes}
         for number in range(stream.epoch):
             if all(len(some) == limit for some in chosen.values()):

@@ -2,7 +2,7 @@
 
 from instructalign.instructions.export import as_record, write_stream
 from instructalign.instructions.stream import InstructionStream, generate_instructions
-from instructalign.instructions.templates import Template, load_templates, template_sets, variety
+from instructalign.instructions.templates import Template, load_templates, template_sets, variety, worded
 
 __all__ = [
     "InstructionStream",
@@ -12,5 +12,6 @@ __all__ = [
     "load_templates",
     "template_sets",
     "variety",
+    "worded",
     "write_stream",
 ]

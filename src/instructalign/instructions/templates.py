@@ -26,7 +26,7 @@ from instructalign.errors import ConfigError, DataError, UnknownNameError, sugge
 from instructalign.instructions.objectives import Objective
 from instructalign.instructions.segmentation import words
 from instructalign.languages import canonical
-from instructalign.plugins import OBJECTIVES
+from instructalign.plugins import OBJECTIVES, Entry
 
 _SHIPPED = files("instructalign.instructions") / "templates"
 _SLOT = re.compile(r"\{\w*\}")
@@ -99,6 +99,15 @@ def load_templates(names: Sequence[str], objectives: Iterable[str] | None = None
             ]
         )
     return {name: found[name] for name in needed}
+
+
+def worded(objectives: Mapping[str, Entry]) -> list[str]:
+    """The objectives of a configuration that need a template."""
+    return [
+        name
+        for name, entry in objectives.items()
+        if cast("type[Objective]", OBJECTIVES.get(name)).asks(**entry.options)
+    ]
 
 
 def variety(templates: Sequence[Template]) -> float:

@@ -19,11 +19,16 @@ from instructalign.data.contamination import (
 from instructalign.errors import ConfigError, DataError
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
+from instructalign.instructions.stream import has_text_for
 from instructalign.mixture.mixture import Mixture, ReplaySchedule
 from instructalign.mixture.replay_buffer import ReplayBuffer, check_replay, load_replay
+from instructalign.plugins import OBJECTIVES
 from instructalign.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
+
+_CHARACTERS = 2
+"""Characters of a passage for each token of training.max_length: few enough for most tokenizers and languages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +114,25 @@ def prepare_corpus(
 
 
 def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:
-    """The alignment instructions that a configuration makes of a corpus."""
-    return InstructionStream(corpus, config.instructions, config.languages, config.pivots, config.seed)
+    """The instructions that a configuration makes of a corpus."""
+    length = _CHARACTERS * config.training.max_length
+    return InstructionStream(corpus, config.instructions, config.languages, config.pivots, config.seed, length)
+
+
+def heldout_instructions(config: Config, heldout: Corpus) -> InstructionStream | None:
+    """The instructions of held-out rows: by the objectives that have text among them; None where none has."""
+    settings = config.instructions
+    usable = {name: entry for name, entry in settings.objectives.items() if has_text_for(name, heldout)}
+    if not usable:
+        return None
+    if usable != settings.objectives:
+        settings = settings.model_copy(update={"objectives": usable, "schedule": None})
+    least = 2 - any(getattr(OBJECTIVES.get(name), "monolingual", False) for name in usable)
+    there = {code for row in heldout if len(row.texts) >= least for code in row.texts}
+    if not there.issuperset(config.targets):
+        targets = [code for code in config.targets if code in there]
+        settings = settings.model_copy(update={"targets": targets})
+    return build_instructions(config.model_copy(update={"instructions": settings}), heldout)
 
 
 def build_mixture(config: Config, instructions: InstructionStream, replay: ReplayBuffer) -> Mixture:

@@ -27,6 +27,7 @@ from instructalign.data.corpus import (
     check_kept,
     check_languages,
     corpus_names,
+    entries_with,
     last_taken,
     rank,
     rank_number,
@@ -35,7 +36,7 @@ from instructalign.data.corpus import (
     take_out_duplicates,
 )
 from instructalign.data.filters import Cleaner, Removed, resolve
-from instructalign.data.shared_sentences import Keys, choose_heldout, find_placeholders, text_keys
+from instructalign.data.shared_sentences import Keys, choose_heldout_of_both, find_placeholders, text_keys
 from instructalign.errors import RunFolderError
 from instructalign.files import atomic, text_hash, write_json, write_text
 from instructalign.mixture.training_data import (
@@ -188,7 +189,7 @@ def _clean(
     config: Config, languages: Sequence[str], folder: Path, progress: Progress
 ) -> tuple[list[CleanedBlock], Counts, dict[str, Removed]]:
     """Every block as it was cleaned, in the corpora's order; the counts; and what each filter took out."""
-    entries = check_entries(config.corpora)
+    entries = entries_with(check_entries(config.corpora), languages)
     names = corpus_names(entries)
     cleaned: list[CleanedBlock] = []
     rows = 0
@@ -211,8 +212,9 @@ def _clean(
     return cleaned, counts, removed
 
 
-Last = tuple[bytes, bytes | None]
-"""The key of the ranks of a limited corpus, and the last rank that is taken; None takes all."""
+Last = tuple[bytes, bytes | None, int]
+"""The key of the ranks of a limited corpus; the last rank that is taken, None takes all; and in how many languages
+a row must have text to be limited: two where some have."""
 
 
 def _held(
@@ -232,7 +234,8 @@ def _held(
 
         ranks = _gather(items, _rank_numbers, key=digest_key(config.seed, "heldout"), **nothing)
         columns = (_gather(items, _text_keys, language=code, **nothing) for code in languages)
-        held[alive] = choose_heldout(ranks, columns, config.instructions.heldout)
+        alone = _gather(items, _monolingual, **nothing).astype(bool)
+        held[alive] = choose_heldout_of_both(ranks, columns, config.instructions.heldout, alone)
     return held
 
 
@@ -282,9 +285,11 @@ def _last(config: Config, items: Sequence[dict[str, Any]], shared: dict[str, Any
     """
     sentences, key = config.instructions.sentences, digest_key(config.seed, "sentences")
     if sentences is None:
-        return key, None
-    found = map_unordered(items, _rank_part, key=key, count=sentences, **shared)
-    return key, last_taken(smallest(chain.from_iterable(found), sentences), sentences)
+        return key, None, 1
+    alone = _gather(items, _monolingual, **{**shared, "held": np.zeros(len(shared["alive"]), dtype=bool)})
+    least = 1 if alone.all() else 2
+    found = map_unordered(items, _rank_part, key=key, count=sentences, least=least, **shared)
+    return key, last_taken(smallest(chain.from_iterable(found), sentences), sentences), least
 
 
 def _rows(
@@ -307,14 +312,21 @@ def _text_keys(*, language: str, **part: Any) -> tuple[int, Keys]:
     return part["begin"], next(text_keys(rows, len(rows), [language]))
 
 
-def _rank_part(*, key: bytes, count: int, **part: Any) -> list[bytes]:
-    """The smallest ranks of a part's rows that are not held out."""
-    return smallest((rank(row.id, key) for row, out in _rows(**part) if not out), count)
+def _monolingual(**part: Any) -> tuple[int, Keys]:
+    """Where a part begins, and 1 for each of its rows that is monolingual text."""
+    return part["begin"], np.array([len(row.texts) < 2 for row, _ in _rows(**part)], dtype=np.uint64)
+
+
+def _rank_part(*, key: bytes, count: int, least: int, **part: Any) -> list[bytes]:
+    """The smallest ranks of a part's rows that are limited and not held out."""
+    rows = (row for row, out in _rows(**part) if not out and len(row.texts) >= least)
+    return smallest((rank(row.id, key) for row in rows), count)
 
 
 def _side(row: ParallelRow, out: bool, last: Last) -> int:
     """0 for training, 1 for held out, 2 for neither."""
-    return 1 if out else 2 * (last[1] is not None and rank(row.id, last[0]) > last[1])
+    key, end, least = last
+    return 1 if out else 2 * (end is not None and len(row.texts) >= least and rank(row.id, key) > end)
 
 
 def _check_part(*, stem: str, last: Last, index: ItemIndex, **part: Any) -> tuple[str, Contamination]:

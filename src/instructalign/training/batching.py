@@ -146,15 +146,22 @@ class ExampleEncoder:
 
     def __call__(self, instruction: Instruction) -> EncodedExample:
         """The instruction as tokens, truncated."""
-        prompt, answer = self.codec.pair(instruction.prompt, instruction.answer, instruction.turns)
+        end = self._end
+        if instruction.prompt:
+            prompt, answer = self.codec.pair(instruction.prompt, instruction.answer, instruction.turns)
+        else:
+            prompt, answer = self.codec.text(instruction.answer)
+            end = self.codec.tokenizer.eos_token_id
+        if instruction.goes_on:
+            end = None
         if self.codec.encoder_decoder:
             kept_prompt, _ = truncate_pair(prompt, [], None, self.max_length)
-            _, kept_answer = truncate_pair([], answer, self._end, self.max_length)
+            _, kept_answer = truncate_pair([], answer, end, self.max_length)
         else:
-            kept_prompt, kept_answer = truncate_pair(prompt, answer, self._end, self.max_length, self._opening)
+            kept_prompt, kept_answer = truncate_pair(prompt, answer, end, self.max_length, self._opening)
         lost = {
             "prompt truncated": len(kept_prompt) < len(prompt),
-            "answer truncated": len(kept_answer) < len(answer) + (self._end is not None),
+            "answer truncated": len(kept_answer) < len(answer) + (end is not None),
             "answer without tokens": not answer,
         }
         reasons = tuple(reason for reason, applies in lost.items() if applies)

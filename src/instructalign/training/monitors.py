@@ -13,7 +13,7 @@ from torch import Tensor
 from instructalign.config import Config
 from instructalign.data import Corpus
 from instructalign.errors import TrainingError
-from instructalign.mixture.training_data import TrainingData, build_instructions
+from instructalign.mixture.training_data import TrainingData, heldout_instructions
 from instructalign.training.batching import (
     ExampleEncoder,
     LossWeights,
@@ -61,9 +61,9 @@ def validation_loss(
 
     None where fewer than two sentences are held out: objectives with a wrong translation need a second one.
     """
-    if len(data.heldout) < 2:
+    stream = heldout_instructions(config, data.heldout) if len(data.heldout) > 1 else None
+    if stream is None:
         return None
-    stream = build_instructions(config, data.heldout)
     return answer_loss([stream[k] for k in range(examples)], encoder, loaded.encoder_decoder, limits)
 
 

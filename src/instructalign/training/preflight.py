@@ -16,7 +16,7 @@ from instructalign.config import Config
 from instructalign.data import Corpus
 from instructalign.errors import ModelError, TrainingError
 from instructalign.files import format_bytes
-from instructalign.instructions import load_templates
+from instructalign.instructions import load_templates, worded
 from instructalign.mixture.training_data import TrainingData, refuse_repeats
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import LoadedModel, check_weights, load_codec, load_model_config
@@ -102,10 +102,26 @@ def check_model(config: Config, codec: Codec, model_config: Any) -> None:
         model_config: the base's own configuration, of transformers.
 
     Raises:
-        TrainingError: training.max_length is above what the model can read, or below the longest template.
+        TrainingError: training.max_length is above what the model can read, or below the longest template; or
+            plain text is to be continued by a model with an encoder.
     """
+    check_plain_text(config, codec)
     check_positions(config, model_config)
     check_templates(config, codec)
+
+
+def check_plain_text(config: Config, codec: Codec) -> None:
+    """Checks that the model can be trained on text without a prompt.
+
+    Raises:
+        TrainingError: it has an encoder, which would be given nothing.
+    """
+    lm = config.instructions.objectives.get("lm")
+    if codec.encoder_decoder and lm is not None and lm.options["form"] == "plain":
+        raise TrainingError(
+            f"instructions.objectives.lm.form is plain, but {config.model.base} has an encoder, which would be "
+            "given nothing. Set it to prefix (the beginning goes to the encoder) or to chat (with a prompt)."
+        )
 
 
 def check_templates(config: Config, codec: Codec) -> None:
@@ -128,12 +144,13 @@ def longest_template(config: Config, codec: Codec) -> tuple[int, str]:
     # One token of an answer and the end token; an encoder-decoder model has its answers elsewhere.
     rest = 0 if codec.encoder_decoder else 2
     empty: defaultdict[str, str] = defaultdict(str)
-    chosen = load_templates(config.instructions.templates, config.instructions.objectives)
-    return max(
+    chosen = load_templates(config.instructions.templates, worded(config.instructions.objectives))
+    lengths = (
         (len(codec.pair(template.prompt.format_map(empty), "x")[0]) + rest, template.id)
         for templates in chosen.values()
         for template in templates
     )
+    return max(lengths, default=(0, ""))
 
 
 def check_positions(config: Config, model_config: Any) -> None:

@@ -83,6 +83,17 @@ class Codec:
             return tokenizer.encode(prompt), tokenizer.encode(answer, add_special_tokens=False)
         return encode_continuation(tokenizer, prompt, f" {answer}")
 
+    def text(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of plain text, in no chat template: the token that begins a text, where the tokenizer has one,
+        and the others, without an end-of-sequence token."""
+        literal = literal_tokenizer(self.tokenizer)
+        tokenizer = literal if literal is not None and literal.spelled(text) else self.tokenizer
+        ids = list(tokenizer.encode(text))
+        if ids and ids[-1] == self.tokenizer.eos_token_id:  # tokenizers that close every text
+            del ids[-1]
+        begins = bool(ids) and ids[0] == self.tokenizer.bos_token_id
+        return ids[:begins], ids[begins:]
+
     def pairs(self, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """`pair` for many at once, each text encoded only once: for scoring, where prompts recur."""
         literal = literal_tokenizer(self.tokenizer)

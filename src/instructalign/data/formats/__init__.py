@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class MissingLanguagesError(DataError):
-    """A corpus has fewer than two of the languages asked for.
+    """A corpus has fewer than two of the languages asked for, or not the only one.
 
     Attributes:
         present: the languages that it does have, as it spells them.
@@ -56,10 +56,10 @@ def select_languages(languages: Sequence[str], present: Mapping[str, T], where: 
         where: the corpus, for the error message.
 
     Raises:
-        DataError: two keys are one of the languages, or the corpus has fewer than two of the languages.
+        DataError: two keys are one of the languages, or the corpus has too few of the languages.
     """
     places = places_of_languages(languages, present, where)
-    require_two_languages(languages, [canonical(code) for code in present], where)
+    require_languages(languages, [canonical(code) for code in present], where)
     return places
 
 
@@ -85,20 +85,27 @@ def places_of_languages(languages: Sequence[str], present: Mapping[str, T], wher
     return {code: places[code] for code in languages if code in places}
 
 
-def require_two_languages(languages: Sequence[str], present: Collection[str], where: object) -> None:
-    """Refuses a corpus that has fewer than two of the configured languages; all codes are canonical.
+def require_languages(languages: Sequence[str], present: Collection[str], where: object) -> None:
+    """Refuses a corpus that has fewer than two of the languages asked for, or not the only one (canonical codes).
 
     Raises:
         DataError: it has; the message lists what it does have.
     """
     found = [code for code in languages if code in present]
-    if len(found) < 2:
-        raise MissingLanguagesError(
-            f"{where}: a parallel corpus needs text in at least two of the configured languages "
-            f"({', '.join(languages)}); found {', '.join(found) or 'none of them'}. "
-            f"Languages in the corpus: {', '.join(sorted(present)) or 'none'}.",
-            present,
+    if len(found) >= min(2, len(languages)):
+        return
+    if len(languages) == 1:
+        problem = f"no text in {languages[0]}."
+    else:
+        problem = (
+            f"a parallel corpus needs text in at least two of the configured languages ({', '.join(languages)}); "
+            f"found {', '.join(found) or 'none of them'}."
         )
+        if found:
+            problem += f" If it is monolingual text, add languages: [{found[0]}] to its entry."
+    raise MissingLanguagesError(
+        f"{where}: {problem} Languages in the corpus: {', '.join(sorted(present)) or 'none'}.", present
+    )
 
 
 def make_row(id: str, fields: Iterable[tuple[str, str]], counts: Counts) -> ParallelRow | None:
@@ -108,7 +115,7 @@ def make_row(id: str, fields: Iterable[tuple[str, str]], counts: Counts) -> Para
     """
     counts.read += 1
     texts = {code: text for code, raw in fields if (text := raw.strip())}
-    if len(texts) < 2:
+    if len(texts) < counts.least:
         counts.drop("text in fewer than two languages" if texts else "empty", row=id, texts=texts)
     elif not id:
         counts.drop("no id", row=id, texts=texts)

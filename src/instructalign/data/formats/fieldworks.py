@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from instructalign.config import LanguageCode
-from instructalign.data.formats import code_by_tag, require_two_languages, rows_of_variants
+from instructalign.data.formats import code_by_tag, require_languages, rows_of_variants
 from instructalign.data.formats.xml_events import read_document
 from instructalign.data.readers import files_in
 from instructalign.errors import DataError
@@ -53,7 +53,7 @@ def read_flextext(
         units = (unit for level, unit in _phrases_and_words(file) if level == of)
         seen = yield from _rows(units, languages, counts, writing_systems, prefix)
         if seen is not None:
-            require_two_languages(languages, seen, file)
+            require_languages(languages, seen, file)
 
 
 def read_lift(
@@ -91,7 +91,7 @@ def read_lift(
                 f"definitions in {', '.join(sorted(defined - wanted))}. To read those, set of: definitions."
             )
     if seen is not None:
-        require_two_languages(languages, seen, path)
+        require_languages(languages, seen, path)
 
 
 def _rows(

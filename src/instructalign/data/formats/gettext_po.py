@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from instructalign.config import LanguageCode
-from instructalign.data.formats import require_two_languages, rows_of_variants
+from instructalign.data.formats import require_languages, rows_of_variants
 from instructalign.errors import DataError, first_line
 from instructalign.files import check_file, read_lines
 from instructalign.types import Counts, ParallelRow
@@ -45,7 +45,7 @@ def read_po(
     Example:
         {format: po, files: {jav: po/jv.po, sun: po/su.po}, source: eng}
     """
-    require_two_languages(languages, {source, *files}, "po")
+    require_languages(languages, {source, *files}, "po")
     if source in files and not any(_messages(files[source], Counts())):  # msginit's: the messages are the text
         files = {code: path for code, path in files.items() if code != source}
     rows: dict[tuple[str, str, bool], dict[str, list[str]]] = {}

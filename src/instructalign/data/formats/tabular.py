@@ -16,7 +16,7 @@ from instructalign.data.formats import (
     is_language,
     make_row,
     places_of_languages,
-    require_two_languages,
+    require_languages,
     rows_of_variants,
     select_languages,
 )
@@ -368,7 +368,7 @@ def _rows_of_texts(
                 continue
             database.execute("INSERT OR IGNORE INTO ids (id) VALUES (?)", (id,))
             database.execute("INSERT INTO texts SELECT number, ?, ? FROM ids WHERE id = ?", (codes[tag], text, id))
-        require_two_languages(languages, {*codes.values()}, where)
+        require_languages(languages, {*codes.values()}, where)
         query = "SELECT id, code, text FROM texts JOIN ids USING (number) ORDER BY number, texts.rowid"
         for id, group in groupby(database.execute(query), key=itemgetter(0)):
             variants: dict[str, list[str]] = {}
@@ -467,7 +467,7 @@ def _rows_of_records(
         return
     if columns is None:
         there = columns_by_code(keys, id, where, languages)
-        require_two_languages(languages, {canonical(code) for code in there}, where)
+        require_languages(languages, {canonical(code) for code in there}, where)
         chosen: dict[str, str] = {}
     else:
         chosen = select_languages(languages, columns, where)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from instructalign.data.formats import is_language, make_row, require_two_languages
+from instructalign.data.formats import is_language, make_row, require_languages
 from instructalign.errors import DataError
 from instructalign.files import read_lines
 from instructalign.languages import canonical
@@ -45,7 +45,7 @@ def read_tatoeba(
             rows = _sentences(file, set(languages), codes)
             database.executemany("INSERT OR REPLACE INTO sentences VALUES (?, ?, ?)", rows)
         found = {code for code in codes.values() if code}
-        require_two_languages(languages, found, ", ".join(map(str, files)))
+        require_languages(languages, found, ", ".join(map(str, files)))
         database.execute("CREATE TABLE links (one INTEGER, other INTEGER, PRIMARY KEY (one, other)) WITHOUT ROWID")
         query = "SELECT code, text FROM sentences WHERE id = ?"
         for ids in _links(links):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from instructalign.data.formats import is_language, require_two_languages, rows_of_variants
+from instructalign.data.formats import is_language, require_languages, rows_of_variants
 from instructalign.data.formats.xml_events import is_line_break, read_events
 from instructalign.errors import DataError
 from instructalign.languages import canonical
@@ -44,7 +44,7 @@ def read_tmx(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterato
         seen.update(variants)
         yield from rows_of_variants(id or str(number), variants, languages, counts)
     if number:
-        require_two_languages(languages, seen, path)
+        require_languages(languages, seen, path)
 
 
 def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instructalign.data.formats import make_row, require_two_languages
+from instructalign.data.formats import make_row, require_languages
 from instructalign.data.formats.xml_events import is_line_break, read_events
 from instructalign.errors import DataError
 from instructalign.languages import canonical
@@ -89,7 +89,7 @@ def read_xliff(languages: Sequence[str], counts: Counts, *, path: Path) -> Itera
     """
     for id, unit, number in _units(path):
         codes = unit.codes
-        require_two_languages(languages, set(codes.values()), path)
+        require_languages(languages, set(codes.values()), path)
         for source, target, translated in unit.segments():
             number += 1
             if not translated:

@@ -7,7 +7,7 @@ keyword-only arguments of its constructor are its options in the configuration.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from typing_extensions import override
 
@@ -32,7 +32,7 @@ class Context:
     """What an objective may use besides the row.
 
     Attributes:
-        corpus: all rows to train on.
+        corpus: all parallel rows to train on.
         noise: makes a text noisy as configured.
     """
 
@@ -63,12 +63,22 @@ class Objective:
     Attributes:
         slots: the slots that a template must have, besides the optional language names.
         labels: the answers of a closed question; a template set has the words for them.
-        monolingual: whether only the new language is used; the source is then the target.
+        monolingual: whether only one language is used; the source is then the target, and monolingual text serves
+            as well as parallel rows do.
+        passages: whether it takes passages of monolingual text, several lines of a document, instead of rows.
+        characters: length of a passage, at most; None for the usual one.
     """
 
     slots: ClassVar[tuple[str, ...]]
     labels: ClassVar[tuple[str, ...]] = ()
     monolingual: ClassVar[bool] = False
+    passages: ClassVar[bool] = False
+    characters: int | None = None
+
+    @classmethod
+    def asks(cls, **options: Any) -> bool:
+        """Whether it has its prompts from templates, given its options; otherwise the one slot is the prompt."""
+        return True
 
     def prepare(self, directions: Sequence[tuple[str, str]], context: Context) -> None:
         """Reads or learns what `make` needs, once.
