@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from instructalign.data import Corpus, read_corpora
     from instructalign.errors import InstructAlignError
     from instructalign.evaluation import evaluate
-    from instructalign.interact import chat
+    from instructalign.interact import chat, translate, translate_file
     from instructalign.merging import merge
     from instructalign.pipeline import generate, preview, run, train
     from instructalign.report import write_report
@@ -50,6 +50,8 @@ _HOMES = {
     "run": "pipeline",
     "sweep": "sweeps.run_sweep",
     "train": "pipeline",
+    "translate": "interact",
+    "translate_file": "interact",
     "write_report": "report",
 }
 
@@ -70,6 +72,8 @@ __all__ = [
     "run",
     "sweep",
     "train",
+    "translate",
+    "translate_file",
     "write_report",
 ]
 

@@ -18,7 +18,7 @@ from instructalign.evaluation.mt_metrics import measure, metrics_for, score_tran
 from instructalign.evaluation.predictions import Translated, read_translations
 from instructalign.evaluation.task_items import read_items
 from instructalign.evaluation.task_selection import plan_directions
-from instructalign.evaluation.translation import translate, translation_limits
+from instructalign.evaluation.translation import translate_direction, translation_limits
 from instructalign.training.generation import generate_batch
 
 TASK = """\
@@ -213,7 +213,9 @@ def test_evaluates_and_goes_on(model_folder, config, tmp_path, monkeypatch):
 
     whole = {path.name: path.read_bytes() for path in (out / "translations").glob("*.jsonl")}
     made = []
-    monkeypatch.setattr(runner, "translate", lambda *given: made.append(given[1].name) or translate(*given))
+    monkeypatch.setattr(
+        runner, "translate_direction", lambda *given: made.append(given[1].name) or translate_direction(*given)
+    )
     (out / "translations" / files[2]).unlink()
     evaluate(model_folder("llama"), config(), out, run="base")
     assert made == [files[2]]
@@ -240,7 +242,7 @@ def test_translations_are_those_of_plain_transformers_up_to_their_end(config, lo
     task = load_task(config().evaluation.tasks[0]).model_copy(update={"tokens": 60})
     [direction, *_] = plan_directions(config(prompts=["p"]), task)
     runner_ = BatchRunner(tmp_path, "t", "key", "translating", lambda *_: None)
-    [records], _ = translate(loaded, direction, config(), runner_)
+    [records], _ = translate_direction(loaded, direction, config(), runner_)
     limits = translation_limits(loaded.tokenizer, direction)
     assert len(set(limits)) > 3
     for record, text, limit in zip(records, direction.texts, limits, strict=True):

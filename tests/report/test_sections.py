@@ -190,3 +190,14 @@ def test_planned_and_realised_shares(demo_report: Report) -> None:
     assert f"| replay | 50.0 % of rows | 50.0 (50.0) | {counted} | {counted} | 3.2 |" in text
     assert "| no-replay | 0.0 % of rows | 0.0 (0.0) | 0.0 (0.0) | 0.0 (0.0) | 0.0 |" in text
     assert "Planned for replay: 50.0 % of the rows, 30.0 % of the tokens, 30.0 % of the loss tokens." in text
+
+
+def test_the_confidence_of_translations_is_reported(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one")
+    assert "calibration error" not in write_report([folder]).markdown.read_text("utf-8").lower()
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    found = {"pairs": 40, "good": 0.25, "error": 0.0625, "likelihoods": [0.5], "shares": [0.25], "model": "x"}
+    write_json(folder / "run.json", {**record, "translation_confidence": {"eng-jav": found}})
+    text = write_report([folder]).markdown.read_text("utf-8")
+    [row] = [line for line in text.splitlines() if "English → Javanese" in line]
+    assert [cell.strip() for cell in row.strip("|").split("|")][2:] == ["40", "25.0", "6.2"]

@@ -40,6 +40,7 @@ for command in (
     run_commands.sweep,
     run_commands.merge,
     interact_commands.chat,
+    interact_commands.translate,
     share_commands.card,
     share_commands.push,
     list_commands.languages,

@@ -136,3 +136,59 @@ def _say(chats: dict[str, Chat], text: str | None) -> None:
 def _show(piece: str) -> None:
     sys.stdout.write(_CONTROLS.sub("", piece))  # a model may write codes that a terminal obeys
     sys.stdout.flush()
+
+
+def translate(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help=".txt .md .csv .tsv .xlsx .po .srt .vtt .usfm .sfm .docx")
+    ],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="A run, a model folder, or a name on the Hub.")],
+    source: Annotated[str, typer.Option("--from", metavar="LANGUAGE", help="Its language: a code or a name.")],
+    target: Annotated[str, typer.Option("--to", metavar="LANGUAGE", help="The language to translate into.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Default: beside FILE, with the language.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a table: the column to translate, by name or number.")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(metavar="NAME", help="Of a workbook: the sheet.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again, and replace the output.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option(help="Translate the run's held-out pairs first, to calibrate the confidence.")
+    ] = True,
+) -> None:
+    """Translates a file into one of the same format, and lists the least certain sentences for a reviewer.
+
+    Interrupted, it goes on with the same command.
+
+    Example: `instructalign translate film.srt --model runs/javanese --from eng --to jav`
+    """
+    from instructalign.interact.file_translation import GOOD_CHRF, translate_file
+
+    with console.progress() as progress:
+        done = translate_file(
+            file,
+            model,
+            source,
+            target,
+            out,
+            column=column,
+            sheet=sheet,
+            fresh=fresh,
+            calibrate=calibrate,
+            progress=progress,
+        )
+    flagged = sum(bool(each.problems) for each in done.sentences)
+    lines = [f"{len(done.sentences):,} different sentences, {flagged:,} to look at: {done.out}"]
+    lines += [f"left as they were: {', '.join(done.kept)}"] if done.kept else []
+    if done.calibration:
+        lines.append(
+            f"confidence: the share of equally likely held-out translations with chrF++ {GOOD_CHRF:g} or more; "
+            f"calibration error {done.calibration.error:.3f} on {done.calibration.pairs} pairs, of which "
+            f"{done.calibration.good:.0%} reached it"
+        )
+    elif calibrate:
+        lines.append(f"the likelihood is not calibrated: {done.uncalibrated}")
+    lines.append(f"the least certain first, for a reviewer: {done.review}")
+    for line in lines:
+        console.out.print(line, markup=False)

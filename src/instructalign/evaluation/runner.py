@@ -28,7 +28,7 @@ from instructalign.evaluation.task_selection import (
     select_tasks,
 )
 from instructalign.evaluation.tasks import Generation
-from instructalign.evaluation.translation import translate
+from instructalign.evaluation.translation import translate_direction
 from instructalign.files import text_hash, write_json, write_jsonl
 from instructalign.progress import Progress, silent
 from instructalign.training.cpu_kernels import warn_slow_half_precision
@@ -171,7 +171,7 @@ def _ask(
     if isinstance(questions, TaskPlan):
         return classify(loaded, questions, config, runner)
     if isinstance(questions, TranslationDirection):
-        return translate(loaded, questions, config, runner)
+        return translate_direction(loaded, questions, config, runner)
     if isinstance(questions, TextPlan):
         return score_texts(loaded, questions, config, runner)
     if isinstance(questions, HarnessPlan):

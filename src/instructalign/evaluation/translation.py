@@ -38,7 +38,7 @@ def translation_limits(tokenizer: Any, direction: TranslationDirection) -> list[
     return [min(direction.task.tokens, ceil(stretch * max(1, here)) + _MARGIN) for here in sources]
 
 
-def translate(
+def translate_direction(
     loaded: LoadedModel, direction: TranslationDirection, config: Config, runner: BatchRunner
 ) -> tuple[list[list[dict[str, Any]]], dict[str, Any]]:
     """Translates in one direction, greedily: the translations of its file, and what the manifest notes of them.

@@ -34,6 +34,7 @@ _SECTIONS: Sequence[Callable[[ReportFacts], Section | None]] = (
     sections_results.confusion,
     sections_results.changed_items,
     sections_results.translations,
+    sections_results.confidence,
     sections_results.answers,
     sections_training.licences,
     sections_training.contamination,

@@ -30,7 +30,7 @@ from instructalign.report.rendering import (
     TableColumn,
     text_column,
 )
-from instructalign.report.report_facts import ReportFacts
+from instructalign.report.report_facts import ReportFacts, block_of
 from instructalign.report.report_tables import (
     bits_table,
     by_group,
@@ -79,6 +79,27 @@ def result(facts: ReportFacts) -> Section | None:
     if continual := continual_table(facts.scores, facts.baselines, list(facts.bases.items())):
         blocks.append(Fold("Metrics of continual learning", (continual,)))
     return Section("Result", "result", blocks)
+
+
+def confidence(facts: ReportFacts) -> Section | None:
+    """How far the confidence of `instructalign translate` can be trusted, by run and direction."""
+    rows = []
+    for run in facts.runs:
+        for name, found in block_of(run.record, "translation_confidence").items():
+            source, target = name.split("-")
+            direction = f"{facts.label(source)} → {facts.label(target)}"
+            numbers = [f"{found['pairs']:,}", f"{100 * found['good']:.1f}", f"{100 * found['error']:.1f}"]
+            rows.append((TableCell(run.name, foreign=True), TableCell(direction), *map(TableCell, numbers)))
+    caption = (
+        "Confidence of translations, calibrated on held-out pairs: the share of them with chrF++ 50 or more, and "
+        "the mean difference between the confidence and that share, × 100."
+    )
+    heads = (
+        text_column("Run"),
+        text_column("Direction"),
+        *map(TableColumn, ("Pairs", "Good", "Calibration error")),
+    )
+    return Section("Confidence", "confidence", [ReportTable(caption, heads, tuple(rows))]) if rows else None
 
 
 def stages(facts: ReportFacts) -> Section | None:

@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from instructalign.config import LanguageCode
 from instructalign.data.formats import require_languages, rows_of_variants
@@ -57,19 +58,29 @@ def read_po(
         yield from rows_of_variants(str(number), row, languages, counts)
 
 
-def _messages(path: Path, counts: Counts) -> Iterator[tuple[tuple[str, str, bool], list[str]]]:
-    """The context, text and whether it is a plural of each message that is translated, and its translations."""
+def parse_po(path: Path) -> Any:
+    """A PO file as a `polib.POFile`.
+
+    Raises:
+        DataError: the file is missing, not UTF-8 or not PO; the message names the line.
+    """
     import polib
 
     try:
         content = str(polib.mofile(str(path))) if _is_compiled(path) else _content(path)
-        messages = polib.pofile(content, check_for_duplicates=False)
+        # polib takes a text without line ends for the name of a file.
+        return polib.pofile(content, check_for_duplicates=False)
     except (OSError, ValueError, IndexError, KeyError, AttributeError, UnicodeError, struct.error) as error:
         found = re.search(r"\(line (\d+)\)", str(error))
         raise DataError(
             f"{path}:{found[1] if found else 1}: not PO ({first_line(error).removeprefix(' ')}). "
             f"`msgfmt --check` explains what is wrong."
         ) from None
+
+
+def _messages(path: Path, counts: Counts) -> Iterator[tuple[tuple[str, str, bool], list[str]]]:
+    """The context, text and whether it is a plural of each message that is translated, and its translations."""
+    messages = parse_po(path)
     count, form = _plural_rule(messages.metadata.get("Plural-Forms", ""), path)
     for message in messages:
         reason = "obsolete" if message.obsolete else "fuzzy" if message.fuzzy else ""
