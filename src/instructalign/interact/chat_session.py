@@ -11,7 +11,7 @@ from instructalign.files import json_line
 from instructalign.interact.model_choice import choose_model, load_for_use
 from instructalign.mixture.conversations import as_plain_text
 from instructalign.randomness import digest_key
-from instructalign.training.generation import Sampling, TokenChooser, generate_batch
+from instructalign.training.generation import Sampling, TokenChooser, decode_until, generate_batch
 from instructalign.training.models import LoadedModel
 from instructalign.types import Turn
 
@@ -48,35 +48,30 @@ def stream_answer(
     Raises:
         DataError: the turns leave no room in the model's context.
     """
-    plain = loaded.codec.chat is None
     prompt = loaded.codec.pair(as_plain_text(turns), "", turns if len(turns) > 1 else ())[0]
-    several = plain and len(turns) > 1
+    stops = (_NEXT_TURN,) if loaded.codec.chat is None and len(turns) > 1 else ()
     written = ""
-
-    def text_of(tokens: list[int]) -> str:
-        text = str(loaded.tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
-        return text.partition(_NEXT_TURN)[0] if several else text
 
     def watch(tokens: list[int]) -> bool:
         nonlocal written
-        text = text_of(tokens)
+        text = str(loaded.tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
         # Half a character is not shown yet, nor what may be the beginning of the next turn.
-        held = next((n for n in range(len(_NEXT_TURN), 0, -1) if several and text.endswith(_NEXT_TURN[:n])), 0)
-        whole = text[: len(text) - held].rstrip("\ufffd")
-        if len(whole) > len(written):
-            on_text(whole[len(written) :])
-            written = whole
-        return several and _NEXT_TURN in str(loaded.tokenizer.decode(tokens, skip_special_tokens=True))
+        for stop in stops:
+            text = text.partition(stop)[0]
+            text = text[: len(text) - next((n for n in range(len(stop), 0, -1) if text.endswith(stop[:n])), 0)]
+        text = text.rstrip("\ufffd")
+        if len(text) > len(written):
+            on_text(text[len(written) :])
+            written = text
+        return False
 
     chooser = None
     if temperature:
         chooser = TokenChooser(Sampling(digest_key(0, "chat"), temperature), [attempt])
-    [made] = generate_batch(loaded, [prompt], max_new_tokens, chooser=chooser, watch=watch)
-    text = text_of(made.tokens)
-    if rest := text[len(written) :]:
-        on_text(rest)
-    ended = several and _NEXT_TURN in str(loaded.tokenizer.decode(made.tokens, skip_special_tokens=True))
-    return text.rstrip(), made.finished or ended
+    [made] = generate_batch(loaded, [prompt], max_new_tokens, chooser=chooser, stops=stops, watch=watch)
+    text, unfinished = decode_until(loaded.tokenizer, made, stops)
+    on_text(text[len(written) :])
+    return text, not unfinished
 
 
 class Chat:

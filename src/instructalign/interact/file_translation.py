@@ -31,7 +31,7 @@ from instructalign.interact.model_choice import ChosenModel, choose_model, load_
 from instructalign.languages import canonical, english_name
 from instructalign.progress import Progress, silent
 from instructalign.run_folder import read_run_metadata, update_run_metadata
-from instructalign.training.generation import TokenChooser, decode_line, generate_batch, plan_generation
+from instructalign.training.generation import LINE_END, TokenChooser, decode_until, generate_batch, plan_generation
 from instructalign.training.models import LoadedModel, model_hash
 
 log = logging.getLogger(__name__)
@@ -281,9 +281,9 @@ class _Translator:
                 [some[n] for n in batch],
                 [most[n] for n in batch],
                 chooser=TokenChooser(None, [0] * len(batch)),
-                first_line=True,
+                stops=LINE_END,
             )
-            return [(*decode_line(loaded.tokenizer, each), exp(each.likelihood)) for each in made]
+            return [(*decode_until(loaded.tokenizer, each), exp(each.likelihood)) for each in made]
 
         batches = plan_generation(loaded, some, most, _BATCH_TOKENS)
         results: list[Any] = [("", True, 0.0)] * len(texts)
