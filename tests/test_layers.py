@@ -18,7 +18,18 @@ import pytest
 from instructalign.plugins import FORMATS, OBJECTIVES, REPLAY_SOURCES, STRATEGIES, TASK_SOURCES, Registry
 
 PACKAGE = Path(__file__).parents[1] / "src" / "instructalign"
-SHARED = ["errors", "languages", "types", "randomness", "files", "file_kinds", "hub_access", "plugins", "licences"]
+SHARED = [
+    "errors",
+    "languages",
+    "types",
+    "randomness",
+    "files",
+    "file_kinds",
+    "hub_access",
+    "plugins",
+    "licences",
+    "notebooks",
+]
 SHARED += ["config", "config_file", "run_folder", "progress"]
 STAGES = ["data", "instructions", "mixture", "training", "evaluation", "report"]
 ABOVE = [

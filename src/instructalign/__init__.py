@@ -15,6 +15,7 @@ The public names are below; everything else may change between versions.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from instructalign.config import Config
     from instructalign.config_file import load_config
     from instructalign.data import Corpus, read_corpora
+    from instructalign.doctor import examine as doctor
     from instructalign.errors import InstructAlignError
     from instructalign.evaluation import evaluate
     from instructalign.interact import chat, translate, translate_file
     from instructalign.merging import merge
-    from instructalign.pipeline import generate, preview, run, train
+    from instructalign.pipeline import generate, preview, run, train, validate
     from instructalign.report import write_report
     from instructalign.sweeps.run_sweep import sweep
     from instructalign.types import Instruction, ParallelRow, Score
@@ -41,6 +43,7 @@ _HOMES = {
     "ParallelRow": "types",
     "Score": "types",
     "chat": "interact",
+    "doctor": "doctor.diagnosis",
     "evaluate": "evaluation",
     "generate": "pipeline",
     "load_config": "config_file",
@@ -52,6 +55,7 @@ _HOMES = {
     "train": "pipeline",
     "translate": "interact",
     "translate_file": "interact",
+    "validate": "pipeline",
     "write_report": "report",
 }
 
@@ -63,6 +67,7 @@ __all__ = [
     "ParallelRow",
     "Score",
     "chat",
+    "doctor",
     "evaluate",
     "generate",
     "load_config",
@@ -74,6 +79,7 @@ __all__ = [
     "train",
     "translate",
     "translate_file",
+    "validate",
     "write_report",
 ]
 
@@ -82,4 +88,5 @@ def __getattr__(name: str) -> Any:
     # Imported when asked for: `import instructalign` takes no torch along.
     if name not in _HOMES:
         raise AttributeError(f"module 'instructalign' has no attribute {name!r}")
-    return getattr(import_module(f"instructalign.{_HOMES[name]}"), name)
+    module = import_module(f"instructalign.{_HOMES[name]}")
+    return getattr(module, name, sys.modules.get(f"instructalign.{name}"))  # `doctor` is a package to call

@@ -189,7 +189,7 @@ class Bounds(Strict):
 
     min: Annotated[float, Field(ge=0)] = 0
     """Lowest score kept."""
-    max: Annotated[float, Field(ge=0)] = float("inf")
+    max: Annotated[float, Field(ge=0, json_schema_extra=lambda schema: schema.pop("default"))] = float("inf")
     """Highest score kept."""
 
     @model_validator(mode="after")

@@ -360,17 +360,26 @@ def _removed(data: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: {found(place.pop(key))} was removed: {advice}"
 
 
-def load_config(path: str | Path, overrides: Sequence[Override] = ()) -> Config:
-    """Reads a configuration file.
+ConfigSource = str | Path | Mapping[str, Any] | Config
+"""A configuration: its file, its blocks and keys as dictionaries, or as `load_config` made it."""
+
+
+def load_config(source: ConfigSource, overrides: Sequence[Override] = ()) -> Config:
+    """Reads a configuration.
 
     Args:
-        path: a YAML file; paths in it are relative to its folder.
-        overrides: set after the file is read.
+        source: a YAML file, in which paths are relative to its folder; or what such a file holds, with paths
+            relative to the working folder; or a configuration to change.
+        overrides: set after it is read.
 
     Raises:
         ConfigError: anything is wrong with it; all problems are listed.
     """
-    path = Path(path)
+    if isinstance(source, Config):
+        return build_config(yaml.safe_load(source.to_yaml()), overrides=overrides) if overrides else source
+    if isinstance(source, Mapping):
+        return build_config(source, overrides=overrides)
+    path = Path(source)
     return build_config(read_yaml(path), folder=path.parent, overrides=overrides, where=str(path))
 
 

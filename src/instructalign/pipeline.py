@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from instructalign.config import Config, Entry, MemoryConfig
+from instructalign.config_file import ConfigSource, load_config
 from instructalign.data import ContaminationCheck, ItemIndex
 from instructalign.errors import ConfigError, InstructAlignError
 from instructalign.files import copy_folder
@@ -25,6 +26,7 @@ from instructalign.mixture.training_data import (
     prepare_corpus,
     prepare_data,
 )
+from instructalign.notebooks import default_progress
 from instructalign.progress import Progress, is_main_process, silent
 from instructalign.run_folder import open_folder, read_run_metadata, training_hash, update_run_metadata
 from instructalign.types import Counts, Instruction
@@ -55,14 +57,19 @@ class RunResult:
     step: int
     report: Report | None
 
+    def _repr_html_(self) -> str:
+        if self.report is not None:
+            return self.report._repr_html_()
+        return f"<p>not finished: step {self.step}; the same call resumes</p>"
+
 
 def run(
-    config: Config,
+    config: ConfigSource,
     out: str | Path,
     *,
     base_evaluation: Path | None = None,
     cache: CorpusCache | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> RunResult:
     """Evaluates the base, trains, evaluates the adapted model and writes the report.
 
@@ -71,12 +78,12 @@ def run(
     stage by stage, each in a run folder of its own under `stages`.
 
     Args:
-        config: the run's configuration.
+        config: the run's configuration, or its file, or what that holds as dictionaries.
         out: the run's folder.
         base_evaluation: an evaluation of the same base on the same tasks, to use instead of repeating it;
             it is checked before use.
         cache: keeps the corpora for the next run of this process.
-        progress: reports each step.
+        progress: reports each step; by default in a notebook's cell, where there is one.
 
     Raises:
         InstructAlignError: anything that keeps a stage from being done.
@@ -87,7 +94,7 @@ def run(
     from instructalign.training.train import is_done
     from instructalign.training.train import train as fit
 
-    out = Path(out)
+    config, out, progress = load_config(config), Path(out), progress or default_progress()
     _require_training(config)
     open_folder(out, config)
     if config.stages:
@@ -132,13 +139,13 @@ def _write_results(out: Path) -> Report:
     return report
 
 
-def train(config: Config, out: str | Path, progress: Progress = silent) -> TrainResult:
+def train(config: ConfigSource, out: str | Path, progress: Progress | None = None) -> TrainResult:
     """Adapts the configured model, and looks for test items in its training data; see `training.train.train`.
 
     Args:
-        config: the run's configuration.
+        config: the run's configuration, or its file, or what that holds as dictionaries.
         out: the run's folder.
-        progress: reports each step.
+        progress: reports each step; by default in a notebook's cell, where there is one.
 
     Raises:
         ConfigError: the configuration has stages, each of which is trained and evaluated: `run` does that.
@@ -148,6 +155,7 @@ def train(config: Config, out: str | Path, progress: Progress = silent) -> Train
     from instructalign.training.train import is_done
     from instructalign.training.train import train as fit
 
+    config, progress = load_config(config), progress or default_progress()
     if config.stages:
         raise ConfigError(
             ["stages: train does one stage alone. `instructalign run` trains and evaluates them one after another"]
@@ -233,6 +241,20 @@ def check_config(config: Config, *, trains: bool = True) -> None:
         raise problems[0]
     if problems:
         raise ConfigError([line for each in problems for line in getattr(each, "problems", [str(each)])])
+
+
+def validate(config: ConfigSource, *, trains: bool = True) -> list[str]:
+    """Every problem of a configuration that is known without data and model; empty if there is none.
+
+    Args:
+        config: its file, what that holds as dictionaries, or the configuration.
+        trains: whether it is going to be trained.
+    """
+    try:
+        check_config(load_config(config), trains=trains)
+    except InstructAlignError as error:
+        return list(getattr(error, "problems", None) or [str(error)])
+    return []
 
 
 def config_problems(config: Config) -> Iterator[InstructAlignError]:
@@ -378,7 +400,7 @@ def _write_memory(config: Config, out: Path, data: TrainingData | None) -> None:
 # Looking at the data without training
 
 
-def preview(config: Config, count: int = 5, step: int = 0) -> list[PreviewExample]:
+def preview(config: ConfigSource, count: int = 5, step: int = 0) -> list[PreviewExample]:
     """The first examples of an optimizer step as the model will see them; see `training.preview.preview`.
 
     Args:
@@ -391,12 +413,13 @@ def preview(config: Config, count: int = 5, step: int = 0) -> list[PreviewExampl
     """
     from instructalign.training.preview import preview as show
 
+    config = load_config(config)
     changes_examples = config.contamination in ("drop", "refuse")
     check = contamination_check(config) if changes_examples else ContaminationCheck()
     return show(config, prepare_data(config, check), count, step)
 
 
-def generate(config: Config, count: int, start: int = 0) -> Iterator[Instruction]:
+def generate(config: ConfigSource, count: int, start: int = 0) -> Iterator[Instruction]:
     """Alignment instructions of a configuration, without replay: `start` … `start + count - 1` of its stream.
 
     The same configuration gives the same instructions; fewer of them are the beginning of more.
@@ -407,6 +430,7 @@ def generate(config: Config, count: int, start: int = 0) -> Iterator[Instruction
     """
     from instructalign.instructions import generate_instructions
 
+    config = load_config(config)
     corpus = prepare_corpus(config, contamination_check(config))[0]
     return generate_instructions(build_instructions(config, corpus), count, start)
 

@@ -54,6 +54,7 @@ def open_folder(folder: Path, config: Config) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_text(saved, config.to_yaml())
+        _write_recipe(folder)
         return
     before = read_object(saved, yaml.safe_load)
     after = yaml.safe_load(config.to_yaml())
@@ -65,6 +66,31 @@ def open_folder(folder: Path, config: Config) -> None:
         )
     if is_main_process():
         write_text(saved, config.to_yaml())
+        _write_recipe(folder)
+
+
+def _write_recipe(folder: Path) -> None:
+    """Writes `reproduce.sh` into a run's folder: the versions it began with, and the command that repeats it."""
+    path = folder / "reproduce.sh"
+    if path.exists():
+        return
+    found = {name: number.partition("+")[0] for name, number in versions().items()}  # +cpu names a build
+    pinned = " ".join(f"{name}=={found[name]}" for name in _PACKAGES if name in found)
+    write_text(
+        path,
+        f"""#!/bin/sh
+# Repeats the run of this folder. `install` first gets the versions it began with (Python {found["python"]}).
+# The data must be where config.yaml says; run.json has the hashes of its files, and the commit of instructalign.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+if [ "${{1:-}}" = install ]; then
+  python -m pip install {pinned}
+  shift
+fi
+instructalign run "$here/config.yaml" --out "${{1:-$here-again}}"
+""",
+    )
+    path.chmod(path.stat().st_mode | 0o111)
 
 
 def config_differences(before: Any, after: Any, path: str = "") -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from instructalign import console
+from instructalign import __version__, console
 from instructalign.cli import data_commands, interact_commands, list_commands, run_commands, share_commands
 from instructalign.errors import ConfigError, InstructAlignError, UnknownNameError, first_line
 from instructalign.hub_access import hub_problem, is_network_error
@@ -19,10 +20,20 @@ app = typer.Typer(
     name="instructalign",
     help="Teach an instruction-tuned language model a new language, keep what it knew, and see both in numbers.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        console.out.print(f"instructalign {__version__}", markup=False)
+        raise typer.Exit
+
+
 for command in (
     run_commands.demo,
     data_commands.init,
@@ -44,6 +55,7 @@ for command in (
     share_commands.card,
     share_commands.push,
     list_commands.languages,
+    list_commands.schema,
 ):
     app.command()(command)
 app.command("lm-eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
@@ -59,7 +71,6 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own messages
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it wherever it is installed
     try:
         app()
     except (ConfigError, UnknownNameError) as error:

@@ -152,6 +152,24 @@ def show_format(name: Annotated[str, typer.Argument(help="A format, as `formats 
     console.out.print("Requires nothing else." if ours else f"Added by the package {about.package}.", markup=False)
 
 
+def schema(
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The file to write (default: print).")] = None,
+) -> None:
+    """Prints the JSON schema of the configuration, by which editors complete and check it.
+
+    Example: `instructalign schema --out instructalign.schema.json`
+    """
+    from instructalign.config import Config
+    from instructalign.files import write_json
+
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    if out is None:
+        console.print_json(made)
+    else:
+        write_json(out, made)
+        console.out.print(f"wrote {out}", markup=False)
+
+
 def languages(
     text: Annotated[str, typer.Argument(help="A code or part of a name; all languages without it.")] = "",
 ) -> None:

@@ -106,4 +106,6 @@ def show_report(report: Report) -> None:
         console.out.print(sentence, markup=False)
     console.out.print()
     console.show_table(report.table)
-    console.out.print(f"report: {report.html} (also as .md and .json)")
+    more = [path.suffix for path in report.more]
+    endings = ", ".join([".md", ".json", *more][:-1]) + f" and {['.md', '.json', *more][-1]}"
+    console.out.print(f"report: {report.html} (also as {endings})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -125,14 +125,18 @@ def report(
             help="Folder or file name to write to (default: the run's folder, or that which all runs are in).",
         ),
     ] = None,
+    form: Annotated[
+        Literal["latex", "csv"] | None,
+        typer.Option("--format", help="Write tables for a paper (report.tex), or every number (report.csv), too."),
+    ] = None,
 ) -> None:
     """Writes report.md, report.json and report.html that compare one or more runs.
 
-    Example: `instructalign report runs/demo/* --out runs/demo`
+    Example: `instructalign report runs/demo/* --out runs/demo --format latex`
     """
     from instructalign.report import write_report
 
-    show_report(write_report(folders, out))
+    show_report(write_report(folders, out, forms=[form] if form else []))
 
 
 def run(config: ConfigFile, out: Out = None, rejects: Rejects = None, settings: Settings = None) -> None:

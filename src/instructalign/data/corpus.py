@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -26,7 +26,9 @@ from instructalign.data.deduplication import find_exact, find_near
 from instructalign.data.filters import Cleaner, Removed, cleaning
 from instructalign.data.shared_sentences import choose_heldout_of_both, find_placeholders, text_keys
 from instructalign.errors import ConfigError, DataError
+from instructalign.files import write_jsonl
 from instructalign.languages import canonical
+from instructalign.notebooks import html_table
 from instructalign.plugins import FORMATS, CorpusEntry
 from instructalign.randomness import digest_key
 from instructalign.types import Counts, ParallelRow
@@ -171,6 +173,51 @@ class Corpus:
         if languages is None:
             languages = {code for row in self for code in row.texts}
         self.languages: tuple[str, ...] = tuple(sorted(set(languages)))
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[Sequence[str]], languages: Sequence[str]) -> Corpus:
+        """A corpus of sentences that Python has: `Corpus.from_pairs([("good", "apik")], ["eng", "jav"])`.
+
+        Args:
+            pairs: of each sentence its texts, in the order of the languages; an empty one or None is missing.
+            languages: their codes or names.
+
+        Raises:
+            DataError: a language is unknown, or a sentence has another number of texts.
+        """
+        codes = [canonical(language) for language in languages]
+        rows, counts = [], Counts()
+        for number, texts in enumerate(pairs, 1):
+            if isinstance(texts, str) or len(texts) != len(codes):
+                raise DataError(
+                    f"pair {number}: expected {len(codes)} texts ({', '.join(codes)}), found {texts!r}."
+                )
+            counts.read += 1
+            given = {code: text for code, text in zip(codes, texts, strict=True) if isinstance(text, str) and text}
+            if len(given) > 1:
+                rows.append(ParallelRow(str(number), given))
+            else:
+                counts.drop("fewer than two languages")
+        counts.kept = len(rows)
+        return cls(rows, counts, codes)
+
+    @classmethod
+    def from_frame(cls, frame: Any) -> Corpus:
+        """A corpus of a data frame (pandas or the like) whose columns are named as languages; as `from_pairs`."""
+        return cls.from_pairs(
+            zip(*(list(frame[name]) for name in frame.columns), strict=True), list(frame.columns)
+        )
+
+    def save(self, path: str | Path) -> dict[str, Any]:
+        """Writes the rows as JSON lines, and gives the entry that a configuration's `corpora` needs for them."""
+        path = Path(path)
+        write_jsonl(path, ({"id": row.id, **row.texts} for row in self))
+        columns = {code: code for code in self.languages}
+        return {"format": "jsonl", "path": str(path.resolve()), "columns": columns, "id": "id"}
+
+    def _repr_html_(self) -> str:
+        rows = [[row.id, *(row.texts.get(code, "") for code in self.languages)] for row in islice(self, 5)]
+        return html_table(["id", *self.languages], rows, f"{len(self):,} rows. {self.counts}")
 
     def __len__(self) -> int:
         return len(self._rows) if self._index is None else len(self._index)

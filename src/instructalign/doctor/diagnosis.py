@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from instructalign.config import Config, ReplayConfig
+from instructalign.config_file import ConfigSource, load_config
 from instructalign.doctor.check_contamination import ContaminationPart, examine_contamination
 from instructalign.doctor.check_corpus import CorpusPart, check_column_languages, examine_corpus
 from instructalign.doctor.check_examples import (
@@ -30,8 +31,9 @@ from instructalign.files import collected_notices
 from instructalign.licences import base_licence, licence_problems, model_sources
 from instructalign.mixture import load_replay
 from instructalign.mixture.training_data import build_instructions, build_mixture
+from instructalign.notebooks import default_progress, html_table
 from instructalign.pipeline import config_problems
-from instructalign.progress import Progress, silent
+from instructalign.progress import Progress
 from instructalign.training.models import load_codec
 from instructalign.training.preflight import check_machine, check_monitors, check_templates
 from instructalign.training.tokenization import Codec
@@ -87,24 +89,29 @@ class Diagnosis:
             return f"{self.problems} problem{'' if self.problems == 1 else 's'}, {warnings}"
         return f"ready to train ({warnings})" if self.warnings else "ready to train"
 
+    def _repr_html_(self) -> str:
+        rows = [[each.level, each.about, f"{each.found}\n{each.advice}".strip()] for each in self.findings]
+        return html_table(["", "about", "found"], rows, self.verdict)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as for JSON, with the verdict first."""
         return {"verdict": self.verdict, "ready": self.ready, **asdict(self)}
 
 
 def examine(
-    config: Config, *, sample: int = 2000, out: str | Path = ".", progress: Progress = silent
+    config: ConfigSource, *, sample: int = 2000, out: str | Path = ".", progress: Progress | None = None
 ) -> Diagnosis:
     """Checks everything that would go wrong in a run, without training.
 
     What cannot be read is a finding, not an error; the sections that need it are then left out.
 
     Args:
-        config: the run's configuration.
+        config: the run's configuration, or its file, or what that holds as dictionaries.
         sample: how many examples of the training stream, and texts of each language, to look at.
         out: a folder on the disk that runs are written to.
         progress: called with the name of each step.
     """
+    config, progress = load_config(config), progress or default_progress()
     with collected_notices() as notices:
         diagnosis = _examine(config, sample, out, progress)
     about_files = Findings("files")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.config import LATER_MODEL_KEYS, Config, known_model_keys
+from instructalign.config_file import ConfigSource, load_config
 from instructalign.evaluation.batch_runner import BatchRunner, broadcast, this_process
 from instructalign.evaluation.classification import FileRecords, classify, classify_heldout
 from instructalign.evaluation.lm_eval_tasks import HarnessPlan, ask_harness
@@ -30,7 +31,8 @@ from instructalign.evaluation.task_selection import (
 from instructalign.evaluation.tasks import Generation
 from instructalign.evaluation.translation import translate_direction
 from instructalign.files import text_hash, write_json, write_jsonl
-from instructalign.progress import Progress, silent
+from instructalign.notebooks import default_progress
+from instructalign.progress import Progress
 from instructalign.training.cpu_kernels import warn_slow_half_precision
 from instructalign.training.models import LoadedModel, load_model, model_hash
 from instructalign.types import Score
@@ -42,12 +44,12 @@ Questions = TaskPlan[Any] | HeldOutInstructions | TranslationDirection | Harness
 
 def evaluate(
     model: str | Path,
-    config: Config,
+    config: ConfigSource,
     out: str | Path,
     *,
     run: str,
     selection: TaskSelection | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> list[Score]:
     """Evaluates a model on the tasks of a configuration.
 
@@ -60,7 +62,7 @@ def evaluate(
 
     Args:
         model: a model folder or Hub name.
-        config: the tasks, languages, prompts and scoring rule.
+        config: the tasks, languages, prompts and scoring rule; or their file, or what that holds as dictionaries.
         out: the folder to write to.
         run: what the scores call the model (`base`, `adapted`).
         selection: what `select_tasks` read for this configuration, `heldout` planned or not; read now if None.
@@ -71,7 +73,7 @@ def evaluate(
         ModelError: the model cannot be loaded.
         RunFolderError: `out` holds the predictions of another model.
     """
-    out = Path(out)
+    config, out, progress = load_config(config), Path(out), progress or default_progress()
     selection = selection or select_tasks(config)
     heldout = selection.heldout
     if heldout is None:

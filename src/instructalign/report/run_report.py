@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from instructalign.evaluation.run_comparison import Baselines, baselines_of, com
 from instructalign.evaluation.score_table import BASE, ScoreTable, headline
 from instructalign.report import sections_results, sections_training
 from instructalign.report.rendering import ReportTable, Section, render
-from instructalign.report.report_facts import ReportFacts, block_of, item_texts, language_names
+from instructalign.report.report_facts import ReportFacts, block_of, hyperparameters, item_texts, language_names
 from instructalign.report.report_tables import main_table
 from instructalign.report.run_results import RunResults, read_runs, read_stages
 from instructalign.report.summary import contaminated, incomparable, summary
@@ -45,7 +45,17 @@ _SECTIONS: Sequence[Callable[[ReportFacts], Section | None]] = (
 
 @dataclass(frozen=True, slots=True)
 class BuiltReport:
-    """A report before it is written: the texts of the files, their rows, and the runs that it is about."""
+    """A report before it is written.
+
+    Attributes:
+        page, markdown: the texts of the files.
+        rows: every number.
+        sentences: the result in words.
+        table: the main table.
+        about: the runs that it is about, as `report.json` says them.
+        sections: what the texts were rendered from.
+        hyperparameters: by run, value by key path.
+    """
 
     page: str
     markdown: str
@@ -53,6 +63,8 @@ class BuiltReport:
     sentences: list[str]
     table: ReportTable
     about: dict[str, Any]
+    sections: Sequence[Section]
+    hyperparameters: Mapping[str, Mapping[str, str]]
 
 
 def build_run_report(folders: Sequence[Path], *, with_texts: bool = True) -> BuiltReport:
@@ -101,6 +113,8 @@ def build_run_report(folders: Sequence[Path], *, with_texts: bool = True) -> Bui
         sentences=[*verdicts, *incomparable(runs), *contaminated(facts)],
         table=main_table([*rows, *baselines.rows], facts.best),
         about={"runs": names},
+        sections=sections,
+        hyperparameters={run.name: hyperparameters(run.config) for run in runs if run.config},
     )
 
 

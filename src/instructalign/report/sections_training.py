@@ -356,13 +356,19 @@ def _recipe(run: RunResults) -> Iterator[Block]:
         ("seed", run.record.get("seed")),
         *((f"model {key}", value) for key, value in block_of(run.record, "model").items()),
         *block_of(run.record, "versions").items(),
+        *block_of(run.record, "machine").items(),
+        *((f"commit of {name.replace('_', ' ')}", sha) for name, sha in block_of(run.record, "commits").items()),
+        *((f"SHA-256 of {key}", each.get("sha256")) for key, each in block_of(run.record, "data").items()),
         *((f"time: {stage.replace('_', ' ')}", t) for stage, t in block_of(run.record, "timings").items()),
+        *((f"energy: {name.replace('_', ' ')}", x) for name, x in block_of(run.record, "energy").items()),
     ]
 
     def plain(value: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool) and value > 9999:
             return f"{value:,}"
-        return f"{value:.1f}" if isinstance(value, float) else str(value)
+        if isinstance(value, list):
+            return ", ".join(map(str, value))
+        return f"{value:.1f}" if isinstance(value, float) and value >= 1 else str(value)
 
     rows = tuple((TableCell(str(name)), TableCell(plain(value))) for name, value in values if value is not None)
     if rows:

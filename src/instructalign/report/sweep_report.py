@@ -9,12 +9,14 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
+import yaml
+
 from instructalign.evaluation.continual_metrics import STAGED, correlate_gains
 from instructalign.evaluation.gains import FORGETTING, GAIN
 from instructalign.evaluation.run_comparison import Baselines
 from instructalign.evaluation.score_table import BITS, GROUPS, headline, is_base, is_baseline, is_in_bits
 from instructalign.evaluation.variance import Estimate
-from instructalign.files import format_bytes
+from instructalign.files import format_bytes, read_object
 from instructalign.report.number_format import decimals, in_unit, interval_text, signed
 from instructalign.report.plots import PlotLine, PlotPoint, line_plot, scatter
 from instructalign.report.rendering import (
@@ -29,7 +31,7 @@ from instructalign.report.rendering import (
     render,
     text_column,
 )
-from instructalign.report.report_facts import block_of
+from instructalign.report.report_facts import block_of, hyperparameters
 from instructalign.report.report_tables import (
     gains_table,
     group_columns,
@@ -70,7 +72,15 @@ def build_sweep_report(folder: Path) -> BuiltReport:
         rows=list(sweep.rows),
         sentences=_sentences(sweep),
         table=_scores_table(sweep),
+        sections=sections,
+        hyperparameters={sweep.runs[0].cell: _hyperparameters(folder, sweep)} if sweep.runs else {},
     )
+
+
+def _hyperparameters(folder: Path, sweep: SweepResults) -> dict[str, str]:
+    """Those of the first cell, without the keys by which the cells differ."""
+    config = read_object(folder / "cells" / sweep.runs[0].folder / "config.yaml", yaml.safe_load)
+    return {key: text for key, text in hyperparameters(config).items() if key not in sweep.runs[0].at}
 
 
 def _result(sweep: SweepResults) -> Section:

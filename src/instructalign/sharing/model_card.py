@@ -189,4 +189,7 @@ def _counts(corpus: Mapping[str, Any], replay: Mapping[str, Any]) -> str:
 def _recipe(run: RunResults) -> list[tuple[str, str]]:
     """The keys that say most of how it was trained, and the versions that did it."""
     chosen = [(key, text) for key, text in hyperparameters(run.config).items() if _RECIPE.fullmatch(key)]
-    return [*chosen, *((name, str(version)) for name, version in block_of(run.record, "versions").items())]
+    versions, energy = block_of(run.record, "versions"), block_of(run.record, "energy").get("kwh")
+    gpus = ", ".join(block_of(run.record, "machine").get("gpu", ()))
+    more = [("GPU", gpus), ("energy of training", f"{energy} kWh" if energy is not None else "")]
+    return [*chosen, *((name, str(number)) for name, number in versions.items()), *((k, v) for k, v in more if v)]

@@ -5,20 +5,25 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
-from instructalign.config import Config
+from instructalign.config import Config, Entry
+from instructalign.files import file_hash, text_hash
 from instructalign.licences import base_licence
 from instructalign.mixture.training_data import TrainingData, describe_mixture
+from instructalign.progress import is_main_process
 from instructalign.run_folder import training_hash, versions
+from instructalign.training.hardware import commits, describe_machine
 from instructalign.training.models import LoadedModel
 
 COUNTERS = "counters.json"  # in a checkpoint
+_MAX_HASHED = 20_000_000_000  # bytes of a file or folder
 _SAVED = ("rows", "tokens", "loss_tokens", "truncated", "passed")
 
 
@@ -128,6 +133,9 @@ def start_metadata(config: Config, data: TrainingData, loaded: LoadedModel, hash
     return {
         "command": command(),
         "versions": versions(),
+        "machine": describe_machine(),
+        "commits": commits(),
+        "data": data_hashes(config) if is_main_process() else {},
         "seed": config.seed,
         "corpus": {
             "read": counts.read,
@@ -169,8 +177,44 @@ def command() -> str | None:
     return shlex.join(["instructalign", *sys.argv[1:]])
 
 
+def data_hashes(config: Config) -> dict[str, dict[str, Any]]:
+    """By key path, the files that the corpora, lexicons and replay data are read from: size and SHA-256.
+
+    Of a folder the hash is over the names and hashes of its files. What has more than 20 GB has its size alone.
+    """
+    found = {}
+    for key in ("corpora", "instructions", "replay"):
+        for place, path in _paths(getattr(config, key), key):
+            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+            files = [file for file in files if file.is_file()]
+            about: dict[str, Any] = {"name": path.name, "bytes": sum(file.stat().st_size for file in files)}
+            if files and about["bytes"] <= _MAX_HASHED:
+                hashes = [(file.relative_to(path).as_posix(), file_hash(file)) for file in files]
+                about["sha256"] = text_hash(hashes) if path.is_dir() else hashes[0][1]
+            found[place] = about
+    return found
+
+
+def _paths(value: Any, place: str) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, Path):
+        yield place, value
+    elif isinstance(value, Entry):
+        yield from _paths(value.options, place)
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _paths(getattr(value, name), f"{place}.{name}")
+    elif isinstance(value, (Mapping, list, tuple)):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _paths(inner, f"{place}.{key}")
+
+
 def end_metadata(
-    config: Config, data: TrainingData, counts: dict[str, Any], seconds: float, strategies: Mapping[str, Any]
+    config: Config,
+    data: TrainingData,
+    counts: dict[str, Any],
+    seconds: float,
+    strategies: Mapping[str, Any],
+    energy: Mapping[str, float],
 ) -> dict[str, Any]:
     """What run.json says after the last step: what the model was trained on, and how long it took."""
     truncated, passed = counts.pop("truncated"), counts.pop("passed")
@@ -187,4 +231,5 @@ def end_metadata(
         "padding": round(_padding_share(passed), 6),
         "timings": {"training_seconds": round(seconds, 3)},
         "strategies": dict(strategies),
+        "energy": dict(energy),
     }

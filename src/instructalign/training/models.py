@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from instructalign.training.weight_files import damage_of, damaged_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it wherever it is installed
 
 _HASHED = (
     "*.safetensors",

@@ -36,6 +36,7 @@ from instructalign.training.checkpoints import (
 )
 from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.early_stopping import STOPPING_STATE, StoppingRules
+from instructalign.training.hardware import EnergyMeter
 from instructalign.training.metrics_log import COUNTERS, TrainingCounters, end_metadata, start_metadata
 from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_model
 from instructalign.training.monitors import VALIDATION_EXAMPLES, Monitor, kl_monitor, validation_loss
@@ -121,7 +122,7 @@ def train(
         early = read_run_metadata(out).get("early_stopping", {})
         step = early.get("stopped_at") or config.training.steps
         return TrainResult(out, model_folder, step, finished=True, ended_early=early.get("reason", ""))
-    began = time.monotonic()
+    began, energy = time.monotonic(), EnergyMeter()
     if data is None:
         codec = check_setup(config)
         data = prepare_data(config, progress=progress)
@@ -163,7 +164,7 @@ def train(
     _save_model(run, trainer, model_folder)
     if trainer.args.should_save:
         seconds = time.monotonic() - began
-        ended = end_metadata(config, run.data, counts, seconds, trainer.strategies.costs())
+        ended = end_metadata(config, run.data, counts, seconds, trainer.strategies.costs(), energy.end())
         if stopping.early_stopping:
             ended["early_stopping"] = stopping.early_stopping.summary(step)
         update_run_metadata(out, **ended)  # with the training hash, by which `is_done` goes: last of all
