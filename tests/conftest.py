@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -25,3 +26,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set INSTRUCTALIGN_DATA to the folder that has it")
     return folder
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what collecting imported out of garbage collections, of which each training asks for several."""
+    gc.collect()
+    gc.freeze()
