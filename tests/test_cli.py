@@ -163,9 +163,12 @@ def test_preview_marks_what_carries_the_loss(project: Path) -> None:
 
 
 def test_evaluate_any_model(project: Path) -> None:
-    done = call("evaluate", "model", "--config", "config.yaml", "--out", "scores", folder=project)
+    arguments = ("--config", "config.yaml", "--out", "scores", "--rejects", "rejects.jsonl")
+    done = call("evaluate", "model", *arguments, folder=project)
     assert done.returncode == 0, done.stderr
     assert (project / "scores" / "scores.json").is_file()
+    rejected = json.loads((project / "rejects.jsonl").read_text(encoding="utf-8"))
+    assert (rejected["filter"], rejected["corpus"].split()[1]) == ("no text", "(jav)")
     assert "L1" in done.stdout
     assert (
         done.stdout.splitlines()[-1]

@@ -138,6 +138,39 @@ def test_columns_are_named_in_other_languages_or_by_order(tmp_path: Path) -> Non
     assert config.corpora[0].options["columns"] == {"eng": "Kalimat", "jav": "Krama"}
 
 
+@pytest.mark.parametrize("ending", ["txt", "sfm", "db"])
+def test_toolbox_files_are_known_by_their_markers(tmp_path: Path, ending: str) -> None:
+    entries = [f"\\lx {b}\n\\ps n\n\\sn 1\n\\ge {a}\n\\sn 2\n\\ge {a} too\n" for a, b in PAIRS]
+    write(tmp_path, f"d.{ending}", ["\\_sh v3.0  400  MDF", *entries])
+    config = draft(tmp_path, f"d.{ending}", languages=["jav", "eng"])
+    assert config.corpora[0].options["markers"] == {"jav": "lx", "eng": "ge"}
+    train, heldout, _ = prepare_corpus(config)
+    found = {(row.texts["eng"], row.texts["jav"]) for corpus in (train, heldout) for row in corpus}
+    assert found == {*PAIRS, *((f"{a} too", b) for a, b in PAIRS)}
+    texts = [f"\\ref {n}\n\\tx {b}\n\\ft {a}\n" for n, (a, b) in enumerate(PAIRS)]
+    write(tmp_path, f"t.{ending}", ["\\_sh v3.0  400  Text", *texts])
+    assert draft(tmp_path, f"t.{ending}", languages=["jav", "eng"]).corpora[0].options["record"] == "ref"
+    with pytest.raises(ConfigError, match=r"its markers are tx, ft.*--languages"):
+        draft(tmp_path, f"t.{ending}")
+
+
+def test_tatoebas_sentences_and_links_belong_together(tmp_path: Path) -> None:
+    write(tmp_path, "sentences.csv", [f"{n}\teng\t{a}\n{100 + n}\tjav\t{b}" for n, (a, b) in enumerate(PAIRS)])
+    write(tmp_path, "links.csv", [f"{n}\t{100 + n}" for n in range(len(PAIRS))])
+    config = draft(tmp_path, "sentences.csv", "links.csv")
+    assert (config.languages.known, config.languages.new) == (["eng"], ["jav"])
+    assert sum(map(len, prepare_corpus(config)[:2])) == len(PAIRS)
+    with pytest.raises(DataError, match="one of links"):
+        draft(tmp_path, "sentences.csv")
+
+
+def test_another_translation_that_is_not_read_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", ["English,Javanese,Javanese (polite)", *(f"{a},{b},{b} nggih" for a, b in PAIRS)])
+    drafted = draft_config([tmp_path / "a.csv"], folder=tmp_path, model="toy")
+    assert "not read: Javanese (polite)" in drafted.notes[0]
+    assert "not read: Javanese (polite)" in drafted.text
+
+
 def test_what_is_not_said_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "a.csv", ["Question,Answer", *(f"{a},{b}" for a, b in PAIRS)])
     write(tmp_path, "side-a.txt", [a for a, _ in PAIRS])

@@ -53,6 +53,7 @@ _BY_ENDING = {
     ".usx": "usx",
     ".eaf": "eaf",
 }
+_PATHS = ("path", "files", "sentences", "links")
 _ONE_FILE_A_LANGUAGE = ("moses", "po", "srt", "vtt", "ass", "usfm", "usx")
 _WIDELY_KNOWN = (
     *("eng", "ind", "spa", "fra", "por", "arb", "ara", "zho", "hin", "rus", "swh", "deu", "ita", "jpn", "kor"),
@@ -154,10 +155,14 @@ def format_of(path: Path) -> str:
             f"{path}: ELAN needs the tier of each language named; see `instructalign formats show eaf`, and write "
             "it into the configuration of `instructalign init`."
         )
-    if kind:
+    if kind not in ("", "usfm", "csv", "tsv"):
         return kind
     first = next((line for _, line in read_lines(path)), "")
-    return "tsv" if "\t" in first else "moses"
+    if first.startswith("\\") and not first.startswith("\\id "):  # .sfm may be either
+        return "toolbox"
+    if kind and re.fullmatch(r"\d+\t([a-z]{3}\t.+|\d+)", first):
+        return "tatoeba"
+    return kind or ("tsv" if "\t" in first else "moses")
 
 
 def _entries(files: Sequence[Path], languages: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -167,19 +172,45 @@ def _entries(files: Sequence[Path], languages: list[str]) -> tuple[list[dict[str
     together: dict[str, list[Path]] = {}
     for path in files:
         kind = format_of(path)
-        if kind in _ONE_FILE_A_LANGUAGE:
+        if kind in (*_ONE_FILE_A_LANGUAGE, "tatoeba"):
             together.setdefault(kind, []).append(path)
         elif kind in ("csv", "tsv", "xlsx", "ods", "jsonl", "parquet"):
-            entries.append(_table(path, kind, languages))
-            columns = entries[-1]["columns"]
-            notes.append(f"{path}: {', '.join(f'{code} from column {name}' for code, name in columns.items())}")
+            entry, left_out = _table(path, kind, languages)
+            entries.append(entry)
+            named = ", ".join(f"{code} from column {name}" for code, name in entry["columns"].items())
+            others = f"; not read: {', '.join(left_out)} (another translation needs an entry of its own)"
+            notes.append(f"{path}: {named}{others if left_out else ''}")
+        elif kind == "toolbox":
+            entries.append(_toolbox(path, languages))
+            named = ", ".join(f"{code} from marker {marker}" for code, marker in entries[-1]["markers"].items())
+            notes.append(f"{path}: {named}")
         else:
             entries.append({"format": kind, "path": str(path)})
     for kind, paths in together.items():
+        if kind == "tatoeba":
+            links = [path for path in paths if re.match(r"\d+\t\d+$", next(read_lines(path))[1])]
+            sentences = [str(path) for path in paths if path not in links]
+            if len(links) != 1 or not sentences:
+                raise DataError(f"{paths[0]}: of Tatoeba, give the file or files of sentences and one of links.")
+            entries.append({"format": kind, "sentences": sentences, "links": str(links[0])})
+            continue
         by_language = _files_by_language(paths, languages, 1 if kind == "po" else 2)
         notes.append(f"{kind}: {', '.join(f'{path} is {code}' for code, path in by_language.items())}")
         entries.append({"format": kind, "files": {code: str(path) for code, path in by_language.items()}})
     return entries, notes
+
+
+def _toolbox(path: Path, languages: list[str]) -> dict[str, Any]:
+    """The entry of a Toolbox file: a dictionary or a text, by the usual markers (MDF and the Toolbox manual)."""
+    seen = {line[1:].split(None, 1)[0] for _, line in read_lines(path) if re.match(r"\\\w", line)}
+    record = "lx" if "lx" in seen else "ref"
+    usual = ("lx", "ge", "gn", "gr") if record == "lx" else ("tx", "t", "ft", "fe", "fn", "f")
+    markers = [marker for marker in usual if marker in seen]
+    if len(markers) < 2 or len(markers) != len(languages):
+        raise _no_languages(path, f"its markers are {', '.join(markers or sorted(seen))}")
+    chosen = {code: marker for code, marker in zip(languages, markers, strict=True) if code != _SKIPPED}
+    several = {"repeated": "each"} if record == "lx" else {}
+    return {"format": "toolbox", "path": str(path), "markers": chosen, "record": record, **several}
 
 
 def _files_by_language(paths: list[Path], languages: list[str], least: int) -> dict[str, Path]:
@@ -208,7 +239,7 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
 
 def languages_of(entry: Mapping[str, Any]) -> list[str]:
     """The languages of a corpus: those of its columns or files, or those that its reader finds in it."""
-    named = entry.get("columns") or entry.get("files")
+    named = entry.get("columns") or entry.get("files") or entry.get("markers")
     if named:
         return [*(["eng"] if entry["format"] == "po" and "eng" not in named else []), *named]
     checked = FORMATS.check(entry["format"], entry)
@@ -254,8 +285,8 @@ def _language_named(name: str) -> str:
     return canonical(name) if is_language(name) else code_of_name(name)
 
 
-def _table(path: Path, kind: str, languages: list[str]) -> dict[str, Any]:
-    """The entry of a file with a column, or key, for each language."""
+def _table(path: Path, kind: str, languages: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The entry of a file with a column, or key, for each language; and other columns of text, by name."""
     if kind in ("jsonl", "parquet"):
         records = [record for _, record in islice((read_json if kind == "jsonl" else read_parquet)(path), _SAMPLE)]
         keys = list(dict.fromkeys(key for record in records for key in field_names(record)))
@@ -268,21 +299,25 @@ def _table(path: Path, kind: str, languages: list[str]) -> dict[str, Any]:
         columns = columns if len(columns) > 1 and not languages else _columns(keys, rows, languages)
         if len(columns) < 2:
             raise _no_languages(path, f"its keys are {', '.join(keys) or 'none'}")
-        return {"format": kind, "path": str(path), "columns": columns}
+        left_out = [key for key in _text_columns(keys, rows) if key not in columns.values()]
+        return {"format": kind, "path": str(path), "columns": columns}, left_out
     if kind in ("csv", "tsv"):
         records_of = read_delimited(path, "\t" if kind == "tsv" else None, kind == "csv")
         sheets = {"": [cells for _, cells in islice(records_of, _SAMPLE)]}
     else:
         sheets = {name: rows[:_SAMPLE] for name, rows in filled_sheets(path).items()}
     best: dict[str, Any] = {}
+    others: list[str] = []
     for sheet, rows in sheets.items():
         named = {"sheet": sheet} if len(sheets) > 1 else {}
-        for number, header in enumerate(rows[:50] if kind in ("xlsx", "ods") else rows[:1], start=1):
+        for number, header in enumerate(rows[:50], start=1):
             columns = _columns(header, rows[number:], languages, by_name=True)
             if len(columns) > max(1, len(best.get("columns", ()))):
                 best = {"format": kind, "path": str(path), **named, "columns": columns}
+                names = _text_columns([cell.strip() for cell in header], rows[number:])
+                others = [name for name in names if name and name not in columns.values()]
     if best:
-        return best
+        return best, others
     rows = next(iter(sheets.values()))
     # A title has a cell to itself; the row that names the columns, or the first one of text, has several.
     first = next((number for number, cells in enumerate(rows) if sum(map(bool, cells)) > 1), 0)
@@ -298,11 +333,11 @@ def _table(path: Path, kind: str, languages: list[str]) -> dict[str, Any]:
     numbers = {code: each + 1 for code, each in chosen.items()}
     entry: dict[str, Any] = {"format": kind, "path": str(path), "columns": numbers}
     if any(len(top[each].split()) > _NAME_WORDS for each in text):  # a sentence, not a name
-        return {**entry, "header": 0 if kind in ("xlsx", "ods") else False}
+        return {**entry, "header": 0 if kind in ("xlsx", "ods") else False}, []
     by_name = {code: top[each] for code, each in chosen.items()}
     if all(by_name.values()) and all(top.count(name) == 1 for name in by_name.values()):
-        return {**entry, "columns": by_name}
-    return {**entry, "header": first + 1} if kind in ("xlsx", "ods") else entry
+        return {**entry, "columns": by_name}, []
+    return {**entry, "header": first + 1} if kind in ("xlsx", "ods") else entry, []
 
 
 def _share_filled(column: int, rows: Sequence[Sequence[str]]) -> float:
@@ -377,17 +412,16 @@ def _settings(
     def place(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: place(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [place(inner) for inner in value]
         return os.path.relpath(Path(value).resolve(), folder.resolve())
 
-    placed = [
-        {key: place(value) if key in ("path", "files") else value for key, value in entry.items()}
-        for entry in entries
-    ]
+    placed = [{key: place(value) if key in _PATHS else value for key, value in entry.items()} for entry in entries]
     local = model == "toy" or Path(model).exists()
     base = os.path.relpath(Path(model).resolve(), folder.resolve()) if local and model != "toy" else model
     size = re.search(r"(\d+(?:\.\d+)?)\s*b(?![a-z])", Path(model).name.lower())
     adapter = size is not None and float(size[1]) >= 1
-    lengths = sorted(sum(map(len, row.texts.values())) for row in islice(corpus, 5000))
+    lengths = sorted(sum(len(text.encode()) for text in row.texts.values()) for row in islice(corpus, 5000))
     longest = lengths[int(0.99 * (len(lengths) - 1))]
     rows = len(corpus) - min(100, len(corpus) // 10)
     replay = _replay(model, rows)
@@ -403,8 +437,8 @@ def _settings(
             "steps": max(50, min(20_000, ceil(_PASSES * rows * len(new) / batch / (1 - share)))),
             "batch_size": batch,
             "learning_rate": 2e-4 if adapter else 1e-3 if model == "toy" else 2e-5,
-            # three texts in a denoising example, two characters in a token, and the template
-            "max_length": min(1024, max(256, 64 * ceil((1.5 * longest / 2 + 100) / 64))),
+            # three texts in a denoising example, two bytes in a token, and the template
+            "max_length": min(1024, max(512 if replay else 256, 64 * ceil((1.5 * longest / 2 + 100) / 64))),
         },
         "evaluation": {"tasks": ["heldout_translation"], "prompts": ["en-1"]},
     }
@@ -430,7 +464,7 @@ def _replay(model: str, rows: int) -> dict[str, Any] | None:
 
 
 def _measured_length(settings: dict[str, Any], folder: Path) -> int:
-    """The tokens that 99 % of the examples and all templates fit into, at most what the model reads.
+    """The tokens that the examples and all templates fit into, at most what the model reads.
 
     Raises:
         ModelError: the tokenizer cannot be loaded.
@@ -446,7 +480,8 @@ def _measured_length(settings: dict[str, Any], folder: Path) -> int:
     stream = build_instructions(config, prepare_corpus(config)[0])
     sampled = sample_examples(config, build_mixture(config, stream, ReplayBuffer()), codec, 500)
     each = [max(one.prompt, one.answer) if codec.encoder_decoder else one.prompt + one.answer for one in sampled]
-    needed = max(smallest_limit(each), longest_template(config, codec)[0] + 16)
+    # The longest of the sample, so that what is not in it fits as well; but not for the sake of one outlier.
+    needed = max(min(max(each), 2 * smallest_limit(each)), longest_template(config, codec)[0] + 16)
     needed = 32 * ceil(needed / 32)
     return needed if codec.encoder_decoder or codec.context is None else min(needed, codec.context)
 

@@ -34,7 +34,7 @@ READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading damaged compressed data raises."""
 
 _SNIFFED = 1 << 12  # bytes at a file's start that show what it is
-_told: set[tuple[str, str]] = set()  # a run reads its corpora more than once
+_told: dict[tuple[str, str], None] = {}  # a run reads its corpora more than once
 _MAX_SHOWN = 12  # of a folder's files, how many an error names
 _UMASK = os.umask(0o022)  # reading it sets it
 os.umask(_UMASK)
@@ -268,8 +268,13 @@ def notice(found: str, advice: str = "") -> None:
     if logger.propagate:  # not while notices are collected
         if (found, advice) in _told:
             return
-        _told.add((found, advice))
+        _told[found, advice] = None
     logger.warning("%s", f"{found} {advice}".rstrip(), extra={"notice": (found, advice)})
+
+
+def noticed() -> list[str]:
+    """What users of this process have been told of how their files are read, in order."""
+    return [found for found, _ in _told]
 
 
 @contextmanager

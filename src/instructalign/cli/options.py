@@ -12,6 +12,7 @@ import typer
 
 from instructalign import console
 from instructalign.errors import ConfigError
+from instructalign.files import noticed
 from instructalign.types import Counts
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def with_rejects(settings: list[str] | None, rejects: Path | None) -> list[str]:
 
 
 def print_counts(folder: Path) -> None:
-    """Prints one line: what a run read, kept and dropped of its corpora and replay data."""
+    """Prints one line: what a run read, kept and dropped of corpora and replay data, and how files were read."""
     from instructalign.run_folder import read_run_metadata
 
     record = read_run_metadata(folder)
@@ -69,8 +70,9 @@ def print_counts(folder: Path) -> None:
         parts.append(f"rows of the corpora: {Counts(corpus['read'], corpus['kept'], corpus['dropped'])}")
     if replay.get("read"):
         parts.append(f"replay examples: {Counts(replay['read'], replay['chosen'], replay['dropped'])}")
+    parts += [f"read as found: {each.rstrip('.')}" for each in noticed()]
     if parts:
-        console.out.print("; ".join(parts), markup=False)
+        console.out.print("; ".join(parts), markup=False, soft_wrap=True)
 
 
 def folder_of(config: Path, out: Path | None) -> Path:

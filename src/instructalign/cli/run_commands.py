@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,7 +24,7 @@ from instructalign.cli.options import (
     with_rejects,
 )
 from instructalign.errors import ConfigError
-from instructalign.files import read_object
+from instructalign.files import write_jsonl
 from instructalign.types import Rule
 
 
@@ -66,6 +66,10 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder or Hub name.")],
     config: Annotated[Path, typer.Option(metavar="CONFIG", help="Defines tasks, languages and prompts.")],
     out: Out = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option("--rejects", metavar="FILE", help="Keep what is dropped from the tasks, with the reason."),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Evaluates any model on the tasks of a configuration, zero-shot.
@@ -74,22 +78,24 @@ def evaluate(
     """
     loaded = load(config, settings)
     from instructalign.evaluation import evaluate as score
+    from instructalign.evaluation.task_selection import select_tasks
     from instructalign.report.report_tables import main_table
 
     name = Path(model).name or model
     folder = out or Path("runs") / "evaluation" / name
     with console.progress() as progress:
-        scores = score(model, loaded, folder, run=name, progress=progress)
+        selection = select_tasks(loaded)
+        dropped = [each for plan in selection.classification for each in plan.rejects]
+        dropped += [each for plan in selection.generation for each in plan.rejects]
+        if rejects:
+            write_jsonl(rejects, dropped)
+        scores = score(model, loaded, folder, run=name, selection=selection, progress=progress)
     counts = {(each.task, each.language): each.n for each in scores if each.language and each.n}
     console.show_table(main_table(scores))
     console.out.print(f"scores and predictions are in {folder}")
     items = f"{sum(counts.values()):,} scored in {len(counts)} sets of a task and language"
-    dropped: dict[str, int] = {}
-    for task in read_object(folder / "predictions" / "manifest.json", json.loads)["tasks"].values():
-        for reasons in task.get("dropped", {}).values():
-            for reason, count in reasons.items():
-                dropped[reason] = dropped.get(reason, 0) + count
-    said = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "none"
+    reasons = Counter(each["filter"] for each in dropped)
+    said = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "none"
     console.out.print(f"test items: {items}, dropped: {said}", markup=False)
 
 

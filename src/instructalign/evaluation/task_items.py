@@ -203,7 +203,7 @@ def _items(
         seen.add(id)
         texts = {name: [_text(record[column], column, here) for column in fields[name]] for name in task.texts}
         if any(not any(each.strip() for each in some) for some in texts.values()):
-            counts.drop("no text")
+            counts.drop("no text", row=id, fields=texts)
             continue
         joined = {name: _edited(task, name, "\n".join(some)) for name, some in texts.items()}
         for name, words in task.words_for.items():
@@ -214,7 +214,7 @@ def _items(
             if answers:
                 yield Item(id, joined, "", references=tuple(dict.fromkeys(answers)))
             else:
-                counts.drop("no answer")
+                counts.drop("no answer", row=id, fields=texts)
             continue
         gold = record[fields["label"][0]]
         if task.options is None:

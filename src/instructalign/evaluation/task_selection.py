@@ -61,6 +61,7 @@ class TaskPlan(Generic[T]):
         left_out: by language, why it is not evaluated.
         examples: by language, the solved items that are shown before each question (`evaluation.shots`).
         dropped: by language, how many items have nothing to ask about, by reason.
+        rejects: those items, as a file of rejects has them.
     """
 
     task: T
@@ -69,6 +70,7 @@ class TaskPlan(Generic[T]):
     left_out: Mapping[str, str]
     examples: Mapping[str, list[Item]] = field(default_factory=dict)
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rejects: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -353,20 +355,26 @@ def _present_languages(config: Config, task: Task | Generation | PlainText) -> t
     return present, left_out
 
 
+def _keep_reject(
+    rejects: list[Mapping[str, Any]], where: str, reason: str, count: int, what: Mapping[str, Any]
+) -> None:
+    rejects.append({"filter": reason, "corpus": where, **what})
+
+
 def plan_task(config: Config, task: T) -> TaskPlan[T]:
     """The questions of one task with items under a configuration; see `select_tasks`."""
     settings = config.evaluation
     if isinstance(task, Generation):
         check_room(config, task.name, task.tokens, "tokens")
     present, left_out = _present_languages(config, task)
-    items, dropped = {}, {}
+    items, dropped, rejects = {}, {}, list[Mapping[str, Any]]()
     for language in present:
-        counts = Counts()
+        counts = Counts(reject=partial(_keep_reject, rejects, f"{task.name} ({language})"))
         items[language] = read_items(task, language, settings.data, settings.items, counts)
         if counts.dropped:
             dropped[language] = counts.dropped
     examples = {language: choose_examples(config, task, language) for language in items if settings.shots}
-    return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out, examples, dropped)
+    return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out, examples, dropped, rejects)
 
 
 def choose_examples(config: Config, task: Task | Generation, language: str) -> list[Item]:
