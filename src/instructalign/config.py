@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -456,6 +457,31 @@ class ReplayConfig(Strict):
         return self
 
 
+class InstructionDataConfig(Strict):
+    """Instruction data in the languages to learn: tasks with their answers, beside alignment and replay."""
+
+    sources: Annotated[dict[LanguageCode, ReplayEntries], Field(min_length=1)]
+    """By language, where the data comes from, in any form that replay data has: one source, or several."""
+    size: Natural = 10_000
+    """Examples chosen, once, by the seed; languages and sources take turns."""
+    heldout: Natural = 0
+    """Examples that are never trained on, for the task `heldout_instruction_data`."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Fraction of the training examples that are instruction data, of those that are not replay."""
+
+    def of_languages(self, codes: Sequence[str]) -> ReplayConfig | None:
+        """The sources of some languages, in the form in which replay data is read; None where there are none."""
+        entries = [
+            entry.model_copy(update={"languages": [code], "label": entry.label or code})
+            for code, found in self.sources.items()
+            for entry in (found if isinstance(found, list) else [found])
+            if code in codes
+        ]
+        if not entries:
+            return None
+        return ReplayConfig(source=entries, size=self.size, heldout=self.heldout, share=self.share)
+
+
 class KLMonitorConfig(Strict):
     """KL divergence of the model from its base on held-out text in the known languages, while it trains."""
 
@@ -713,6 +739,8 @@ class Config(Strict):
     """How parallel rows become alignment instructions."""
     replay: ReplayConfig | None = None
     """Replay data against forgetting."""
+    instruction_data: InstructionDataConfig | None = None
+    """Instruction data in the new languages."""
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(steps=1000))
     """Optimisation. Only `train`, `run` and `sweep` need it; `preview` and `doctor` assume 1,000 steps without."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -760,6 +788,13 @@ class Config(Strict):
                 f"({', '.join(self.languages.known)})"
             )
         self._check_corpora()
+        taught = [*self.languages.known, *self.languages.new]
+        data = self.instruction_data.sources if self.instruction_data else {}
+        if outside := [code for code in data if code not in taught]:
+            raise ValueError(
+                f"instruction_data.sources: {', '.join(outside)} is neither among languages.known nor among "
+                f"languages.new ({', '.join(taught)})"
+            )
         for stage in self.replay.schedule.stages or () if self.replay and self.replay.schedule else ():
             if stage.at >= self.training.steps:
                 raise ValueError(
@@ -767,6 +802,12 @@ class Config(Strict):
                     f"{self.training.steps}"
                 )
         return self
+
+    @property
+    def taught_data(self) -> ReplayConfig | None:
+        """The instruction data of the languages that this run teaches or aligns with."""
+        data = self.instruction_data
+        return None if data is None else data.of_languages([*self.languages.known, *self.targets])
 
     def _check_corpora(self) -> None:
         """Refuses corpora in languages that are not read, and objectives without the text that they take."""

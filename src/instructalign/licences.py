@@ -68,7 +68,11 @@ def model_sources(config: Mapping[str, Any], licence: str) -> list[DataSource]:
     """
     base = str((config.get("model") or {}).get("base", ""))
     name = Path(base).name if Path(base).is_absolute() else base
-    data = [source for key in ("corpora", "instructions", "replay") for source in _sources(config.get(key), key)]
+    data = [
+        source
+        for key in ("corpora", "instructions", "replay", "instruction_data")
+        for source in _sources(config.get(key), key)
+    ]
     return [DataSource("model.base", name, licence, stated=False), *data]
 
 

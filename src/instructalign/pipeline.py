@@ -19,6 +19,7 @@ from instructalign.data import ContaminationCheck, ItemIndex
 from instructalign.errors import ConfigError, InstructAlignError
 from instructalign.files import copy_folder
 from instructalign.mixture.carried_replay import CARRIED_SOURCE, MEMORY_MANIFEST, read_memory, write_memory
+from instructalign.mixture.replay_buffer import INSTRUCTION_DATA
 from instructalign.mixture.training_data import (
     CorpusCache,
     TrainingData,
@@ -269,6 +270,7 @@ def config_problems(config: Config) -> Iterator[InstructAlignError]:
         missing_examples,
         missing_replay,
         missing_sentences,
+        missing_taught,
         probe_tasks,
     )
     from instructalign.evaluation.tasks import HeldOutTask, ItemTask, PlainText, Translation
@@ -297,7 +299,9 @@ def config_problems(config: Config) -> Iterator[InstructAlignError]:
             yield ConfigError([missing_examples(task)])
         if isinstance(task, HeldOutTask) and task.kind == "past" and (lacks := missing_replay(config)):
             yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
-        if isinstance(task, HeldOutTask) and task.kind != "past" and few:
+        if isinstance(task, HeldOutTask) and task.kind == INSTRUCTION_DATA and (lacks := missing_taught(config)):
+            yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
+        if isinstance(task, HeldOutTask) and task.kind not in ("past", INSTRUCTION_DATA) and few:
             yield ConfigError([f"evaluation.tasks: {task.name} {missing_sentences(instructions.heldout or 0)}"])
     if comet is not None and any(isinstance(task, Translation) for task in tasks):
         yield from problem_of(lambda: find_command(comet))
@@ -393,7 +397,7 @@ def _write_memory(config: Config, out: Path, data: TrainingData | None) -> None:
         return
     data = data or prepare_data(config, contamination_check(config))
     rows = read_run_metadata(out)["mixture"]["realised"]["rows"]
-    trained = sum(count for kind, count in rows.items() if kind != "replay")
+    trained = sum(count for kind, count in rows.items() if kind not in ("replay", INSTRUCTION_DATA))
     write_memory(folder, config, memory, data.replay, data.instructions, trained)
 
 

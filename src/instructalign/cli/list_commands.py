@@ -60,7 +60,11 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     task = load_task(name)
     languages = ", ".join(task.languages)
     if isinstance(task, HeldOutTask):
-        whose = {"past": "knows", "sentences": "has in its corpora"}.get(task.kind, "aligns")
+        whose = {
+            "past": "knows",
+            "sentences": "has in its corpora",
+            "instruction_data": "has instruction data in",
+        }.get(task.kind, "aligns")
         languages = f"those that the configuration {whose}"
     elif isinstance(task, HarnessTask):
         languages = languages or "found by the names of the harness's tasks"

@@ -70,6 +70,8 @@ def print_counts(folder: Path) -> None:
         parts.append(f"rows of the corpora: {Counts(corpus['read'], corpus['kept'], corpus['dropped'])}")
     if replay.get("read"):
         parts.append(f"replay examples: {Counts(replay['read'], replay['chosen'], replay['dropped'])}")
+    if taught := record.get("instruction_data"):
+        parts.append(f"instruction data: {Counts(taught['read'], taught['chosen'], taught['dropped'])}")
     parts += [f"read as found: {each.rstrip('.')}" for each in noticed()]
     if parts:
         console.out.print("; ".join(parts), markup=False, soft_wrap=True)

@@ -11,13 +11,14 @@ from instructalign.data import ContaminationCheck, Corpus, ItemIndex, ItemText, 
 from instructalign.data.contamination import SEVERE_SHARE, ContaminatedSet, Contamination, contaminated_sets
 from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.mixture import ReplayBuffer
-from instructalign.mixture.replay_buffer import check_replay
+from instructalign.mixture.replay_buffer import INSTRUCTION_DATA, check_replay
 from instructalign.progress import Progress, silent
 
 _ADVICE = {
     "corpora": "Set contamination to drop, which leaves these rows out, or change corpora or evaluation.tasks.",
     "replay": "Set contamination to drop, which leaves these examples out, change replay.source or "
     "evaluation.tasks, or interpret these scores accordingly.",
+    INSTRUCTION_DATA: "Set contamination to drop, which leaves these examples out, or change its sources.",
 }
 
 
@@ -44,6 +45,7 @@ def examine_contamination(
     texts: Sequence[ItemText],
     action: ContaminationAction,
     progress: Progress = silent,
+    taught: ReplayBuffer | None = None,
 ) -> tuple[Corpus | None, ReplayBuffer | None, ContaminationPart, Findings]:
     """Searches the rows to train on and the replay examples for test items.
 
@@ -53,6 +55,7 @@ def examine_contamination(
         texts: the texts of the test items.
         action: what a run does about them.
         progress: called with the number of rows checked.
+        taught: the instruction data.
 
     Returns:
         Corpus and replay as a run would train on them, what was found, and the findings.
@@ -60,20 +63,24 @@ def examine_contamination(
     findings = Findings("contamination")
     index = ItemIndex(texts)
     check = ContaminationCheck("drop" if action == "drop" else "report", index)
-    in_corpus, in_replay = Contamination(), Contamination()
+    in_corpus, in_replay, in_taught = Contamination(), Contamination(), Contamination()
     if corpus is not None:
         kept = findings.attempt(_ADVICE["corpora"], partial(check_corpus, corpus, check, progress))
         corpus, in_corpus = kept or (None, in_corpus)
     if replay is not None:
         chosen = findings.attempt(_ADVICE["replay"], partial(check_replay, replay, check))
         replay, in_replay = chosen or (None, in_replay)
+    if taught is not None and len(taught):
+        look = partial(check_replay, taught, check, "instruction data")
+        _, in_taught = findings.attempt(_ADVICE[INSTRUCTION_DATA], look) or (None, in_taught)
     part = ContaminationPart(
-        checked=in_corpus.checked + in_replay.checked,
+        checked=in_corpus.checked + in_replay.checked + in_taught.checked,
         texts=len(index),
-        dropped=in_corpus.dropped + in_replay.dropped,
+        dropped=in_corpus.dropped + in_replay.dropped + in_taught.dropped,
         test_sets=(
             *contaminated_sets("corpora", in_corpus, index),
             *contaminated_sets("replay", in_replay, index),
+            *contaminated_sets(INSTRUCTION_DATA, in_taught, index),
         ),
     )
     if part.dropped:

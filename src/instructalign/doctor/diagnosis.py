@@ -30,7 +30,7 @@ from instructalign.errors import ModelError
 from instructalign.files import collected_notices
 from instructalign.licences import base_licence, licence_problems, model_sources
 from instructalign.mixture import load_replay
-from instructalign.mixture.training_data import build_instructions, build_mixture
+from instructalign.mixture.training_data import build_instructions, build_mixture, load_taught
 from instructalign.notebooks import default_progress, html_table
 from instructalign.pipeline import config_problems
 from instructalign.progress import Progress
@@ -157,11 +157,12 @@ def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -
         "Change replay.source.",
         lambda: load_replay(replay_config, config.seed, config.model, made=_SELF_WRITTEN, progress=progress),
     )
+    taught = about_stream.attempt("Change instruction_data.", partial(load_taught, config))
     progress("reading the tasks", 0, 0, "")
     tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": replay_config}), heldout, replay)
     keep(check_column_languages(corpus, items))
     corpus, replay, contamination, about_contamination = examine_contamination(
-        corpus, replay, items, config.contamination, progress
+        corpus, replay, items, config.contamination, progress, taught
     )
     about_model = Findings("model")
     codec = about_model.attempt("Check model.base, the network and your access.", lambda: _load_codec(config))
@@ -185,7 +186,7 @@ def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -
         advice = "Change instructions, languages or corpora accordingly."
         stream = about_stream.attempt(advice, partial(build_instructions, config, corpus))
     if stream is not None and replay is not None and codec is not None:
-        mixture = build_mixture(config, stream, replay)
+        mixture = build_mixture(config, stream, replay, taught)
         take = partial(sample_examples, config, mixture, codec, sample)
         sampled = about_stream.attempt("Change instructions.objectives accordingly.", take) or ()
     keep(about_stream)

@@ -36,6 +36,7 @@ from instructalign.files import text_hash
 from instructalign.instructions import load_templates, worded
 from instructalign.languages import canonical, name_in
 from instructalign.mixture import load_replay
+from instructalign.mixture.replay_buffer import INSTRUCTION_DATA
 from instructalign.mixture.training_data import heldout_instructions, prepare_corpus
 from instructalign.plugins import OBJECTIVES
 from instructalign.randomness import digest_key
@@ -317,6 +318,8 @@ def select_tasks(config: Config) -> TaskSelection:
 def _may_have(config: Config, task: AnyTask, language: str) -> bool:
     """Whether a task can have items in a language, as far as is known before its data are read."""
     if isinstance(task, HeldOutTask):
+        if task.kind == INSTRUCTION_DATA:
+            return config.instruction_data is not None and language in config.instruction_data.sources
         return task.kind != "past" or language in config.languages.known
     if isinstance(task, HarnessTask) and not task.languages:
         return True
@@ -495,6 +498,13 @@ def missing_replay(config: Config) -> str:
     )
 
 
+def missing_taught(config: Config) -> str:
+    """What a configuration lacks to hold out instruction data, for a sentence about a task; empty if nothing."""
+    if config.instruction_data and config.instruction_data.heldout >= 2:
+        return ""
+    return "evaluates instruction data that is held out. Set instruction_data.heldout to at least 2, better 300"
+
+
 def plan_heldout(
     config: Config,
     task: HeldOutTask,
@@ -519,6 +529,8 @@ def plan_heldout(
     settings, limit = config.instructions, min(task.items, config.evaluation.items or task.items)
     if task.kind == "past":
         return [*_plan_replay(config, task, limit, replay)]
+    if task.kind == INSTRUCTION_DATA:
+        return [*_plan_taught(config, task, limit)]
     rows = prepare_corpus(config)[1] if rows is None else rows
     if len(rows) < 2:
         raise DataError(f"{task.name} {missing_sentences(len(rows))}.")
@@ -629,6 +641,23 @@ def _plan_replay(
         if some is not None and len(some) < limit:
             some.append((number, example))
     found = {code: some for code, some in chosen.items() if some}
+    return [HeldOutInstructions(task.name, found, {}, by_template=True)] if found else []
+
+
+def _plan_taught(config: Config, task: HeldOutTask, limit: int) -> list[HeldOutInstructions]:
+    """Held-out instruction data, each example under the language of its source."""
+    settings = config.taught_data
+    if settings is None or settings.heldout < 2:
+        raise DataError(f"{task.name} {missing_taught(config)}.")
+    settings = settings.model_copy(update={"size": 0})
+    found: dict[str, list[tuple[int, Instruction]]] = {}
+    for number, example in enumerate(
+        load_replay(settings, config.seed, config.model, key=INSTRUCTION_DATA).heldout
+    ):
+        some = found.setdefault(example.target, [])
+        if len(some) < limit and example.target in (config.evaluation.languages or [example.target]):
+            some.append((number, example))
+    found = {code: some for code, some in found.items() if some}
     return [HeldOutInstructions(task.name, found, {}, by_template=True)] if found else []
 
 

@@ -361,13 +361,14 @@ class HeldOutTask(Strict):
     Attributes:
         kind: `instructions`: alignment instructions from the sentences that `instructions.heldout` holds out;
             `translations`: these sentences, to translate from and into each pivot; `sentences`: the same, as plain
-            text; `past`: the replay examples that `replay.heldout` holds out.
+            text; `past`: the replay examples that `replay.heldout` holds out; `instruction_data`: the examples
+            that `instruction_data.heldout` holds out.
         name, title, source, licence: as in `Task`.
         items: the maximum per language, of an objective or of the replay data.
         prompts, tokens: of `translations`, as in `Translation`; the others have the configuration's wordings.
     """
 
-    kind: Literal["instructions", "translations", "sentences", "past"]
+    kind: Literal["instructions", "translations", "sentences", "past", "instruction_data"]
     name: Name
     title: str = ""
     source: str = ""
@@ -593,7 +594,7 @@ _KINDS: Mapping[str, type[Generation | Translation | PlainText | HeldOutTask | H
     "generation": Generation,
     "translation": Translation,
     "text": PlainText,
-    **dict.fromkeys(("instructions", "translations", "sentences", "past"), HeldOutTask),
+    **dict.fromkeys(("instructions", "translations", "sentences", "past", "instruction_data"), HeldOutTask),
     "lm-eval": HarnessTask,
 }
 

@@ -41,6 +41,9 @@ STRATA: dict[str, Callable[[Instruction], str]] = {
 }
 """The stratum of an example: its task, its language, or the next power of two above its length in characters."""
 
+INSTRUCTION_DATA = "instruction_data"
+"""What examples of that block have as their objective."""
+
 _HELDOUT_KEY = digest_key(0, "past held out")
 
 
@@ -104,6 +107,7 @@ def load_replay(
     made: int | None = None,
     progress: Progress = silent,
     rejects: Path | None = None,
+    key: str = "replay",
 ) -> ReplayBuffer:
     """Reads a run's replay sources, holds out `heldout` of their examples and chooses `size` of the others.
 
@@ -117,6 +121,7 @@ def load_replay(
         made: how many examples such a source may write at most, for a first look.
         progress: reports long steps.
         rejects: a file of rejects, to whose end what the sources drop is written (`filter.rejects`).
+        key: the block of the configuration, for errors.
 
     Raises:
         DataError: a source cannot be read, holds nothing usable or fewer examples than are to be held out, or does
@@ -147,17 +152,17 @@ def load_replay(
             some = choose(examples, config.size, seed, config.select, counts[number], number, holdouts[number])
             counts[number].reject = None
         options = ", ".join(f"{key} {value}" for key, value in source.options.items() if value is not None)
-        what = f"the replay source {names[number]} ({options})"
+        what = f"the {key} source {names[number]} ({options})"
         if len(holdouts[number]) < heldout:
             raise DataError(
-                f"replay.heldout takes {heldout} different examples of {what}, but only {len(holdouts[number])} "
-                "are usable. Lower replay.heldout, or the weight of the source."
+                f"{key}.heldout takes {heldout} different examples of {what}, but only {len(holdouts[number])} "
+                f"are usable. Lower {key}.heldout, or the weight of the source."
             )
         if config.size and not some:
-            beyond = f" beyond the {heldout} that replay.heldout takes" if heldout else ""
+            beyond = f" beyond the {heldout} that {key}.heldout takes" if heldout else ""
             raise DataError(
                 f"{what} holds no usable example{beyond}; dropped: {counts[number].dropped or 'none'}. Check its "
-                "path and columns, or set replay.size to 0."
+                f"path and columns, or set {key}.size to 0."
             )
         chosen.append(some)
     if config.heldout:  # what one source holds out is not replayed from another that has it as well
@@ -177,7 +182,7 @@ def load_replay(
         tuple(take_turns([holdout.examples for holdout in holdouts], heldout_turns)),
     )
     if len(buffer) < config.size:
-        logger.warning("replay.size is %d, but there are only %d usable examples", config.size, len(buffer))
+        logger.warning("%s.size is %d, but there are only %d usable examples", key, config.size, len(buffer))
     return buffer
 
 
@@ -191,11 +196,16 @@ def _open(source: Entry, request: ReplayRequest) -> Iterable[Instruction]:
     read = REPLAY_SOURCES.get(source.name)
     takes = [each for each in inspect.signature(read).parameters.values() if each.kind is not each.KEYWORD_ONLY]
     examples: Iterable[Instruction] = read(request, **source.options) if takes else read(**source.options)
+    if source.languages:  # instruction data, which is in one language and is nothing to replay
+        [code] = source.languages
+        return (replace(each, objective=INSTRUCTION_DATA, target=code) for each in examples)
     return examples
 
 
-def check_replay(buffer: ReplayBuffer, check: ContaminationCheck) -> tuple[ReplayBuffer, Contamination]:
-    """Looks for test items in the chosen replay examples, and acts on what was found.
+def check_replay(
+    buffer: ReplayBuffer, check: ContaminationCheck, what: str = "replay examples"
+) -> tuple[ReplayBuffer, Contamination]:
+    """Looks for test items in the chosen examples, and acts on what was found.
 
     Raises:
         DataError: something was found and the action is `refuse`, or every example would be dropped.
@@ -203,12 +213,12 @@ def check_replay(buffer: ReplayBuffer, check: ContaminationCheck) -> tuple[Repla
     if check.index is None:
         return buffer, Contamination()
     found = check_texts(((each.row, (each.prompt, each.answer)) for each in buffer.examples), check.index)
-    refuse_contamination(found, check.action, f"{len(found.rows)} of the replay examples")
+    refuse_contamination(found, check.action, f"{len(found.rows)} of the {what}")
     if not found.overlaps or check.action != "drop":
         return buffer, found
     kept = buffer.without(found.rows, IN_TEST_SET)
     if not len(kept):
-        raise DataError(f"all {len(buffer)} replay examples overlap with test items:\n{found.describe()}")
+        raise DataError(f"all {len(buffer)} {what} overlap with test items:\n{found.describe()}")
     found.dropped = len(buffer) - len(kept)
     return kept, found
 

@@ -20,8 +20,8 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
 from instructalign.instructions.stream import has_text_for
-from instructalign.mixture.mixture import Mixture, ReplaySchedule
-from instructalign.mixture.replay_buffer import ReplayBuffer, check_replay, load_replay
+from instructalign.mixture.mixture import InstructionSequence, Mixture, ReplaySchedule
+from instructalign.mixture.replay_buffer import INSTRUCTION_DATA, ReplayBuffer, check_replay, load_replay
 from instructalign.plugins import OBJECTIVES
 from instructalign.progress import Progress, silent
 
@@ -42,6 +42,7 @@ class TrainingData:
         replay: the replay buffer.
         mixture: the training stream.
         contamination: what was found of test items in `corpus` and `replay`, and done about it, for run.json.
+        taught: instruction data in the languages to learn.
     """
 
     corpus: Corpus
@@ -50,6 +51,7 @@ class TrainingData:
     replay: ReplayBuffer
     mixture: Mixture
     contamination: Mapping[str, Any] = field(default_factory=dict)
+    taught: ReplayBuffer = field(default_factory=ReplayBuffer)
 
 
 def prepare_data(
@@ -83,9 +85,25 @@ def prepare_data(
     )
     replay, in_replay = check_replay(replay, check)
     log_contamination("replay", in_replay, check)
-    metadata = contamination_metadata(check, {"corpora": in_corpora, "replay": in_replay})
-    mixture = build_mixture(config, instructions, replay)
-    return TrainingData(corpus, heldout, instructions, replay, mixture, metadata)
+    found = {"corpora": in_corpora, "replay": in_replay}
+    taught = load_taught(config, progress=progress, rejects=config.filter.rejects)
+    if len(taught):
+        taught, found[INSTRUCTION_DATA] = check_replay(taught, check, "instruction data")
+        log_contamination(INSTRUCTION_DATA, found[INSTRUCTION_DATA], check)
+    metadata = contamination_metadata(check, found)
+    mixture = build_mixture(config, instructions, replay, taught)
+    return TrainingData(corpus, heldout, instructions, replay, mixture, metadata, taught)
+
+
+def load_taught(config: Config, progress: Progress = silent, rejects: Path | None = None) -> ReplayBuffer:
+    """The instruction data of a configuration, chosen as replay data is.
+
+    Raises:
+        DataError: as `load_replay`.
+    """
+    return load_replay(
+        config.taught_data, config.seed, config.model, progress=progress, rejects=rejects, key=INSTRUCTION_DATA
+    )
 
 
 def prepare_corpus(
@@ -135,8 +153,17 @@ def heldout_instructions(config: Config, heldout: Corpus) -> InstructionStream |
     return build_instructions(config.model_copy(update={"instructions": settings}), heldout)
 
 
-def build_mixture(config: Config, instructions: InstructionStream, replay: ReplayBuffer) -> Mixture:
-    """The training stream of a configuration: its instructions with its replay examples among them."""
+def build_mixture(
+    config: Config, instructions: InstructionStream, replay: ReplayBuffer, taught: ReplayBuffer | None = None
+) -> Mixture:
+    """The training stream of a configuration: its instructions, with instruction data and replay among them."""
+    if config.instruction_data and taught:
+        new = Mixture(instructions, taught, config.instruction_data.share, config.seed)
+        return _with_replay(config, new, replay)
+    return _with_replay(config, instructions, replay)
+
+
+def _with_replay(config: Config, instructions: InstructionSequence, replay: ReplayBuffer) -> Mixture:
     if config.replay is None or not config.mixes_replay:
         return Mixture(instructions, replay, 0.0, config.seed)
     steps, batch_size = config.training.steps, config.training.batch_size
@@ -177,6 +204,14 @@ def describe_mixture(config: Config, mixture: Mixture) -> dict[str, Any]:
         "rows": replayed,
         "repeats": round(replayed / size, 3) if size else 0.0,
     }
+    if isinstance(mixture.instructions, Mixture):
+        taught, data = mixture.instructions.replayed(total - replayed), mixture.instructions.replay
+        described[INSTRUCTION_DATA] = {
+            "share": round(taught / total, 6),
+            "size": len(data),
+            "rows": taught,
+            "repeats": round(taught / len(data), 3),
+        }
     if config.replay and config.replay.schedule and size:
         described["begins"], described["ends"] = mixture.schedule.at(0), mixture.schedule.at(total - 1)
     return described

@@ -90,7 +90,17 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, str]:
                 else ", ".join(Path(name).name if Path(name).is_absolute() else name for name in names),
             )
 
-    blocks = ("seed", "model", "languages", "corpora", "filter", "instructions", "replay", "training")
+    blocks = (
+        "seed",
+        "model",
+        "languages",
+        "corpora",
+        "filter",
+        "instructions",
+        "replay",
+        "instruction_data",
+        "training",
+    )
     return dict(leaves({key: config[key] for key in blocks if key in config}, ""))
 
 

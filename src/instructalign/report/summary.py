@@ -212,7 +212,11 @@ def contaminated(facts: ReportFacts) -> list[str]:
         found = block_of(run.record, "contamination")
         if found.get("action") == "drop":
             continue
-        for where, data in (("corpora", "training corpora"), ("replay", "replay data")):
+        for where, data in (
+            ("corpora", "training corpora"),
+            ("replay", "replay data"),
+            ("instruction_data", "instruction data"),
+        ):
             counted = [(each, each["exact"] + each["near"]) for each in found.get("leaked", ())]
             sets = [
                 f"{each['task']} in {facts.label(each['language'])} ({count} of {each['size']} items)"

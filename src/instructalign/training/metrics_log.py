@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from instructalign.config import Config, Entry
 from instructalign.files import file_hash, text_hash
 from instructalign.licences import base_licence
+from instructalign.mixture.replay_buffer import INSTRUCTION_DATA, ReplayBuffer
 from instructalign.mixture.training_data import TrainingData, describe_mixture
 from instructalign.progress import is_main_process
 from instructalign.run_folder import training_hash, versions
@@ -145,16 +146,8 @@ def start_metadata(config: Config, data: TrainingData, loaded: LoadedModel, hash
             "heldout": len(data.heldout),
             "removed": {name: asdict(each) for name, each in data.corpus.removed.items() if each.texts},
         },
-        "replay": {
-            "read": data.replay.counts.read,
-            "chosen": len(data.replay),
-            "heldout": len(data.replay.heldout),
-            "dropped": dict(data.replay.counts.dropped),
-            "sources": {
-                name: {"read": counts.read, "chosen": counts.kept, "dropped": dict(counts.dropped)}
-                for name, counts in data.replay.sources.items()
-            },
-        },
+        "replay": _buffer_counts(data.replay),
+        **({INSTRUCTION_DATA: _buffer_counts(data.taught)} if len(data.taught) else {}),
         "mixture": {
             "planned": describe_mixture(config, data.mixture),
             "selection": dict(data.replay.strata),
@@ -166,6 +159,19 @@ def start_metadata(config: Config, data: TrainingData, loaded: LoadedModel, hash
             "hash": hash,
             "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
             **({"chat": loaded.codec.chat.to_dict()} if loaded.codec.chat else {}),
+        },
+    }
+
+
+def _buffer_counts(buffer: ReplayBuffer) -> dict[str, Any]:
+    return {
+        "read": buffer.counts.read,
+        "chosen": len(buffer),
+        "heldout": len(buffer.heldout),
+        "dropped": dict(buffer.counts.dropped),
+        "sources": {
+            name: {"read": counts.read, "chosen": counts.kept, "dropped": dict(counts.dropped)}
+            for name, counts in buffer.sources.items()
         },
     }
 
@@ -219,13 +225,15 @@ def end_metadata(
     """What run.json says after the last step: what the model was trained on, and how long it took."""
     truncated, passed = counts.pop("truncated"), counts.pop("passed")
     total = {unit: sum(by_kind.values()) for unit, by_kind in counts.items()}
-    shares = {
-        unit: by_kind.get("replay", 0) / total[unit] if total[unit] else 0.0 for unit, by_kind in counts.items()
-    }
+
+    def share_of(kind: str) -> dict[str, float]:
+        return {unit: found.get(kind, 0) / total[unit] if total[unit] else 0.0 for unit, found in counts.items()}
+
+    taught = {"instruction_data_share": share_of(INSTRUCTION_DATA)} if len(data.taught) else {}
     return {
         "training_hash": training_hash(config),
         "mixture": {
-            "realised": {**counts, "replay_share": shares, "size": len(data.replay)},
+            "realised": {**counts, "replay_share": share_of("replay"), **taught, "size": len(data.replay)},
         },
         "encoding": {"examples": total.get("rows", 0), **truncated},
         "padding": round(_padding_share(passed), 6),
