@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import typer
+import yaml
 
 from instructalign import __all__ as public
 from instructalign.cli import app
+from instructalign.config_file import build_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -123,3 +126,36 @@ def test_the_site_builds_and_no_page_links_into_nothing(tmp_path: Path) -> None:
     assert broken == []
     assert "resumes" in (site / "commands" / "index.html").read_text(encoding="utf-8")
     assert "base_evaluation" in (site / "python" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in CURRENT if page.parent.name == "tutorials"], ids=lambda page: page.stem
+)
+def test_configurations_of_the_tutorials_are_valid(page: Path, tmp_path: Path) -> None:
+    for text in re.findall(
+        r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    ):
+        build_config(yaml.safe_load(text), folder=tmp_path)
+
+
+@pytest.mark.slow
+def test_your_language_in_an_hour_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in [["English", "Helong"], *([f"The house {n} is old.", f"Uma {n} la blatas."] for n in range(60))]:
+        book.active.append(row)
+    book.save(tmp_path / "pairs.xlsx")
+    (tmp_path / "letter.txt").write_text("The house is old.\n\nThe house 3 is new.\n", encoding="utf-8")
+    (tmp_path / "english.txt").write_text("".join(f"House {n} is new.\n" for n in range(300)), encoding="utf-8")
+    text = (DOCS / "tutorials" / "your-language-in-an-hour.md").read_text(encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    for block in re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        for line in block.splitlines():
+            line = line + " --model toy" if " init " in line else line
+            words = [sys.executable, "-m", *shlex.split(line)]
+            steps = ["--set", "training.steps=4"] if " run " in line else []
+            done = subprocess.run([*words, *steps], cwd=tmp_path, input="hello\n", capture_output=True, text=True)
+            assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    assert len((tmp_path / "letter.heg.txt").read_text(encoding="utf-8").splitlines()) == 3
+    assert (tmp_path / "to-translate.xlsx").is_file()
