@@ -184,6 +184,49 @@ def columns_of(record: dict[str, Any]) -> dict[str, list[Any]]:
     return {key: [value] for key, value in record.items()}
 
 
+LORAX = {
+    "README.md": card(
+        ("Causal reasoning", {"test": "Causal reasoning/test-*"}),
+        ("MCQA", {"test": "MCQA/test-*", "train": "MCQA/train-*"}),
+        ("NLI", {"test": "NLI/test-*"}),
+    ),
+    f"Causal reasoning/test{PARQUET}": parquet(
+        columns_of(
+            {"language": "Javanese", **{"question_type" if k == "question" else k: v for k, v in COPA.items()}}
+        ),
+        {},
+    ),
+    f"NLI/test{PARQUET}": parquet(
+        {
+            "language": ["Indonesian", "Javanese"],
+            "Premise ID": [1, 1],
+            "Pair ID": [7, 7],
+            "Premise": ["p", "q"],
+            "Hypothesis": ["h", "i"],
+            "Label": ["neutral", "contradiction"],
+        },
+        {},
+    ),
+    **{
+        f"MCQA/{split}{PARQUET}": parquet(
+            columns_of(
+                {
+                    "language": "Javanese",
+                    "Pair ID": f"x-{split}",
+                    "question": "Sapa?",
+                    "answer": "Budi",
+                    "context": f"Crita {split}.",
+                    "title": "T",
+                }
+            ),
+            {},
+        )
+        for split in ("test", "train")
+    },
+}
+"""The columns and subsets that the set's card lists."""
+
+
 # By task: the dataset, its files as published, a language that it has, and the label of its one item.
 PUBLISHED: dict[str, tuple[str, dict[str, bytes], str, str]] = {
     "belebele": (
@@ -313,6 +356,9 @@ PUBLISHED: dict[str, tuple[str, dict[str, bytes], str, str]] = {
         "eng",
         "2",
     ),
+    "loraxbench_nli": ("google/LoraxBench", LORAX, "jav", "contradiction"),
+    "loraxbench_causal": ("google/LoraxBench", LORAX, "jav", "A"),
+    "loraxbench_reading": ("google/LoraxBench", LORAX, "jav", "Budi"),
     "indommlu": (
         "indolem/IndoMMLU",
         {
@@ -344,11 +390,14 @@ try:
 except InstructAlignError as error:
     print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
 else:
+    def plain(items):
+        return [[item.id, item.fields, item.label or item.references[0]] for item in items]
+
     items = {
-        plan.name: {code: [[i.id, i.fields, i.label] for i in some] for code, some in plan.items.items()}
-        for plan in chosen.classification
+        plan.name: {code: plain(some) for code, some in plan.items.items()}
+        for plan in [*chosen.classification, *chosen.generation]
     }
-    left = {plan.name: dict(plan.left_out) for plan in chosen.classification}
+    left = {plan.name: dict(plan.left_out) for plan in [*chosen.classification, *chosen.generation]}
     ways = {way.name: [way.items, way.texts, way.references] for way in chosen.translation}
     texts = {plan.name: dict(plan.texts) for plan in chosen.texts}
     left |= {plan.name: dict(plan.left_out) for plan in chosen.texts}

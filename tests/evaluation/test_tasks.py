@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError, UnknownNameError
 from instructalign.evaluation.task_items import absent, describe_sources, read_items, source_of
+from instructalign.evaluation.task_selection import select_tasks
 from instructalign.evaluation.tasks import build_task, load_task, task_names
 from instructalign.types import Counts
 
@@ -90,7 +92,7 @@ def test_tasks_have_all_languages_of_their_sets(name, languages):
 # Benchmarks with the wording of their authors or of lm-evaluation-harness, or of other countries.
 PUBLISHED_WORDINGS = {
     *("belebele", "xcopa", "copal_id", "xstory_cloze", "global_mmlu_lite", "include", "indommlu"),
-    *("masakhanews", "afrixnli", "americas_nli", "ntrex_translation"),
+    *("masakhanews", "afrixnli", "americas_nli", "ntrex_translation", "loraxbench_causal", "loraxbench_reading"),
 }
 
 
@@ -387,3 +389,140 @@ def test_a_language_without_rows_in_a_file_of_several_is_absent(tmp_path):
     )
     assert absent(task, tmp_path, "jav") == ""
     assert absent(task, tmp_path, "sun") == "all.csv has no row with sunda in lang; it has jawa"
+
+
+# -- translation of what a user has -------------------------------------------------------------------------
+
+
+def directions(folder, task, known=("eng",), new=("jav",), **evaluation):
+    config = build_config(
+        {
+            "model": {"base": "base"},
+            "languages": {"known": [*known], "new": [*new]},
+            "corpora": [{"format": "toy"}],
+            "training": {"steps": 1},
+            "evaluation": {"tasks": [task], "data": str(folder), **evaluation},
+        }
+    )
+    return select_tasks(config).translation
+
+
+NTREX = """
+ref-2.spa ref.afr ref.aze-Latn ref.ckb-Arab ref.eng-GB ref.fra-CA ref.ind ref.sna-Latn ref.snd-Arab
+ref.srp-Cyrl ref.srp-Latn ref.tgk-Cyrl ref.zho-CN ref.zho-TW src.eng
+"""  # some of the files of github.com/MicrosoftTranslator/NTREX
+
+
+def test_ntrex_is_read_in_the_layout_of_its_repository(tmp_path):
+    (tmp_path / "NTREX-128").mkdir()
+    for name in NTREX.split():
+        lines = f"{name} satu\n{name} dua\n"
+        (tmp_path / "NTREX-128" / f"newstest2019-{name}.txt").write_text(lines, encoding="utf-8")
+    (tmp_path / "LANGUAGES.tsv").write_text("afr Afrikaans\n")
+    new = ("srp", "srp_Latn", "zho_Hant", "sna", "jav")
+    found = {each.name: each for each in directions(tmp_path, "ntrex_translation", ("eng", "ind"), new)}
+    assert {each.language for each in found.values()} == {
+        "ind",
+        "srp",
+        "srp_Latn",
+        "zho_Hant",
+        "sna",
+    }  # no Javanese
+    way = found["ntrex_translation.eng-srp_Latn.jsonl"]
+    assert (way.items, way.texts[1], way.references[1]) == (["1", "2"], "src.eng dua", "ref.srp-Latn dua")
+    assert found["ntrex_translation.zho_Hant-eng.jsonl"].texts[0] == "ref.zho-TW satu"
+    files = {f"newstest2019-{name}" for name in load_task("ntrex_translation").languages.values()}
+    assert files >= {f"newstest2019-{name}" for name in NTREX.split()} - {
+        f"newstest2019-{name}" for name in ("ref-2.spa", "ref.eng-GB", "ref.fra-CA")
+    }
+
+
+def test_tatoebas_export_is_a_translation_task(tmp_path):
+    (tmp_path / "tatoeba").mkdir()
+    sentences = "1\teng\tHello.\n2\tjav\tHalo.\n3\teng\tGood.\n4\tjav\tApik.\n5\tind\tBaik.\n6\tjav\tSae.\n"
+    (tmp_path / "tatoeba" / "sentences.csv").write_text(sentences, encoding="utf-8")
+    (tmp_path / "tatoeba" / "links.csv").write_text("1\t2\n2\t1\n3\t4\n3\t6\n3\t5\n")
+    found = directions(tmp_path, "tatoeba_translation", ("eng", "ind"), ("jav", "sun"))
+    by_name = {each.name.removeprefix("tatoeba_translation."): each for each in found}
+    assert list(by_name) == ["eng-ind.jsonl", "ind-eng.jsonl", "eng-jav.jsonl", "jav-eng.jsonl"]
+    way = by_name["eng-jav.jsonl"]
+    assert way.items == ["1-2", "3-4", "3-6"]
+    assert way.texts == ["Hello.", "Good.", "Good."]
+    assert way.references == ["Halo.", "Apik.", "Sae."]
+    assert by_name["jav-eng.jsonl"].references == way.texts
+    few = directions(tmp_path, "tatoeba_translation", ("eng", "ind"), ("jav",), items=2, languages=["jav"])
+    assert [len(each.items) for each in few] == [2, 2]
+    with pytest.raises(DataError, match=r"sun, requested by evaluation\.languages"):
+        directions(tmp_path, "tatoeba_translation", ("eng",), ("sun",), languages=["sun"])
+
+
+def test_a_translation_task_reads_any_format_of_corpora(tmp_path):
+    (tmp_path / "mine.tsv").write_text("key\teng\tjav\nb\tTwo\tLoro\na\tOne\tSiji\nc\t\tTelu\n", encoding="utf-8")
+    task = {
+        "name": "mine",
+        "kind": "translation",
+        "corpus": {"format": "tsv", "path": "mine.tsv", "id": "key"},
+        "pivot": "eng",
+        "languages": ["eng", "jav"],
+        "prompts": {"p": {"language": "eng", "prompt": "{text} {target}"}},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(task))
+    [there, back] = directions(tmp_path, str(tmp_path / "mine.yaml"))
+    assert (there.items, there.texts, there.references) == (["b", "a"], ["Two", "One"], ["Loro", "Siji"])
+    assert back.texts == ["Loro", "Siji"]
+    for keys, key in (
+        ({"path": "x-{name}.txt"}, "path: give either"),
+        ({"corpus": {"format": "tvs", "path": "x"}}, r"corpus\.format: .*tsv"),
+        ({"corpus": {"format": "tsv", "file": "x"}}, r"corpus\.file"),
+    ):
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**task, **keys}))
+        with pytest.raises(ConfigError, match=key):
+            load_task(str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({k: v for k, v in task.items() if k != "corpus"}))
+    with pytest.raises(ConfigError, match="path: give either"):
+        load_task(str(tmp_path / "mine.yaml"))
+
+
+# -- what is shown must not be tested ------------------------------------------------------------------------
+
+
+SEEN = {
+    "name": "seen",
+    "data": {"format": "tsv", "path": "test.tsv"},
+    "fields": {"text": "text", "label": "label"},
+    "languages": ["jav"],
+    "labels": {"a": "good", "b": "bad"},
+    "prompts": {"p": {"language": "eng", "prompt": "{text}"}},
+}
+
+
+@pytest.mark.parametrize("key", ["examples", "validation"])
+def test_items_that_are_tested_are_neither_shown_nor_chosen_by(tmp_path, key):
+    path = tmp_path / "seen.yaml"
+    path.write_text(yaml.safe_dump({**SEEN, key: SEEN["data"]}))
+    with pytest.raises(ConfigError, match=f"{key}: the same as data"):
+        load_task(str(path))
+
+
+def test_examples_that_are_test_items_are_left_out_and_said(tmp_path, caplog):
+    (tmp_path / "test.tsv").write_text("text\tlabel\nsatu\ta\ndua\tb\n")
+    (tmp_path / "dev.tsv").write_text("text\tlabel\ndua\tb\ntiga\ta\nsatu\ta\nempat\tb\n")
+    path = tmp_path / "seen.yaml"
+    path.write_text(yaml.safe_dump({**SEEN, "examples": {"format": "tsv", "path": "dev.tsv"}}))
+
+    def shown(shots):
+        config = build_config(
+            {
+                "model": {"base": "base"},
+                "languages": {"known": ["eng"], "new": ["jav"]},
+                "corpora": [{"format": "toy"}],
+                "training": {"steps": 1},
+                "evaluation": {"tasks": [str(path)], "data": str(tmp_path), "shots": shots},
+            }
+        )
+        return {item.fields["text"] for item in select_tasks(config).classification[0].examples["jav"]}
+
+    assert shown(2) == {"tiga", "empat"}
+    assert "2 of 4 examples are test items" in caplog.text
+    with pytest.raises(DataError, match=r"jav has 2 items .*; evaluation\.shots is 3"):
+        shown(3)

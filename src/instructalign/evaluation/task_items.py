@@ -23,7 +23,7 @@ from instructalign.evaluation.task_sources import (
 )
 from instructalign.evaluation.tasks import LETTERS, Generation, ItemTask, PlainText, Task, Translation
 from instructalign.files import read_lines
-from instructalign.plugins import TASK_SOURCES
+from instructalign.plugins import FORMATS, TASK_SOURCES
 from instructalign.types import Counts, Item
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,12 @@ def absent(task: ItemTask | Translation | PlainText, data: Path, language: str) 
     """Why a task cannot be read in a language; empty where it can."""
     if language not in task.languages:
         return f"the task has no {language}; it has: {', '.join(task.languages)}"
+    if isinstance(task, Translation) and task.corpus is not None:
+        try:
+            there = language == task.pivot or _corpus_pairs(task.corpus, task.pivot, language, data)
+        except DataError as error:
+            return str(error).rstrip(".")
+        return "" if there else f"the corpus has no sentence in both {task.pivot} and {language}"
     source, name = source_of(task, data), task.languages[language]
     if source is not None and source is task.hub:
         reason = absent_from_hub(language, name, **source.options)
@@ -66,22 +72,42 @@ def file_of(task: ItemTask | Translation | PlainText, data: Path, language: str)
     return task_file(data, path, task.languages[language]) if path else None
 
 
-def aligned_sentences(task: Translation, language: str, data: Path) -> tuple[list[str], list[str]]:
-    """The sentences of a translation task in its pivot language and in another.
+def aligned_sentences(task: Translation, language: str, data: Path) -> dict[str, tuple[str, str]]:
+    """By id, the sentences of a translation task in its pivot language and in another; of lines, by number.
 
     Raises:
         DataError: a file is missing, the Hub cannot be reached, or the two do not have the same sentences.
     """
+    if task.corpus is not None:
+        return _corpus_pairs(task.corpus, task.pivot, language, data)
     source = source_of(task, data)
     names = task.languages[task.pivot], task.languages[language]
     if source is None:
-        return read_aligned(*(task_file(data, task.path, name) for name in names))
-    read = TASK_SOURCES.get(source.name)
-    first, second = (
-        hub_sentences(read(data, code, name, **source.options), f"{task.name} in {code}: {source.name}")
-        for code, name in zip((task.pivot, language), names, strict=True)
-    )
-    return align_sentences(first, second, f"{task.name}: {task.pivot} and {language}")
+        pairs = read_aligned(*(task_file(data, task.path, name) for name in names))
+    else:
+        read = TASK_SOURCES.get(source.name)
+        first, second = (
+            hub_sentences(read(data, code, name, **source.options), f"{task.name} in {code}: {source.name}")
+            for code, name in zip((task.pivot, language), names, strict=True)
+        )
+        pairs = align_sentences(first, second, f"{task.name}: {task.pivot} and {language}")
+    return {str(number): pair for number, pair in enumerate(zip(*pairs, strict=True), start=1)}
+
+
+def _corpus_pairs(corpus: Entry, pivot: str, language: str, data: Path) -> dict[str, tuple[str, str]]:
+    """By the row's id, the texts of a parallel corpus in two languages; the first translation of each."""
+
+    def place(value: Any) -> Any:
+        if isinstance(value, list):
+            return [place(each) for each in value]
+        return data / value.expanduser() if isinstance(value, Path) else value
+
+    options = {name: place(value) for name, value in corpus.options.items()}
+    found: dict[str, tuple[str, str]] = {}
+    for row in FORMATS.get(corpus.name)([pivot, language], Counts(), **options):
+        if row.texts.get(pivot) and row.texts.get(language):
+            found.setdefault(row.id, (row.texts[pivot], row.texts[language]))
+    return found
 
 
 def read_texts(task: PlainText, language: str, data: Path, limit: int | None = None) -> list[tuple[str, str]]:
@@ -151,6 +177,9 @@ def read_items(
 
 def describe_sources(task: ItemTask | Translation | PlainText) -> list[str]:
     """Where the data of a task are read from, a line each."""
+    if isinstance(task, Translation) and task.corpus is not None:
+        files = ", ".join(f"{name}: {value}" for name, value in task.corpus.options.items() if value is not None)
+        return [f"a corpus of the format {task.corpus.name} under evaluation.data: {files}"]
     options = task.data.options if isinstance(task, ItemTask) else {"path": task.path}
     paths = [str(options[key]) for key in ("path", "pivot") if options.get(key)]
     lines = []

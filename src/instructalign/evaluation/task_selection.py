@@ -390,10 +390,16 @@ def choose_examples(config: Config, task: Task | Generation, language: str) -> l
     shots, source = config.evaluation.shots, task.on_examples()
     if source is None:
         raise ConfigError([missing_examples(task)])
-    found = read_items(source, language, config.evaluation.data)
+    everything = read_items(source, language, config.evaluation.data)
+    tested = {tuple(item.fields.values()) for item in read_items(task, language, config.evaluation.data)}
+    found = [item for item in everything if tuple(item.fields.values()) not in tested]
+    if len(found) < len(everything):
+        same, of = len(everything) - len(found), len(everything)
+        log.warning("%s in %s: %d of %d examples are test items, and not shown", task.name, language, same, of)
     if len(found) < shots:
         raise DataError(
-            f"{task.name} in {language} has {len(found)} items to show as examples; evaluation.shots is {shots}."
+            f"{task.name} in {language} has {len(found)} items to show as examples that are not tested; "
+            f"evaluation.shots is {shots}."
         )
     return sorted(found, key=lambda item: digest_key(config.seed, "shots", item.id))[:shots]
 
@@ -443,11 +449,10 @@ def plan_directions(config: Config, task: Translation) -> list[TranslationDirect
         if reason:
             log.warning("%s leaves out %s: %s", task.name, language, reason)
             continue
-        pivots, others = aligned_sentences(task, language, settings.data)
-        kept = choose_items([str(number) for number in range(1, len(pivots) + 1)], settings.items)
-        lines = [index for index in range(len(pivots)) if str(index + 1) in kept]
-        ids = [str(index + 1) for index in lines]
-        here, there = [pivots[index] for index in lines], [others[index] for index in lines]
+        pairs = aligned_sentences(task, language, settings.data)
+        kept = choose_items([*pairs], settings.items)
+        ids = [id for id in pairs if id in kept]
+        here, there = [pairs[id][0] for id in ids], [pairs[id][1] for id in ids]
         directions += [
             make(task.pivot, language, ids, here, there, config.languages.names),
             make(language, task.pivot, ids, there, here, config.languages.names),
@@ -587,7 +592,7 @@ def _plan_heldout_directions(
                 kind="translation",
                 name=task.name,
                 split="held-out",
-                path="",
+                path=task.kind,
                 pivot=pivot,
                 languages=names,
                 prompts=task.prompts,

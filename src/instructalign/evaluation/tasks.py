@@ -17,7 +17,7 @@ from instructalign.config import LanguageCode, Strict, language_code
 from instructalign.config_file import MultipleProblems, UniqueKeys, explain_all, not_yaml
 from instructalign.errors import ConfigError, UnknownNameError, nearest, suggest
 from instructalign.files import text_hash
-from instructalign.plugins import HubSourceEntry, TaskSourceEntry
+from instructalign.plugins import CorpusEntry, HubSourceEntry, TaskSourceEntry
 from instructalign.types import Item
 
 if TYPE_CHECKING:
@@ -303,6 +303,8 @@ class Translation(_LinesOfText):
             sentence per line, the same in every language.
         hub: the same sentences on the Hugging Face Hub, used if the folder has none of the files; with the columns
             `id` and `text`, or others by `rename`.
+        corpus: instead of files of sentences, a parallel corpus in any format that training reads; its paths are
+            relative to `evaluation.data`.
         gated: as in `Task`.
         pivot: the language that all are translated from and into.
         languages: as in `Task`.
@@ -312,6 +314,8 @@ class Translation(_LinesOfText):
     """
 
     kind: Literal["translation"]
+    path: str = ""
+    corpus: CorpusEntry | None = None
     pivot: str
     languages: Annotated[TaskLanguages, Field(min_length=2)]
     prompts: Annotated[dict[Name, Prompt], Field(min_length=1)]
@@ -320,6 +324,8 @@ class Translation(_LinesOfText):
     @model_validator(mode="after")
     def _agree(self) -> Translation:
         problems = [] if self.pivot in self.languages else [f"pivot: {self.pivot!r} is not among the languages"]
+        if bool(self.path) == (self.corpus is not None):
+            problems.append("path: give either path, a file of sentences for each language, or corpus")
         if problems := [*problems, *_translation_problems(self.prompts)]:
             raise MultipleProblems(problems)
         return self
@@ -331,7 +337,7 @@ class Translation(_LinesOfText):
     def digest(self) -> str:
         """A hash of everything that determines the questions."""
         return text_hash(
-            self.model_dump(mode="json", exclude={"title", "source", "licence", "path", "hub", "gated"})
+            self.model_dump(mode="json", exclude={"title", "source", "licence", "path", "hub", "gated", "corpus"})
         )
 
 
@@ -525,6 +531,9 @@ def _item_problems(task: ItemTask) -> Iterator[str]:
                     if "{" in text and "}" in text:
                         where = ".".join(filter(None, (key, field, value)))
                         yield f"{where}: nothing is put in the place of the braces in {text!r}; write plain words"
+    for key, of in (("examples", "data"), ("validation", "data"), ("hub_examples", "hub")):
+        if getattr(task, key) is not None and getattr(task, key) == getattr(task, of):
+            yield f"{key}: the same as {of}; items that are tested must not be shown or chosen by"
     for key, entry in (("hub", task.hub), ("hub_examples", task.hub_examples)):
         if entry is not None and "{" in str(entry.options.get("dataset", "")):
             yield f"{key}.dataset: nothing is put in the place of the braces; {{name}} belongs in config"
