@@ -818,6 +818,15 @@ class Config(Strict):
                     f"corpora.{number}.languages: {', '.join(outside)} is not read; it may be "
                     f"{', '.join(read)}, as languages and instructions.pivots have it"
                 )
+            if outside := [code for code in entry.synthetic or () if code not in read]:
+                raise ValueError(
+                    f"corpora.{number}.synthetic: {', '.join(outside)} is not read; it may be {', '.join(read)}"
+                )
+            if entry.synthetic and set(entry.synthetic) >= set(entry.languages or read):
+                raise ValueError(
+                    f"corpora.{number}.synthetic: all languages of the corpus are synthetic, and none is left to "
+                    "learn from; name those alone that a machine wrote"
+                )
             if entry.name == "text" and len(entry.languages or ()) != 1:
                 raise ValueError(
                     f"corpora.{number}: format text is monolingual; name its language, such as "
@@ -896,7 +905,7 @@ def _plain(value: Any, key: str = "") -> Any:
             return options
         if key == "objectives":
             return {"weight": value.weight, **options}
-        keys = ("label", "languages", *DATA_KEYS)
+        keys = ("label", "languages", "synthetic", *DATA_KEYS)
         said = {key: given for key in keys if (given := getattr(value, key)) is not None}
         weight = {} if value.weight == 1.0 else {"weight": value.weight}
         return {"format": value.name, **said, **weight, **options}

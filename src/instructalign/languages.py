@@ -328,5 +328,23 @@ def language_code(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
+_SYNTHETIC = "-x-synth"  # a private subtag (BCP 47), so that nothing that asks for a language gets such text
+
+
+def synthetic_code(code: str) -> str:
+    """The code under which a row has text in a language that a machine wrote."""
+    return plain_code(code) + _SYNTHETIC
+
+
+def plain_code(code: str) -> str:
+    """The language of a code, whoever wrote the text."""
+    return code.removesuffix(_SYNTHETIC)
+
+
+def is_synthetic(code: str) -> bool:
+    """Whether a code is one of `synthetic_code`."""
+    return code.endswith(_SYNTHETIC)
+
+
 LanguageCode = Annotated[str, AfterValidator(language_code)]
 """Any code of a language (`jv`, `jav`, `jav_Latn`), made canonical."""

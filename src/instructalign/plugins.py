@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -51,6 +52,7 @@ class Entry(BaseModel):
         label: what the user calls it: a prefix of the ids of a corpus's rows, for example.
         licence, provenance: under what terms the data may be used, and where it comes from, in the user's words.
         languages: the languages to read of a corpus; None for all that are configured.
+        synthetic: those of its languages that a machine wrote, which are sources and never targets; None for none.
         options: the arguments of the registered function or class.
         weight: relative to the other entries of the list.
     """
@@ -62,6 +64,7 @@ class Entry(BaseModel):
     licence: str | None = None
     provenance: str | None = None
     languages: list[str] | None = None
+    synthetic: list[str] | None = None
     options: dict[str, Any] = {}
     weight: float = 1.0
 
@@ -86,6 +89,12 @@ _OF_DATA: dict[str, tuple[Any, Any]] = {
 Languages = Annotated[
     Annotated[list[LanguageCode], Field(min_length=1)] | None,
     Field(description="The languages to read from it. One makes it monolingual text. Default: all configured."),
+]
+Synthetic = Annotated[
+    Annotated[list[LanguageCode], BeforeValidator(lambda one: [one] if isinstance(one, str) else one)] | None,
+    Field(
+        description="Languages whose text a machine wrote: the model is given it, and never taught to write it."
+    ),
 ]
 Weight = Annotated[
     float,
@@ -465,7 +474,7 @@ FORMATS = Registry(
         "flores_plus": "instructalign.data.formats.flores:read_flores_plus",
         "toy": "instructalign.toy.datasets:read_corpus",
     },
-    shared={**_OF_DATA, "languages": (Languages, None)},
+    shared={**_OF_DATA, "languages": (Languages, None), "synthetic": (Synthetic, None)},
 )
 
 OBJECTIVES = Registry(

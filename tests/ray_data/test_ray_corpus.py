@@ -138,6 +138,20 @@ def test_a_limited_number_of_sentences(tmp_path: Path, heldout: int) -> None:
     assert len({row.id for row in prepare_corpus_on_ray(config, tmp_path / "store")[0]}) == 20
 
 
+@pytest.mark.parametrize("preset", ["basic", "standard"])
+def test_synthetic_sides(tmp_path: Path, preset: str) -> None:
+    write_corpora(tmp_path, 3)
+    columns = {code: code for code in ("eng", "jav", "sun")}
+    corpora = [{"format": "jsonl", "path": f"{name}.jsonl", "columns": columns} for name in ("one", "two")]
+    corpora[1]["synthetic"] = "jav"
+    split = {"heldout": 5, "sentences": 15}
+    config = configure(
+        tmp_path, corpora=corpora, instructions=split, filter={"preset": preset, "without": ["script"]}
+    )
+    assert_same(config, tmp_path / "store")
+    assert "jav-x-synth" in prepare_corpus_on_ray(config, tmp_path / "store")[0].languages
+
+
 def test_nothing_held_out_and_nothing_rejected(tmp_path: Path) -> None:
     write_corpora(tmp_path, 4)
     config = configure(tmp_path, filter={"preset": "basic"}, instructions={"heldout": 0})

@@ -27,7 +27,7 @@ from instructalign.data.filters import Cleaner, Removed, cleaning
 from instructalign.data.shared_sentences import choose_heldout_of_both, find_placeholders, text_keys
 from instructalign.errors import ConfigError, DataError
 from instructalign.files import write_jsonl
-from instructalign.languages import canonical
+from instructalign.languages import canonical, is_synthetic, plain_code, synthetic_code
 from instructalign.notebooks import html_table
 from instructalign.plugins import FORMATS, CorpusEntry
 from instructalign.randomness import digest_key
@@ -256,8 +256,8 @@ class Corpus:
         rows that share a sentence of any language with them (`shared_sentences.choose_heldout`). So a
         sentence is on one side in all its languages and translations, whatever the order of the rows; and where no
         sentences are shared, one added to the corpus can take the place of one held-out sentence but moves no
-        other. Of monolingual text, as many documents are held out, at most a tenth of them; it moves no sentence
-        of the parallel text.
+        other. Of monolingual text and of pairs with a synthetic side, as many documents are held out, at most a
+        tenth of them; they move no sentence of the parallel text.
 
         Args:
             heldout: how many sentences (distinct ids) to hold out; 0 for none, None for a tenth, at most 100.
@@ -271,14 +271,14 @@ class Corpus:
         key = digest_key(seed, "heldout")
         ranks = np.fromiter((rank_number(row.id, key) for row in self), dtype=np.uint64, count=len(self))
         keys = text_keys(self, len(self), self.languages)
-        chosen = choose_heldout_of_both(ranks, keys, heldout, monolingual(self))
+        chosen = choose_heldout_of_both(ranks, keys, heldout, without_translation(self))
         if not chosen.any():
             return self, Corpus([], Counts())
         inside = chosen.tobytes()
         return self._side(inside, 0, "held out"), self._side(inside, 1, "kept for training")
 
     def limit(self, sentences: int, seed: int) -> Corpus:
-        """A part of the corpus: a number of its sentences, with all their rows, and all monolingual text.
+        """A part of the corpus: a number of its sentences, with all their rows, and all without real translation.
 
         The sentences with the smallest keyed hash of their id are taken, so that a smaller part is in every
         larger one. Where all text is monolingual, they are documents.
@@ -291,7 +291,7 @@ class Corpus:
             DataError: the corpus has fewer sentences.
         """
         key = digest_key(seed, "sentences")
-        stay = monolingual(self)
+        stay = without_translation(self)
         stay &= not stay.all()
         limited = (row for row, free in zip(self, stay, strict=True) if not free)
         last = last_taken(smallest((rank(row.id, key) for row in limited), sentences), sentences)
@@ -332,6 +332,19 @@ def monolingual(rows: Iterable[ParallelRow]) -> NDArray[np.bool_]:
     """Which rows are monolingual text [rows]."""
     runs = np.array([(len(languages) == 1, number) for languages, number in language_runs(rows)], dtype=np.int64)
     return np.repeat(runs.reshape(-1, 2)[:, 0] == 1, runs.reshape(-1, 2)[:, 1])
+
+
+def without_translation(rows: Iterable[ParallelRow]) -> NDArray[np.bool_]:
+    """Which rows are monolingual text, or have no translation but one that a machine wrote [rows]."""
+    runs = [(sum(not is_synthetic(code) for code in codes) < 2, number) for codes, number in language_runs(rows)]
+    lone, numbers = np.array(runs, dtype=np.int64).reshape(-1, 2).T
+    return np.repeat(lone == 1, numbers)
+
+
+def stored_languages(languages: Sequence[str], entries: Iterable[Entry]) -> list[str]:
+    """The languages that are read, and the codes of those that a machine wrote in some corpus."""
+    made = {code for entry in entries for code in entry.synthetic or ()}
+    return [*languages, *(synthetic_code(code) for code in languages if code in made)]
 
 
 def rank(id: str, key: bytes) -> bytes:
@@ -397,10 +410,11 @@ def read_corpora(
         ConfigError: an entry is wrong.
         DataError: a file is wrong, nothing is left of a corpus, or no corpus has text in one of the others.
     """
-    codes = list(dict.fromkeys(map(canonical, languages)))
+    checked = check_entries(entries)
+    codes = stored_languages(list(dict.fromkeys(map(canonical, languages))), checked)
     counts = Counts()
     with cleaning(filter or FilterConfig(preset="none")) as cleaner:
-        rows = RowStore(_rows(check_entries(entries), codes, counts, cleaner))
+        rows = RowStore(_rows(checked, codes, counts, cleaner))
         if cleaner.placeholders:
             found = find_placeholders(list(text_keys(rows, len(rows), codes)))
             if any(each.any() for each in found):
@@ -478,15 +492,17 @@ def check_languages(
     Raises:
         DataError: there is none; the message lists the languages found, and what filters took out.
     """
-    absent = [code for code in languages if code not in found and code not in optional]
-    missing = [code for code in languages if code not in found and code in optional]
-    if missing and not absent and len(found) > 1:
+    spoken = set(map(plain_code, found))
+    lacking = [code for code in dict.fromkeys(map(plain_code, languages)) if code not in spoken]
+    absent = [code for code in lacking if code not in optional]
+    missing = [code for code in lacking if code in optional]
+    if missing and not absent and len(spoken) > 1:
         logger.warning("no corpus has text in %s: nothing is aligned with it", ", ".join(missing))
     if absent:
         taken = ", ".join(f"{name} {each.texts}" for name, each in removed.items())
         raise DataError(
             f"no corpus has text in {', '.join(absent)}. Languages found: "
-            f"{', '.join(sorted(found)) or 'none'}. Add a corpus, or take the language out of the "
+            f"{', '.join(sorted(spoken)) or 'none'}. Add a corpus, or take the language out of the "
             f"configuration.{f' Texts taken out by filters: {taken}.' if taken else ''}"
         )
 
@@ -516,17 +532,41 @@ def _rows(
 
 def read_entry(entry: Entry, name: str, languages: Sequence[str], counts: Counts) -> Iterator[ParallelRow]:
     """The rows of one corpus, with its name as a prefix of their ids; of monolingual text, a row for each line."""
+    languages = [code for code in languages if not is_synthetic(code)]
     if entry.languages is not None:
         languages = [code for code in languages if code in entry.languages]
         counts.least = min(2, len(entry.languages))
     for row in FORMATS.get(entry.name)(languages, counts, **entry.options):
-        parts: list[Mapping[str, str]] = [row.texts]
+        parts: list[Mapping[str, str]] = [_marked(row, entry, name)]
         if counts.least == 1:
             lines = ((code, line.strip()) for code, text in row.texts.items() for line in text.splitlines())
             parts = [{code: line} for code, line in lines if line]
             counts.read += len(parts) - 1
         for texts in parts:
             yield ParallelRow(f"{name}/{row.id}", texts)
+
+
+def _marked(row: ParallelRow, entry: Entry, name: str) -> Mapping[str, str]:
+    """The texts of a row, those that a machine wrote under `synthetic_code`.
+
+    Raises:
+        DataError: a record says that a text is synthetic, and the configuration does not.
+    """
+    made = [plain_code(code) for code in row.texts if is_synthetic(code)]
+    if made and entry.synthetic is None:
+        raise DataError(
+            f"corpus {name!r}, row {row.id}: its record says that the text in {', '.join(made)} is synthetic. Add "
+            f"synthetic: [{', '.join(made)}] to the corpus, so that the model is never taught to write it; or "
+            "synthetic: [] to treat it like any other."
+        )
+    if not made and not entry.synthetic:
+        return row.texts
+    chosen = entry.synthetic or ()
+    texts = {
+        synthetic_code(code) if plain_code(code) in chosen else plain_code(code): text
+        for code, text in row.texts.items()
+    }
+    return {code: texts[code] for code in sorted(texts, key=is_synthetic)}  # in the order of `stored_languages`
 
 
 def entries_with(entries: Sequence[Entry], languages: Sequence[str]) -> list[Entry]:

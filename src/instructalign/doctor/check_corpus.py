@@ -14,6 +14,7 @@ from instructalign.data.filters import Cleaner
 from instructalign.data.shared_sentences import find_placeholders, text_keys
 from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.errors import DataError
+from instructalign.languages import is_synthetic, plain_code
 from instructalign.mixture.training_data import corpus_languages, optional_languages, prepare_corpus
 from instructalign.plugins import FORMATS
 from instructalign.types import Counts, ParallelRow
@@ -107,6 +108,9 @@ def examine_corpus(
         pairs={f"{pivot}-{target}": counts[pivot, target] for pivot, target in pairs},
     )
     findings.ok(f"{part.read:,} rows read; {part.train:,} to train on, {part.heldout:,} held out.")
+    synthetic = [f"{count:,} in {plain_code(code)}" for code, count in sentences.items() if is_synthetic(code)]
+    if synthetic:
+        findings.ok(f"Synthetic sentences, given and never taught: {', '.join(synthetic)}.")
     dropped = sum(part.dropped.values())
     if dropped > _MANY_DROPPED * part.read:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in part.dropped.items())

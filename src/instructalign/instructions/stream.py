@@ -17,7 +17,7 @@ from instructalign.instructions.noise import Noise
 from instructalign.instructions.objectives import Context, IndexedRows, Objective
 from instructalign.instructions.passages import Passages
 from instructalign.instructions.templates import Template, load_templates, worded
-from instructalign.languages import name_in
+from instructalign.languages import is_synthetic, name_in, plain_code, synthetic_code
 from instructalign.plugins import OBJECTIVES
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.types import Counts, Instruction, ParallelRow
@@ -69,7 +69,7 @@ class DirectedRows:
     Args:
         corpus: the rows.
         pivots: languages on one side of a pair.
-        targets: languages on the other; either side can be the source.
+        targets: languages on the other; either side can be the source. Text that a machine wrote is a source only.
 
     Attributes:
         count: how many there are.
@@ -94,15 +94,18 @@ class DirectedRows:
         self._first_numbers = array("Q")
         self.count = 0
         self.counts = Counts()
+        both = list(dict.fromkeys([*product(pivots, targets), *product(targets, pivots)]))
+        asked = frozenset([*pivots, *targets, *map(synthetic_code, [*pivots, *targets])])
         known: dict[frozenset[str], int] = {}
         row, before = 0, -1
         for languages, rows in language_runs(corpus):
-            have = frozenset([*pivots, *targets]) & languages
+            have = asked & languages
             if have not in known:
                 pairs = [(a, b) for a, b in product(pivots, targets) if a != b and {a, b} <= have]
                 known[have] = len(known)
                 # A language can be both pivot and target; its pairs count once.
-                self._patterns.append(list(dict.fromkeys([*pairs, *((b, a) for a, b in pairs)])))
+                made = [(synthetic_code(a), b) for a, b in both if a != b and {synthetic_code(a), b} <= have]
+                self._patterns.append(list(dict.fromkeys([*pairs, *((b, a) for a, b in pairs), *made])))
             pattern = known[have]
             width = len(self._patterns[pattern])
             if width and pattern != before:
@@ -118,7 +121,7 @@ class DirectedRows:
             else:
                 reason = "no pivot language" if have.isdisjoint(pivots) else "no target language"
                 self.counts.drop(reason, rows)
-        self.directions = list(dict.fromkeys(pair for pattern in self._patterns for pair in pattern))
+        self.directions = list(dict.fromkeys((plain_code(a), b) for each in self._patterns for a, b in each))
         if not self.counts.read:
             raise DataError("the corpus is empty: there is no row to make instructions from.")
         reached = {code for pair in self.directions for code in pair}
@@ -249,7 +252,12 @@ class InstructionStream:
             row, source, target = units[number]
             if objective.monolingual:
                 source = target = target if target in self._targets else source
-            made = objective.make(row, source, target, draws, self._context)
+            made = None
+            if not is_synthetic(target):  # of a synthetic side alone, there is nothing to learn
+                if is_synthetic(source):
+                    row = ParallelRow(row.id, {plain_code(code): text for code, text in row.texts.items()})
+                    source = plain_code(source)
+                made = objective.make(row, source, target, draws, self._context)
             if made is not None:
                 break
             number = draws.below(units.count)

@@ -33,12 +33,14 @@ from instructalign.data.corpus import (
     rank_number,
     side_counts,
     smallest,
+    stored_languages,
     take_out_duplicates,
 )
 from instructalign.data.filters import Cleaner, Removed, resolve
 from instructalign.data.shared_sentences import Keys, choose_heldout_of_both, find_placeholders, text_keys
 from instructalign.errors import RunFolderError
 from instructalign.files import atomic, text_hash, write_json, write_text
+from instructalign.languages import is_synthetic
 from instructalign.mixture.training_data import (
     corpus_files,
     corpus_languages,
@@ -119,7 +121,7 @@ def _make(config: Config, folder: Path, check: ContaminationCheck, made_of: str,
     write_text(folder / _UNFINISHED, "The rows of this folder are not complete; it can be removed.\n")
     blocks = folder / "blocks"
     blocks.mkdir()
-    languages = corpus_languages(config)
+    languages = stored_languages(corpus_languages(config), config.corpora)
     cleaned, counts, removed = _clean(config, languages, blocks, progress)
     settings = resolve(config.filter)
     kind = settings.get("duplicates", "")
@@ -312,21 +314,25 @@ def _text_keys(*, language: str, **part: Any) -> tuple[int, Keys]:
     return part["begin"], next(text_keys(rows, len(rows), [language]))
 
 
+def _translations(row: ParallelRow) -> int:
+    return sum(not is_synthetic(code) for code in row.texts)
+
+
 def _monolingual(**part: Any) -> tuple[int, Keys]:
     """Where a part begins, and 1 for each of its rows that is monolingual text."""
-    return part["begin"], np.array([len(row.texts) < 2 for row, _ in _rows(**part)], dtype=np.uint64)
+    return part["begin"], np.array([_translations(row) < 2 for row, _ in _rows(**part)], dtype=np.uint64)
 
 
 def _rank_part(*, key: bytes, count: int, least: int, **part: Any) -> list[bytes]:
     """The smallest ranks of a part's rows that are limited and not held out."""
-    rows = (row for row, out in _rows(**part) if not out and len(row.texts) >= least)
+    rows = (row for row, out in _rows(**part) if not out and _translations(row) >= least)
     return smallest((rank(row.id, key) for row in rows), count)
 
 
 def _side(row: ParallelRow, out: bool, last: Last) -> int:
     """0 for training, 1 for held out, 2 for neither."""
     key, end, least = last
-    return 1 if out else 2 * (end is not None and len(row.texts) >= least and rank(row.id, key) > end)
+    return 1 if out else 2 * (end is not None and _translations(row) >= least and rank(row.id, key) > end)
 
 
 def _check_part(*, stem: str, last: Last, index: ItemIndex, **part: Any) -> tuple[str, Contamination]:

@@ -33,7 +33,7 @@ from instructalign.data.readers import (
 )
 from instructalign.errors import DataError, suggest
 from instructalign.files import notice
-from instructalign.languages import canonical, code_of_name
+from instructalign.languages import canonical, code_of_name, synthetic_code
 from instructalign.types import Counts, ParallelRow
 
 ColumnKey = str | int
@@ -489,7 +489,9 @@ def _rows_of_records(
             counts.read += 1
             counts.drop("not text", row=str(name), fields={code: repr(value) for code, value in values.items()})
             continue
-        fields = [(code, text or "") for code, text in values.items()]
+        made = record.get("synthetic")  # as back-translation writes it: the codes of what a machine wrote
+        codes = {str(code): synthetic_code(str(code)) for code in made} if isinstance(made, list) else {}
+        fields = [(codes.get(code, code), text or "") for code, text in values.items()]
         if row := make_row("" if name is None else str(name), fields, counts):
             yield row
     if unseen:

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from instructalign.instructions.noise import Noise
 from instructalign.instructions.word_alignment import WordAligner, train_aligner
+from instructalign.languages import synthetic_code
 from instructalign.randomness import Draws, permuted
 from instructalign.types import ParallelRow
 
@@ -51,7 +52,10 @@ class Context:
             first, second = sorted((source, target))
             size = len(self.corpus)
             rows = (self.corpus[permuted(number, size, self._seed, "aligner")].texts for number in range(size))
-            pairs = ((texts[first], texts[second]) for texts in rows if first in texts and second in texts)
+            sides = (
+                [texts.get(code) or texts.get(synthetic_code(code)) for code in (first, second)] for texts in rows
+            )
+            pairs = ((one, other) for one, other in sides if one and other)
             self._aligners[first, second] = train_aligner(pairs)
             self._aligners[second, first] = self._aligners[first, second].reversed()
         return self._aligners[source, target]
