@@ -64,6 +64,54 @@ class RunResult:
         return f"<p>not finished: step {self.step}; the same call resumes</p>"
 
 
+def back_translation_rounds(
+    config: Config,
+    out: str | Path,
+    rounds: int,
+    *,
+    model: str | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Path:
+    """Translates monolingual text, trains on the pairs beside the corpora, translates with that model, and so on.
+
+    Each round has a folder in `out`: `round-1/pairs.jsonl`, and the run that was trained on it. Every round trains
+    the base anew, on the translations of the round before. Repeated, it continues where it was interrupted.
+
+    Args:
+        config: the configuration of each run.
+        out: the folder.
+        rounds: how many.
+        model: what translates in the first round; by default the base.
+        progress: reports each step.
+        options: of `synthesis.back_translate`; each round has a file of rejects of its own, of the name given.
+
+    Returns:
+        The folder of the last run; it is unfinished if that was interrupted.
+
+    Raises:
+        InstructAlignError: as `synthesis.back_translate` and `train`.
+    """
+    from instructalign.data.corpus import check_entries
+    from instructalign.synthesis import back_translate
+
+    folder, rejects = Path(out), options.pop("rejects", None)
+    for number in range(1, rounds + 1):
+        folder = Path(out).resolve() / f"round-{number}"
+        pairs = folder / "pairs.jsonl"
+        if not pairs.exists():
+            dropped = folder / rejects.name if rejects else None
+            back_translate(config, pairs, model=model, rejects=dropped, progress=progress, **options)
+        into = options.get("pivot") or config.pivots[0]
+        given = {"format": "jsonl", "path": pairs, "label": "back-translated", "synthetic": [into]}
+        corpora = [*config.corpora, *check_entries([given])]
+        trained = train(config.model_copy(update={"corpora": corpora}), folder / "run", progress=progress)
+        if not trained.finished:
+            break
+        model = str(trained.model)
+    return folder / "run"
+
+
 def run(
     config: ConfigSource,
     out: str | Path,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from instructalign import console
 from instructalign.cli.options import ConfigFile, Rejects, Settings, load, with_rejects
 from instructalign.errors import ConfigError, InstructAlignError
+
+if TYPE_CHECKING:
+    from instructalign.config import Config
 
 
 def init(
@@ -168,22 +171,82 @@ def generate(
 def synthesize(
     config: ConfigFile,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The JSON-lines file to write.")],
-    count: Annotated[int | None, typer.Option(min=1, help="Number of examples (default: replay.size).")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Number of examples (default: replay.size), or of sentences (all).")
+    ] = None,
+    back_translate: Annotated[
+        bool,
+        typer.Option("--back-translate", help="Translate monolingual text of the new languages into a known one."),
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="With --back-translate: who translates, a model or a run (default: the base)."),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A text file to translate (default: the monolingual corpora)."),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="The new language to translate from.")
+    ] = None,
+    pivot: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="The known language to translate into (default: the first pivot)."),
+    ] = None,
+    likelihood: Annotated[
+        float, typer.Option(help="Drop translations with a lower mean log-likelihood of a token, in nats.")
+    ] = -2.0,
+    round_trip: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Translate back, and drop pairs with a lower chrF++.")
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Translate, train on the pairs, translate again …; --out is a folder."),
+    ] = None,
+    rejects: Rejects = None,
     settings: Settings = None,
 ) -> None:
-    """Generates replay data with the base model itself (self-synthesized rehearsal).
+    """Lets a model write data: replay data (self-synthesized rehearsal), or with --back-translate parallel text.
 
-    Example: `instructalign synthesize my-language.yaml --count 1000 --out replay.jsonl`
+    Example: `instructalign synthesize my-language.yaml --back-translate --text news.txt --out pairs.jsonl`
     """
-    if out.exists():
+    only = {"--model": model, "--text": text, "--language": language, "--pivot": pivot, "--round-trip": round_trip}
+    given = [
+        name for name, value in {**only, "--rounds": rounds, "--rejects": rejects}.items() if value is not None
+    ]
+    if given and not back_translate:
+        raise typer.BadParameter(f"{', '.join(given)} belongs to --back-translate")
+    if out.exists() and not rounds:
         raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
     loaded = load(config, settings)
+    if back_translate:
+        options = {name.removeprefix("--").replace("-", "_"): value for name, value in only.items()}
+        _back_translate(loaded, out, rounds, count=count, likelihood=likelihood, rejects=rejects, **options)
+        return
     from instructalign.synthesis import synthesize as write
 
     with console.progress() as progress:
         counts = write(loaded, out, count=count, progress=progress)
     dropped = ", ".join(f"{reason} {number}" for reason, number in sorted(counts.dropped.items())) or "none"
     console.out.print(f"wrote {counts.kept} examples to {out}; dropped: {dropped}", markup=False)
+
+
+def _back_translate(config: Config, out: Path, rounds: int | None, **options: Any) -> None:
+    from instructalign.pipeline import back_translation_rounds
+    from instructalign.synthesis import back_translate
+
+    with console.progress() as progress:
+        if rounds:
+            folder = back_translation_rounds(config, out, rounds, progress=progress, **options)
+            console.out.print(
+                f"the last run is in {folder}. Evaluate it: instructalign evaluate {folder / 'model'} --config …"
+            )
+            return
+        counts = back_translate(config, out, progress=progress, **options)
+    console.out.print(f"wrote {counts.kept} pairs to {out}; sentences: {counts}", markup=False)
+    pivot = options["pivot"] or config.pivots[0]
+    entry = f"{{format: jsonl, path: {out}, synthetic: {pivot}}}"
+    console.out.print(f"to train on them, add to corpora: {entry}", markup=False)
 
 
 def select(

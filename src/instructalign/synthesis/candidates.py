@@ -179,14 +179,23 @@ def defect_of(candidate: Candidate, likelihood: float, words: int) -> str:
         return "instruction too short"
     if not candidate.answer:
         return "answer empty"
-    for text in (candidate.prompt, candidate.answer):
-        grams = len(text) - 4
-        if grams > 20 and len(shingles(text)) < _MIN_DISTINCT * grams:
-            return "repeats itself"
-    prompt, answer = (shingles(fingerprint(text)) for text in (candidate.prompt, candidate.answer))
-    if len(prompt & answer) >= _COPIED * len(prompt | answer):
+    if loops(candidate.prompt) or loops(candidate.answer):
+        return "repeats itself"
+    if copies(candidate.prompt, candidate.answer):
         return "answer copies the instruction"
     return "answer unlikely" if candidate.likelihood < likelihood else ""
+
+
+def loops(text: str) -> bool:
+    """Whether a text repeats the same few words."""
+    grams = len(text) - 4
+    return grams > 20 and len(shingles(text)) < _MIN_DISTINCT * grams
+
+
+def copies(one: str, other: str) -> bool:
+    """Whether two texts are the same but for a few words, case and punctuation."""
+    here, there = shingles(fingerprint(one)), shingles(fingerprint(other))
+    return len(here & there) >= _COPIED * len(here | there)
 
 
 def filter_candidates(

@@ -100,7 +100,7 @@ def read_self(
     )
     most = tries * request.wanted if method != "answer" else min(tries * request.wanted, len(sampling.prompts))
     folder = _cache_folder(request.model, sampling, cache)
-    load = functools.cache(_load)
+    load = functools.cache(load_writer)
     candidates: list[Candidate] = []
     good, enough = 0, request.wanted
     with ExitStack() as stack:
@@ -201,7 +201,8 @@ def synthesize(
     return counts
 
 
-def _load(model: ModelConfig) -> LoadedModel:
+def load_writer(model: ModelConfig) -> LoadedModel:
+    """A model that writes text, on this process's GPU if there is one."""
     import torch
 
     from instructalign.training.models import load_model
@@ -220,5 +221,9 @@ def _cache_folder(model: ModelConfig, sampling: SamplingConfig, cache: Path | No
     settings = asdict(sampling) | {"seeds": sampling.seeds.model_dump()}
     options = known_model_keys(model.model_dump(exclude={"base", "adapter"}))
     key = text_hash([_VERSION, _CHUNK, model_hash(model.base, model.revision), settings, options])[:16]
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructalign" / "synthesis"
-    return (cache or default) / key
+    return (cache or default_cache()) / key
+
+
+def default_cache() -> Path:
+    """The folder in the user's cache for what models wrote."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructalign" / "synthesis"

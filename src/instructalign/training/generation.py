@@ -62,6 +62,7 @@ def generate(
     *,
     sampling: Sampling | None = None,
     streams: Sequence[int] = (),
+    stops: Sequence[str] = (),
     progress: Progress = silent,
 ) -> list[Generated]:
     """Continues prompts, with the likelihood of each continuation.
@@ -73,6 +74,7 @@ def generate(
         batch_tokens: tokens per batch, new ones included.
         sampling: how tokens are sampled; greedy decoding if None.
         streams: by prompt, the number of its stream of random numbers.
+        stops: strings with which a continuation may end.
         progress: reports the number of prompts done.
 
     Raises:
@@ -83,7 +85,8 @@ def generate(
     for batch in plan_generation(loaded, prompts, max_new_tokens, batch_tokens):
         chooser = TokenChooser(sampling, [streams[index] for index in batch] if streams else [0] * len(batch))
         chosen, most = [prompts[index] for index in batch], [limits[index] for index in batch]
-        results.update(zip(batch, generate_batch(loaded, chosen, most, chooser=chooser), strict=True))
+        written = generate_batch(loaded, chosen, most, chooser=chooser, stops=stops)
+        results.update(zip(batch, written, strict=True))
         progress("generating", len(results), len(prompts), "")
     return [results[index] for index in range(len(prompts))]
 
