@@ -40,9 +40,12 @@ from tiny import tiny_model
 LORA = {"type": "lora", "r": 2, "alpha": 4, "targets": "all-linear"}
 
 
-def prepared(folder: Path, family: str = "llama", adapter: Any = None, **training: Any) -> StrategyContext:
+def prepared(
+    folder: Path, family: str = "llama", adapter: Any = None, changes: Any = None, **training: Any
+) -> StrategyContext:
     """What a run would give its strategies, on a tiny corpus and a tiny model."""
     data = settings(folder, family, **{"steps": 2, "micro_batch_size": 4, "strategy": "replay", **training})
+    data |= changes or {}
     data["model"]["adapter"] = adapter
     config = build_config(data, folder=folder)
     loaded = load_model(config.model)
@@ -378,6 +381,25 @@ def test_model_learns_its_own_prediction_with_the_demonstration(
     assert strategy.costs()["generated"] == sum(
         len(students[n].answer) for n in range(8) if students[n].kind != "replay"
     )
+
+
+def test_text_without_a_prompt_has_no_demonstration(tmp_path: Path) -> None:
+    (tmp_path / "news.txt").write_text("sungai resik\n\nomah gedhe\n", encoding="utf-8")
+    corpora = [
+        {"format": "tsv", "path": "corpus.tsv", "columns": {"eng": "eng", "jav": "jav"}},
+        {"format": "text", "path": "news.txt", "languages": ["jav"]},
+    ]
+    objectives = {"mt": 1, "lm": {"weight": 1, "form": "plain"}}
+    changes = {"corpora": corpora, "instructions": {"heldout": 0, "objectives": objectives}}
+    context = prepared(tmp_path, changes=changes)
+    strategy = SDFT(tokens=4)
+    strategy.prepare(context)
+    taught = {"mt": True, "lm": False, "replay": False}
+    seen = set()
+    for batch in strategy.step_batches(context.batches[0]):
+        seen |= set(batch["kinds"])
+        assert batch.get("taught", [False] * len(batch["kinds"])) == [taught[kind] for kind in batch["kinds"]]
+    assert seen == set(taught)
 
 
 def test_demonstration_that_exceeds_the_context_loses_its_start_and_is_counted(tmp_path: Path) -> None:

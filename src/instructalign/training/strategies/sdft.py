@@ -126,7 +126,7 @@ class SDFT(Strategy):
         examples = {number: context.data.mixture[number] for number in numbers}
         students = {number: encoder(example) for number, example in examples.items()}
         # What has no prompt is text to continue, not an answer that could be shown before it is given.
-        new = [number for number in numbers if students[number].kind != "replay" and students[number].prompt]
+        new = [number for number in numbers if students[number].kind != "replay" and examples[number].prompt]
         sampled = generate(
             context.loaded,
             [students[number].prompt for number in new],
