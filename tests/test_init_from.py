@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -190,20 +191,25 @@ def test_what_is_not_said_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "adapter", "replay"),
+    ("model", "adapter", "rate", "replay"),
     [
-        ("bigscience/bloomz-560m", False, "hub"),
-        ("Qwen/Qwen3-0.6B", False, "self"),
-        ("Qwen/Qwen3-4B", True, "self"),
-        ("CohereForAI/aya-101", False, "self"),
+        ("bigscience/bloomz-560m", False, 5e-5, "hub"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", False, 1e-4, "self"),
+        ("Qwen/Qwen3-0.6B", False, 5e-5, "self"),
+        ("Qwen/Qwen3-4B", True, 2e-4, "self"),
+        ("meta-llama/Llama-3.3-70B-Instruct", True, 1e-4, "self"),
+        ("CohereForAI/aya-101", False, 2e-5, "self"),
     ],
 )
-def test_rate_and_replay_go_by_the_model(tmp_path: Path, model: str, adapter: bool, replay: str) -> None:
+def test_rate_and_replay_go_by_the_model(
+    tmp_path: Path, model: str, adapter: bool, rate: float, replay: str
+) -> None:
     write(tmp_path, "a.tsv", ["eng\tind\tjav\tsun", *(f"{a}\tx {a}\t{b}\ty {b}" for a, b in PAIRS)])
     config = draft(tmp_path, "a.tsv", model=model)
     assert (config.languages.known, config.languages.new) == (["eng", "ind"], ["jav", "sun"])
     assert (config.model.adapter is not None) == adapter
-    assert config.training.learning_rate == (2e-4 if adapter else 2e-5)
+    assert config.training.learning_rate == rate
+    assert config.training.warmup == ceil(0.03 * config.training.steps)
     assert config.replay is not None
     assert [source.name for source in config.replay.sources] == [replay]
     config = draft(tmp_path, "a.tsv", model=model, known=["English"])

@@ -27,11 +27,14 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.files import read_lines
 from instructalign.languages import canonical, code_of_name, name_in
 from instructalign.plugins import FORMATS
+from instructalign.training.learning_rates import WARMUP_SHARE, parameters_in_name, usual_learning_rate
 from instructalign.types import Counts
 
 _SAMPLE = 200  # rows looked at
 _NAME_WORDS = 2  # of a column, at most
 _PASSES = 20  # over the corpus, in all directions together
+_USUAL_SIZE = 5e9  # parameters of a base whose name does not say them
+_TOY_RATE = 1e-3  # learning rate of a model that is too small for what is usual
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _BY_ENDING = {
     ".csv": "csv",
@@ -419,14 +422,15 @@ def _settings(
     placed = [{key: place(value) if key in _PATHS else value for key, value in entry.items()} for entry in entries]
     local = model == "toy" or Path(model).exists()
     base = os.path.relpath(Path(model).resolve(), folder.resolve()) if local and model != "toy" else model
-    size = re.search(r"(\d+(?:\.\d+)?)\s*b(?![a-z])", Path(model).name.lower())
-    adapter = size is not None and float(size[1]) >= 1
+    parameters = parameters_in_name(Path(model).name)
+    adapter = parameters is not None and parameters >= 1e9
     lengths = sorted(sum(len(text.encode()) for text in row.texts.values()) for row in islice(corpus, 5000))
     longest = lengths[int(0.99 * (len(lengths) - 1))]
     rows = len(corpus) - min(100, len(corpus) // 10)
     replay = _replay(model, rows)
     batch = 32 if rows >= 32 else 8
     share = 0.5 if replay else 0.0
+    steps = max(50, min(20_000, ceil(_PASSES * rows * len(new) / batch / (1 - share))))
     settings: dict[str, Any] = {
         "model": {"base": base if not local or model == "toy" else f"./{base}"},
         "languages": {"known": known, "new": new},
@@ -434,9 +438,10 @@ def _settings(
         "instructions": {"objectives": {"tlm": 1, "mt": 1}},
         "replay": replay,
         "training": {
-            "steps": max(50, min(20_000, ceil(_PASSES * rows * len(new) / batch / (1 - share)))),
+            "steps": steps,
             "batch_size": batch,
-            "learning_rate": 2e-4 if adapter else 1e-3 if model == "toy" else 2e-5,
+            "learning_rate": usual_learning_rate(parameters or _USUAL_SIZE, adapter=adapter) or _TOY_RATE,
+            "warmup": ceil(WARMUP_SHARE * steps),
             # three texts in a denoising example, two bytes in a token, and the template
             "max_length": min(1024, max(512 if replay else 256, 64 * ceil((1.5 * longest / 2 + 100) / 64))),
         },
@@ -444,10 +449,10 @@ def _settings(
     }
     if adapter:
         settings["model"]["adapter"] = {"type": "lora"}
-    if local:  # its tokenizer is here to be asked
-        settings["training"]["max_length"] = _measured_length(
-            {**{key: value for key, value in settings.items() if key != "replay"}}, folder
-        )
+    if local:  # its tokenizer and its configuration are here to be asked
+        length, parameters = _measured({key: value for key, value in settings.items() if key != "replay"}, folder)
+        settings["training"]["max_length"] = length
+        settings["training"]["learning_rate"] = usual_learning_rate(parameters, adapter=adapter) or _TOY_RATE
     return settings
 
 
@@ -463,13 +468,14 @@ def _replay(model: str, rows: int) -> dict[str, Any] | None:
     return {"source": {"format": "self"}, "size": min(size, 1000)}
 
 
-def _measured_length(settings: dict[str, Any], folder: Path) -> int:
-    """The tokens that the examples and all templates fit into, at most what the model reads.
+def _measured(settings: dict[str, Any], folder: Path) -> tuple[int, int]:
+    """The tokens that the examples and all templates fit into, at most what the model reads; and its parameters.
 
     Raises:
-        ModelError: the tokenizer cannot be loaded.
+        ModelError: the tokenizer cannot be loaded, or the model is of no known kind.
     """
     from instructalign.doctor.check_examples import sample_examples, smallest_limit
+    from instructalign.doctor.resource_estimates import load_empty
     from instructalign.mixture import ReplayBuffer
     from instructalign.mixture.training_data import build_instructions, build_mixture, prepare_corpus
     from instructalign.training.models import load_codec
@@ -483,7 +489,9 @@ def _measured_length(settings: dict[str, Any], folder: Path) -> int:
     # The longest of the sample, so that what is not in it fits as well; but not for the sake of one outlier.
     needed = max(min(max(each), 2 * smallest_limit(each)), longest_template(config, codec)[0] + 16)
     needed = 32 * ceil(needed / 32)
-    return needed if codec.encoder_decoder or codec.context is None else min(needed, codec.context)
+    if codec.context is not None and not codec.encoder_decoder:
+        needed = min(needed, codec.context)
+    return needed, sum(weight.numel() for weight in load_empty(config, codec).model.parameters())
 
 
 def _write(settings: dict[str, Any], notes: Sequence[str]) -> str:

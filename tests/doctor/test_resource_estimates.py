@@ -13,16 +13,23 @@ import torch
 from instructalign.config import Config
 from instructalign.doctor import resource_estimates
 from instructalign.doctor.check_examples import SampledExample
+from instructalign.doctor.check_tasks import TaskPart, examine_tasks
+from instructalign.doctor.check_tokenizer import LanguageTokens
 from instructalign.doctor.findings import Findings
+from instructalign.doctor.gpu_cards import ASSUMED_MFU, gpu_cards
 from instructalign.doctor.resource_estimates import (
     CostPart,
     ModelShape,
+    TaskTokens,
     estimate_memory,
     examine_costs,
+    judge_rate,
     load_empty,
     operations,
     shape_of,
+    tokens_of_tasks,
 )
+from instructalign.errors import ConfigError
 from instructalign.files import format_bytes
 from instructalign.mixture.training_data import prepare_data
 from instructalign.training.adapters import add_adapter
@@ -301,3 +308,115 @@ def test_a_step_that_fails_or_has_no_loss(
     level, found, advice = only(findings, "a training step of")
     assert (level, found.endswith("fails: shapes do not fit")) == ("problem", True)
     assert "model.dtype" in advice
+
+
+# -- evaluation, cards that are not here, learning rates
+
+
+def test_characters_of_tasks_by_hand(configure: Configure) -> None:
+    parts, _, findings = examine_tasks(configure(), None, None)
+    assert not [each for each in findings if each.level != "ok"]
+    # Eight items of 12 characters in each language, `\nGood or bad?` of 13, and the words good and bad.
+    assert parts[0].read == dict.fromkeys(["eng", "jav", "mad"], 8 * (12 + 13 + 7))
+    assert (parts[0].questions, parts[0].written) == (dict.fromkeys(["eng", "jav", "mad"], 8), {})
+
+
+def test_characters_of_translations_by_hand(configure: Configure) -> None:
+    config = configure("evaluation.tasks=[heldout_translation]", "evaluation.items=4", "evaluation.prompts=[en-1]")
+    rows = prepare_data(config).heldout
+    [part], _, _ = examine_tasks(config, rows, None)
+    assert part.questions == {"eng": 4, "jav": 4}
+    english = {row.texts["eng"]: len(row.texts["jav"]) for row in rows}
+    stretch = 1.2 * max(there / len(text) for text, there in english.items())
+    assert 0 < part.written["jav"] <= stretch * 4 * max(map(len, english))
+    assert part.written["jav"] > 4 * min(map(len, english))
+
+
+def rate_of(language: str, per_character: float) -> LanguageTokens:
+    return LanguageTokens(language, "L1", "corpus", 1, 1, 1, 1, 1.0, per_character, None, None, 0, 0, 0)
+
+
+def test_tokens_of_tasks_by_hand() -> None:
+    part = TaskPart("t", {}, {"eng": 2}, (), {}, {"eng": 2, "mad": 1}, {"eng": 100, "mad": 30}, {"jav": 50})
+    [found] = tokens_of_tasks([part], [rate_of("eng", 0.2), rate_of("jav", 0.4)], around=10)
+    assert found.read == {"eng": 20 + 20, "mad": 9 + 10}  # Madurese at the mean, 0.3
+    assert found.written == {"jav": 20}
+
+
+def test_evaluation_longer_than_training_is_said(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource_estimates, "measure_speed", lambda *_: 1000.0)
+    config = configure()
+    codec, mixture = load_codec(config.model), prepare_data(config).mixture
+    tasks = (TaskTokens("small", {"eng": 300}, {}), TaskTokens("large", {"eng": 30_000}, {"jav": 90_000}))
+    part, findings = examine_costs(config, codec, mixture, SAMPLED, tmp_path, tasks)
+    assert part is not None
+    assert part.seconds == 160  # 200 steps of 8 examples of 100 tokens
+    assert part.evaluation_seconds == pytest.approx(
+        30_300 / 3000 + 90
+    )  # reading takes a third of a training step's
+    level, found, advice = only(findings, "longer than training")
+    assert (level, found.endswith("most of it large.")) == ("warning", True)
+    assert "evaluation.items" in advice
+    _, findings = examine_costs(config, codec, mixture, SAMPLED, tmp_path, tasks[:1])
+    assert not [each for each in findings if "longer than training" in each.found]
+
+
+def test_costs_on_cards_are_computed_from_their_data_sheets(configure: Configure, tmp_path: Path) -> None:
+    config = configure("training.precision=bfloat16")
+    codec = load_codec(config.model)
+    one, eight = (
+        examine_costs(config, codec, None, SAMPLED, tmp_path, gpu=gpu_cards(name))[0]
+        for name in ("h100", "8xH100")
+    )
+    assert one is not None
+    assert eight is not None
+    assert (one.available, eight.gpu) == (80 * 10**9, "8 x NVIDIA H100 SXM")
+    assert eight.memory["optimizer"] == -(-one.memory["optimizer"] // 8)
+    assert eight.memory["activations"] == one.memory["activations"]
+    # A toy has so little to compute that three passes a step, of 0.03 s, take longer.
+    assert one.seconds == eight.seconds == pytest.approx(200 * 3 * 0.03)
+    card = gpu_cards("h100")
+    assert card.computing_seconds(989e12, "bfloat16", passes=1) == pytest.approx(1 / ASSUMED_MFU)
+    assert card.computing_seconds(989e12, "float32", passes=1) == pytest.approx(989 / 67 / ASSUMED_MFU)
+    # Twice 1.675 GB at 3.35 TB/s are 1 ms, so that passes are the limit; 335 GB take 100 ms.
+    assert card.writing_seconds(640, 64, 1.675e9) == pytest.approx(10 * 0.03)
+    assert card.writing_seconds(640, 64, 335e9) == pytest.approx(10 * 0.1)
+
+
+def test_a_card_that_does_not_exist_or_fit(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'h10' .*Did you mean 'h100'"):
+        gpu_cards("h10")
+    config = configure("training.precision=bfloat16")
+    codec = load_codec(config.model)
+    _, findings = examine_costs(config, codec, None, SAMPLED, tmp_path, gpu=gpu_cards("t4"))
+    assert only(findings, "bfloat16")[0] == "warning"
+    _, findings = examine_costs(config, codec, None, SAMPLED, tmp_path, gpu=gpu_cards("3xl4"))
+    assert only(findings, "multiple of the number of processes")[0] == "problem"
+
+
+def test_memory_of_weights_in_four_bits_by_hand(configure: Configure) -> None:
+    memory = estimate_memory(configure(), BLOOM, 1000, 10, 2, SAMPLED, False, in_four_bits=800)
+    assert memory["weights"] == 200 * 2 + round(800 * 4.127 / 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        (["training.learning_rate=1e-4", "training.warmup=6"], ""),
+        (["training.learning_rate=1e-3", "training.warmup=6"], "learning_rate is 0.001"),
+        (["training.learning_rate=1e-5", "training.warmup=6"], "learning_rate is 1e-05"),
+        (["training.learning_rate=1e-5", "training.warmup=6", "model.adapter={r: 4}"], "low-rank adapter"),
+        (["training.learning_rate=1e-3", "training.warmup=6", "model.adapter={r: 4}"], ""),
+        (["training.learning_rate=1e-4"], "no warmup"),
+        (["training.learning_rate=0.5", "training.optimizer=sgd"], ""),
+    ],
+)
+def test_learning_rates_far_from_the_usual(configure: Configure, settings: list[str], word: str) -> None:
+    findings = Findings("costs")
+    judge_rate(configure(*settings), 135_000_000, findings)
+    assert [each.level for each in findings] == (["warning"] if word else [])
+    assert all(word in each.found for each in findings)
+    if word == "no warmup":
+        assert "training.warmup to about 6 steps" in findings[0].advice

@@ -166,3 +166,16 @@ def test_problems_of_many_cells_are_reported_once(recipe: Path) -> None:
 def test_a_wrong_block_is_refused(recipe: Path, block: dict[str, Any], message: str) -> None:
     found = problems(with_sweep(recipe, block))
     assert any(message in problem for problem in found), found
+
+
+def test_the_sum_over_cells_counts_what_they_share_once(recipe: Path) -> None:
+    settings = ["replay.size=0,10", "evaluation.bootstrap=0,100"]
+    plan = plan_sweep(recipe, settings, [1, 2])
+    config = plan.cells[0].config
+    one = config.training.steps * config.training.batch_size
+    assert (len(plan.cells), len(plan.trained), len(plan.bases)) == (8, 4, 1)
+    assert f"at most {4 * one * config.training.max_length:,} tokens" in plan.describe()
+    assert "8 runs: 4 to train" in plan.describe()
+    assert plan.seconds(config, 10.0, 1.0) == 4 * 10 + 9
+    longer = plan_sweep(recipe, [f"training.steps={3 * config.training.steps}"])
+    assert longer.seconds(config, 10.0, 0.0) == 30

@@ -13,6 +13,7 @@ from instructalign.errors import ConfigError, InstructAlignError
 
 if TYPE_CHECKING:
     from instructalign.config import Config
+    from instructalign.sweeps import SweepPlan
 
 
 def init(
@@ -74,36 +75,51 @@ def validate(config: ConfigFile, settings: Settings = None) -> None:
 
     Example: `instructalign validate my-language.yaml`
     """
+    load(config, settings, check=True)
+    plan = _plan_of_sweep(config, settings)
+    if plan is None:
+        console.out.print(f"{config} is valid. To check files, model and data, run: instructalign doctor {config}")
+    else:
+        console.out.print(f"{config} is valid, and so are the {len(plan.cells)} runs of its sweep.")
+
+
+def _plan_of_sweep(config: Path, settings: list[str] | None) -> SweepPlan | None:
+    """The plan of a configuration that has a `sweep` block."""
     from instructalign.config import SweepConfig
     from instructalign.config_file import build_sweep, read_yaml
     from instructalign.sweeps import plan_sweep
 
-    load(config, settings, check=True)
-    if build_sweep(read_yaml(config)) == SweepConfig():
-        console.out.print(f"{config} is valid. To check files, model and data, run: instructalign doctor {config}")
-    else:
-        count = len(plan_sweep(config, settings or []).cells)
-        console.out.print(f"{config} is valid, and so are the {count} runs of its sweep.")
+    return None if build_sweep(read_yaml(config)) == SweepConfig() else plan_sweep(config, settings or [])
 
 
 def doctor(
     config: ConfigFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="CARD", help="Compute memory and time for a card: h100, l4, 8xh100, …")
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Checks files, tokenizer, lengths, contamination, memory and time before training; exit code 1 on a problem.
 
     Example: `instructalign doctor my-language.yaml`
     """
-    loaded = load(config, settings)
+    loaded, plan = load(config, settings), _plan_of_sweep(config, settings)
     from instructalign.doctor import examine
+    from instructalign.doctor.resource_estimates import duration
 
     with console.progress() as progress:
-        diagnosis = examine(loaded, progress=progress)
+        diagnosis = examine(loaded, gpu=gpu, progress=progress)
     if as_json:
         console.print_json(diagnosis.to_dict())
     else:
         console.show_diagnosis(diagnosis)
+        if plan:
+            text, costs = f"sweep: {plan.describe()}", diagnosis.costs
+            if costs and costs.seconds is not None:
+                seconds = plan.seconds(loaded, costs.seconds, costs.evaluation_seconds or 0)
+                text += f"; about {duration(seconds)}, one after another"
+            console.out.print(text, markup=False)
     if not diagnosis.ready:
         raise typer.Exit(1)
 

@@ -187,9 +187,11 @@ def sweep(
 
     Example: `instructalign sweep my-language.yaml --set replay.size=0,100,1000 --seeds 1,2,3 --out runs/replay`
     """
-    from instructalign.sweeps import SlurmExecutor, read_slurm_parameters
+    from instructalign.sweeps import SlurmExecutor, plan_sweep, read_slurm_parameters
     from instructalign.sweeps import sweep as run_sweep
 
+    numbers = None if seeds is None else parse_numbers(seeds, "--seeds", "1,2,3", int)
+    console.err.print(plan_sweep(config, settings or [], numbers).describe(), markup=False)
     folder = folder_of(config, out)
     executor = None if slurm is None else SlurmExecutor(folder, read_slurm_parameters(slurm))
     with console.progress() as progress:
@@ -197,7 +199,7 @@ def sweep(
             config,
             folder,
             settings=settings or [],
-            seeds=None if seeds is None else parse_numbers(seeds, "--seeds", "1,2,3", int),
+            seeds=numbers,
             workers=workers,
             executor=executor,
             progress=progress,

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from instructalign.config import Config
 from instructalign.data import Corpus, ItemText
 from instructalign.doctor.findings import Findings, first_few
+from instructalign.evaluation.lm_eval_tasks import HarnessPlan
 from instructalign.evaluation.task_selection import (
+    HeldOutInstructions,
     TaskPlan,
     TextPlan,
     TranslationDirection,
     plan_heldout,
     select_tasks,
 )
-from instructalign.evaluation.tasks import HeldOutTask, load_task
+from instructalign.evaluation.tasks import Generation, HeldOutTask, load_task
+from instructalign.evaluation.translation import longest_stretch
 from instructalign.instructions import load_templates, worded
 from instructalign.mixture import ReplayBuffer
 
@@ -37,6 +42,10 @@ class TaskPart:
         items: by language, how many items there are.
         lacking: languages of the configuration that the task does not have.
         absent: by language, why its data cannot be read.
+        questions: by language, how many prompts the model gets.
+        read, written: by language, the characters that the model reads, and those that it writes at most; empty
+            for tasks of lm-evaluation-harness.
+        answered: by language, the tokens that it writes at most where a task says how many.
     """
 
     task: str
@@ -44,6 +53,10 @@ class TaskPart:
     items: dict[str, int]
     lacking: tuple[str, ...]
     absent: dict[str, str]
+    questions: dict[str, int] = field(default_factory=dict)
+    read: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
 
 
 def examine_tasks(
@@ -100,7 +113,8 @@ def _read(
     wanted = named or [code for codes in config.languages.groups.values() for code in codes]
     items: dict[str, int] = {}
     if isinstance(task, HeldOutTask):
-        for heldout in plan_heldout(config, task, rows=rows, replay=replay.heldout if replay else None):
+        kept = plan_heldout(config, task, rows=rows, replay=replay.heldout if replay else None)
+        for heldout in kept:
             if isinstance(heldout, TranslationDirection):
                 items[heldout.source] = len(heldout.items)
             else:
@@ -108,7 +122,8 @@ def _read(
                 for code, some in of_plan.items():
                     items[code] = items.get(code, 0) + len(some)
         asked = {id: task.prompts[id].language for id in task.choose_prompts(config.evaluation.prompts)}
-        return TaskPart(task.name, asked, items, tuple(code for code in wanted if code not in items), {}), []
+        lacking = tuple(code for code in wanted if code not in items)
+        return TaskPart(task.name, asked, items, lacking, {}, *_workload(kept)), []
     languages = [code for code in named if code in task.languages] if named else None
     evaluation = config.evaluation.model_copy(update={"tasks": [name], "languages": languages or named})
     selection = select_tasks(config.model_copy(update={"evaluation": evaluation}))
@@ -130,7 +145,46 @@ def _read(
         items = {direction.source: len(direction.items) for direction in selection.translation}
     lacking = tuple(code for code in wanted if code not in task.languages)
     prompt_languages = {id: task.prompts[id].language for id in prompts}
-    return TaskPart(task.name, prompt_languages, items, lacking, absent), list(selection.item_texts())
+    work = _workload([*plans, *selection.texts, *selection.translation])
+    return TaskPart(task.name, prompt_languages, items, lacking, absent, *work), list(selection.item_texts())
+
+
+def _workload(
+    plans: Sequence[TaskPlan[Any] | TextPlan | HeldOutInstructions | TranslationDirection | HarnessPlan],
+) -> tuple[dict[str, int], dict[str, int], dict[str, int], dict[str, int]]:
+    """By language: prompts, characters that a model reads, and characters and tokens that it writes at most."""
+    questions: Counter[str] = Counter()
+    read: Counter[str] = Counter()
+    written: Counter[str] = Counter()
+    answered: Counter[str] = Counter()
+
+    def ask(language: str, texts: Iterable[str]) -> None:
+        questions[language] += 1
+        read[language] += sum(map(len, texts))
+
+    for plan in plans:
+        if isinstance(plan, TaskPlan):
+            for language, prompt, item in plan.questions():
+                asked = plan.task.fill(prompt, item, plan.examples.get(language, ()))
+                if isinstance(plan.task, Generation):
+                    ask(language, (asked,))
+                    answered[language] += plan.task.tokens
+                else:
+                    ask(language, (asked, *plan.task.words(prompt, item).values()))
+        elif isinstance(plan, HeldOutInstructions):
+            for language, _, made in plan.questions():
+                ask(language, (made.prompt, made.answer))
+        elif isinstance(plan, TextPlan):
+            for language, some in plan.texts.items():
+                read[language] += sum(len(text) for _, text in some)
+        elif isinstance(plan, TranslationDirection):
+            pairs = list(zip(plan.texts, plan.references, strict=True))
+            stretch = longest_stretch((len(text), len(reference)) for text, reference in pairs)
+            for prompt in plan.prompts:
+                for text in plan.texts:
+                    ask(plan.source, (plan.format_prompt(prompt, text),))
+                    written[plan.target] += round(stretch * len(text))
+    return dict(questions), dict(read), dict(written), dict(answered)
 
 
 def _judge(config: Config, parts: list[TaskPart], readable: set[str], findings: Findings) -> None:

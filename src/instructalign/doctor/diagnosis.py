@@ -25,7 +25,8 @@ from instructalign.doctor.check_examples import (
 from instructalign.doctor.check_tasks import TaskPart, examine_tasks
 from instructalign.doctor.check_tokenizer import LanguageTokens, examine_tokenizer
 from instructalign.doctor.findings import Finding, Findings
-from instructalign.doctor.resource_estimates import CostPart, examine_costs
+from instructalign.doctor.gpu_cards import GpuCards, gpu_cards
+from instructalign.doctor.resource_estimates import CostPart, examine_costs, tokens_of_tasks
 from instructalign.errors import ModelError
 from instructalign.files import collected_notices
 from instructalign.licences import base_licence, licence_problems, model_sources
@@ -99,7 +100,12 @@ class Diagnosis:
 
 
 def examine(
-    config: ConfigSource, *, sample: int = 2000, out: str | Path = ".", progress: Progress | None = None
+    config: ConfigSource,
+    *,
+    sample: int = 2000,
+    out: str | Path = ".",
+    gpu: str | None = None,
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Checks everything that would go wrong in a run, without training.
 
@@ -109,11 +115,16 @@ def examine(
         config: the run's configuration, or its file, or what that holds as dictionaries.
         sample: how many examples of the training stream, and texts of each language, to look at.
         out: a folder on the disk that runs are written to.
+        gpu: cards to compute memory and time for, as `h100` or `8xh100`, in place of measuring on this machine.
         progress: called with the name of each step.
+
+    Raises:
+        ConfigError: there is no card of that name in the table.
     """
     config, progress = load_config(config), progress or default_progress()
+    cards = gpu_cards(gpu) if gpu else None
     with collected_notices() as notices:
-        diagnosis = _examine(config, sample, out, progress)
+        diagnosis = _examine(config, sample, out, cards, progress)
     about_files = Findings("files")
     for found, advice in notices:
         if advice:
@@ -123,7 +134,9 @@ def examine(
     return replace(diagnosis, findings=(*about_files, *diagnosis.findings))
 
 
-def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -> Diagnosis:
+def _examine(
+    config: Config, sample: int, out: str | Path, cards: GpuCards | None, progress: Progress
+) -> Diagnosis:
     # A run writes the file of rejects; the doctor writes nothing.
     config = config.model_copy(update={"filter": config.filter.model_copy(update={"rejects": None})})
     findings: list[Finding] = []
@@ -146,7 +159,10 @@ def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -
         about_config.warn(problem, "It does not keep the run from starting; settle it before you share the model.")
     for error in config_problems(config):
         about_config.attempt("Change this key, or install what it needs.", partial(_raise, error))
-    about_config.attempt("Change training.precision, or run where there is a GPU.", lambda: check_machine(config))
+    if cards is None:
+        about_config.attempt(
+            "Change training.precision, or run where there is a GPU.", lambda: check_machine(config)
+        )
     progress("reading the corpora", 0, 0, "")
     corpus, heldout, corpus_part, found = examine_corpus(config, sample)
     keep(found)
@@ -200,7 +216,8 @@ def _examine(config: Config, sample: int, out: str | Path, progress: Progress) -
     keep(about_tasks)
     if codec is not None:
         progress("estimating memory, disk and time", 0, 0, "")
-        costs, found = examine_costs(config, codec, mixture, sampled, Path(out))
+        evaluation = tokens_of_tasks(tasks, tokens, len(codec.pair("", "")[0]))
+        costs, found = examine_costs(config, codec, mixture, sampled, Path(out), evaluation, cards)
         keep(found)
     keep(about_config)  # last: what a section has found with its data is not said again
     return Diagnosis(corpus_part, tokens, lengths, shares, contamination, tasks, costs, tuple(findings))

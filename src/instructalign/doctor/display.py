@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from instructalign.doctor.diagnosis import Diagnosis
 from instructalign.doctor.findings import first_few, percent
+from instructalign.doctor.gpu_cards import ASSUMED_MFU
+from instructalign.doctor.resource_estimates import duration, read_and_written
 from instructalign.files import format_bytes
 
 
@@ -53,11 +55,16 @@ def diagnosis_tables(diagnosis: Diagnosis) -> Iterator[DiagnosisTable]:
         title = "mixture: shares; tokens per example; prompts and answers truncated"
         yield DiagnosisTable(title, heading, objectives)
     if diagnosis.tasks:
+        costs = diagnosis.costs
+        tokens = {each.task: read_and_written([each]) for each in costs.evaluation} if costs else {}
         tasks = [
             [part.task, *map(str, (len(part.prompts), len(part.items), max(part.items.values())))]
+            + [f"{count:,}" for count in tokens.get(part.task, ())]
             for part in diagnosis.tasks
         ]
-        yield DiagnosisTable("evaluation", ["task", "prompts", "languages", "items each"], tasks)
+        heading = ["task", "prompts", "languages", "items each", *(["read", "written"] if tokens else [])]
+        title = "evaluation" + ("; tokens of one model: read (about), and written (at most)" if tokens else "")
+        yield DiagnosisTable(title, heading, tasks)
     if diagnosis.contamination and diagnosis.contamination.test_sets:
         found = [
             [
@@ -80,22 +87,20 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[str]:
     if costs := diagnosis.costs:
         trained = "" if costs.trained == costs.parameters else f", {costs.trained:,} of them trained"
         parts = first_few([f"{what} {format_bytes(count)}" for what, count in costs.memory.items()])
-        there = f" of {format_bytes(costs.available)} ({costs.device})" if costs.available else ""
+        where = f"each of {costs.gpu}" if costs.gpu else costs.device
+        there = f" of {format_bytes(costs.available)} ({where})" if costs.available else ""
         yield f"parameters: {costs.parameters:,}{trained}"
         yield f"memory: about {format_bytes(sum(costs.memory.values()))}{there}: {parts}"
         yield f"disk: {format_bytes(costs.disk)} of {format_bytes(costs.free)} free"
         time = f"{costs.operations:.2g} floating-point operations for {costs.tokens:,} tokens"
         if costs.seconds is not None and costs.tokens_per_second is not None:
-            time += f"; {_duration(costs.seconds)} at {costs.tokens_per_second:,.0f} tokens/s, measured here"
+            how = f"computed for {ASSUMED_MFU:.0%} of the peak, not measured" if costs.gpu else "measured here"
+            time += f"; {duration(costs.seconds)} at {costs.tokens_per_second:,.0f} tokens/s, {how}"
         yield f"time: {time}"
+        if costs.evaluation:
+            read, written = read_and_written(costs.evaluation)
+            line = f"evaluation: about {read:,} tokens read and at most {written:,} written, by each of two models"
+            seconds = costs.evaluation_seconds
+            yield line + ("" if seconds is None else f"; about {duration(2 * seconds)} for base and adapted model")
         if costs.generated:
             yield f"generation: up to {costs.generated:,} tokens a step, not in this time"
-
-
-def _duration(seconds: float) -> str:
-    """`1.5 hours`, `3 minutes`: a time in one unit."""
-    if seconds >= 48 * 3600:
-        return f"{seconds / 86_400:.1f} days"
-    if seconds >= 90 * 60:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"

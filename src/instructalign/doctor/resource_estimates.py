@@ -18,7 +18,8 @@ Libraries, fragmentation and the system come on top.
 
 Arithmetic is 6 operations per parameter and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1): 2
 forward, 2 for the gradients of activations, 2 for those of trained weights; with `gradient_checkpointing` 2
-more.
+more. Evaluation takes 2 for each token read; a token written takes about as long as one trained on (measured
+with 60 translations at a time, docs/results/smollm2.md), since few rows are computed at once.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -37,13 +38,17 @@ import torch
 
 from instructalign.config import Config, ModelConfig
 from instructalign.doctor.check_examples import SampledExample, percentile
-from instructalign.doctor.findings import Findings
+from instructalign.doctor.check_tasks import TaskPart
+from instructalign.doctor.check_tokenizer import LanguageTokens
+from instructalign.doctor.findings import Findings, percent
+from instructalign.doctor.gpu_cards import GpuCards
 from instructalign.errors import ModelError, first_line
 from instructalign.files import format_bytes
 from instructalign.mixture import Mixture
 from instructalign.training.adapters import add_adapter
 from instructalign.training.batching import ExampleEncoder, StepBatches, to_device
 from instructalign.training.cpu_kernels import speed_up_training
+from instructalign.training.learning_rates import WARMUP_SHARE, usual_learning_rate
 from instructalign.training.loss import CHUNK_LOGITS, ChunkedLoss, at_positions
 from instructalign.training.models import (
     WEIGHT_ADVICE,
@@ -73,6 +78,11 @@ _MEASURED_PARAMETERS = 200_000_000  # up to which a model is loaded to measure i
 _MEASURED_OPERATIONS = 3e11  # of one measured step on a CPU; a GPU gets a hundred times as many
 _MEASURED_STEPS, _MEASURED_SECONDS = 9, 3.0  # whichever ends first, but three steps at least; the first is warm-up
 
+_FOUR_BITS = 4.127 / 8
+"""Bytes of a weight in 4 bits with its doubly quantised constants (QLoRA, arXiv 2305.14314, section 3)."""
+_RATE_FACTOR = 5
+"""How far a learning rate may be from the usual one, up or down, before it is worth a word."""
+
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 _AUTOCAST_BYTES = {"float32": 0, "bfloat16": 2, "float16": 2}
 
@@ -93,6 +103,9 @@ class CostPart:
         tokens_per_second: as measured here; None for a model that is too large to measure.
         seconds: time of all steps at that rate; None likewise.
         generated: tokens that strategies let the model write in a step at most, which takes time of its own.
+        evaluation: the tokens of each task, for one model.
+        evaluation_seconds: time of evaluating one model; None where no rate is known.
+        gpu: the cards that it was computed for, with `--gpu`; then nothing is measured. Empty for this machine.
     """
 
     parameters: int
@@ -107,12 +120,69 @@ class CostPart:
     tokens_per_second: float | None
     seconds: float | None
     generated: int = 0
+    evaluation: tuple[TaskTokens, ...] = ()
+    evaluation_seconds: float | None = None
+    gpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTokens:
+    """What a model reads and writes for one task, in tokens by language: about, from lengths in characters.
+
+    Attributes:
+        task: its name.
+        read: tokens that are scored, or read before a translation.
+        written: tokens of translations, if all are as long as they may be.
+    """
+
+    task: str
+    read: Mapping[str, int]
+    written: Mapping[str, int]
+
+
+def tokens_of_tasks(
+    tasks: Sequence[TaskPart], tokenizer: Sequence[LanguageTokens], around: int
+) -> tuple[TaskTokens, ...]:
+    """The tokens of tasks, from their characters and the tokenizer's rate in each language.
+
+    Args:
+        tasks: the tasks.
+        tokenizer: tokens per character by language; the mean stands for a language without text.
+        around: tokens that a chat template writes around a question.
+    """
+    rates = {each.language: each.per_character for each in tokenizer}
+    usual = fmean(rates.values()) if rates else 0.25
+
+    def count(characters: Mapping[str, int], questions: Mapping[str, int]) -> dict[str, int]:
+        return {
+            code: round(number * rates.get(code, usual)) + around * questions.get(code, 0)
+            for code, number in characters.items()
+        }
+
+    return tuple(
+        TaskTokens(each.task, count(each.read, each.questions), count(each.written, {}) | each.answered)
+        for each in tasks
+    )
+
+
+def read_and_written(evaluation: Sequence[TaskTokens]) -> tuple[int, int]:
+    """All tokens that are read, and all that are written."""
+    return (
+        sum(sum(each.read.values()) for each in evaluation),
+        sum(sum(each.written.values()) for each in evaluation),
+    )
 
 
 def examine_costs(
-    config: Config, codec: Codec, mixture: Mixture | None, sampled: Sequence[SampledExample], out: Path
+    config: Config,
+    codec: Codec,
+    mixture: Mixture | None,
+    sampled: Sequence[SampledExample],
+    out: Path,
+    evaluation: tuple[TaskTokens, ...] = (),
+    gpu: GpuCards | None = None,
 ) -> tuple[CostPart | None, Findings]:
-    """Estimates what training takes, from the model's configuration; a small model's speed is measured.
+    """Estimates what training and evaluation take from the model's configuration; measures a small model's speed.
 
     Args:
         config: the run's configuration.
@@ -120,6 +190,8 @@ def examine_costs(
         mixture: the training stream; if it is None, nothing is measured.
         sampled: its first examples in tokens.
         out: a folder on the disk that runs are written to.
+        evaluation: the tokens of the tasks.
+        gpu: the cards to compute it for, in place of this machine.
     """
     findings = Findings("costs")
     empty = findings.attempt("Check model.base.", lambda: load_empty(config, codec))
@@ -128,10 +200,13 @@ def examine_costs(
     dtype = _dtype(config, empty.model)
     width = _BYTES[dtype]
     findings.attempt("Lower training.max_length.", lambda: check_positions(config, empty.model.config))
-    findings.attempt("Change training.batch_size or the launch.", lambda: check_launch(config, empty, *launched()))
+    launch = ("fsdp" if gpu.count > 1 else "whole", gpu.count) if gpu else launched()
+    findings.attempt("Change training.batch_size or the launch.", lambda: check_launch(config, empty, *launch))
     findings.attempt("Put the model's own tokenizer into its folder.", lambda: check_tokenizer(empty))
     shape = shape_of(empty.model, codec.encoder_decoder)
     parameters = _count(empty.model)
+    quantised = config.model.adapter is not None and config.model.adapter.quantised
+    in_four_bits = quantised_weights(empty.model) if quantised else 0
     adapted: Any = empty.model
     if adapter := config.model.adapter:
         adapted = findings.attempt("Change model.adapter.targets.", lambda: add_adapter(empty, adapter))
@@ -143,11 +218,17 @@ def examine_costs(
     speed = None
     if damage := weight_problem(config.model.base):
         findings.problem(damage, WEIGHT_ADVICE)
-    elif mixture is not None and sampled and parameters <= _MEASURED_PARAMETERS and _is_local(config.model):
+    elif (
+        gpu is None
+        and mixture is not None
+        and sampled
+        and parameters <= _MEASURED_PARAMETERS
+        and _is_local(config.model)
+    ):
         advice = "Check model.base, model.dtype and training.precision."
         speed = findings.attempt(advice, lambda: measure_speed(config, mixture, codec))
     memory = estimate_memory(
-        config, shape, _count(adapted), trained, width, sampled, codec.encoder_decoder, embedded
+        config, shape, _count(adapted), trained, width, sampled, codec.encoder_decoder, embedded, in_four_bits, gpu
     )
     written = [
         strategy.generated_tokens(each.kept_answer)
@@ -160,8 +241,8 @@ def examine_costs(
         parameters=parameters,
         trained=trained,
         memory=memory,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        available=_available_memory(),
+        device=_device(gpu),
+        available=gpu.memory if gpu else _available_memory(),
         disk=disk_bytes(config, parameters, trained, width, embedded),
         free=shutil.disk_usage(next(each for each in (place, *place.parents) if each.exists())).free,
         tokens=round(tokens),
@@ -169,12 +250,77 @@ def examine_costs(
         tokens_per_second=speed,
         seconds=tokens / speed if speed else None,
         generated=round(sum(written) / max(1, len(sampled)) * config.training.batch_size),
+        evaluation=evaluation,
     )
-    _judge(config, dtype, part, findings)
+    if gpu:
+        part = on_cards(config, part, gpu)
+    elif speed:
+        read, generated = read_and_written(evaluation)
+        forward = 2 * parameters / operations(config, parameters, trained, 1)
+        part = replace(part, evaluation_seconds=(read * forward + generated) / speed)
+    _judge(config, dtype, part, findings, gpu)
+    judge_rate(config, parameters, findings)
+    if not findings:
+        findings.ok(
+            f"About {format_bytes(sum(part.memory.values()))} of memory and {format_bytes(part.disk)} of disk; "
+            "both available."
+        )
     return part, findings
 
 
-def _judge(config: Config, dtype: torch.dtype, part: CostPart, findings: Findings) -> None:
+def on_cards(config: Config, part: CostPart, gpu: GpuCards) -> CostPart:
+    """The costs on some cards: with several, FSDP2 shards weights, gradients and optimizer states over them."""
+    adapter, training = config.model.adapter, config.training
+    precision = "bfloat16" if config.model.dtype in ("bfloat16", "float16") else training.precision
+    seconds = gpu.computing_seconds(
+        part.operations, precision, passes=3 * training.steps, quantised=bool(adapter and adapter.quantised)
+    )
+    read, written = read_and_written(part.evaluation)
+    dtype = config.answering_model.dtype
+    batches = -(-read // (config.evaluation.batch_tokens * gpu.count))
+    evaluated = gpu.computing_seconds(2.0 * part.parameters * read, dtype, passes=batches)
+    rows = max(1, config.evaluation.batch_tokens // (2 * training.max_length))
+    evaluated += gpu.writing_seconds(written, rows, part.parameters * (4 if dtype == "float32" else 2))
+    return replace(
+        part,
+        memory={what: -(-n // (1 if what == "activations" else gpu.count)) for what, n in part.memory.items()},
+        tokens_per_second=part.tokens / seconds,
+        seconds=seconds,
+        evaluation_seconds=evaluated,
+        gpu=f"{gpu.count} x {gpu.title}" if gpu.count > 1 else gpu.title,
+    )
+
+
+def judge_rate(config: Config, parameters: int, findings: Findings) -> None:
+    """Compares the learning rate with what is usual for the model's size, and asks for warmup."""
+    training = config.training
+    usual = usual_learning_rate(parameters, adapter=config.model.adapter is not None)
+    if usual is None or training.optimizer == "sgd" or not config.has_training:
+        return
+    ratio = training.learning_rate / usual
+    if ratio > _RATE_FACTOR or ratio < 1 / _RATE_FACTOR:
+        what = "a low-rank adapter of" if config.model.adapter else "all weights of"
+        findings.warn(
+            f"training.learning_rate is {training.learning_rate:g}; usual for {what} a model with "
+            f"{parameters / 1e6:,.0f} million parameters is about {usual:g}.",
+            f"Set training.learning_rate between {usual / 3:.1g} and {usual * 3:.1g}"
+            + (", or expect to need many steps." if ratio < 1 else ": more destroys what the model knows."),
+        )
+    if not training.warmup and training.learning_rate >= usual:
+        findings.warn(
+            "There is no warmup: the first steps change the weights at the full rate, before the optimizer knows "
+            "the size of the gradients.",
+            f"Set training.warmup to about {max(1, round(WARMUP_SHARE * training.steps)):,} steps "
+            f"({percent(WARMUP_SHARE)}).",
+        )
+
+
+def _judge(config: Config, dtype: torch.dtype, part: CostPart, findings: Findings, gpu: GpuCards | None) -> None:
+    if gpu and not gpu.bfloat16 and "bfloat16" in (config.training.precision, config.model.dtype):
+        findings.warn(
+            f"{gpu.title} does not compute in bfloat16: it is emulated, and slow.",
+            "Set training.precision to float16, and model.dtype to float32.",
+        )
     if dtype == torch.float16:
         findings.warn(
             "The trained weights are in float16: small gradients underflow, and precision float16 needs float32.",
@@ -187,10 +333,10 @@ def _judge(config: Config, dtype: torch.dtype, part: CostPart, findings: Finding
             "Set model.dtype to float32 and training.precision to bfloat16, or use model.adapter.",
         )
     memory = sum(part.memory.values())
+    device = f"each {gpu.title}" if gpu else f"this machine's {part.device}"
     if part.available is not None and memory > NEARLY_FULL * part.available:
         findings.warn(
-            f"Training needs about {format_bytes(memory)} of memory; this machine's {part.device} has "
-            f"{format_bytes(part.available)}.",
+            f"Training needs about {format_bytes(memory)} of memory; {device} has {format_bytes(part.available)}.",
             "Lower training.micro_batch_size, set training.gradient_checkpointing, or use model.adapter: {type: "
             "lora}.",
             severe=memory > part.available,
@@ -201,9 +347,13 @@ def _judge(config: Config, dtype: torch.dtype, part: CostPart, findings: Finding
             "Lower training.keep_checkpoints, use model.adapter, or write to another disk with --out.",
             severe=part.disk > part.free,
         )
-    if not findings:
-        findings.ok(
-            f"About {format_bytes(memory)} of memory and {format_bytes(part.disk)} of disk; both available."
+    both = 2 * (part.evaluation_seconds or 0)
+    if part.seconds is not None and both > part.seconds:
+        longest = max(part.evaluation, key=lambda each: sum(read_and_written([each])))
+        findings.warn(
+            f"Evaluating base and adapted model takes longer than training, about {duration(both)} against "
+            f"{duration(part.seconds)}; most of it {longest.task}.",
+            "Lower evaluation.items, name fewer evaluation.prompts, or leave out a task.",
         )
 
 
@@ -229,6 +379,26 @@ def operations(config: Config, parameters: int, trained: int, tokens: float) -> 
     """Floating-point operations of a whole run; an adapter's own weights are not counted."""
     each = 2 + 2 + (2 if trained >= parameters else 0) + (2 if config.training.gradient_checkpointing else 0)
     return each * float(parameters) * tokens
+
+
+def _device(gpu: GpuCards | None) -> str:
+    return "cuda" if gpu or torch.cuda.is_available() else "cpu"
+
+
+def quantised_weights(model: Any) -> int:
+    """How many weights QLoRA keeps in 4 bits: those of linear layers, but for the output layer."""
+    head = model.get_output_embeddings()
+    linear = [each for each in model.modules() if isinstance(each, torch.nn.Linear) and each is not head]
+    return sum(each.weight.numel() for each in linear)
+
+
+def duration(seconds: float) -> str:
+    """`1.5 hours`, `3 minutes`: a time in one unit."""
+    if seconds >= 48 * 3600:
+        return f"{seconds / 86_400:.1f} days"
+    if seconds >= 90 * 60:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
 
 
 def _count(model: Any, *, trained: bool = False) -> int:
@@ -321,6 +491,8 @@ def estimate_memory(
     sampled: Sequence[SampledExample],
     encoder_decoder: bool,
     embedded: int = 0,
+    in_four_bits: int = 0,
+    gpu: GpuCards | None = None,
 ) -> dict[str, int]:
     """Bytes that a step holds at its peak, by what they are.
 
@@ -332,6 +504,8 @@ def estimate_memory(
         sampled: examples; all of a micro-batch are taken to be as long as their 99th percentile.
         encoder_decoder: whether prompt and answer go to different stacks.
         embedded: how many of the trained weights are embeddings.
+        in_four_bits: how many of all weights QLoRA keeps in 4 bits.
+        gpu: the cards to compute it for; None for this machine.
     """
 
     def most(length: Callable[[SampledExample], int]) -> int:
@@ -343,11 +517,11 @@ def estimate_memory(
     first = most(lambda each: each.kept_prompt + (0 if encoder_decoder else each.kept_answer))
     second = most(lambda each: each.kept_answer) if encoder_decoder else 0
     values = shape.activations(first, second, config.training.gradient_checkpointing)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(gpu)
     rows = min(config.training.batch_size, micro_batch_limits(config.training, device).rows_of(first + second))
     logits = 3 * 4 * min(rows * counted * shape.vocabulary, CHUNK_LOGITS[device])
     return {
-        "weights": total * (width + cast),
+        "weights": (total - in_four_bits) * (width + cast) + round(_FOUR_BITS * in_four_bits),
         "gradients": trained * width,
         "optimizer": optimizer_bytes(config.training.optimizer, trained, embedded, width),
         "activations": rows * values * (cast or width) + logits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from math import ceil
 from typing import Any
@@ -34,8 +35,13 @@ def translation_limits(tokenizer: Any, direction: TranslationDirection) -> list[
         [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
         for texts in (direction.texts, direction.references)
     )
-    stretch = 1.2 * max(there / max(1, here) for here, there in zip(sources, references, strict=True))
+    stretch = longest_stretch(zip(sources, references, strict=True))
     return [min(direction.task.tokens, ceil(stretch * max(1, here)) + _MARGIN) for here in sources]
+
+
+def longest_stretch(lengths: Iterable[tuple[int, int]]) -> float:
+    """How many times as long as its source a translation may be; `lengths` are those of sources and references."""
+    return 1.2 * max(there / max(1, here) for here, there in lengths)
 
 
 def translate_direction(

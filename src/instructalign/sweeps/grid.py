@@ -9,11 +9,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from instructalign.config import Config, SweepConfig
 from instructalign.config_file import build_config, build_sweep, parse_setting, read_yaml
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.files import text_hash
 from instructalign.pipeline import check_config
+from instructalign.run_folder import training_hash
 
 _MAX_NAME = 100  # characters of a folder's name that come from a cell's name
 _MAX_SHOWN = 3  # cells named in an error message; the others are counted
@@ -61,6 +64,46 @@ class SweepPlan:
 
     axes: tuple[GridAxis, ...]
     cells: tuple[SweepCell, ...]
+
+    @property
+    def trained(self) -> list[Config]:
+        """The configurations that are trained: once for cells that share it; stages share nothing."""
+        alone = [cell.config for cell in self.cells if cell.config.stages]
+        shared = [cell.config for cell in reversed(self.cells) if not cell.config.stages]
+        return [*{training_hash(config): config for config in shared}.values()][::-1] + alone
+
+    @property
+    def bases(self) -> set[str]:
+        """The evaluations of base models, by `base_key`."""
+        return {base_key(cell.config) for cell in self.cells if cell.config.evaluation.tasks}
+
+    def describe(self) -> str:
+        """The sum over the cells, before anything is done: what is trained and evaluated, and how much it is."""
+        steps = [config.training.steps * len(config.stages or [0]) for config in self.trained]
+        tokens = sum(
+            count * config.training.batch_size * config.training.max_length
+            for count, config in zip(steps, self.trained, strict=True)
+        )
+        return (
+            f"{len(self.cells)} runs: {len(steps)} to train ({sum(steps):,} steps, at most {tokens:,} tokens), "
+            f"{len(self.bases)} evaluations of a base and {len(self.cells)} of adapted models"
+        )
+
+    def seconds(self, config: Config, training: float, evaluation: float) -> float:
+        """Time of all runs one after another, from that of one configuration and of evaluating one model."""
+        one = config.training.steps * config.training.batch_size
+        trained = sum(
+            each.training.steps * each.training.batch_size * len(each.stages or [0]) for each in self.trained
+        )
+        return training * trained / one + evaluation * (len(self.bases) + len(self.cells))
+
+
+def base_key(config: Config) -> str:
+    """The hash of everything that the predictions of a base depend on."""
+    plain = yaml.safe_load(config.to_yaml())
+    plain["model"].pop("adapter", None)
+    plain["evaluation"].pop("bootstrap", None)
+    return text_hash([plain["model"], plain["languages"], plain["evaluation"]])[:12]
 
 
 def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[int] | None = None) -> SweepPlan:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from instructalign.config_file import load_config
@@ -21,7 +20,7 @@ from instructalign.pipeline import run
 from instructalign.progress import Progress, silent
 from instructalign.report import Report, write_report
 from instructalign.run_folder import open_folder, read_run_metadata, training_hash, update_run_metadata, versions
-from instructalign.sweeps.grid import SweepCell, SweepPlan, plan_sweep
+from instructalign.sweeps.grid import SweepCell, SweepPlan, base_key, plan_sweep
 from instructalign.sweeps.workers import Executor, Job, local_executor, run_jobs
 
 _STATUS_FILE = "sweep.json"
@@ -152,11 +151,7 @@ def _jobs(out: Path, plan: SweepPlan, status: _Status) -> list[Job]:
             continue
         base, after = None, []
         if cell.config.evaluation.tasks:
-            # Everything that the predictions of a base depend on.
-            plain = yaml.safe_load(cell.config.to_yaml())
-            plain["model"].pop("adapter", None)
-            plain["evaluation"].pop("bootstrap", None)
-            key = text_hash([plain["model"], plain["languages"], plain["evaluation"]])[:12]
+            key = base_key(cell.config)
             base, name = out / "bases" / key, f"base-{key}"
             log = out / _LOGS / f"{name}.log"
             bases.setdefault(name, Job(name, evaluate_base, (folder / "config.yaml", base), log))
