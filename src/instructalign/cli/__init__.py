@@ -57,6 +57,7 @@ for command in (
     run_commands.sweep,
     run_commands.merge,
     interact_commands.chat,
+    interact_commands.play,
     interact_commands.translate,
     share_commands.card,
     share_commands.push,

@@ -138,6 +138,40 @@ def _show(piece: str) -> None:
     sys.stdout.flush()
 
 
+def play(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")],
+    base: Annotated[
+        str | None, typer.Option(metavar="BASE", help="Where the base model is, if the run's own is gone.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Opens a page with the model before and after training: translate, ask, classify, rate the answers.
+
+    The page is on this machine alone, and only who has its address can use it. Ratings are kept in RUN/feedback.
+
+    Example: `instructalign play runs/javanese --port 8000 --no-browser`
+    """
+    from instructalign.interact.playground import PlaygroundServer, open_playground
+
+    console.status.print("loading the two models …")
+    playground = open_playground(run, base)
+    try:
+        server = PlaygroundServer(playground, port)
+    except OSError as error:
+        raise ConfigError(
+            [f"--port: {port} cannot be used ({error.strerror}). 0 takes any free one"], "play"
+        ) from None
+    console.out.print(f"{server.address}\nOpen this address in a browser; Ctrl-C ends it.", markup=False)
+    if browser:
+        import webbrowser
+
+        webbrowser.open(server.address)
+    with suppress(KeyboardInterrupt):
+        server.serve_forever()
+    server.server_close()
+
+
 def translate(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help=".txt .md .csv .tsv .xlsx .po .srt .vtt .usfm .sfm .docx")

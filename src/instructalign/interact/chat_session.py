@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def stream_answer(
     max_new_tokens: int,
     on_text: OnText = silent_text,
     *,
+    stops: Sequence[str] = (),
     temperature: float = 0.0,
     attempt: int = 0,
 ) -> tuple[str, bool]:
@@ -42,6 +43,7 @@ def stream_answer(
         turns: the conversation, the last turn the user's.
         max_new_tokens: the longest answer.
         on_text: called with its pieces.
+        stops: strings that end the answer.
         temperature: of sampling; 0 decodes greedily.
         attempt: with sampling, which of the answers that it could give.
 
@@ -49,7 +51,8 @@ def stream_answer(
         DataError: the turns leave no room in the model's context.
     """
     prompt = loaded.codec.pair(as_plain_text(turns), "", turns if len(turns) > 1 else ())[0]
-    stops = (_NEXT_TURN,) if loaded.codec.chat is None and len(turns) > 1 else ()
+    if loaded.codec.chat is None and len(turns) > 1:
+        stops = (*stops, _NEXT_TURN)
     written = ""
 
     def watch(tokens: list[int]) -> bool:
