@@ -106,6 +106,22 @@ def _iso_date(value: Any) -> Any:
 ChatDate = Annotated[str, BeforeValidator(_iso_date)]
 
 
+class VocabularyConfig(Strict):
+    """New pieces for the tokenizer, learned from text in the new languages (docs/guides/vocabulary.md)."""
+
+    add: Positive
+    """How many pieces to add at most."""
+    source: Annotated[Literal["corpora"], Field(alias="from")] = "corpora"
+    """Text that they are learned from: `corpora`, the new languages' sentences that the run trains on."""
+    init: Literal["mean", "align", "omp"] = "mean"
+    """What a new embedding row begins with: the mean of the piece's old tokens; the tokens of the words that it
+    is aligned with in known languages; or few tokens that occur in the same rows (orthogonal matching)."""
+    protect: bool = True
+    """Leave out pieces that would change the tokens of the known languages' text, replay data and prompts."""
+    train_new_rows_first: Natural = 0
+    """Optimizer steps in which the new rows are trained alone; then everything is."""
+
+
 class ModelConfig(Strict):
     """The model to adapt."""
 
@@ -117,6 +133,8 @@ class ModelConfig(Strict):
     """Data type of the weights; `auto` is the one they were saved in."""
     adapter: AdapterConfig | None = None
     """Train a low-rank adapter instead of all weights."""
+    vocabulary: VocabularyConfig | None = None
+    """Add pieces to the tokenizer, where it cuts the new languages into very small ones."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     system_prompt: str | None = None
@@ -136,7 +154,7 @@ class ModelConfig(Strict):
         return hash(self.model_dump_json())  # loading is cached by it, and dictionaries have no hash
 
 
-LATER_MODEL_KEYS = ("chat_template", "chat_options", "chat_date", "decoder_start_token_id")
+LATER_MODEL_KEYS = ("vocabulary", "chat_template", "chat_options", "chat_date", "decoder_start_token_id")
 """Keys that earlier versions did not have: left out of hashes at their defaults, so that these stay the same."""
 
 
@@ -801,6 +819,11 @@ class Config(Strict):
                     f"replay.schedule: the stage at: {stage.at} never begins, since training.steps is "
                     f"{self.training.steps}"
                 )
+        if self.model.vocabulary and self.model.vocabulary.train_new_rows_first > self.training.steps:
+            raise ValueError(
+                f"model.vocabulary.train_new_rows_first ({self.model.vocabulary.train_new_rows_first}) is longer "
+                f"than the training itself ({self.training.steps} steps)"
+            )
         return self
 
     @property
@@ -910,7 +933,8 @@ def _plain(value: Any, key: str = "") -> Any:
         weight = {} if value.weight == 1.0 else {"weight": value.weight}
         return {"format": value.name, **said, **weight, **options}
     if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name), name) for name in type(value).model_fields}
+        fields = type(value).model_fields.items()
+        return {field.alias or name: _plain(getattr(value, name), name) for name, field in fields}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, dict):

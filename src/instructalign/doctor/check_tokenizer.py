@@ -20,6 +20,7 @@ from instructalign.doctor.check_corpus import evenly_spaced
 from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.instructions.segmentation import words
 from instructalign.training.special_tokens import literal_tokenizer
+from instructalign.training.vocabulary import Extension
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,6 +30,8 @@ _COSTLY = 2.0
 _MANY_BYTES = 0.1  # share of tokens
 _UNKNOWN, _MANY_UNKNOWN = 0.001, 0.01  # share of tokens
 _LOST = 0.01  # share of texts
+_SAVED = 0.1  # share of tokens below which new pieces do not pay
+_SEEN_OFTEN = 10  # times that a piece should occur, to have its row trained
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
@@ -137,6 +140,40 @@ def examine_tokenizer(
     return tuple(rows), findings
 
 
+def examine_extension(extension: Extension, new: Sequence[str]) -> Findings:
+    """Whether new pieces pay: how many tokens they save in the new languages, and how often they are seen.
+
+    Args:
+        extension: the base's tokenizer with the pieces of `model.vocabulary`.
+        new: the new languages.
+    """
+    findings, record = Findings("vocabulary"), extension.record
+    counted = {code: each for code, each in record["languages"].items() if each}
+    saved = {code: 1 - counted[code]["after"] / counted[code]["before"] for code in new if code in counted}
+    listed = first_few(
+        [
+            f"{code} {counted[code]['before']:.2f} → {counted[code]['after']:.2f} ({percent(max(0, share))} fewer)"
+            for code, share in saved.items()
+        ]
+    )
+    kept = record["protected"]
+    findings.ok(
+        f"{record['added']:,} new pieces; tokens a word: {listed}. Of {kept['texts']:,} texts of the known "
+        f"languages, {kept['unchanged']:,} keep their tokens."
+    )
+    if saved and max(saved.values()) < _SAVED:
+        findings.warn(
+            f"The new pieces save less than {percent(_SAVED)} of the tokens in every new language.",
+            "They cost more to learn than they save: leave model.vocabulary out.",
+        )
+    if record["median_occurrences"] < _SEEN_OFTEN:
+        findings.warn(
+            f"Half of the new pieces occur at most {record['median_occurrences']} times in the training text.",
+            "Their rows will hardly be trained: lower model.vocabulary.add, or add corpora.",
+        )
+    return findings
+
+
 def _count(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, str]) -> _TokenCounts:
     def decode(ids: Sequence[int]) -> str:
         return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
@@ -216,7 +253,8 @@ def _judge(rows: Sequence[LanguageTokens], without: list[str], reference: str | 
     if costly := [f"{code} {premium:.1f}" for code, premium in premiums.items() if premium >= _COSTLY]:
         findings.warn(
             f"High tokenizer premium relative to {reference}: {first_few(costly)}.",
-            "Raise training.max_length (see lengths), or take a model.base that covers these languages.",
+            "Raise training.max_length (see lengths), add pieces (model.vocabulary: {add: 2000}), or take a "
+            "model.base that covers these languages.",
         )
     if rows and not findings:
         findings.ok(

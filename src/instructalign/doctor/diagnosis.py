@@ -23,7 +23,7 @@ from instructalign.doctor.check_examples import (
     sample_examples,
 )
 from instructalign.doctor.check_tasks import TaskPart, examine_tasks
-from instructalign.doctor.check_tokenizer import LanguageTokens, examine_tokenizer
+from instructalign.doctor.check_tokenizer import LanguageTokens, examine_extension, examine_tokenizer
 from instructalign.doctor.findings import Finding, Findings
 from instructalign.doctor.gpu_cards import GpuCards, gpu_cards
 from instructalign.doctor.resource_estimates import CostPart, examine_costs, tokens_of_tasks
@@ -38,6 +38,7 @@ from instructalign.progress import Progress
 from instructalign.training.models import load_codec
 from instructalign.training.preflight import check_machine, check_monitors, check_templates
 from instructalign.training.tokenization import Codec
+from instructalign.training.vocabulary import extend_tokenizer
 
 _SELF_WRITTEN = 32  # examples that a model writes for the doctor if it writes its own replay data
 _STREAMED = 20_000  # examples read of a streamed replay source, unless the run chooses from more
@@ -195,6 +196,14 @@ def _examine(
         progress("measuring the tokenizer", 0, 0, "")
         tokens, found = examine_tokenizer(codec.tokenizer, config.languages, corpus, items, sample)
         keep(found)
+        if config.model.vocabulary and corpus is not None and heldout is not None and replay is not None:
+            progress("learning new pieces", 0, 0, "")
+            extend = partial(extend_tokenizer, codec.tokenizer, config, corpus, heldout, replay)
+            about_pieces = Findings("vocabulary")
+            if extension := about_pieces.attempt("Change model.vocabulary.", extend):
+                about_pieces = examine_extension(extension, config.languages.new)
+                codec = replace(codec, tokenizer=extension.tokenizer)
+            keep(about_pieces)
     progress("building the instruction stream", 0, 0, "")
     stream = mixture = lengths = shares = costs = None
     sampled: Sequence[SampledExample] = ()

@@ -41,7 +41,7 @@ class WordAligner:
     """
 
     def __init__(self, table: TranslationTable) -> None:
-        self._table = table
+        self.table = table
 
     def links(self, source: Sequence[str], target: Sequence[str]) -> list[tuple[int, int]]:
         """The trusted links of a sentence pair.
@@ -58,7 +58,7 @@ class WordAligner:
         for_source: dict[int, tuple[float, int]] = {}
         for_target: dict[int, tuple[float, int]] = {}
         for i, word in enumerate(source):
-            row = self._table.get(fold(word), {})
+            row = self.table.get(fold(word), {})
             for other in row.keys() & places.keys():
                 for j in places[other]:
                     score = row[other] * exp(-_DIAGONAL * abs((i + 0.5) / len(source) - (j + 0.5) / len(target)))
@@ -72,7 +72,7 @@ class WordAligner:
     def reversed(self) -> WordAligner:
         """The aligner of the opposite direction; it finds the same links."""
         table: TranslationTable = {}
-        for word, row in self._table.items():
+        for word, row in self.table.items():
             for other, score in row.items():
                 table.setdefault(other, {})[word] = score
         return WordAligner(table)

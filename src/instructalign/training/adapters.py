@@ -100,7 +100,7 @@ def add_adapter(loaded: LoadedModel, adapter: AdapterConfig, rows: Sequence[int]
         trainable_token_indices={name: list(rows) for name in sorted(shared)} if rows else None,
     )
     try:
-        with _untied(loaded.model.config):
+        with without_tying(loaded.model.config):
             model = get_peft_model(loaded.model, settings)
     except ValueError as error:
         raise _misfit(loaded, adapter, str(error).splitlines()[0]) from None
@@ -124,7 +124,7 @@ def _refuse_lost_embeddings() -> None:
 
 
 @contextmanager
-def _untied(config: Any) -> Iterator[None]:
+def without_tying(config: Any) -> Iterator[None]:
     """Keeps peft from tying embeddings by the model's configuration.
 
     The configuration can be wrong (mT5's says tied, its weights are not), and peft ties nothing where it does not

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instructalign.config import Config
 from instructalign.mixture.training_data import TrainingData
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import load_codec
+from instructalign.training.vocabulary import extend_tokenizer
 from instructalign.types import Instruction
 
 
@@ -48,6 +49,9 @@ def preview(config: Config, data: TrainingData, count: int = 5, step: int = 0) -
         ModelError: the tokenizer cannot be loaded.
     """
     codec = load_codec(config.model)
+    if config.model.vocabulary:
+        extension = extend_tokenizer(codec.tokenizer, config, data.corpus, data.heldout, data.replay)
+        codec = replace(codec, tokenizer=extension.tokenizer)
     encoder = ExampleEncoder(codec, config.training.max_length)
     first = step * config.training.batch_size
     shown = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ from instructalign.training.hardware import EnergyMeter
 from instructalign.training.metrics_log import COUNTERS, TrainingCounters, end_metadata, start_metadata
 from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_model
 from instructalign.training.monitors import VALIDATION_EXAMPLES, Monitor, kl_monitor, validation_loss
+from instructalign.training.new_rows import EXTENDED, NewRowsFirst, extend_base
 from instructalign.training.packed_attention import enable_packing, packed_row_limits
 from instructalign.training.preflight import (
     check_disk,
@@ -132,6 +134,8 @@ def train(
     if last is not None:
         check_checkpoint(last, run.identity)
     update_run_metadata(out, **start_metadata(config, run.data, run.loaded, run.identity.model))
+    if run.vocabulary:
+        update_run_metadata(out, vocabulary=run.vocabulary)
     if run.trained_tokens:
         update_run_metadata(out, model={"trained_rows": len(run.trained_tokens)})
 
@@ -168,6 +172,8 @@ def train(
         if stopping.early_stopping:
             ended["early_stopping"] = stopping.early_stopping.summary(step)
         update_run_metadata(out, **ended)  # with the training hash, by which `is_done` goes: last of all
+        if config.model.adapter is None or config.model.adapter.merge:  # else it is what the adapter belongs to
+            shutil.rmtree(out / EXTENDED, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return TrainResult(out, model_folder, step, finished=True, ended_early=stopping.reason)
 
@@ -188,6 +194,7 @@ class TrainingRun:
         encoder: from instruction to token ids.
         identity: what its checkpoints are made from.
         trained_tokens: the tokens whose embeddings are trained beside an adapter, where those are chosen.
+        vocabulary: what `model.vocabulary` added to the base, as run.json has it; the base is extended then.
     """
 
     config: Config
@@ -198,6 +205,7 @@ class TrainingRun:
     encoder: ExampleEncoder
     identity: CheckpointIdentity
     trained_tokens: list[int] | None
+    vocabulary: dict[str, Any] | None = None
 
     def adapted(self, loaded: LoadedModel) -> Any:
         """A base as it is trained: inside its adapter, where there is one."""
@@ -208,14 +216,19 @@ class TrainingRun:
 def prepare_run(config: Config, out: Path, data: TrainingData, progress: Progress) -> TrainingRun:
     """Loads the base, and checks its tokenizer."""
     progress("loading model", 0, 0, config.model.base)
-    adapter = config.model.adapter
+    adapter, identity, vocabulary = config.model.adapter, identity_of(config, data), None
+    if config.model.vocabulary:
+        model, vocabulary = extend_base(config, config.model.vocabulary, out, data, identity, progress)
+        config = config.model_copy(update={"model": model})
     loaded = load_model(config.model, quantised=adapter is not None and adapter.quantised, trainable=True)
     check_tokenizer(loaded)
     encoder = ExampleEncoder(loaded.codec, config.training.max_length)
     tokens = None
     if adapter and adapter.train_embeddings == "new":
         tokens = new_language_tokens(loaded.tokenizer, data.corpus, config.languages)
-    return TrainingRun(config, out, progress, data, loaded, encoder, identity_of(config, data), tokens)
+    if adapter and vocabulary and adapter.train_embeddings is not True:
+        tokens = sorted({*(tokens or ()), *range(*vocabulary["ids"])})
+    return TrainingRun(config, out, progress, data, loaded, encoder, identity, tokens, vocabulary)
 
 
 def make_trainer(
@@ -282,7 +295,7 @@ def make_trainer(
         arguments,
         batches=batches,
         encoder_decoder=loaded.encoder_decoder,
-        strategies=StrategyGroup(make_strategies(config)),
+        strategies=StrategyGroup({**make_strategies(config), **new_rows_first(run)}),
         checkpoints=run.out / "checkpoints",
         keep=training.keep_checkpoints,
         counters=counters,
@@ -292,6 +305,15 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def new_rows_first(run: TrainingRun) -> dict[str, NewRowsFirst]:
+    """What trains the rows of new pieces before all else, where the configuration asks for it."""
+    settings, added = run.config.model.vocabulary, run.vocabulary
+    if not settings or not added or not settings.train_new_rows_first:
+        return {}
+    steps, rows, ids = settings.train_new_rows_first, added["rows"]["after"], range(*added["ids"])
+    return {"new_rows_first": NewRowsFirst(steps, rows, ids, run.trained_tokens)}
 
 
 def micro_batch_limits(training: TrainingConfig, device: str) -> MicroBatchLimits:

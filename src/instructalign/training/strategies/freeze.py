@@ -31,7 +31,9 @@ class Freeze(Strategy):
         self._frozen = 0
 
     def problems(self, config: Config) -> Iterable[str]:
-        """An adapter that trains the embeddings, which would be frozen."""
+        """An adapter that trains the embeddings, or new rows of them, which would be frozen."""
+        if self.embeddings and config.model.vocabulary:
+            yield "freezes the embeddings, to which model.vocabulary adds rows; set embeddings to false here"
         if self.embeddings and config.model.adapter and config.model.adapter.train_embeddings:
             yield (
                 "freezes the embeddings, which model.adapter.train_embeddings trains; set embeddings to false "
