@@ -60,6 +60,7 @@ from instructalign.training.models import (
     resolve_model,
     weight_problem,
 )
+from instructalign.training.new_rows import make_room
 from instructalign.training.preflight import (
     NEARLY_FULL,
     check_launch,
@@ -372,6 +373,8 @@ def load_empty(config: Config, codec: Codec) -> LoadedModel:
             model = factory.from_config(settings, trust_remote_code=config.model.trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(f"the model {config.model.base} cannot be built: {first_line(error)}") from None
+    if config.model.vocabulary:
+        make_room(model, max(codec.tokenizer.get_vocab().values()) + 1)
     return LoadedModel(model, codec, config.model.base)
 
 
@@ -557,6 +560,8 @@ def measure_speed(config: Config, mixture: Mixture, codec: Codec) -> float:
         ModelError: the model's weights cannot be loaded, a step fails, or its loss is not finite.
     """
     loaded = load_model(config.model)
+    if config.model.vocabulary:
+        make_room(loaded.model, max(codec.tokenizer.get_vocab().values()) + 1)
     speed_up_training(loaded.model)
     if config.training.gradient_checkpointing:
         checkpoint_activations(loaded.model)

@@ -110,12 +110,7 @@ def extend_rows(
     for number, parts in enumerate(extension.parts):
         weights[number] = weights[number] or {token: count / len(parts) for token, count in Counter(parts).items()}
     model: Any = loaded.model
-    before = int(model.get_input_embeddings().weight.shape[0])
-    multiple = next(size for size in (128, 64, 32, 16, 8, 4, 2, 1) if before % size == 0)
-    needed = max(before, -(-extension.ids.stop // multiple) * multiple)
-    tied = len({id(end.weight) for end in _ends(model)}) == 1
-    with nullcontext() if tied else without_tying(model.config):
-        model.resize_token_embeddings(needed, mean_resizing=False)
+    before, needed = make_room(model, extension.ids.stop)
     ends = {id(end.weight): end for end in _ends(model)}
     with torch.no_grad():
         for end in ends.values():
@@ -129,6 +124,18 @@ def extend_rows(
                     some = old[list(each)]
                     values[row] = (shares.reshape(-1, *[1] * (some.dim() - 1)) * some).sum(0).to(values.dtype)
     return {"before": before, "after": needed}, dict(begun)
+
+
+def make_room(model: Any, tokens: int) -> tuple[int, int]:
+    """Gives a model rows for so many tokens, keeping their multiple (up to 128): the rows before and after."""
+    ends = _ends(model)
+    before = int(ends[0].weight.shape[0])
+    multiple = next(size for size in (128, 64, 32, 16, 8, 4, 2, 1) if before % size == 0)
+    after = max(before, -(-tokens // multiple) * multiple)
+    # Where a configuration calls weights tied that are not (mT5's), resizing would tie them.
+    with without_tying(model.config) if len({id(end.weight) for end in ends}) > 1 else nullcontext():
+        model.resize_token_embeddings(after, mean_resizing=False)
+    return before, after
 
 
 def _ends(model: Any) -> list[Any]:

@@ -373,7 +373,8 @@ def _disk_bytes(config: Config, model: Any) -> int:
     weights = list(model.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     total, width = sum(weight.numel() for weight in weights), weights[0].element_size()
-    return disk_bytes(config, total, trained, width, trained_embeddings(model))
+    extended = total * width if config.model.vocabulary else 0
+    return disk_bytes(config, total, trained, width, trained_embeddings(model)) + extended
 
 
 def _save_model(run: TrainingRun, trainer: AlignTrainer, folder: Path) -> None:
