@@ -261,7 +261,7 @@ def _back_translate(config: Config, out: Path, rounds: int | None, **options: An
         counts = back_translate(config, out, progress=progress, **options)
     console.out.print(f"wrote {counts.kept} pairs to {out}; sentences: {counts}", markup=False)
     pivot = options["pivot"] or config.pivots[0]
-    entry = f"{{format: jsonl, path: {out}, synthetic: {pivot}}}"
+    entry = f"{{format: jsonl, path: {out.resolve()}, synthetic: {pivot}}}"
     console.out.print(f"to train on them, add to corpora: {entry}", markup=False)
 
 
