@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint docs bench clean
+.PHONY: demo test test-all lint docs bench wheel clean
 
 demo: $(READY)  ## the whole pipeline offline: a base model adapted three ways, one table, report.html
 	$(BIN)/instructalign demo --out runs/demo
@@ -29,6 +29,9 @@ bench: $(READY)  ## our speed beside the peers', in one run each; takes a while
 	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/demo.py
+
+wheel: $(READY)  ## dist/instructalign-….whl, which has the configurations, too
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
 	rm -rf $(VENV) build dist site docs/commands.md *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -612,8 +612,8 @@ class TrainingConfig(Strict):
     """Optimizer steps between log lines."""
     workers: Natural = 0
     """Processes that prepare batches; 0 for none besides the main process."""
-    report_to: list[str] = ["tensorboard"]
-    """Experiment trackers, as in `transformers.TrainingArguments`."""
+    report_to: list[str] | None = None
+    """Experiment trackers, as in `transformers.TrainingArguments`. Default: tensorboard, where it is installed."""
 
     @model_validator(mode="after")
     def _fits(self) -> TrainingConfig:

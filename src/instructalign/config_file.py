@@ -488,6 +488,15 @@ def _anchor(config: Config, folder: Path) -> Config:
     return anchored.model_copy(update=blocks)
 
 
+def shipped_configurations() -> dict[str, Path]:
+    """The recipes that come with the package, in the order of names (`quickstart`, `paper/bloomz-560m`)."""
+    package = Path(__file__).parent
+    folder = (
+        package / "configs" if (package / "configs").is_dir() else package.parents[1] / "configs"
+    )  # a checkout
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
 def starter() -> str:
     """A commented configuration to start from, as text."""
     return (Path(__file__).parent / "starter.yaml").read_text(encoding="utf-8")

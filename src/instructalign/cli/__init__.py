@@ -61,6 +61,7 @@ for command in (
     interact_commands.translate,
     share_commands.card,
     share_commands.push,
+    share_commands.export,
     list_commands.languages,
     list_commands.schema,
 ):
@@ -71,6 +72,7 @@ app.command("lm-eval", context_settings={"allow_extra_args": True, "ignore_unkno
 app.add_typer(list_commands.templates, name="templates")
 app.add_typer(list_commands.tasks, name="tasks")
 app.add_typer(list_commands.formats, name="formats")
+app.add_typer(list_commands.configs, name="configs")
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from instructalign import console
-from instructalign.errors import InstructAlignError
+from instructalign.errors import InstructAlignError, UnknownNameError
 
 templates = typer.Typer(help="Prompt templates of the alignment instructions.", no_args_is_help=True)
 tasks = typer.Typer(help="Evaluation tasks.", no_args_is_help=True)
+configs = typer.Typer(help="Configurations that come with the package.", no_args_is_help=True)
 formats = typer.Typer(help="Formats of parallel corpora and lexicons.", no_args_is_help=True)
 
 
@@ -128,6 +129,43 @@ def export_task(
     console.out.print(
         f"lm_eval --model hf --model_args pretrained=MODEL --include_path {out} --tasks {task.name}", markup=False
     )
+
+
+@configs.command("ls")
+def list_configs() -> None:
+    """Lists the shipped configurations with their first line."""
+    from instructalign.config_file import shipped_configurations
+
+    rows = []
+    for name, path in shipped_configurations().items():
+        first = path.read_text(encoding="utf-8").splitlines()[:1]
+        rows.append([name, first[0].strip("# ") if first and first[0].startswith("#") else ""])
+    console.print_table("", ["configuration", "what it is"], rows)
+
+
+@configs.command("copy")
+def copy_config(
+    name: Annotated[str, typer.Argument(help="A configuration, as `configs ls` lists them.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file to write (default: its own name).")
+    ] = None,
+) -> None:
+    """Copies a shipped configuration, to run it or to change it.
+
+    Example: `instructalign configs copy quickstart`
+    """
+    from instructalign.config_file import shipped_configurations
+    from instructalign.files import write_text
+
+    known = shipped_configurations()
+    if name.removesuffix(".yaml") not in known:
+        raise UnknownNameError("configuration", name, known)
+    source = known[name.removesuffix(".yaml")]
+    target = out or Path(source.name)
+    if target.exists():
+        raise InstructAlignError(f"{target} already exists; choose another --out.")
+    write_text(target, source.read_text(encoding="utf-8"))
+    console.out.print(f"wrote {target}. Paths in it are relative to its folder.", markup=False)
 
 
 @formats.command("ls")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,6 +26,30 @@ def card(
     from instructalign.sharing.model_card import write_card
 
     console.out.print(f"wrote {write_card(run, repo=repo, licence=licence)}", markup=False)
+
+
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a run, or of a model.")],
+    form: Annotated[
+        Literal["gguf", "ollama", "ctranslate2", "folder"],
+        typer.Option("--format", help="llama.cpp; Ollama; CTranslate2; the plain folder, for vLLM."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write to.")],
+    quantise: Annotated[
+        str, typer.Option(metavar="TYPE", help="q8_0, f16 (GGUF); int8, float16 (CTranslate2).")
+    ] = "",
+) -> None:
+    """Writes the model for another program: a laptop, a phone, a server.
+
+    Example: `instructalign export runs/javanese --format ollama --quantise q8_0 --out javanese`
+    """
+    from instructalign.sharing.model_export import export_model
+
+    for path in export_model(model, form, out, quantise=quantise):
+        console.out.print(f"wrote {path}", markup=False)
+    if form == "ollama":
+        name = out.resolve().name
+        console.out.print(f"now: cd {out} && ollama create {name} -f Modelfile && ollama run {name}", markup=False)
 
 
 def push(

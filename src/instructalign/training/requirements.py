@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from instructalign.config import Config
+from instructalign.config import Config, TrainingConfig
 from instructalign.errors import suggest
 
 TRACKERS = {
@@ -36,7 +36,15 @@ NO_KNOWN_SENTENCE = (
     "instructions.heldout."
 )
 
+_EXTRAS = {"tensorboard": "'instructalign[tensorboard]'"}
 _ADVICE = "or leave it out of training.report_to ([] reports nowhere; log.jsonl is always written)"
+
+
+def trackers(training: TrainingConfig) -> list[str]:
+    """What training reports to: as configured, or tensorboard where it is installed."""
+    if training.report_to is None:
+        return ["tensorboard"] if find_spec("tensorboard") else []
+    return training.report_to
 
 
 def missing_packages(config: Config) -> Iterator[str]:
@@ -52,7 +60,7 @@ def missing_packages(config: Config) -> Iterator[str]:
             "model.adapter.quantised: needs bitsandbytes, which is not installed: pip install "
             "'instructalign[quantised]'"
         )
-    for name in training.report_to:
+    for name in trackers(training):
         if name in ("all", "none"):  # transformers' words for whatever is installed, and for nothing
             continue
         if name not in TRACKERS:
@@ -60,7 +68,7 @@ def missing_packages(config: Config) -> Iterator[str]:
         elif absent := [module for module in TRACKERS[name] if find_spec(module) is None]:
             yield (
                 f"training.report_to: {name} needs {' and '.join(absent)}, which is not installed: pip install "
-                f"{' '.join(module.replace('_', '-') for module in absent)}, {_ADVICE}"
+                f"{' '.join(_EXTRAS.get(module, module.replace('_', '-')) for module in absent)}, {_ADVICE}"
             )
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true" and find_spec("deepspeed") is None:
         yield (

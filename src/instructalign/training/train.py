@@ -52,6 +52,7 @@ from instructalign.training.preflight import (
     disk_bytes,
     trained_embeddings,
 )
+from instructalign.training.requirements import trackers
 from instructalign.training.strategies import StrategyContext, StrategyGroup, make_strategies
 from instructalign.training.trainer import AlignTrainer
 
@@ -265,14 +266,14 @@ def make_trainer(
         save_steps=training.checkpoint_every,
         logging_steps=training.log_every,
         logging_nan_inf_filter=False,  # `TrainingLog` refuses a loss that is not finite
-        report_to=[name for name in training.report_to if name != "tensorboard"],
+        report_to=[name for name in trackers(training) if name != "tensorboard"],
         dataloader_num_workers=training.workers,
         ignore_data_skip=True,  # `RemainingSteps` begins where a resumed run is
         disable_tqdm=True,
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
     )
-    if "tensorboard" in training.report_to:  # into the run's folder, where the Trainer's own would not write
+    if "tensorboard" in trackers(training):  # into the run's folder, where the Trainer's own would not write
         from torch.utils.tensorboard import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback
 
