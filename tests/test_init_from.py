@@ -250,3 +250,27 @@ def test_from_a_spreadsheet_to_a_report_in_three_commands(tmp_path: Path) -> Non
         assert found["base", title]["n"] == found["run", title]["n"] == 30
         assert 0 <= found["run", title]["low"] <= found["run", title]["value"] <= found["run", title]["high"] <= 1
     assert "chrF" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_one_column_or_a_text_file_alone_is_monolingual(tmp_path: Path) -> None:
+    write(tmp_path, "news.txt", [b for _, b in PAIRS])
+    write(tmp_path, "news.jav.txt", [f"Teks liya {n} sing dawa" for n in range(40)])
+    write(tmp_path, "one.csv", ["text", *(b for _, b in PAIRS)])
+    write(tmp_path, "pairs.tsv", ["eng\tjav", *(f"{a}\t{b}" for a, b in PAIRS)])
+    (tmp_path / "articles.jsonl").write_text(
+        "".join(json.dumps({"number": n, "text": b}) + "\n" for n, (_, b) in enumerate(PAIRS)), encoding="utf-8"
+    )
+    for file in ("news.txt", "one.csv", "articles.jsonl"):
+        config = draft(tmp_path, file, languages=["jav"], known=["ind"], model="toy")
+        assert (config.languages.known, config.languages.new) == (["ind"], ["jav"])
+        assert config.corpora[0].languages == ["jav"]
+        assert set(config.instructions.objectives) == {"lm", "mlm"}
+        assert config.evaluation.tasks == ["heldout_text"]
+        assert len(prepare_corpus(config)[0]) == 36
+    both = draft(tmp_path, "pairs.tsv", "news.jav.txt", model="toy")
+    assert [entry.languages for entry in both.corpora] == [None, ["jav"]]
+    assert set(both.instructions.objectives) == {"tlm", "mt", "lm"}
+    with pytest.raises(ConfigError, match="--languages"):
+        draft(tmp_path, "news.txt")
+    with pytest.raises(ConfigError, match="no other"):
+        draft(tmp_path, "news.txt", languages=["eng"])

@@ -91,11 +91,13 @@ def draft_config(
     """Drafts a configuration that trains on some files and tests on held-out sentences of theirs.
 
     Args:
-        files: parallel text in any registered format; line-aligned files, subtitles and the like together.
+        files: text in any registered format; line-aligned files, subtitles and the like together. A table with one
+            column of text, or a text file alone, is monolingual.
         folder: where the configuration will be, to which its paths are relative.
         languages: codes or names, where the files do not say them: in the order of the columns of text, or of the
             files; `-` for one that is left out.
-        known: those of the languages that the base model knows; by default the widely spoken ones.
+        known: those of the languages that the base model knows; by default the widely spoken ones. Where all files
+            are monolingual, languages that they need not have.
         model: the base model.
 
     Raises:
@@ -113,9 +115,16 @@ def draft_config(
     entries, notes = _entries(files, given)
     codes = [code for code in given if code != _SKIPPED]
     codes = codes or list(dict.fromkeys(code for entry in entries for code in languages_of(entry)))
-    if len(codes) < 2:
+    knows = [_code(each, "--known") for each in known]
+    if all(len(entry.get("languages", ())) == 1 for entry in entries):
+        knows = knows or ["eng"]
+        new = codes = [code for code in codes if code not in knows]
+        if not codes:
+            raise _no_languages(files[0], f"{', '.join(knows)} is known to the model, and there is no other")
+    elif len(codes) < 2:
         raise _no_languages(files[0], f"found {', '.join(codes) or 'none'}")
-    knows, new = _groups(codes, [_code(each, "--known") for each in known])
+    else:
+        knows, new = _groups(codes, knows)
     corpus = read_corpora(entries, codes, FilterConfig())
     named = [f"{name_in(code, 'eng')} ({code})" for code in corpus.languages]
     notes.append(f"{len(corpus):,} rows in {', '.join(named)}")
@@ -179,6 +188,8 @@ def _entries(files: Sequence[Path], languages: list[str]) -> tuple[list[dict[str
             together.setdefault(kind, []).append(path)
         elif kind in ("csv", "tsv", "xlsx", "ods", "jsonl", "parquet"):
             entry, left_out = _table(path, kind, languages)
+            if len(entry["columns"]) == 1:
+                entry["languages"] = [*entry["columns"]]
             entries.append(entry)
             named = ", ".join(f"{code} from column {name}" for code, name in entry["columns"].items())
             others = f"; not read: {', '.join(left_out)} (another translation needs an entry of its own)"
@@ -197,6 +208,11 @@ def _entries(files: Sequence[Path], languages: list[str]) -> tuple[list[dict[str
                 raise DataError(f"{paths[0]}: of Tatoeba, give the file or files of sentences and one of links.")
             entries.append({"format": kind, "sentences": sentences, "links": str(links[0])})
             continue
+        if kind == "moses" and len(paths) == 1:
+            code, path = _language_of_text(paths[0], languages), paths[0]
+            entries.append({"format": "text", "path": str(path), "languages": [code]})
+            notes.append(f"{path}: monolingual text in {code}")
+            continue
         by_language = _files_by_language(paths, languages, 1 if kind == "po" else 2)
         notes.append(f"{kind}: {', '.join(f'{path} is {code}' for code, path in by_language.items())}")
         entries.append({"format": kind, "files": {code: str(path) for code, path in by_language.items()}})
@@ -214,6 +230,17 @@ def _toolbox(path: Path, languages: list[str]) -> dict[str, Any]:
     chosen = {code: marker for code, marker in zip(languages, markers, strict=True) if code != _SKIPPED}
     several = {"repeated": "each"} if record == "lx" else {}
     return {"format": "toolbox", "path": str(path), "markers": chosen, "record": record, **several}
+
+
+def _language_of_text(path: Path, languages: list[str]) -> str:
+    """The language of a text file alone: the only one of `languages`, or a part of its name (`news.jav.txt`)."""
+    if len(languages) == 1 and languages[0] != _SKIPPED:
+        return languages[0]
+    parts = [part for part in path.name.split(".") if f".{part.lower()}" not in (*_PACKED, *_BY_ENDING, ".txt")]
+    codes = [code for part in reversed(parts) if (code := _language_named(part))]
+    if not codes:
+        raise _no_languages(path, "no part of its name is one, as in news.jav.txt")
+    return codes[0]
 
 
 def _files_by_language(paths: list[Path], languages: list[str], least: int) -> dict[str, Path]:
@@ -242,7 +269,7 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
 
 def languages_of(entry: Mapping[str, Any]) -> list[str]:
     """The languages of a corpus: those of its columns or files, or those that its reader finds in it."""
-    named = entry.get("columns") or entry.get("files") or entry.get("markers")
+    named = entry.get("languages") or entry.get("columns") or entry.get("files") or entry.get("markers")
     if named:
         return [*(["eng"] if entry["format"] == "po" and "eng" not in named else []), *named]
     checked = FORMATS.check(entry["format"], entry)
@@ -300,7 +327,7 @@ def _table(path: Path, kind: str, languages: list[str]) -> tuple[dict[str, Any],
         except DataError:
             columns = {}
         columns = columns if len(columns) > 1 and not languages else _columns(keys, rows, languages)
-        if len(columns) < 2:
+        if len(columns) < min(2, len(languages) or 2):
             raise _no_languages(path, f"its keys are {', '.join(keys) or 'none'}")
         left_out = [key for key in _text_columns(keys, rows) if key not in columns.values()]
         return {"format": kind, "path": str(path), "columns": columns}, left_out
@@ -431,11 +458,17 @@ def _settings(
     batch = 32 if rows >= 32 else 8
     share = 0.5 if replay else 0.0
     steps = max(50, min(20_000, ceil(_PASSES * rows * len(new) / batch / (1 - share))))
+    alone = [len(entry.get("languages", ())) == 1 for entry in entries]
+    objectives = {**({} if all(alone) else {"tlm": 1, "mt": 1}), **({"lm": 1} if any(alone) else {})}
+    evaluation: dict[str, Any] = {"tasks": ["heldout_translation"], "prompts": ["en-1"]}
+    if all(alone):
+        objectives["mlm"] = 1
+        evaluation = {"tasks": ["heldout_text"]}
     settings: dict[str, Any] = {
         "model": {"base": base if not local or model == "toy" else f"./{base}"},
         "languages": {"known": known, "new": new},
         "corpora": placed,
-        "instructions": {"objectives": {"tlm": 1, "mt": 1}},
+        "instructions": {"objectives": objectives},
         "replay": replay,
         "training": {
             "steps": steps,
@@ -445,7 +478,7 @@ def _settings(
             # three texts in a denoising example, two bytes in a token, and the template
             "max_length": min(1024, max(512 if replay else 256, 64 * ceil((1.5 * longest / 2 + 100) / 64))),
         },
-        "evaluation": {"tasks": ["heldout_translation"], "prompts": ["en-1"]},
+        "evaluation": evaluation,
     }
     if adapter:
         settings["model"]["adapter"] = {"type": "lora"}
@@ -523,6 +556,6 @@ def _write(settings: dict[str, Any], notes: Sequence[str]) -> str:
             block("instructions", "weights; a tenth of the sentences, at most 100, is held out for the test"),
             replay,
             block("training", f"about {_PASSES} passes over the corpus"),
-            block("evaluation", "chrF++ both ways on the held-out sentences; `instructalign tasks ls` has more"),
+            block("evaluation", "on the held-out sentences; `instructalign tasks ls` has more"),
         ]
     )

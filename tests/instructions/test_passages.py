@@ -13,10 +13,11 @@ from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.data import Corpus, read_corpora
 from instructalign.errors import ConfigError, DataError
+from instructalign.instructions.export import as_record
 from instructalign.instructions.passages import Passages
 from instructalign.instructions.stream import InstructionStream
 from instructalign.mixture.training_data import build_instructions, heldout_instructions, prepare_corpus
-from instructalign.types import Counts, ParallelRow
+from instructalign.types import Counts, Instruction, ParallelRow
 
 LINES = st.text("ab c\u0301ꦗ", min_size=1, max_size=40).map(str.strip).filter(bool)
 
@@ -218,3 +219,10 @@ def test_a_corpus_of_one_language_says_how_to_read_it(tmp_path: Path) -> None:
         read_corpora([{"format": "csv", "path": str(path)}], ["eng", "jav"])
     with pytest.raises(DataError, match="no text in eng"):
         read_corpora([{"format": "csv", "path": str(path), "languages": ["eng"]}], ["eng", "jav"])
+
+
+def test_plain_text_is_no_conversation() -> None:
+    plain = Instruction("", "siji loro", "lm", "jav", "jav", "a/1")
+    assert as_record(plain)["answer"] == "siji loro"
+    with pytest.raises(DataError, match=r"lm\.form"):
+        as_record(plain, "messages")

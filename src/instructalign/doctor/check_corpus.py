@@ -10,13 +10,13 @@ from itertools import product
 
 from instructalign.config import Config, FilterConfig
 from instructalign.data import Corpus, ItemText
+from instructalign.data.corpus import read_entry
 from instructalign.data.filters import Cleaner
 from instructalign.data.shared_sentences import find_placeholders, text_keys
 from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.errors import DataError
 from instructalign.languages import is_synthetic, plain_code
 from instructalign.mixture.training_data import corpus_languages, optional_languages, prepare_corpus
-from instructalign.plugins import FORMATS
 from instructalign.types import Counts, ParallelRow
 
 _FEW_ROWS = 500  # of a pair, below which a warning is due: the smallest amount that the paper trained on
@@ -75,7 +75,7 @@ def examine_corpus(
     except DataError as error:
         for number, entry in enumerate(config.corpora):  # each corpus that cannot be read alone
             try:
-                for _ in FORMATS.get(entry.name)(corpus_languages(config), Counts(), **entry.options):
+                for _ in read_entry(entry, "", corpus_languages(config), Counts()):
                     pass
             except DataError as reason:
                 findings.problem(str(reason), f"Fix the file given in corpora.{number}.")
@@ -131,7 +131,9 @@ def examine_corpus(
             f"Lower instructions.heldout ({part.heldout}), or add a corpus.",
         )
     most = {target: max((counts[pivot, target] for pivot in pivots), default=0) for target in config.targets}
+    alone = Counter(code for row in corpus if len(row.texts) == 1 for code in row.texts)
     few = [f"{target} {count}" for target, count in most.items() if 0 < count < _FEW_ROWS]
+    few += [f"{code} {count}" for code, count in alone.items() if count < _FEW_ROWS and not most.get(code)]
     if few:
         findings.warn(
             f"Few rows to learn from: {first_few(few)}.",

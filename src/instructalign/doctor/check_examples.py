@@ -9,7 +9,7 @@ from math import ceil
 from instructalign.config import Config
 from instructalign.doctor.findings import Findings, first_few, percent
 from instructalign.mixture import Mixture
-from instructalign.mixture.training_data import refuse_repeats
+from instructalign.mixture.training_data import CHARACTERS, refuse_repeats
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.tokenization import Codec, loss_tokens
 
@@ -193,6 +193,13 @@ def examine_lengths(
     ):
         if worst := {kind: share for kind, share in shares.items() if share >= _TRUNCATED}:
             named = first_few([f"{kind} {percent(share)}" for kind, share in worst.items()])
+            if "lm" in worst:
+                needed = percentile(
+                    [need for need, each in zip(needs, sampled, strict=True) if each.kind == "lm"], 0.99
+                )
+                usual = config.instructions.objectives["lm"].options["characters"] or CHARACTERS * limit
+                shorter = max(20, 10 * (usual * limit // needed // 10))
+                advice = f"Set instructions.objectives.lm.characters to {shorter}: passages end sooner. {advice}"
             severe = what == "answers" and max(worst.values()) >= _MANY_TRUNCATED
             findings.warn(f"Share of {what} truncated at {limit} tokens: {named}.", advice, severe=severe)
     if not findings:

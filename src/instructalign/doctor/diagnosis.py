@@ -36,7 +36,7 @@ from instructalign.notebooks import default_progress, html_table
 from instructalign.pipeline import config_problems
 from instructalign.progress import Progress
 from instructalign.training.models import load_codec
-from instructalign.training.preflight import check_machine, check_monitors, check_templates
+from instructalign.training.preflight import check_machine, check_monitors, check_plain_text, check_templates
 from instructalign.training.tokenization import Codec
 from instructalign.training.vocabulary import extend_tokenizer
 
@@ -193,6 +193,7 @@ def _examine(
     if codec is not None:
         advice = "Raise training.max_length, or choose others under instructions.templates."
         about_stream.attempt(advice, partial(check_templates, config, codec))
+        about_stream.attempt("Change instructions.objectives.", partial(check_plain_text, config, codec))
         progress("measuring the tokenizer", 0, 0, "")
         tokens, found = examine_tokenizer(codec.tokenizer, config.languages, corpus, items, sample)
         keep(found)

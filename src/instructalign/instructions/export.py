@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from instructalign.errors import DataError
 from instructalign.files import atomic, json_line
 from instructalign.instructions.stream import InstructionStream, generate_instructions
 from instructalign.progress import Progress, silent
@@ -33,6 +34,9 @@ def as_record(instruction: Instruction, form: Form = "plain") -> dict[str, Any]:
         instruction: what to write.
         form: `plain` has the keys prompt and answer; `messages` has a list of one user and one assistant turn, as
             chat trainers read it. Both have objective, source, target and row.
+
+    Raises:
+        DataError: plain text is to be written as messages.
     """
     about = {
         "objective": instruction.objective,
@@ -42,6 +46,11 @@ def as_record(instruction: Instruction, form: Form = "plain") -> dict[str, Any]:
     }
     if form == "plain":
         return {"prompt": instruction.prompt, "answer": instruction.answer, **about}
+    if not instruction.prompt:
+        raise DataError(
+            f"--format messages: {instruction.objective} makes plain text, which is no conversation. Leave it "
+            f"out, or set instructions.objectives.{instruction.objective}.form to chat."
+        )
     turns = [
         {"role": "user", "content": instruction.prompt},
         {"role": "assistant", "content": instruction.answer},

@@ -80,6 +80,8 @@ def write_memory(
     for number in range(min(memory.per_stage, trained)):  # of the instructions trained on, none twice
         index = permuted(number, trained, config.seed, "carried")
         made = stream[index]
+        if not made.prompt:  # plain text, which replay has not
+            continue
         id = f"{stage}/{made.objective}-{index}"
         examples.append(MemoryExample(id, made.prompt, made.answer, made.objective, made.target))
     kept = within_budget(memory.budget, examples, config.seed)

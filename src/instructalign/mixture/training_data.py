@@ -27,7 +27,7 @@ from instructalign.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-_CHARACTERS = 2
+CHARACTERS = 2
 """Characters of a passage for each token of training.max_length: few enough for most tokenizers and languages."""
 
 
@@ -133,7 +133,7 @@ def prepare_corpus(
 
 def build_instructions(config: Config, corpus: Corpus) -> InstructionStream:
     """The instructions that a configuration makes of a corpus."""
-    length = _CHARACTERS * config.training.max_length
+    length = CHARACTERS * config.training.max_length
     return InstructionStream(corpus, config.instructions, config.languages, config.pivots, config.seed, length)
 
 

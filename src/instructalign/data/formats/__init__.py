@@ -92,7 +92,7 @@ def require_languages(languages: Sequence[str], present: Collection[str], where:
         DataError: it has; the message lists what it does have.
     """
     found = [code for code in languages if code in present]
-    if len(found) >= min(2, len(languages)):
+    if len(found) >= (1 if len(languages) == 1 else 2):
         return
     if len(languages) == 1:
         problem = f"no text in {languages[0]}."
