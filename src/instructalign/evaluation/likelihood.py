@@ -1,9 +1,10 @@
 """The log-likelihood of labels given a prompt.
 
-A prompt runs through the model once, whatever the number of labels: its last token gives the likelihood of every
-label's first token, and its key/value cache (or the encoder's output) serves for the labels' later tokens. A
-prefix that all prompts of a batch share runs once for all; a long one, such as the examples of a few-shot prompt,
-once for all batches (`plan_prefixes`). The output layer runs only where a logit is needed.
+A prompt runs through the model once, whatever the number of labels: its last token gives the likelihood of
+every label's first token. The longest label runs behind it in the same pass, and the prompt's key/value cache
+(or the encoder's output) serves for the others' later tokens. A prefix that all prompts of a batch share runs
+once for all, and a long one, such as the examples of a few-shot prompt, once for all batches (`plan_prefixes`).
+The output layer runs only where a logit is needed.
 """
 
 from __future__ import annotations
@@ -225,40 +226,60 @@ class _Totals:
 def _score_sequence(
     model: Any, queries: Sequence[Query], totals: _Totals, *, prompts: bool, prefix: Prefix | None
 ) -> list[Likelihoods]:
-    """Decoder-only models: prompt and label are one sequence."""
+    """Decoder-only models: prompt and label are one sequence.
+
+    The longest label runs behind its prompt in the same pass; others of several tokens need a cache.
+    """
     lengths = torch.tensor([len(query.prompt) for query in queries])
-    width = int(lengths.max())
-    later = max(len(label) for query in queries for label in query.labels) - 1  # tokens after a label's first
-    reusable = _can_reuse_cache(model, width + later)
+    later = [sum(len(label) - 1 for label in _labels(queries, c) if label) for c in range(_most_labels(queries))]
+    inside = None if prompts or not any(later) else later.index(max(later))
+    labels = [()] * len(queries) if inside is None else _labels(queries, inside)
+    rows = [(*query.prompt, *label[:-1]) for query, label in zip(queries, labels, strict=True)]
+    width = max(map(len, rows))
+    others = [choice for choice, tokens in enumerate(later) if tokens and choice != inside]
+    rest = max((len(label) - 1 for choice in others for label in _labels(queries, choice)), default=0)
+    reusable = _can_reuse_cache(model, width + rest)
     shared, cache = 0, None
     if prefix is not None:
         shared, cache = prefix.length, copy.deepcopy(prefix.cache)
         cache.batch_repeat_interleave(len(queries))
     elif reusable and not prompts:
         shared, cache = _run_shared_prefix(model, queries)
-    ids = _pad([query.prompt[shared:] for query in queries])
+    ids = _pad([row[shared:] for row in rows])
     positions = torch.arange(shared, width)
-    needed = positions < lengths[:, None] if prompts else positions == lengths[:, None] - 1
+    counts = torch.tensor([max(1, len(label)) for label in labels])  # logits of each row
+    needed = positions < lengths[:, None] - 1 + counts[:, None]
+    if not prompts:
+        needed &= positions >= lengths[:, None] - 1
     # Padding is on the right, where causal attention cannot see it: no mask is needed.
     with logits_at(model, needed.to(model.device)):
         output = model(
             input_ids=ids.to(model.device),
             past_key_values=cache,
-            use_cache=shared > 0 or (later > 0 and reusable),
+            use_cache=shared > 0 or (bool(others) and reusable),
         )
-    last = output.logits[needed.sum(dim=1).cumsum(0).to(model.device) - 1] if prompts else output.logits
-    totals.add_first(last, queries)
+    # The first token of every label is predicted at its prompt's last one.
+    first = (needed.sum(dim=1).cumsum(0) - counts).to(model.device)
+    totals.add_first(output.logits[first], queries)
     prompt_sums: list[float | None] = [None] * len(queries)
     if prompts:
         # The logits at a prompt's last token belong to the label: they are paired with any token and left out.
         prompt_sums[:] = _sums(output.logits, [(*query.prompt[1:], 0) for query in queries], skip_last=True)
-    if later > 0 and reusable:
+    if inside is not None:
+        behind = torch.ones(len(output.logits), dtype=torch.bool, device=model.device)
+        behind[first] = False
+        totals.add(inside, output.logits[behind], [label[1:] for label in labels])
+    if reusable:
         mask = torch.arange(width) < lengths[:, None]
-        _add_later_tokens(model, queries, totals, output.past_key_values, mask, lengths)
-    elif later > 0:
-        for choice in range(max(len(query.labels) for query in queries)):
+        _add_later_tokens(model, queries, totals, others, output.past_key_values, mask, lengths)
+    else:
+        for choice in others:
             _add_whole(model, queries, totals, choice, skip=1)
     return totals.likelihoods(prompt_sums)
+
+
+def _most_labels(queries: Sequence[Query]) -> int:
+    return max(len(query.labels) for query in queries)
 
 
 def _run_shared_prefix(model: Any, queries: Sequence[Query]) -> tuple[int, Any]:
@@ -289,13 +310,13 @@ def _score_decoder(model: Any, queries: Sequence[Query], totals: _Totals) -> lis
     ids = _pad([query.prompt for query in queries]).to(model.device)
     lengths = torch.tensor([len(query.prompt) for query in queries], device=model.device)
     mask = torch.arange(ids.shape[1], device=model.device) < lengths[:, None]
-    later = max(len(label) for query in queries for label in query.labels) - 1
+    later = [c for c in range(_most_labels(queries)) if any(len(label) > 1 for label in _labels(queries, c))]
     start = torch.full((len(queries), 1), model.config.decoder_start_token_id, device=model.device)
-    output = model(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=start, use_cache=later > 0)
+    output = model(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=start, use_cache=bool(later))
     totals.add_first(output.logits[:, -1], queries)
-    if later > 0:
+    if later:
         inputs = {"encoder_outputs": (output.encoder_last_hidden_state,), "attention_mask": mask.long()}
-        _add_later_tokens(model, queries, totals, output.past_key_values, None, None, **inputs)
+        _add_later_tokens(model, queries, totals, later, output.past_key_values, None, None, **inputs)
     return totals.likelihoods([None] * len(queries))
 
 
@@ -303,6 +324,7 @@ def _add_later_tokens(
     model: Any,
     queries: Sequence[Query],
     totals: _Totals,
+    choices: Sequence[int],
     cache: Any,
     mask: Tensor | None,
     lengths: Tensor | None,
@@ -314,16 +336,15 @@ def _add_later_tokens(
         model: the model.
         queries: the batch.
         totals: what they are added to.
+        choices: the labels, as places in each query's list.
         cache: key/value cache of the prompts; left as it was found.
         mask: bool [batch, seq], which positions of the cache hold a token; None for encoder-decoder models.
         lengths: [batch], the prompts' lengths; None for encoder-decoder models.
         inputs: further arguments of the model's call.
     """
-    for choice in range(max(len(query.labels) for query in queries)):
+    for choice in choices:
         labels = _labels(queries, choice)
         width = max(map(len, labels)) - 1
-        if width < 1:
-            continue
         ids = _pad([label[:-1] for label in labels])
         place = torch.arange(width)
         needed = place < torch.tensor([len(label) - 1 for label in labels])[:, None]
