@@ -775,7 +775,9 @@ def test_fields_in_quotation_marks_are_noticed(
     [
         ("csv", '"eng", "ind"\n"one, 1", "satu"\n"two",  "d""ua"\n', {}),
         ("csv", 'eng|ind\none, 1|satu\ntwo|"d""ua"\n', {}),
+        ("csv", 'eng;ind\none, 1;satu\ntwo;"d""ua"\n', {}),
         ("csv", 'Our sentences\nof 2024\n\neng,ind\n"one, 1",satu\ntwo,"d""ua"\n', {}),
+        ("csv", 'Words, phrases, and more\neng,ind\n"one, 1",satu\ntwo,"d""ua"\n', {}),
         ("csv", 'Our list;;\nNo;English;Bahasa Indonesia\n1;one, 1;satu\n2;two;"d""ua"\n', {}),
         ("tsv", 'Our list\nEnglish\tIndonesian\none, 1\tsatu\ntwo\td"ua\n', {}),
         ("csv", 'Our list\nA,B\n"one, 1",satu\ntwo,"d""ua"\n', {"columns": {"eng": "A", "ind": "B"}}),

@@ -51,6 +51,11 @@ SINGLE: dict[str, dict[str, Any]] = {
     "completion": {"prompt": ONE[0], "completion": ONE[1]},
     "completion, turns": {"prompt": messages(ASKED[:1]), "completion": messages(ASKED[1:2])},
     "preference": {"prompt": ONE[0], "chosen": ONE[1], "rejected": "No."},
+    "turns with text": {"messages": [{"role": role, "text": text} for role, text in ASKED[:2]]},
+    "input and output": {"input": ONE[0], "output": ONE[1]},
+    "question and answer": {"question": ONE[0], "answer": ONE[1]},
+    "Alpaca, no input": {"instruction": ONE[0], "input": "<noinput>", "output": ONE[1]},
+    "chosen turns": {"chosen": messages(ASKED[:2]), "rejected": messages(ASKED[:1])},
     "preference, turns": {"prompt": ONE[0], "chosen": messages(ASKED[:2]), "rejected": messages(ASKED[:1])},
 }
 

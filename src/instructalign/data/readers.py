@@ -137,7 +137,8 @@ def read_delimited(
 
 
 def _likely_delimiter(sample: list[str], quoting: bool, escape: str | None) -> str:
-    """What separates the columns of most lines into as many as the first line has; empty if nothing does."""
+    """What separates most lines, below the fewest titles, into equally many columns; empty if nothing does."""
+    found: dict[str, int] = {}
     for delimiter in _DELIMITERS:
         try:
             options: dict[str, Any] = {} if quoting else {"quoting": csv.QUOTE_NONE}
@@ -150,7 +151,9 @@ def _likely_delimiter(sample: list[str], quoting: bool, escape: str | None) -> s
         titles = next((place for place, width in enumerate(widths) if width > 1), 0)
         widths = widths[titles:] if 2 * titles < len(widths) else []
         if widths and widths[0] > 1 and widths.count(widths[0]) >= _MOST * len(widths):
-            return delimiter
+            found[delimiter] = titles
+    if found:
+        return min(found, key=found.__getitem__)
     return next((each for each in _DELIMITERS if sample and each in sample[0]), "")
 
 

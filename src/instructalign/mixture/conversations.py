@@ -6,7 +6,8 @@
 | conversations | `conversations`: from and value | ShareGPT |
 | instruction | `instruction`, `output`, often `input` | Alpaca |
 | preference | `prompt`, `chosen` (`rejected` is left out) | TRL |
-| completion | `prompt`, `completion` (or `response`) | TRL, OpenAI |
+| completion | `prompt` (or `input`, `question`), `completion` (or `response`, `output`, `answer`) | TRL, OpenAI |
+| chosen | `chosen`: a whole conversation (`rejected` is left out) | TRL |
 | tree | `message_id`, `parent_id`, `role`, `text`: one message a record | OASST |
 """
 
@@ -31,7 +32,8 @@ FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "messages": (("messages", "conversations", "conversation"),),
     "instruction": (("instruction",), ("output", "response")),
     "preference": (("prompt",), ("chosen",)),
-    "completion": (("prompt",), ("completion", "response")),
+    "completion": (("prompt", "input", "question"), ("completion", "response", "output", "answer")),
+    "chosen": (("chosen",), ("rejected",)),
 }
 """By form, its fields; of several names for one, the first that a record has."""
 
@@ -67,7 +69,7 @@ def conversation_of(record: Mapping[str, Any], form: str, where: str) -> list[Tu
         DataError: the turns are not what the form has.
     """
     values = [next(record[name] for name in names if name in record) for names in FORMS[form]]
-    if form == "messages":
+    if form in ("messages", "chosen"):
         turns = _turns(values[0], where)
     elif form == "instruction":
         turns = [("user", _question(values[0], record, where)), ("assistant", _text(values[1], where))]
@@ -93,8 +95,8 @@ def conversation_of(record: Mapping[str, Any], form: str, where: str) -> list[Tu
 
 def _question(question: Any, record: Mapping[str, Any], where: str) -> str:
     """A question with what it is about."""
-    parts = [question, *(record.get(name) for name in _SPOKEN)]
-    return "\n".join(_text(part, where) for part in parts if part)
+    others = [part for part in map(record.get, _SPOKEN) if part is not question and part != "<noinput>"]
+    return "\n".join(_text(part, where) for part in (question, *others) if part)
 
 
 def _turns(value: Any, where: str) -> list[Turn]:
@@ -109,9 +111,10 @@ def _turns(value: Any, where: str) -> list[Turn]:
         called = next((name for name in ("tool_calls", "function_call") if turn.get(name)), "")
         if called:
             raise UnusableTurnError(f"{here}: {called} instead of an answer.", "tool call")
-        if not {"content", "value"} & turn.keys():
-            raise DataError(f"{here}: expected content (or value), found {str(turn)[:60]!r}.")
-        turns.append((_ROLES.get(role.lower(), role), _text(turn.get("content", turn.get("value")), here)))
+        said = next((key for key in ("content", "value", "text") if key in turn), None)
+        if said is None:
+            raise DataError(f"{here}: expected content (or value, text), found {str(turn)[:60]!r}.")
+        turns.append((_ROLES.get(role.lower(), role), _text(turn[said], here)))
     return turns
 
 

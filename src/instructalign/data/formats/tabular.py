@@ -428,16 +428,19 @@ def _header_line(
     columns: Mapping[str, ColumnKey] | None,
     id: ColumnKey | None,
 ) -> int:
-    """The place, from 0, of the record that names the columns: there may be titles before it."""
+    """The place, from 0, of the record that names the columns: there may be titles before it.
+
+    Titles have one cell, or another number than the names; rows before with as many are text without a header.
+    """
     keys = [*(columns or {}).values(), *([] if id is None else [id])]
-    for place, (_, cells) in enumerate(head):
+    filled = [[cell.strip() for cell in cells if cell.strip()] for _, cells in head]
+    for place, (_, cells) in enumerate(head if head and head[0][1] else ()):
         names = [cell.strip() for cell in cells]
         if columns and all(key in names if isinstance(key, str) else key <= len(names) for key in keys):
             return place
         if not columns and names_languages(names, id, languages):
-            return place
-        if not (place or cells) or (not columns and sum(map(bool, names)) > 1):  # no title
-            return 0
+            alike = any(1 < len(above) == len(filled[place]) for above in filled[:place])
+            return 0 if alike else place
     return 0
 
 
