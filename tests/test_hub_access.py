@@ -163,3 +163,100 @@ def test_an_error_of_the_network_on_the_way_is_a_sentence(
         main()
     assert ended.value.code == 1
     assert "The read operation timed out" in capsys.readouterr().err
+
+
+# Runs the command line with arguments of which {name} is a repository; prints the exit code and what it wrote.
+COMMANDS = """
+import contextlib, io, json, sys, time, traceback
+from instructalign.cli import main
+
+slept = []
+time.sleep = slept.append  # the pauses between the libraries' tries
+for line in sys.stdin:
+    sys.argv = ["instructalign", *json.loads(line)]
+    said = io.StringIO()
+    slept.clear()
+    from instructalign import console
+    console.err.file = console.out.file = said
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        code = "traceback"
+        traceback.print_exc(file=said)
+    print(json.dumps([sys.argv[1:], code, said.getvalue(), sum(slept)]), file=sys.__stdout__, flush=True)
+"""
+CONFIG = """
+model: {{base: {base}}}
+languages: {{known: [eng], new: [jav]}}
+corpora: [{corpus}]
+instructions: {{objectives: {{mt: 1}}, heldout: 2}}
+replay: {{source: {replay}, size: 4}}
+training: {{steps: 1, batch_size: 2, max_length: 200, learning_rate: 1.0e-3}}
+evaluation: {{tasks: [heldout_translation], prompts: [en-1]}}
+"""
+
+
+def _calls(folder: Path, name: str) -> list[list[str]]:
+    """Every command that may ask the Hub for a name, in each place of a configuration that takes one."""
+    (folder / "a.csv").write_text("eng,jav\n" + "".join(f"one {n},siji {n}\n" for n in range(9)))
+    (folder / "t.txt").write_text("One stone.\n")
+    (folder / "p.jsonl").write_text('{"inputs": "a", "targets": "b"}\n' * 9)
+    csv, hub = f"{{format: csv, path: {folder}/a.csv}}", f"{{format: hub, name: {name}}}"
+    past = f"{{format: jsonl, path: {folder}/p.jsonl}}"
+    calls = []
+    for place, keys in {
+        "base": (name, csv, past),
+        "corpus": ("toy", hub, past),
+        "replay": ("toy", csv, hub),
+    }.items():
+        path = folder / f"{place}.yaml"
+        path.write_text(CONFIG.format(base=keys[0], corpus=keys[1], replay=keys[2]))
+        out = str(folder / f"out-{place}")
+        calls += [["train", str(path), "--out", out], ["run", str(path), "--out", out], ["preview", str(path)]]
+        calls.append(["doctor", str(path)])
+    config = str(folder / "base.yaml")
+    toy = str(folder / "replay.yaml")
+    return [
+        *calls,
+        ["generate", str(folder / "corpus.yaml"), "--count", "2", "--out", str(folder / "g.jsonl")],
+        ["evaluate", name, "--config", config, "--out", str(folder / "e")],
+        ["synthesize", config, "--count", "2", "--out", str(folder / "s.jsonl")],
+        ["merge", name, "toy", "--out", str(folder / "m")],
+        ["merge", "toy", name, "--out", str(folder / "n"), "--config", toy],
+        ["chat", name, "--prompt", "a"],
+        ["translate", str(folder / "t.txt"), "--model", name, "--from", "eng", "--to", "jav"],
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("s404", "no such name"), ("offline", "does not answer")],
+)
+def test_every_command_says_what_is_wrong_with_the_hub(tmp_path: Path, status: str, words: str) -> None:
+    with server() as endpoint:
+        settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        settings |= {"HF_HUB_OFFLINE": "1" if status == "offline" else "0", "HF_HUB_DISABLE_XET": "1"}
+        calls = _calls(tmp_path, f"some/{status}")
+        done = subprocess.run(
+            [sys.executable, "-c", COMMANDS],
+            input="".join(json.dumps(call) + "\n" for call in calls),
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each[0] for each in found] == calls, done.stderr
+    for call, code, said, seconds in found:
+        assert code == 1, (call, code, said)
+        flat = " ".join(said.split())
+        assert f"some/{status}" in flat, (call, said)
+        assert words in flat, (call, said)
+        assert "Traceback" not in said, call
+        assert seconds < 5, call
