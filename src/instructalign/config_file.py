@@ -152,7 +152,7 @@ def explain_all(errors: Sequence[ErrorDetails], prefix: str = "", model: type[Ba
             *place, key = error["loc"]
             block = _model_at(model, place)
             said = _meant_in_entry(block, str(key)).partition(",")[0]
-            meant.add((*place, said or nearest(str(key), sorted(block.model_fields))))
+            meant.add((*place, said or nearest(str(key), _keys_of(block))))
     sentences = []
     for error in errors:
         if error["type"] == "missing" and error["loc"] in meant:
@@ -169,7 +169,7 @@ def _explain(error: ErrorDetails, prefix: str, model: type[BaseModel], problem: 
     path = ".".join([*([prefix] if prefix else []), *(str(key) for key in location if key not in ENTRY_MODELS)])
     if kind == "extra_forbidden":
         block, key = _model_at(model, location[:-1]), str(location[-1])
-        siblings = sorted(block.model_fields)
+        siblings = _keys_of(block)
         meant = _meant_in_entry(block, key) or _meant(_SAID_ELSEWHERE, key)
         is_entry = block in ENTRY_MODELS.values()
         if not meant and model is Config and not is_entry and not nearest(key, siblings):
@@ -215,10 +215,15 @@ def _key_elsewhere(key: str) -> str:
     return paths[0] if len(paths) == 1 else ""
 
 
+def _keys_of(model: type[BaseModel]) -> list[str]:
+    """The keys of a block as a file has them: `from`, which is no name in Python, is another field's alias."""
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
 def _expected_block(model: type[BaseModel], value: Any) -> str:
     """What a block of keys holds; with an example that puts the value that was found under the key it fits."""
     required = [name for name, field in model.model_fields.items() if field.is_required()]
-    optional = sorted(name for name in model.model_fields if name not in required)
+    optional = [name for name in _keys_of(model) if name not in required]
     listed = " and/or ".join(optional) if len(optional) < 3 else f"any of {', '.join(optional)}"
     keys = " and ".join(required) + (f", optionally {listed}" if required and optional else "")
     for name in required[:1] or optional[: 2 if len(optional) < 3 else 0]:

@@ -290,6 +290,8 @@ def test_what_cannot_be(bases: Path, tmp_path: Path) -> None:
         configured(bases, "bloom", vocabulary={"train_new_rows_first": 5})
     with pytest.raises(ConfigError, match=r"model\.vocabulary\.from"):
         configured(bases, "bloom", vocabulary={"from": "replay"})
+    with pytest.raises(ConfigError, match=r"model\.vocabulary\.fron.*add, from, init"):
+        configured(bases, "bloom", vocabulary={"fron": "corpora"})
     config = configured(bases, "bloom")
     data = prepare_data(config)
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
