@@ -122,11 +122,10 @@ def _say(chats: dict[str, Chat], text: str | None) -> None:
     for name, each in chats.items():
         if len(chats) > 1:
             console.out.print(f"{name}:", style="bold", markup=False)
-        if text is None:
-            each.retry(_show)
-        else:
-            each.ask(text, _show)
+        answer = each.retry(_show) if text is None else each.ask(text, _show)
         _show("\n")
+        if not answer:
+            console.status.print("(the model wrote nothing)", style="dim")
         if not each.finished:
             console.status.print("(the answer was cut off: --max-new-tokens allows more)", style="dim")
         if each.forgotten:

@@ -73,7 +73,8 @@ def stream_answer(
         chooser = TokenChooser(Sampling(digest_key(0, "chat"), temperature), [attempt])
     [made] = generate_batch(loaded, [prompt], max_new_tokens, chooser=chooser, stops=stops, watch=watch)
     text, unfinished = decode_until(loaded.tokenizer, made, stops)
-    on_text(text[len(written) :])
+    if rest := text[len(written) :]:
+        on_text(rest)
     return text, not unfinished
 
 

@@ -305,9 +305,11 @@ def _columns(head: Sequence[str], source: str, target: str, column: str | None, 
     codes = [_code_of(name) for name in names]
     if column is None:
         if codes.count(source) != 1:
+            found = f"{codes.count(source) or 'no'} columns named like {english_name(source)} ({source})"
+            example = next(filter(None, names), "1")
             raise DataError(
-                f"{where}: no column named like {english_name(source)} ({source}). Name the one to translate, for "
-                f"example --column {next(filter(None, names), '1')!r}. Columns: {', '.join(names)}."
+                f"{where}: {found}. Name the one to translate, for example --column {example!r}. "
+                f"Columns: {', '.join(names)}."
             )
         of = codes.index(source)
     elif column in names:
