@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from hypothesis import strategies as st
 from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.data import Corpus, read_corpora
-from instructalign.errors import ConfigError, DataError
+from instructalign.errors import ConfigError, DataError, TrainingError
 from instructalign.instructions.export import as_record
 from instructalign.instructions.passages import Passages
 from instructalign.instructions.stream import InstructionStream
 from instructalign.mixture.training_data import build_instructions, heldout_instructions, prepare_corpus
+from instructalign.training.batching import ExampleEncoder
+from instructalign.training.preflight import check_plain_text
+from instructalign.training.tokenization import Codec
 from instructalign.types import Counts, Instruction, ParallelRow
+from tiny import tiny_tokenizer
 
 LINES = st.text("ab c\u0301ꦗ", min_size=1, max_size=40).map(str.strip).filter(bool)
 
@@ -226,3 +231,27 @@ def test_plain_text_is_no_conversation() -> None:
     assert as_record(plain)["answer"] == "siji loro"
     with pytest.raises(DataError, match=r"lm\.form"):
         as_record(plain, "messages")
+
+
+def test_json_lines_are_no_plain_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text('{"text": "siji"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.txt.*format: jsonl.*jav: text"):
+        read_corpora([{**NEWS, "path": str(path)}], ["eng", "jav"], optional=["eng"])
+
+
+def test_plain_text_is_not_for_encoders() -> None:
+    for form, refused in (("plain", True), ("prefix", False), ("chat", False)):
+        config = configure_rows({"lm": {"form": form}})
+        with pytest.raises(TrainingError, match=r"lm\.form") if refused else nullcontext():
+            check_plain_text(config, Codec(tiny_tokenizer(), True))
+        check_plain_text(config, Codec(tiny_tokenizer(), False))
+
+
+def test_a_prefix_goes_to_the_encoder_and_the_rest_is_the_answer() -> None:
+    codec = Codec(tiny_tokenizer(), True)
+    encoder = ExampleEncoder(codec, 64)
+    whole, cut = (encoder(Instruction("enak lan", "resik", "lm", goes_on=more)) for more in (False, True))
+    assert codec.tokenizer.decode(whole.prompt) == "enak lan"
+    assert codec.tokenizer.decode(whole.answer) == "resik</s>"
+    assert whole.answer[:-1] == cut.answer

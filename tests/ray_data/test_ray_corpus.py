@@ -138,6 +138,24 @@ def test_a_limited_number_of_sentences(tmp_path: Path, heldout: int) -> None:
     assert len({row.id for row in prepare_corpus_on_ray(config, tmp_path / "store")[0]}) == 20
 
 
+@pytest.mark.parametrize("sentences", [None, 20])
+def test_monolingual_text(tmp_path: Path, sentences: int | None) -> None:
+    write_corpora(tmp_path, 4)
+    draw = random.Random(4)
+    documents = ["\n".join(f"{sentence(draw)} {n}" for n in range(3)) for _ in range(40)]
+    (tmp_path / "news.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    changes = {
+        "corpora": [
+            *configure(tmp_path).corpora,
+            {"format": "text", "path": "news.txt", "languages": ["jav"]},
+        ],
+        "instructions": {"heldout": 5, "sentences": sentences, "objectives": {"mt": 1, "mlm": 1, "lm": 1}},
+    }
+    config = configure(tmp_path, **changes)
+    assert_same(config, tmp_path / "store")
+    assert any(len(row.texts) == 1 for row in prepare_corpus(config)[1])
+
+
 @pytest.mark.parametrize("preset", ["basic", "standard"])
 def test_synthetic_sides(tmp_path: Path, preset: str) -> None:
     write_corpora(tmp_path, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -32,7 +33,7 @@ def read_text(
             and in a file without any at the end of each line.
 
     Raises:
-        DataError: a file is missing or not UTF-8, or more than one language is asked for.
+        DataError: a file is missing, not UTF-8, or JSON lines; or more than one language is asked for.
 
     Example:
         {format: text, path: news.txt, languages: [jav]}
@@ -45,6 +46,11 @@ def read_text(
         first = lines = 0  # the number of the document's first line; how many it has so far
         for number, line in read_lines(file):
             text = line.strip()
+            if number == 1 and text.startswith("{") and _is_object(text):
+                raise DataError(
+                    f"{file}: its lines are JSON objects. Read them with format: jsonl and the key of the text, "
+                    f"such as columns: {{{languages[0]}: text}}."
+                )
             if not text and not by_line:
                 lines = 0
                 continue
@@ -54,6 +60,13 @@ def read_text(
             name = f"{file.stem}/{first}" if len(files) > 1 else str(first)
             if row := make_row(name, [(languages[0], text)], counts):
                 yield row
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _has_blank_lines(file: Path) -> bool:
