@@ -33,7 +33,8 @@ class SDFT(Strategy):
     cross-entropy). The loss at each sampled token is the KL divergence between the prediction for the prompt alone
     and the teacher's: the same model with the demonstration in its prompt, without a gradient.
 
-    A base that cannot use an example in its prompt is no teacher: it teaches nothing, and forgets nothing.
+    A base that cannot use an example in its prompt is no teacher: the model learns what the odd prompt makes it
+    say, and forgets like any other (docs/LOG.md).
 
     Args:
         decay: share that each step keeps of the moving average of the weights, which is the teacher. 0: the model
@@ -66,11 +67,11 @@ class SDFT(Strategy):
     def problems(self, config: Config) -> Iterable[str]:
         """A prompt without its placeholders, and what needs the examples' own answers or tokens in one row."""
         try:
-            fields = sorted(name for _, name, _, _ in Formatter().parse(self.prompt) if name is not None)
+            fields = sorted({name for _, name, _, _ in Formatter().parse(self.prompt) if name is not None})
         except ValueError as error:
             fields = [str(error)]
         if fields != ["answer", "prompt"]:
-            yield f"prompt needs {{prompt}} and {{answer}}, once each, and nothing else in braces; found {fields}"
+            yield f"prompt needs {{prompt}} and {{answer}}, and nothing else in braces; found {fields}"
         if config.training.loss_on == "all":
             yield "trains on sampled answers alone; set training.loss_on to answer"
         if config.training.packing:
