@@ -323,10 +323,9 @@ def test_ids_are_unique(folder):
         read_items(task, "jav", folder)
 
 
-def test_only_the_name_stands_in_a_path(folder):
-    task = reviews(data={"format": "csv", "path": "{lang}.csv"})
-    with pytest.raises(DataError, match=r"data\.path: .*\{name\}"):
-        read_items(task, "jav", folder)
+def test_only_the_name_stands_in_a_path():
+    with pytest.raises(ConfigError, match=r"data\.path: .*\{name\}"):
+        reviews(data={"format": "csv", "path": "{lang}.csv"})
 
 
 def test_the_hub_without_network_is_an_error_worth_reading():
@@ -526,3 +525,37 @@ def test_examples_that_are_test_items_are_left_out_and_said(tmp_path, caplog):
     assert "2 of 4 examples are test items" in caplog.text
     with pytest.raises(DataError, match=r"jav has 2 items .*; evaluation\.shots is 3"):
         shown(3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"data": {"format": "tsv", "path": "{lang}.tsv"}}, r"data\.path: .*\{lang\}"),
+        ({"hub": {"dataset": "x/{name}"}}, r"hub\.dataset: .*\{name\}"),
+        ({"hub": {"dataset": "x/y", "config": "{code}"}}, r"hub\.config: .*\{code\}.*\{name\} and \{language\}"),
+        ({"hub": {"dataset": "x/y", "data_files": "{lang}/*"}}, r"hub\.data_files: .*\{lang\}"),
+        ({"hub": {"dataset": "x/y", "split": "{language}"}}, r"hub\.split: .*\{language\}"),
+        ({"examples": {"format": "tsv", "path": "{}.tsv"}}, r"examples\.path: .*\{\}"),
+        ({"hub_examples": {"dataset": "x/y", "config": "{lang}"}}, r"hub_examples\.config: .*\{lang\}"),
+    ],
+)
+def test_braces_where_nothing_is_put_in_their_place_are_refused(tmp_path, keys, problem):
+    (tmp_path / "seen.yaml").write_text(yaml.safe_dump({**SEEN, **keys}))
+    with pytest.raises(ConfigError, match=problem):
+        load_task(str(tmp_path / "seen.yaml"))
+
+
+@pytest.mark.parametrize("kind", ["text", "translation"])
+def test_braces_are_checked_in_tasks_on_lines_of_text_too(tmp_path, kind):
+    task = {"name": "lines", "kind": kind, "path": "{code}.txt", "languages": ["eng", "jav"]}
+    if kind == "translation":
+        task |= {"pivot": "eng", "prompts": {"p": {"language": "eng", "prompt": "{text} {target}"}}}
+    (tmp_path / "lines.yaml").write_text(yaml.safe_dump(task))
+    with pytest.raises(ConfigError, match=r"path: .*\{code\}.*\{name\}"):
+        load_task(str(tmp_path / "lines.yaml"))
+
+
+def test_an_empty_part_of_a_text_leaves_no_line(tmp_path):
+    (tmp_path / "test.tsv").write_text("title\ttext\tlabel\n\tsatu\ta\nJudul\tdua\tb\n")
+    task = build_task({**SEEN, "fields": {"text": ["title", "text"], "label": "label"}}, "seen.yaml")
+    assert [item.fields["text"] for item in read_items(task, "jav", tmp_path)] == ["satu", "Judul\ndua"]

@@ -234,7 +234,10 @@ def _items(
         if any(not any(each.strip() for each in some) for some in texts.values()):
             counts.drop("no text", row=id, fields=texts)
             continue
-        joined = {name: _edited(task, name, "\n".join(some)) for name, some in texts.items()}
+        joined = {
+            name: _edited(task, name, "\n".join(some if len(some) == 1 else filter(str.strip, some)))
+            for name, some in texts.items()
+        }
         for name, words in task.words_for.items():
             if joined[name] not in words:
                 raise DataError(f"{here}: {name} is {joined[name]!r}. {suggest(joined[name], list(words))}")

@@ -326,7 +326,7 @@ class Translation(_LinesOfText):
         problems = [] if self.pivot in self.languages else [f"pivot: {self.pivot!r} is not among the languages"]
         if bool(self.path) == (self.corpus is not None):
             problems.append("path: give either path, a file of sentences for each language, or corpus")
-        if problems := [*problems, *_translation_problems(self.prompts)]:
+        if problems := [*problems, *_translation_problems(self.prompts), *_place_problems(self)]:
             raise MultipleProblems(problems)
         return self
 
@@ -354,6 +354,12 @@ class PlainText(_LinesOfText):
 
     kind: Literal["text"]
     languages: Annotated[TaskLanguages, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _agree(self) -> PlainText:
+        if problems := [*_place_problems(self)]:
+            raise MultipleProblems(problems)
+        return self
 
     @property
     def prompts(self) -> Mapping[str, Prompt]:
@@ -534,9 +540,31 @@ def _item_problems(task: ItemTask) -> Iterator[str]:
     for key, of in (("examples", "data"), ("validation", "data"), ("hub_examples", "hub")):
         if getattr(task, key) is not None and getattr(task, key) == getattr(task, of):
             yield f"{key}: the same as {of}; items that are tested must not be shown or chosen by"
-    for key, entry in (("hub", task.hub), ("hub_examples", task.hub_examples)):
-        if entry is not None and "{" in str(entry.options.get("dataset", "")):
-            yield f"{key}.dataset: nothing is put in the place of the braces; {{name}} belongs in config"
+    yield from _place_problems(task)
+
+
+_PLACES = {"path": ["name"], "config": ["name", "language"], "data_files": ["name", "language"]}
+"""The options of readers in which something is put in the place of braces, and what."""
+_PLAIN_PLACES = ("dataset", "split", "revision", "pivot", "language_column")
+
+
+def _place_problems(task: Strict) -> Iterator[str]:
+    """Braces in places of data in which nothing is put in their place, a sentence each."""
+    given = {"": {"path": getattr(task, "path", None)}}
+    for key in ("data", "hub", "validation", "examples", "hub_examples"):
+        entry = getattr(task, key, None)
+        given[f"{key}."] = {} if entry is None else entry.options
+    for key, options in given.items():
+        for option in (*_PLACES, *_PLAIN_PLACES):
+            value, allowed = options.get(option), _PLACES.get(option, [])
+            for slot in re.findall(r"\{(\w*)\}", value) if isinstance(value, str) else ():
+                if slot not in allowed:
+                    there = (
+                        f"only {{{'} and {'.join(allowed)}}} are replaced here"
+                        if allowed
+                        else "none is replaced here"
+                    )
+                    yield f"{key}{option}: nothing is put in the place of {{{slot}}} in {value!r}; {there}"
 
 
 def _slot_problems(
