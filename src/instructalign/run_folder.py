@@ -59,7 +59,19 @@ def open_folder(folder: Path, config: Config) -> None:
     before = read_object(saved, yaml.safe_load)
     after = yaml.safe_load(config.to_yaml())
     changed = config_differences(_learned(before), _learned(after))
-    if changed and any((folder / name).exists() for name in ("checkpoints", "model")):
+    began = any((folder / name).exists() for name in ("checkpoints", "model"))
+    if began and len(changed) == 1 and after["training"]["steps"] > before.get("training", {}).get("steps", 0):
+        if reasons := _not_prolonged(after, folder):
+            raise RunFolderError(
+                f"{folder} holds a run of {before['training']['steps']} steps, which cannot go on to "
+                f"{after['training']['steps']} as if asked for from the start: {'; '.join(reasons)}. "
+                "Choose another folder with --out; to train its model further as it is, set model.base to "
+                f"{folder / 'model'} there."
+            )
+        scores = folder / "evaluation" / "adapted"
+        if is_main_process() and scores.exists():  # they are of the shorter training
+            scores.rename(scores.with_name(f"adapted-{before['training']['steps']}-steps"))
+    elif changed and began:
         raise RunFolderError(
             f"{folder} holds a run of another configuration; different: {'; '.join(changed[:8])}. "
             "Choose another folder with --out, or remove this one."
@@ -67,6 +79,24 @@ def open_folder(folder: Path, config: Config) -> None:
     if is_main_process():
         write_text(saved, config.to_yaml())
         _write_recipe(folder)
+
+
+def _not_prolonged(plain: dict[str, Any], folder: Path) -> list[str]:
+    """What would have made the first steps of a run others, had more been asked for; empty if nothing."""
+    reasons = []
+    scheduler = plain["training"]["scheduler"]
+    if scheduler != "constant":
+        reasons.append(
+            f"training.scheduler {scheduler} gives every step another learning rate where there are more"
+        )
+    shape = ((plain.get("replay") or {}).get("schedule") or {}).get("shape", "staged")
+    if shape != "staged":
+        reasons.append(f"replay.schedule {shape} gives every step another share of replay")
+    if plain.get("stages"):
+        reasons.append("each of its stages would begin with another model")
+    if read_run_metadata(folder).get("early_stopping", {}).get("reason"):
+        reasons.append("training.early_stopping ended it")
+    return reasons
 
 
 def _write_recipe(folder: Path) -> None:

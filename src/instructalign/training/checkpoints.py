@@ -59,9 +59,19 @@ _DIFFERENCES = {
 }
 
 
-def identity_of(config: Config, data: TrainingData) -> CheckpointIdentity:
-    """The identity of the checkpoints that a run writes and can resume from."""
+def identity_of(config: Config, data: TrainingData, last: Path | None = None) -> CheckpointIdentity:
+    """The identity of the checkpoints that a run writes and can resume from.
+
+    Args:
+        config: the run's configuration.
+        data: what it trains on.
+        last: a checkpoint to resume from. It may be of a run of fewer steps: `open_folder` has seen to it that
+            these are the same steps.
+    """
     plain = yaml.safe_load(config.to_yaml())
+    if last is not None and (last / "trainer_state.json").is_file():
+        steps = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")).get("max_steps")
+        plain["training"]["steps"] = min(steps or config.training.steps, config.training.steps)
     training = {key: value for key, value in plain["training"].items() if key not in NEUTRAL_KEYS["training"]}
     model = {key: value for key, value in known_model_keys(plain["model"]).items() if key != "base"}
     examples = (data.mixture[i] for i in range(_IDENTITY_EXAMPLES))

@@ -133,7 +133,7 @@ def train(
     run = prepare_run(config, out, data, progress)
     last = next(reversed(complete_checkpoints(checkpoints)), None)
     if last is not None:
-        check_checkpoint(last, run.identity)
+        check_checkpoint(last, identity_of(config, data, last))
     update_run_metadata(out, **start_metadata(config, run.data, run.loaded, run.identity.model))
     if run.vocabulary:
         update_run_metadata(out, vocabulary=run.vocabulary)
