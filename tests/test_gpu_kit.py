@@ -18,7 +18,19 @@ KIT = ROOT / "benchmarks" / "gpu"
 @pytest.mark.timeout(1200)
 def test_the_kit_checks_measures_and_scores_on_a_processor(shared_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(KIT / "run"), "--device", "cpu", "--tiny", "--data", str(shared_data)]
-    command += ["--out", str(tmp_path), "--minutes", "19", "--stages", "check", "train-560m", "score", "profile"]
+    command += [
+        "--out",
+        str(tmp_path),
+        "--minutes",
+        "19",
+        "--stages",
+        "check",
+        "train-560m",
+        "train-1b",
+        "lora-1b",
+        "score",
+        "profile",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = {each["check"]: each["right"] for each in json.loads((tmp_path / "check.json").read_text())}
