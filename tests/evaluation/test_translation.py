@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from instructalign.evaluation.predictions import Translated, read_translations
 from instructalign.evaluation.task_items import read_items
 from instructalign.evaluation.task_selection import plan_directions
 from instructalign.evaluation.translation import translate_direction, translation_limits
+from instructalign.files import write_json, write_jsonl
 from instructalign.training.generation import generate_batch
 
 TASK = """\
@@ -319,3 +320,26 @@ def test_pairs_are_half_true_and_the_same_in_every_language(shared_data):
 def test_all_languages_of_the_shared_folder_are_at_hand(shared_data):
     names = {path.stem for path in (shared_data / "flores200" / "devtest").iterdir()}
     assert names <= set(load_task("flores_xss").languages.values())
+
+
+def test_copying_is_the_baseline_of_translations(tmp_path):
+    texts = [("the house is old", "rumah itu tua"), ("the radio is old", "radio itu tua")]
+    records = [
+        Translated("t", "p", str(i), "eng", "ind", text, reference, "nothing like it", False)
+        for i, (text, reference) in enumerate(texts)
+    ]
+    entry = {"title": "t/from-eng", "language": "ind", "split": "test", "prompts": ["p"], "items": 2}
+    manifest = {
+        "model": {"name": "m", "hash": "m"},
+        "tasks": {"t.jsonl": entry | {"questions": "q", "version": "0"}},
+    }
+    write_jsonl(tmp_path / "translations" / "t.jsonl", map(asdict, records))
+    write_json(tmp_path / "translations" / "manifest.json", manifest)
+    scores = score_translations(tmp_path, {"L2": ["ind"]}, "base", Bootstrap(10, 0))
+    expected = CHRF(word_order=2).corpus_score(
+        [text for text, _ in texts], [[reference for _, reference in texts]]
+    )
+    [copying] = [s for s in scores if (s.run, s.language, s.metric) == ("copying", "ind", "chrf")]
+    assert (copying.low, 100 * copying.value) == (None, pytest.approx(expected.score, abs=1e-6))
+    [copied] = [s for s in scores if (s.run, s.group, s.language, s.metric) == ("copying", "L2", "", "chrf")]
+    assert copied.value == copying.value

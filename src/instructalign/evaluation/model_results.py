@@ -31,7 +31,7 @@ class ModelResults:
     Attributes:
         name: how scores call the model: the run's name, or `base`.
         scores: its scores, all with `name` as their run.
-        baselines: the scores of the baselines (`random`, `majority`) on the same items.
+        baselines: the scores of the baselines (`random`, `majority`, `copying`) on the same items.
         predictions: its predictions, by task.
         manifest: what the evaluation records about each task: prompts, languages left out.
         translations: its translations, by task (`…/from-eng`) and language.

@@ -32,6 +32,7 @@ from instructalign.evaluation.bootstrap import (
 )
 from instructalign.evaluation.comet import comet_scores
 from instructalign.evaluation.predictions import Translated, read_evaluation_manifest, read_translations
+from instructalign.evaluation.score_table import COPYING
 from instructalign.files import file_hash
 from instructalign.languages import is_private
 from instructalign.types import Score
@@ -264,11 +265,12 @@ def score_translations(
     Returns:
         Scores between 0 and 1: `chrf`, `bleu`, `spbleu`, `comet`, and the shares that are `copied` from the
         source, `off_target`, in the `wrong_script`, `empty` or `unfinished`. The task of a score names the
-        direction: `…/from-eng`, `…/into-eng`.
+        direction: `…/from-eng`, `…/into-eng`. Those of a run named `copying` are of the sources themselves.
     """
     settings = settings or EvaluationConfig()
     manifest = read_evaluation_manifest(out / "translations")
     found: dict[tuple[str, str], list[Sample]] = {}
+    copies: dict[tuple[str, str], dict[str, BootstrapScores]] = {}
     signers: dict[tuple[str, str, str], Signer] = {}
     for file, entry in manifest.get("tasks", {}).items():
         records, title, language = (
@@ -290,6 +292,10 @@ def score_translations(
             found.setdefault((title, metric), []).append(replace(sample, task=title, language=language))
             sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples, **how)
             signers[title, metric, language] = sign
+        sources = [replace(record, translation=record.text) for record in records]
+        for metric in metrics_for(records[0].target):
+            value = Bootstrap(0, 0).scores([measure(sources, only=metric)[metric][0]])
+            copies.setdefault((title, metric), {})[language] = value
     scores: list[Score] = []
     for (title, metric), samples in found.items():
 
@@ -298,4 +304,6 @@ def score_translations(
 
         values = {sample.language: bootstrap.scores([sample]) for sample in samples}
         scores += score_rows(samples, values, groups, run, metric, sign_first)
+        if copied := copies.get((title, metric)):
+            scores += score_rows(samples, copied, groups, COPYING, metric, sign_first)
     return scores

@@ -448,7 +448,7 @@ def mean_over_seeds(name: str, reports: Mapping[int, Iterable[Score]]) -> list[S
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """The random and majority baselines: a score that is not above them shows no knowledge.
+    """The baselines: a score that is not above them shows no knowledge.
 
     Attributes:
         rows: their scores. Where not all runs have the same, they are named: `random of replay`.

@@ -19,7 +19,9 @@ SCORE_COLUMNS = tuple(each.name for each in fields(Score))
 
 GROUPS = {"L1": "known", "L2": "new", "L3": "related"}
 BASE = "base"  # name of the model before training
-BASELINES = ("random", "majority")  # names of the baselines of classification tasks
+COPYING = "copying"
+"""The baseline of translation: the source itself, which shares words and letters with a related language."""
+BASELINES = ("random", "majority", COPYING)  # the first two are of classification tasks
 
 _REQUIRED = SCORE_COLUMNS[:6]  # those without a default
 _HEADLINES = ("f1_weighted", "accuracy", "chrf")  # the first that a task has is shown and compared
@@ -152,5 +154,5 @@ def is_base(run: str) -> bool:
 
 
 def is_baseline(run: str) -> bool:
-    """Whether a row's run is a random or majority baseline, of every run or of one."""
+    """Whether a row's run is a baseline, of every run or of one."""
     return run in BASELINES or run.startswith(tuple(f"{name} of " for name in BASELINES))
