@@ -81,6 +81,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         if link.scheme:
             continue
         place = (page.parent / unquote(link.path)).resolve() if link.path else page
+        if place == DOCS / "commands.md":  # made by `make docs`
+            continue
         if not place.exists() or (link.fragment and link.fragment not in anchors(place)):
             broken.append(target)
     assert broken == []
