@@ -50,7 +50,8 @@ def test_a_run_reads_corpora_replay_data_and_test_items_once(
     ]
     config = load_config(copy(QUICKSTART, tmp_path), settings)
     assert run(config, tmp_path / "run").finished
-    assert calls.pop("stream") == 2  # of the rows to train on, and of the held-out ones for the validation loss
+    # Of the rows to train on; of the held-out ones for the validation loss and the questions of two objectives.
+    assert calls.pop("stream") == 4
     assert calls == {"corpus toy": 1, "replay toy": 1, "toy_sentiment qka": 1, "toy_sentiment qna": 1}
     assert (tmp_path / "run" / "model" / "replay.jsonl").exists()
 

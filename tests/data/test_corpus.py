@@ -246,7 +246,7 @@ def test_wrong_entries_are_all_named() -> None:
     entries = [{"format": "moses", "file": {}}, {"format": "csv", "path": "a.csv", "columns": {"xx-x": 1}}]
     with pytest.raises(ConfigError) as caught:
         read_corpora(entries, ["eng", "ind"])
-    assert "corpora.0.file: unknown key. Did you mean 'files'?" in str(caught.value)
+    assert "corpora.0.file: unknown key, found {}. Write files" in str(caught.value)
     assert "corpora.1.columns" in str(caught.value)
     with pytest.raises(ConfigError, match=r"corpora\.0\.format: .*'mosses'\. Did you mean 'moses'"):
         read_corpora([{"format": "mosses"}], ["eng", "ind"])

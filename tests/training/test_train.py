@@ -319,8 +319,10 @@ def test_half_precision_without_a_gpu_is_refused(tmp_path: Path) -> None:
 def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     train(configure(tmp_path, steps=2), tmp_path / "run")
     with pytest.raises(
-        RunFolderError, match=r"another configuration; different: training\.steps \(\d+ there, \d+ here\)"
+        RunFolderError, match=r"another configuration; different: training\.batch_size \(\d+ there, 5 here\)"
     ):
+        train(configure(tmp_path, steps=2, batch_size=5), tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"a run of 2 steps, which cannot go on to 3 .*scheduler linear"):
         train(configure(tmp_path, steps=3), tmp_path / "run")
     stranger = tmp_path / "photos"
     stranger.mkdir()

@@ -65,11 +65,11 @@ def identity_of(config: Config, data: TrainingData, last: Path | None = None) ->
     Args:
         config: the run's configuration.
         data: what it trains on.
-        last: a checkpoint to resume from. It may be of a run of fewer steps: `open_folder` has seen to it that
-            these are the same steps.
+        last: a whole checkpoint to resume from. It may be of a run of fewer steps: `open_folder` has seen to it
+            that these are the same steps.
     """
     plain = yaml.safe_load(config.to_yaml())
-    if last is not None and (last / "trainer_state.json").is_file():
+    if last is not None:
         steps = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")).get("max_steps")
         plain["training"]["steps"] = min(steps or config.training.steps, config.training.steps)
     training = {key: value for key, value in plain["training"].items() if key not in NEUTRAL_KEYS["training"]}
@@ -82,11 +82,11 @@ def identity_of(config: Config, data: TrainingData, last: Path | None = None) ->
     )
 
 
-def check_checkpoint(checkpoint: Path, identity: CheckpointIdentity) -> None:
-    """Checks that a checkpoint is complete, undamaged, and of this run.
+def check_whole(checkpoint: Path) -> None:
+    """Checks that a checkpoint is complete and undamaged.
 
     Raises:
-        RunFolderError: it is not; the message says what is missing, damaged or different.
+        RunFolderError: it is not; the message says what is missing or damaged.
     """
     missing = [name for name in _REQUIRED if not (checkpoint / name).is_file()]
     if missing:
@@ -96,6 +96,14 @@ def check_checkpoint(checkpoint: Path, identity: CheckpointIdentity) -> None:
     files = (path for path in checkpoint.rglob("*") if path.is_file())
     if broken := sorted(str(path.relative_to(checkpoint)) for path in files if damage_of(path)):
         raise RunFolderError(f"{checkpoint} is damaged: {', '.join(broken)} cannot be read. {_REMOVE_IT}")
+
+
+def check_identity(checkpoint: Path, identity: CheckpointIdentity) -> None:
+    """Checks that a checkpoint is of this run.
+
+    Raises:
+        RunFolderError: it is not; the message says what is different.
+    """
     saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8"))
     reasons = [_DIFFERENCES[name] for name, value in asdict(identity).items() if saved.get(name) != value]
     if reasons:

@@ -27,8 +27,9 @@ from instructalign.training.callbacks import GracefulStop, TrainingLog
 from instructalign.training.checkpoints import (
     IDENTITY,
     CheckpointIdentity,
-    check_checkpoint,
+    check_identity,
     check_layout,
+    check_whole,
     clear_partial,
     complete_checkpoints,
     explaining_full_disk,
@@ -133,7 +134,8 @@ def train(
     run = prepare_run(config, out, data, progress)
     last = next(reversed(complete_checkpoints(checkpoints)), None)
     if last is not None:
-        check_checkpoint(last, identity_of(config, data, last))
+        check_whole(last)
+        check_identity(last, identity_of(config, data, last))
     update_run_metadata(out, **start_metadata(config, run.data, run.loaded, run.identity.model))
     if run.vocabulary:
         update_run_metadata(out, vocabulary=run.vocabulary)
