@@ -223,6 +223,15 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
     assert done.returncode == 0, done
     data = yaml.safe_load((tmp_path / "runs" / "mine.yaml").read_text())
     assert data["corpora"][0]["path"] == "../data/a.tsv"
+    elsewhere = str(tmp_path / "data" / "a.tsv")  # a path from the root stays one: ../../root/… helps nobody
+    save_tiny(tmp_path / "base")
+    done = call(
+        *("init", "--from", elsewhere, "--model", str(tmp_path / "base"), "--out", "runs/far.yaml"),
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done
+    data = yaml.safe_load((tmp_path / "runs" / "far.yaml").read_text())
+    assert (data["corpora"][0]["path"], data["model"]["base"]) == (elsewhere, str(tmp_path / "base"))
     done = call("init", "data/a.tsv", "--out", "runs/other.yaml", folder=tmp_path)
     assert (done.returncode, "--from" in done.stderr) == (2, True)
 

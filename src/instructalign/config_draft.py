@@ -444,11 +444,14 @@ def _settings(
             return {key: place(inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [place(inner) for inner in value]
-        return os.path.relpath(Path(value).resolve(), folder.resolve())
+        path = Path(value).resolve()
+        if Path(value).is_absolute() and not path.is_relative_to(folder.resolve()):
+            return str(Path(value))  # as it was given; on Windows there is no way from one drive to another
+        return os.path.relpath(path, folder.resolve())
 
     placed = [{key: place(value) if key in _PATHS else value for key, value in entry.items()} for entry in entries]
     local = model == "toy" or Path(model).exists()
-    base = os.path.relpath(Path(model).resolve(), folder.resolve()) if local and model != "toy" else model
+    base = place(model) if local and model != "toy" else model
     parameters = parameters_in_name(Path(model).name)
     adapter = parameters is not None and parameters >= 1e9
     lengths = sorted(sum(len(text.encode()) for text in row.texts.values()) for row in islice(corpus, 5000))
@@ -465,7 +468,7 @@ def _settings(
         objectives["mlm"] = 1
         evaluation = {"tasks": ["heldout_text"]}
     settings: dict[str, Any] = {
-        "model": {"base": base if not local or model == "toy" else f"./{base}"},
+        "model": {"base": f"./{base}" if local and model != "toy" and not Path(base).is_absolute() else base},
         "languages": {"known": known, "new": new},
         "corpora": placed,
         "instructions": {"objectives": objectives},

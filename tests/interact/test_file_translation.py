@@ -193,6 +193,7 @@ def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpora": [{"format": "tsv", "path": "pairs.tsv"}],
         "instructions": {"heldout": 25},
         "training": {"steps": 1},
+        "evaluation": {"items": 4},  # fewer than a calibration needs: it takes all that are held out
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (folder / "model").symlink_to(model)

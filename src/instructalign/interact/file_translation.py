@@ -324,7 +324,9 @@ def _heldout_pairs(config: Config, source: str, target: str) -> TranslationDirec
     task = load_task("heldout_translation")
     if not isinstance(task, HeldOutTask):
         raise TypeError("heldout_translation is no task of held-out sentences")
-    plans = plan_heldout(config, task)
+    # all that the run holds out, also where its evaluation was cut short to a few items
+    evaluation = config.evaluation.model_copy(update={"items": None})
+    plans = plan_heldout(config.model_copy(update={"evaluation": evaluation}), task)
     found = (each for each in plans if isinstance(each, TranslationDirection))
     return next((each for each in found if (each.source, each.target) == (source, target)), None)
 
