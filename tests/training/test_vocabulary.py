@@ -20,6 +20,7 @@ from instructalign.config_file import build_config
 from instructalign.doctor.check_tokenizer import examine_extension
 from instructalign.errors import ConfigError, ModelError
 from instructalign.mixture.training_data import TrainingData, prepare_data
+from instructalign.plugins import OBJECTIVES, EntriesByName
 from instructalign.run_folder import read_run_metadata
 from instructalign.training.models import LoadedModel, load_model
 from instructalign.training.new_rows import EXTENDED, extend_rows
@@ -283,6 +284,30 @@ def test_lora_trains_the_new_rows(bases: Path, shape: str, merge: bool, tmp_path
     changed = (trained - begun).abs().amax(1) > 0
     assert changed[start:stop].any()
     assert not changed[:start].any()
+
+
+def test_a_token_without_a_row_begins_with_the_mean(bases: Path) -> None:
+    data, loaded, extension = extended(configured(bases, "llama"))
+    config = configured(bases, "llama")
+    rows = extension.first - 2  # as where a tokenizer's class adds special tokens that the model does not have
+    loaded.model.resize_token_embeddings(rows, mean_resizing=False)
+    assert config.model.vocabulary is not None
+    extend_rows(loaded, extension, config.model.vocabulary, config, data)
+    table = loaded.model.get_input_embeddings().weight
+    assert torch.allclose(table[rows : extension.first], table[:rows].mean(0).expand(2, -1), atol=1e-6)
+
+
+def test_plain_text_needs_no_template_of_ours(bases: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "language: eng\nsource: ours\nlicence: CC0-1.0\n"
+        'templates:\n  mt:\n    - {id: mt-1, prompt: "{source}: {text}\\n{target}:"}\n'
+    )
+    config = configured(bases, "bloom")
+    data, loaded, _ = extended(config)
+    objectives = EntriesByName(OBJECTIVES).read({"mt": 1, "lm": {"form": "plain"}})
+    changes = {"templates": [str(tmp_path / "own.yaml")], "objectives": objectives}
+    own = config.model_copy(update={"instructions": config.instructions.model_copy(update=changes)})
+    assert extend_tokenizer(loaded.tokenizer, own, data.corpus, data.heldout, data.replay).parts
 
 
 def test_what_cannot_be(bases: Path, tmp_path: Path) -> None:

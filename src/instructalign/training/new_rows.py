@@ -117,8 +117,9 @@ def extend_rows(
             for values in (end.weight, getattr(end, "bias", None)):
                 if values is None:
                     continue
+                learned = min(extension.first, before)  # some tokenizers have a token more than their model rows
+                values[learned:] = values[:learned].float().mean(0).to(values.dtype)
                 old = values[: extension.first].float()
-                values[extension.first :] = old.mean(0).to(values.dtype)
                 for row, each in zip(extension.ids, weights, strict=True):
                     shares = torch.tensor(list(each.values()), device=old.device)
                     some = old[list(each)]

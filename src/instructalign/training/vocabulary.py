@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from instructalign.config import Config, VocabularyConfig
 from instructalign.data import Corpus
 from instructalign.errors import ModelError, TrainingError
-from instructalign.instructions import load_templates
+from instructalign.instructions import load_templates, worded
 from instructalign.instructions.segmentation import words
 from instructalign.mixture import ReplayBuffer
 
@@ -136,7 +136,7 @@ def _texts(corpus: Corpus, languages: Sequence[str]) -> Iterator[str]:
 
 def _protected(config: Config, corpus: Corpus, replay: ReplayBuffer) -> Iterator[str]:
     """Texts whose tokens stay: prompts, replay examples, and sentences, at a line's start and after a space."""
-    chosen = load_templates(config.instructions.templates, config.instructions.objectives)
+    chosen = load_templates(config.instructions.templates, worded(config.instructions.objectives))
     yield from (template.prompt for templates in chosen.values() for template in templates)
     for example in replay.examples[: _PROTECTED // 4]:
         yield from (example.prompt, example.answer, f" {example.answer}")

@@ -103,6 +103,8 @@ def require_languages(languages: Sequence[str], present: Collection[str], where:
         )
         if found:
             problem += f" If it is monolingual text, add languages: [{found[0]}] to its entry."
+        if len(present) > 1:
+            problem += " If other stages teach its languages, name them as `languages` in its entry."
     raise MissingLanguagesError(
         f"{where}: {problem} Languages in the corpus: {', '.join(sorted(present)) or 'none'}.", present
     )
