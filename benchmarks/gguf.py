@@ -95,7 +95,7 @@ def with_transformers(model: Path, most: int) -> tuple[str | None, list[dict[str
         prompt = text
         if tokenizer.chat_template:
             turns = [{"role": "user", "content": text}]
-            prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            prompt = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
         read = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
         with torch.inference_mode():
             made = loaded.generate(read, do_sample=False, max_new_tokens=most, repetition_penalty=1.0)
