@@ -44,6 +44,12 @@ def test_a_change_below_a_point_gets_no_strong_word(gain: float, text: str) -> N
     assert text in verdict
 
 
+def test_a_few_items_get_no_verdict() -> None:
+    few = Score("new", "mood", "", "L2", "gain", 0.5, 0.4, 0.6, 4)
+    ((_, verdict),) = verdicts([few])
+    assert "has 4 items on the new languages, too few for a verdict (L2" in verdict
+
+
 BASELINE_ROWS = [
     Score(name, "mood", "", group, "f1_weighted", value)
     for name, value in (("random", 0.33), ("majority", 0.2))
@@ -55,7 +61,7 @@ def said(group: str, before: float, after: float, half: float = 0.03) -> str:
     """The verdict on a run whose scores, and whose gain, have intervals of the same width."""
 
     def row(run: str, metric: str, value: float) -> Score:
-        return Score(run, "mood", "", group, metric, value, value - half, value + half)
+        return Score(run, "mood", "", group, metric, value, value - half, value + half, n=100)
 
     rows = [
         row("base", "f1_weighted", before),

@@ -18,6 +18,7 @@ from instructalign.types import Score
 
 _MAX_VERDICTS = 6  # the tables have the rest
 _FEWEST_FOR_INTERVAL = 6  # points below which resampling them says nothing about their correlation
+_FEWEST_ITEMS = 20  # fewer are no evidence, whatever an interval of resampling them says
 _POINT = 0.01  # a measurable change below a point is called that
 _PLACES = {"L2": "the new languages", "L1": "the known ones", "L3": "related ones"}
 _VERDICTS = {  # by group: a measurable gain, a measurable loss, neither
@@ -60,8 +61,8 @@ def verdicts(
 
     Best is the run with the highest mean of L1 and L2 on the first task: what was learned counts as much as what
     was kept. The verdict on a group follows the interval of its gain: where it includes 0, nothing measurable
-    changed. A base that was not measurably above the baselines has nothing to forget, and a score that does not
-    end above them is not called learned.
+    changed; fewer than 20 items have no verdict. A base that was not measurably above the baselines has nothing to
+    forget, and a score that does not end above them is not called learned.
 
     Args:
         rows: scores as in `report.json`.
@@ -105,6 +106,9 @@ def _clauses(scores: ScoreTable, run: str, task: str, baselines: Baselines, base
             digits = decimals((100 * start, 100 * after.value))
             numbers = f"{as_points(start, digits)} → {as_points(after.value, digits)}"
         numbers = f"{group} {numbers}".replace(" ", NBSP)
+        if gain.n < _FEWEST_ITEMS:
+            clauses.append(f"has {gain.n} items on {_PLACES[group]}, too few for a verdict ({numbers})")
+            continue
         baseline = baselines.value_for(after) if after else None
         words = ""
         # Where the base was not above the baselines, they decide what can be said of the change.
