@@ -100,7 +100,7 @@ SHARING = st.lists(
     st.builds(
         ParallelRow,
         st.integers(0, 30).map(str),
-        st.dictionaries(st.sampled_from(["eng", "ind", "jav"]), SENTENCES | TEXTS, min_size=2),
+        st.dictionaries(st.sampled_from(["eng", "ind", "jav"]), SENTENCES | TEXTS.filter(str.strip), min_size=2),
     ),
     min_size=1,
     max_size=40,
