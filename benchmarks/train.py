@@ -276,11 +276,15 @@ def trl(options: argparse.Namespace) -> dict[str, Any]:
         for each in examples(options)
     ]
     settings = arguments(options)
-    if packing:
-        settings.update(max_steps=-1, num_train_epochs=1, dataloader_drop_last=True)
+    batch = BATCH
+    if packing:  # a few steps of short examples fill less than two batches of rows
+        batch = min(BATCH, max(1, sum(len(row["input_ids"]) for row in rows) // options.length // 2))
+        settings.update(
+            max_steps=-1, num_train_epochs=1, dataloader_drop_last=True, per_device_train_batch_size=batch
+        )
     sft = SFTConfig(**settings, max_length=options.length, packing=packing, completion_only_loss=True)
     run = InOrder(model, args=sft, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-    return timed(options, run, len(run.train_dataset) // BATCH if packing else options.steps)
+    return timed(options, run, len(run.train_dataset) // batch if packing else options.steps)
 
 
 def load(options: argparse.Namespace) -> tuple[Any, Any]:
