@@ -321,3 +321,16 @@ def test_how_files_are_read_is_told(
     assert not caplog.text
     corpora = "corpora=[{format: tsv, path: corpus.tsv, quoting: true, columns: {eng: English, jav: Javanese}}]"
     assert "quotation marks" not in str(look(configure(corpora)).findings)
+
+
+def test_each_stage_is_looked_at_as_the_run_that_it_is(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "sun.txt").write_text("".join(f"kalimah nu ka {n}.\n" for n in range(400)), encoding="utf-8")
+    columns = "columns: {eng: English, jav: Javanese}, languages: [eng, jav]"
+    pairs = f"{{format: tsv, path: {tmp_path}/corpus.tsv, {columns}}}"
+    text = f"{{format: text, path: {tmp_path}/sun.txt, languages: [sun]}}"
+    settings = ["languages.new=[jav, sun]", "stages=[[jav], [sun]]", f"corpora=[{pairs}, {text}]"]
+    broken = look(configure(*settings, "instructions.objectives={mt: 1, lm: 1}"))
+    level, about, advice = finding_with(broken, "add a parallel corpus")
+    assert (level, about) == ("problem", "mixture")
+    assert "stage 2" in advice
+    assert look(configure(*settings, "instructions.objectives={mlm: 1, lm: 1}")).ready

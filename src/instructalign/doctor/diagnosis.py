@@ -31,9 +31,9 @@ from instructalign.errors import ModelError
 from instructalign.files import collected_notices
 from instructalign.licences import base_licence, licence_problems, model_sources
 from instructalign.mixture import load_replay
-from instructalign.mixture.training_data import build_instructions, build_mixture, load_taught
+from instructalign.mixture.training_data import build_instructions, build_mixture, load_taught, prepare_corpus
 from instructalign.notebooks import default_progress, html_table
-from instructalign.pipeline import config_problems
+from instructalign.pipeline import config_problems, stage_config
 from instructalign.progress import Progress
 from instructalign.training.models import load_codec
 from instructalign.training.preflight import check_machine, check_monitors, check_plain_text, check_templates
@@ -211,6 +211,9 @@ def _examine(
     if corpus is not None:
         advice = "Change instructions, languages or corpora accordingly."
         stream = about_stream.attempt(advice, partial(build_instructions, config, corpus))
+        for number, codes in enumerate(config.stages or ()):  # each is a run of its own
+            advice = f"Change stage {number + 1} of stages ({', '.join(codes)}), or what it needs of the corpora."
+            about_stream.attempt(advice, partial(_build_alone, stage_config(config, number, None)))
     if stream is not None and replay is not None and codec is not None:
         mixture = build_mixture(config, stream, replay, taught)
         take = partial(sample_examples, config, mixture, codec, sample)
@@ -231,6 +234,10 @@ def _examine(
         keep(found)
     keep(about_config)  # last: what a section has found with its data is not said again
     return Diagnosis(corpus_part, tokens, lengths, shares, contamination, tasks, costs, tuple(findings))
+
+
+def _build_alone(config: Config) -> None:
+    build_instructions(config, prepare_corpus(config)[0])
 
 
 def _raise(error: Exception) -> None:
