@@ -128,6 +128,12 @@ def test_a_dry_run_sends_nothing(hub: HubServer, project: Path) -> None:
     assert {"model.safetensors", "README.md", "report/report.md"} <= listed
 
 
+@pytest.mark.parametrize("name", ["bad name/x", "a/b/c", "me/", "alone", "me/-x"])
+def test_a_name_that_the_hub_does_not_take(project: Path, name: str) -> None:
+    with pytest.raises(InstructAlignError, match=re.escape(repr(name))):
+        shared_files(project, name)
+
+
 def test_refusals_say_what_to_do(hub: HubServer, project: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", "hf_wrong")

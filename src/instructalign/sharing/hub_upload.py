@@ -9,7 +9,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from instructalign.errors import InstructAlignError, ModelError
+from instructalign.errors import InstructAlignError, ModelError, first_line
 from instructalign.files import file_hash, read_object
 from instructalign.hub_access import hub_problem, is_network_error
 from instructalign.mixture.carried_replay import MEMORY_FILES
@@ -66,9 +66,18 @@ def shared_files(
         licence: the model's licence, for the card.
 
     Raises:
+        InstructAlignError: the Hub takes no repository of that name.
         RunFolderError: the folder is not a run's, or its model is not trained yet.
         ModelError: an adapter's base is a folder of this machine.
     """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise InstructAlignError(f"{repo!r} is not a name on the Hub. {first_line(error)}") from None
+    if "/" not in repo:
+        raise InstructAlignError(f"{repo!r} does not say whose repository it is. Write it as user/name.")
     folder = Path(run)
     card = model_card(folder, repo=repo, licence=licence)
     [results] = read_runs([folder])
@@ -124,8 +133,6 @@ def push(
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-    if repo.count("/") != 1 or not all(repo.split("/")):
-        raise InstructAlignError(f"{repo!r} is not a name on the Hub. Write it as user/name.")
     files = shared_files(run, repo, with_texts=with_texts, base=base, licence=licence)
     api = HfApi()
     disable_progress_bars()  # ours is shown
