@@ -97,13 +97,19 @@ KDE = [
     polib.POEntry(msgid="_: NAME OF TRANSLATORS\nYour names", msgstr="Siti"),
     polib.POEntry(msgid="Your emails", msgstr="siti@example.org", msgctxt="EMAIL OF TRANSLATORS"),
     polib.POEntry(msgid="translator-credits", msgstr="Siti"),
+    polib.POEntry(msgid="Hint\n_: a line", msgstr="Pitutur\n_: larik\nliya"),  # which is no context
 ]
 
 
 def test_contexts_plurals_and_credits_of_kde_and_gnome(tmp_path: Path) -> None:
     result = read("po", ["eng", "jav"], files={"jav": po(tmp_path / "a.po", KDE)})
-    assert pairs(result) == [("Enter", "Lebokake"), ("a stone", "watu"), ("%n stones", "watu-watu")]
-    assert result[1] == Counts(read=6, dropped={"names of translators": 3})
+    assert pairs(result) == [
+        ("Enter", "Lebokake"),
+        ("a stone", "watu"),
+        ("%n stones", "watu-watu"),
+        ("Hint\n_: a line", "Pitutur\n_: larik\nliya"),
+    ]
+    assert result[1] == Counts(read=7, dropped={"names of translators": 3})
 
 
 def test_an_english_file_without_translations_has_the_messages_as_its_text(tmp_path: Path) -> None:

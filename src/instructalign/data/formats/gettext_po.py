@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import require_languages, rows_of_variants
 from instructalign.errors import DataError, first_line
 from instructalign.files import check_file, read_lines
+from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
 _PLURALS = re.compile(r"\s*nplurals\s*=\s*(\d{1,2})\s*;\s*plural\s*=([^;]{1,1000});?\s*")
 _CREDITS = re.compile(
     r"translator[-_]credits|(your )?(names?|emails?) of (the )?translators?|your (names|emails)", re.I
 )
-_KDE_CONTEXT = re.compile(r"_: ([^\n]*)\n")  # before a message of KDE 3
+_KDE_CONTEXT = re.compile(r"\A_: ([^\n]*)\n")  # before a message of KDE 3
 _LINE = re.compile(
     r'\s*(?:#.*|(?:(?:domain|msgctxt|msgid|msgid_plural|msgstr(?:\[\d{1,2}\])?)\s*)?"(?:[^"\\]|\\.)*"\s*)?'
 )
@@ -92,10 +92,7 @@ def _messages(path: Path, counts: Counts) -> Iterator[tuple[tuple[str, str, bool
             continue
         said = _KDE_CONTEXT.match(message.msgid)
         context = message.msgctxt or (said[1] if said else "")
-        text, plural = (
-            _KDE_CONTEXT.sub("", message.msgid, count=1) if said else message.msgid,
-            message.msgid_plural,
-        )
+        text, plural = _KDE_CONTEXT.sub("", message.msgid), message.msgid_plural
         if _CREDITS.fullmatch(text) or _CREDITS.fullmatch(context):
             counts.read += 1
             counts.drop("names of translators", row=str(message.linenum), fields=[message.msgid, message.msgstr])
@@ -105,7 +102,7 @@ def _messages(path: Path, counts: Counts) -> Iterator[tuple[tuple[str, str, bool
             text, plural = text[4:].split("\n", 1)
             forms = dict(enumerate(message.msgstr.split("\n")))
         if not plural:
-            yield (context, text, False), [_KDE_CONTEXT.sub("", message.msgstr, count=1)]
+            yield (context, text, False), [_KDE_CONTEXT.sub("", message.msgstr)]
             continue
         one = form(1) if count > 1 else None
         if one in forms:
