@@ -426,6 +426,12 @@ def test_values_of_other_tools_are_answered_with_one_that_is_valid_here() -> Non
             "corpora.0",
             "https://example.org/a.csv is an address",
         ),
+        (
+            {"format": "tatoeba", "sentences": ["a.csv", "https://example.org/b.csv"], "links": "links.csv"},
+            "corpora.0",
+            "https://example.org/b.csv is an address",
+        ),
+        ({"format": "csv", "path": "a", "licence": "CC0-1.0", "license": "MIT"}, "corpora.0.license", "licence"),
         ("a.csv", "corpora.0", "{format: "),
         ({"format": "tsv", "path": "a", "escape": "\\"}, "corpora.0", "quoting: true"),
         ({"format": "csv", "path": "a", "language_column": "lang"}, "corpora.0", "text_column and id"),

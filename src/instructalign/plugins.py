@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -249,7 +249,7 @@ class Registry:
             ValidationError: options are wrong; each location begins with the tag of the entry's model.
         """
         model, tag = self.entry_model(name), f"{self.kind}={name}"
-        if "license" in given and "licence" in self._shared:  # American spelling
+        if "license" in given and "licence" in self._shared and "licence" not in given:  # American spelling
             given = {"licence" if key == "license" else key: value for key, value in given.items()}
         adapter = TypeAdapter[dict[str, Any]](dict[str, model])  # type: ignore[valid-type]
         made = adapter.validate_python({tag: dict(given) if self.by_name else {**given, "format": name}})[tag]
@@ -305,16 +305,18 @@ class OneEntry:
 def _problem_of(entry: Entry, read: Any) -> str:
     """What a run would refuse in an entry whose options are right one by one; empty if nothing."""
     check = getattr(import_module(read.__module__), "check_options", None)
-    flat = [
-        each
-        for value in entry.options.values()
-        for each in (value.values() if isinstance(value, dict) else [value])
-    ]
-    addresses = [str(each) for each in flat if isinstance(each, Path) and _ADDRESS.match(str(each))]
-    if addresses:
-        address = addresses[0].replace(":/", "://", 1)  # Path has made one slash of two
+    if address := next((path for path in map(str, _paths_in(entry.options)) if _ADDRESS.match(path)), ""):
+        address = address.replace(":/", "://", 1)  # Path has made one slash of two
         return f"{address} is an address, not a path; download the file and give its path"
     return check(entry.options) if check else ""
+
+
+def _paths_in(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _paths_in(inner)
 
 
 class OneOrMoreEntries(OneEntry):
