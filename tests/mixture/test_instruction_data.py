@@ -143,3 +143,13 @@ def test_test_items_are_dropped_from_it(tmp_path: Path) -> None:
     data = prepare_data(build_config(given), ContaminationCheck("drop", index, ""))
     assert len(data.taught) == 10
     assert long not in {each.prompt for each in data.taught.examples}
+
+
+def test_rejects_name_the_block_that_their_source_is_of(tmp_path: Path) -> None:
+    given = settings(tmp_path, filter={"rejects": str(tmp_path / "rejects.jsonl")})
+    for name in ("jav", "replay"):
+        with (tmp_path / f"{name}.jsonl").open("a") as file:
+            file.write('{"instruction": "Apa?", "output": null, "inputs": "What?", "targets": null}\n')
+    prepare_data(build_config(given))
+    lines = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert {line["corpus"] for line in lines} == {"replay jsonl", "instruction_data jav"}

@@ -147,7 +147,7 @@ def load_replay(
         request = ReplayRequest(quota if made is None else min(quota, made), seed, counts[number], model, progress)
         with rejects.open("ab") if rejects else nullcontext() as file:
             if file is not None:
-                counts[number].reject = partial(_write_reject, file, names[number])
+                counts[number].reject = partial(_write_reject, file, f"{key} {names[number]}")
             examples = _open(source, request)
             some = choose(examples, config.size, seed, config.select, counts[number], number, holdouts[number])
             counts[number].reject = None
@@ -188,7 +188,7 @@ def load_replay(
 
 def _write_reject(file: IO[bytes], source: str, reason: str, count: int, what: Mapping[str, Any]) -> None:
     if reason != "held out":  # which are evaluated
-        file.write(reject_line(f"replay {source}", reason, count, what))
+        file.write(reject_line(source, reason, count, what))
 
 
 def _open(source: Entry, request: ReplayRequest) -> Iterable[Instruction]:
