@@ -276,7 +276,7 @@ def read_hub(
         records: Any = _load(name, subset, **options)
         features: Mapping[str, Any] = (class_names and records.features) or {}
         classes = {key: feature for key, feature in features.items() if isinstance(feature, ClassLabel)}
-        for number, record in enumerate(_some_of_each(records, some) if some else records, start=1):
+        for number, record in enumerate(records if some is None else _some_of_each(records, some), start=1):
             for key, labels in classes.items():
                 if record[key] is not None and record[key] >= 0:
                     record[key] = labels.int2str(record[key])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,7 @@ def read_hub_examples(
     options: dict[str, Any] = {"split": split, "revision": revision, "data_files": data_files}
     records = read_hub(name, subset, advice, some=scan, streaming=streaming, **options)
     fields, chosen = (prompt, answer, task, language), _Chosen(languages, tasks, without_tasks)
-    numbered = islice(records, scan)
-    yield from _examples(numbered, lambda n: f"{name} ({split}, row {n - 1})", fields, chosen, request)
+    yield from _examples(records, lambda n: f"{name} ({split}, row {n - 1})", fields, chosen, request)
     chosen.check_names(name)
 
 
@@ -160,8 +159,10 @@ _TASKS_SHOWN = 40  # of those that a source has, in a message
 
 _FIELDS = ("inputs", "targets")
 """The default names of question and answer; where records have others, their form is told by these."""
-_FIELDS_OF_FORMS = {("instruction", "output"), ("instruction", "response")}
-_FIELDS_OF_FORMS |= {("prompt", answer) for answer in ("completion", "response", "chosen")}
+_FIELDS_OF_FORMS = {
+    *(("instruction", answer) for answer in ("output", "response")),
+    *(("prompt", answer) for answer in ("completion", "response", "chosen")),
+}
 """Names that mean a form, with whatever else belongs to it: Alpaca's `input`, for one."""
 
 
@@ -263,9 +264,11 @@ def _example(
 ) -> Instruction | None:
     """The example in a record; None, and counted, where it has no text, or no chosen language or task."""
     prompt, answer, task, language = (field_of(record, name) for name in fields)
-    names = list(field_names(record))
     for key, name, text in zip(("prompt", "answer"), fields, (prompt, answer), strict=False):
-        if isinstance(text, str) or (not is_first and name in names) or (text is None and name in names):
+        if isinstance(text, str):
+            continue
+        names = list(field_names(record))
+        if name in names and (text is None or not is_first):
             continue
         raise DataError(
             f"{where}: no text in the field {name!r}. {suggest(name, names)} "
