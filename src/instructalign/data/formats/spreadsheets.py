@@ -6,17 +6,17 @@ import codecs
 import csv
 import datetime
 import io
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from xml.sax.saxutils import escape
 
 from pydantic import Field
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import is_language
 from instructalign.data.formats.tabular import (  # the first for `validate`
     ColumnKey,
@@ -28,6 +28,7 @@ from instructalign.data.formats.tabular import (  # the first for `validate`
 from instructalign.data.readers import read_delimited
 from instructalign.errors import DataError, suggest
 from instructalign.files import READ_ERRORS, atomic, check_file, format_bytes, notice
+from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
 if TYPE_CHECKING:
@@ -90,19 +91,11 @@ def read_spreadsheet(
 
 def _rows_of_sheet(path: Path, sheet: str | None) -> tuple[str, list[list[str]]]:
     """The name of a sheet and its cells as text, from the first row and column on."""
-    from python_calamine import CalamineError, load_workbook
-
     if _is_text(path):
         return path.stem, [cells for _, cells in read_delimited(path, None, quoting=True)]
-    try:
-        with path.open("rb") as file, load_workbook(file) as workbook:
-            name, cells = _choose_sheet(workbook, sheet, path)
-            return name, [[_as_shown(value) for value in row] for row in cells.to_python(skip_empty_area=False)]
-    except (CalamineError, OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: not a workbook that can be read ({error}). Open it in a spreadsheet program and save it as "
-            ".xlsx or .ods, without a password."
-        ) from None
+    with _open_workbook(path) as workbook:
+        name, chosen = _choose_sheet(workbook, sheet, path)
+        return name, _cells(chosen)
 
 
 def filled_sheets(path: Path) -> dict[str, list[list[str]]]:
@@ -111,16 +104,33 @@ def filled_sheets(path: Path) -> dict[str, list[list[str]]]:
     Raises:
         DataError: as `read_spreadsheet`.
     """
+    if _is_text(path):
+        return {path.stem: [cells for _, cells in read_delimited(path, None, quoting=True)]}
+    with _open_workbook(path) as workbook:
+        return {name: _cells(sheet) for name, sheet in _filled(workbook).items()}
+
+
+@contextmanager
+def _open_workbook(path: Path) -> Iterator[CalamineWorkbook]:
     from python_calamine import CalamineError, load_workbook
 
-    if _is_text(path):
-        return dict([_rows_of_sheet(path, None)])
     try:
         with path.open("rb") as file, load_workbook(file) as workbook:
-            names = [name for name in workbook.sheet_names if workbook.get_sheet_by_name(name).end is not None]
+            yield workbook
     except (CalamineError, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a workbook that can be read ({error}).") from None
-    return {name: _rows_of_sheet(path, name)[1] for name in names}
+        raise DataError(
+            f"{path}: not a workbook that can be read ({error}). Open it in a spreadsheet program and save it as "
+            ".xlsx or .ods, without a password."
+        ) from None
+
+
+def _filled(workbook: CalamineWorkbook) -> dict[str, CalamineSheet]:
+    sheets = {name: workbook.get_sheet_by_name(name) for name in workbook.sheet_names}
+    return {name: sheet for name, sheet in sheets.items() if sheet.end is not None}
+
+
+def _cells(sheet: CalamineSheet) -> list[list[str]]:
+    return [[_as_shown(value) for value in row] for row in sheet.to_python(skip_empty_area=False)]
 
 
 def _is_text(path: Path) -> bool:
@@ -129,8 +139,10 @@ def _is_text(path: Path) -> bool:
     Raises:
         DataError: it is a web page or XML under the name of a workbook, would fill the memory, or is damaged.
     """
-    with path.open("rb") if path.is_file() else nullcontext(io.BytesIO()) as file:
-        start = file.read(512).lstrip(codecs.BOM_UTF8 + b" \r\n\t")
+    start = b""
+    if path.is_file() and os.access(path, os.R_OK):  # before `check_file`, to which any web page is an error's
+        with path.open("rb") as file:
+            start = file.read(512).lstrip(codecs.BOM_UTF8 + b" \r\n\t")
     if start.startswith(b"<"):
         raise DataError(
             f"{path}: a web page or XML under the name of a workbook, as some programs write it. Open it in a "
@@ -171,11 +183,11 @@ def _choose_sheet(workbook: CalamineWorkbook, sheet: str | None, path: Path) -> 
         if sheet not in names:
             raise DataError(f"{path}: no sheet {sheet!r}. {suggest(sheet, names)}")
         return sheet, workbook.get_sheet_by_name(sheet)
-    filled = [name for name in names if workbook.get_sheet_by_name(name).end is not None]
+    filled = _filled(workbook)
     if len(filled) != 1:
         problem = f"{len(filled)} sheets have cells ({', '.join(filled)})" if filled else "no sheet has cells"
-        raise DataError(f"{path}: {problem}. Name the one to read, for example sheet: {(filled or names)[0]}.")
-    return filled[0], workbook.get_sheet_by_name(filled[0])
+        raise DataError(f"{path}: {problem}. Name the one to read, for example sheet: {[*filled, *names][0]}.")
+    return next(iter(filled.items()))
 
 
 def _as_shown(value: Any) -> str:
