@@ -19,13 +19,13 @@ import yaml
 from instructalign.config import Config, FilterConfig
 from instructalign.config_file import build_config
 from instructalign.data import Corpus, read_corpora
-from instructalign.data.formats import MissingLanguagesError, is_language
+from instructalign.data.formats import MissingLanguagesError, is_language, language_named
 from instructalign.data.formats.spreadsheets import filled_sheets
 from instructalign.data.formats.tabular import columns_by_code
 from instructalign.data.readers import field_names, field_of, read_delimited, read_json, read_parquet
 from instructalign.errors import ConfigError, DataError
 from instructalign.files import read_lines
-from instructalign.languages import canonical, code_of_name, name_in
+from instructalign.languages import canonical, name_in
 from instructalign.plugins import FORMATS
 from instructalign.training.learning_rates import WARMUP_SHARE, parameters_in_name, usual_learning_rate
 from instructalign.types import Counts
@@ -251,11 +251,7 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
         while Path(name).suffix.lower() in (*_PACKED, *_BY_ENDING, ".txt"):  # some are codes: txt is Citak
             name = Path(name).stem
         parts = re.split(r"[.\s]+", name) + re.split(r"[._\-\s]+", name)
-        codes = [
-            canonical(part) if is_language(part) else code_of_name(part)
-            for part in reversed(parts)
-            if is_language(part) or code_of_name(part)
-        ]
+        codes = [code for part in reversed(parts) if (code := language_named(part))]
         chosen = [code for code in codes if (not languages or code in languages) and code not in found]
         if chosen:
             found[chosen[0]] = path
@@ -312,7 +308,7 @@ def columns_by_language(path: Path, kind: str) -> tuple[dict[str, str], list[str
 def _language_named(name: str) -> str:
     if name.lower() in ("id", "no"):  # the row's, and not Indonesian or Norwegian
         return ""
-    return canonical(name) if is_language(name) else code_of_name(name)
+    return language_named(name)
 
 
 def _table(path: Path, kind: str, languages: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -389,7 +385,7 @@ def _columns(
     text = _text_columns(names, rows)
     found: dict[str, str] = {}
     for name in text:
-        code = canonical(name) if is_language(name) else code_of_name(name)
+        code = language_named(name)
         if code and names.count(name) == 1 and (not languages or code in languages):
             found.setdefault(code, name)
     if len(found) > 1 or by_name:

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from instructalign.errors import DataError
-from instructalign.languages import canonical
+from instructalign.languages import canonical, code_of_name
 from instructalign.types import Counts, ParallelRow
 
 T = TypeVar("T")
@@ -39,6 +39,11 @@ def is_language(name: str) -> bool:
     except DataError:
         return False
     return True
+
+
+def language_named(name: str) -> str:
+    """The language that a column, a file or a field is named by, by code or name; empty where it is none."""
+    return canonical(name) if is_language(name) else code_of_name(name)
 
 
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_@.].*)?")

@@ -11,9 +11,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import (
     is_language,
+    language_named,
     make_row,
     places_of_languages,
     require_languages,
@@ -33,7 +33,7 @@ from instructalign.data.readers import (
 )
 from instructalign.errors import DataError, suggest
 from instructalign.files import notice
-from instructalign.languages import canonical, code_of_name, synthetic_code
+from instructalign.languages import LanguageCode, canonical, code_of_name, synthetic_code
 from instructalign.types import Counts, ParallelRow
 
 ColumnKey = str | int
@@ -359,7 +359,7 @@ def _rows_of_texts(
         for id, tag, text in texts:
             tag, id = str(tag or "").strip(), "" if id is None else str(id).strip()
             if tag not in codes:
-                codes[tag] = canonical(tag) if is_language(tag) else code_of_name(tag) or tag
+                codes[tag] = language_named(tag) or tag
             if codes[tag] not in languages:
                 continue
             if not id or not isinstance(text, str) or _SURROGATE.search(id + text):
@@ -409,8 +409,8 @@ def _language_columns(names: Sequence[str], id: object, languages: Sequence[str]
     # `no` is Norwegian's old code, and in tables the number of the row.
     found = {code: name for code, name in codes.items() if is_language(code) and code.lower() != "no"}
     there = {*map(canonical, found)}
-    by_name = {name: code_of_name(name) for name in codes if languages and name not in found}
-    for name, code in by_name.items():
+    for name in [name for name in codes if languages and name not in found]:
+        code = code_of_name(name)
         if code in (languages or ()) and code not in there:
             found[code] = codes[name]
     return found
