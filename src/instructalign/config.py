@@ -22,9 +22,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from instructalign.errors import suggest
-from instructalign.languages import LanguageCode as LanguageCode
-from instructalign.languages import is_private
-from instructalign.languages import language_code as language_code
+from instructalign.languages import LanguageCode, is_private
 from instructalign.plugins import (
     OBJECTIVES,
     STRATEGIES,

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from instructalign.config import LanguageCode, Strict, language_code
+from instructalign.config import Strict
 from instructalign.config_file import MultipleProblems, UniqueKeys, explain_all, not_yaml
 from instructalign.errors import ConfigError, UnknownNameError, nearest, suggest
 from instructalign.files import text_hash
+from instructalign.languages import LanguageCode, language_code
 from instructalign.plugins import CorpusEntry, HubSourceEntry, TaskSourceEntry
 from instructalign.types import Item
 

@@ -9,12 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import make_row, select_languages
 from instructalign.data.formats.time_overlap import MinOverlap, Span, rows_of_spans
 from instructalign.data.formats.xml_events import read_document
 from instructalign.data.readers import files_in
 from instructalign.errors import DataError, suggest
+from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
 

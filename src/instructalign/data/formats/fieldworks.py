@@ -6,11 +6,11 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import code_by_tag, require_languages, rows_of_variants
 from instructalign.data.formats.xml_events import read_document
 from instructalign.data.readers import files_in
 from instructalign.errors import DataError
+from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
 _CLOSING = tuple(".,;:!?)]}…»”’%")

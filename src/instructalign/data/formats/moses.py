@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import rows_of_lines, select_languages
 from instructalign.files import read_lines
+from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
 

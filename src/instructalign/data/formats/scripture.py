@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import lines_side_by_side, make_row, select_languages
 from instructalign.data.formats.xml_events import read_document, read_events
 from instructalign.errors import DataError
 from instructalign.files import hidden, read_lines
+from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
 # Character and note markers; every other marker starts a paragraph. USFM 3.1, "Characters" and "Notes".

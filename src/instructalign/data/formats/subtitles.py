@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import select_languages
 from instructalign.data.formats.time_overlap import MinOverlap, Span, rows_of_spans
 from instructalign.errors import DataError, first_line
 from instructalign.files import read_lines
+from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
 _WHOLE_SECONDS = re.compile(r"(?<=:\d\d)(?=\s|$)")  # of a time without milliseconds

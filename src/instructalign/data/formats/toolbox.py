@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from instructalign.config import LanguageCode
 from instructalign.data.formats import rows_of_variants, select_languages
 from instructalign.errors import DataError, suggest
 from instructalign.files import read_lines
+from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
 

@@ -30,9 +30,9 @@ that nobody has accepted; so are those that were rejected (`rejected-…`)."""
 
 _UNCONFIRMED = frozenset(
     {"notstarted", "pretranslated", "machinetranslated", "assembledfromfragments", "rejected"}
+    | {"draft", "rejectedtranslation", "rejectedsignoff"}
 )
 """Of memoQ (`mq:status` of a unit) and Trados (`conf` of a segment): states that nobody has confirmed."""
-_UNCONFIRMED |= {"draft", "rejectedtranslation", "rejectedsignoff"}
 
 _OPEN = frozenset({"file", "group", "unit", "trans-unit", "bin-unit"})
 """Elements whose attribute `translate` holds for all that is in them."""
