@@ -330,15 +330,19 @@ def _language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str]
 
 def monolingual(rows: Iterable[ParallelRow]) -> NDArray[np.bool_]:
     """Which rows are monolingual text [rows]."""
-    runs = np.array([(len(languages) == 1, number) for languages, number in language_runs(rows)], dtype=np.int64)
-    return np.repeat(runs.reshape(-1, 2)[:, 0] == 1, runs.reshape(-1, 2)[:, 1])
+    return _rows_with(rows, lambda languages: len(languages) == 1)
 
 
 def without_translation(rows: Iterable[ParallelRow]) -> NDArray[np.bool_]:
     """Which rows are monolingual text, or have no translation but one that a machine wrote [rows]."""
-    runs = [(sum(not is_synthetic(code) for code in codes) < 2, number) for codes, number in language_runs(rows)]
-    lone, numbers = np.array(runs, dtype=np.int64).reshape(-1, 2).T
-    return np.repeat(lone == 1, numbers)
+    return _rows_with(rows, lambda languages: sum(not is_synthetic(code) for code in languages) < 2)
+
+
+def _rows_with(rows: Iterable[ParallelRow], fits: Callable[[frozenset[str]], bool]) -> NDArray[np.bool_]:
+    """Whether the languages of each row fit [rows]."""
+    runs = [(fits(languages), number) for languages, number in language_runs(rows)]
+    found, numbers = np.array(runs, dtype=np.int64).reshape(-1, 2).T
+    return np.repeat(found == 1, numbers)
 
 
 def stored_languages(languages: Sequence[str], entries: Iterable[Entry]) -> list[str]:

@@ -159,8 +159,8 @@ def choose_heldout_of_both(
 ) -> NDArray[np.bool_]:
     """Which rows are held out [rows]: of the parallel ones as if there were no others, and of monolingual text.
 
-    Of that, as many documents (distinct ids) are held out, but at most a tenth where there are parallel rows too.
-    A sentence that both have is on the side that it has in the parallel text.
+    Of that, as many documents (distinct ids) are held out, but at most a tenth of them. A sentence that both have
+    is on the side that it has in the parallel text.
 
     Args:
         ranks, columns, heldout: as in `choose_heldout`.
@@ -173,10 +173,10 @@ def choose_heldout_of_both(
         return choose_heldout(ranks, columns, heldout)
     columns = list(columns)
     held = np.zeros(len(ranks), dtype=bool)
-    for rows in (np.flatnonzero(~monolingual), np.flatnonzero(monolingual)):
-        if len(rows):
-            held[rows] = choose_heldout(ranks[rows], [keys[rows] for keys in columns], heldout)
-        heldout = None if heldout is None else min(heldout, len(np.unique(ranks[monolingual])) // 10)
+    documents = None if heldout is None else min(heldout, len(np.unique(ranks[monolingual])) // 10)
+    for rows, number in ((~monolingual, heldout), (monolingual, documents)):
+        if rows.any():
+            held[rows] = choose_heldout(ranks[rows], [keys[rows] for keys in columns], number)
     for keys in columns:
         for side in (True, False):
             parallel = np.unique(keys[~monolingual & (held == side) & (keys != 0)])
