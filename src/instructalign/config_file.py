@@ -75,9 +75,9 @@ _SAID_ELSEWHERE: dict[str, str] = {
 """What to write here -> keys of Axolotl, LLaMA-Factory, TRL and others that say the same."""
 
 _COLUMNS = (
-    "src tgt source target src_lang tgt_lang source_lang target_lang source_language target_language lang1 lang2"
+    "src tgt source target src_lang tgt_lang source_lang target_lang source_language target_language lang1 lang2 "
+    "src_column tgt_column source_column target_column langs languages fields input output"
 )
-_COLUMNS += " src_column tgt_column source_column target_column langs languages fields input output"
 _FILES = (
     "file filename file_name file_path filepath data_file data_files data_path dataset_path train_file source url"
 )

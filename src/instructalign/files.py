@@ -165,12 +165,11 @@ def _undecodable(name: str, line: int, error: UnicodeDecodeError) -> DataError:
             f"{name}:{line}: begins as {error.encoding.upper()} text, but is damaged ({error.reason}). "
             "Get the file again."
         )
-    excel = (
-        "save it from Excel as CSV UTF-8, or convert it" if ".csv" in name.lower() else "convert the file first"
-    )
+    excel = ".csv" in name.lower()
+    advice = "Save it from Excel as CSV UTF-8, or convert it" if excel else "Convert the file first"
     return DataError(
         f"{name}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column {error.start + 1}). "
-        f"{excel[0].upper()}{excel[1:]}, for example: iconv -f WINDOWS-1252 -t UTF-8"
+        f"{advice}, for example: iconv -f WINDOWS-1252 -t UTF-8"
     )
 
 

@@ -13,7 +13,7 @@ class Passages:
     """The passages of monolingual text by number; every line is in one, and none has lines of two documents.
 
     A passage ends at the last line that fits, or within a line that is longer than a passage, at a space where
-    there is one. It takes 16 bytes of memory.
+    there is one. Each takes 16 bytes of memory.
 
     Args:
         rows: lines of monolingual text; those of a document have one id, and stand one after another.

@@ -70,13 +70,12 @@ class DirectedRows:
         corpus: the rows.
         pivots: languages on one side of a pair.
         targets: languages on the other; either side can be the source. Text that a machine wrote is a source only.
+        elsewhere: targets that have monolingual text, and need no row.
 
     Attributes:
         count: how many there are.
         directions: every (source, target) among them.
         counts: how many rows there are, how many are used, and why the others are not.
-
-        elsewhere: targets that have monolingual text, and need no row.
 
     Raises:
         DataError: there is no row, or a target has no row together with a pivot.
