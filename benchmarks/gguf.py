@@ -116,9 +116,8 @@ def with_llama_cpp(
     file: str, options: argparse.Namespace, prompts: list[str]
 ) -> tuple[str | None, list[dict[str, Any]]]:
     """The GGUF's chat template, and each prompt's tokens and answer."""
-    script = Path(file).with_name(
-        "ask.mjs"
-    )  # a file, since node-llama-cpp tries its library with node's own arguments
+    # A file, since node-llama-cpp tries its library with node's own arguments.
+    script = Path(file).with_name("ask.mjs")
     script.write_text(NODE, encoding="utf-8")
     modules = str((options.node / "node_modules").resolve())
     command = ["node", str(script), modules, file, json.dumps(prompts), str(options.tokens)]

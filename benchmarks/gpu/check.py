@@ -69,9 +69,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--shape", default="small")
     parser.add_argument("--out", type=Path)
-    parser.add_argument(
-        "--train", type=Path, help=argparse.SUPPRESS
-    )  # the folder of a run, in a process of its own
+    # The folder of a run, in a process of its own.
+    parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="float32", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=2, help=argparse.SUPPRESS)

@@ -98,14 +98,26 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PROMPT_DEFAULTS = {"answers": "texts", "option": "{letter}. {text}"}
 
 
-class ItemTask(Strict):
-    """What tasks with items have in common.
+class _NamedTask(Strict):
+    """What all tasks have in common.
 
     Attributes:
         name: its name in configurations.
         title: its name in reports.
         source: where the data come from: paper and repository.
         licence: the data's licence.
+    """
+
+    name: Name
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+
+
+class ItemTask(_NamedTask):
+    """What tasks with items have in common.
+
+    Attributes:
         split: which part of the data is read, for the signature of scores.
         data: the reader of files under `evaluation.data` (see `task_sources`), with its options.
         hub: the same data on the Hugging Face Hub, used if the folder has none of its files.
@@ -124,10 +136,6 @@ class ItemTask(Strict):
         prompts: by id, the wordings.
     """
 
-    name: Name
-    title: str = ""
-    source: str = ""
-    licence: str = ""
     split: str = "test"
     data: TaskSourceEntry
     hub: HubSourceEntry | None = None
@@ -281,13 +289,9 @@ class Generation(ItemTask):
         return item.references[0]
 
 
-class _LinesOfText(Strict):
-    """What tasks on texts without labels have in common: where a line or record a text is read."""
+class _LinesOfText(_NamedTask):
+    """What tasks on texts without labels have in common: where the texts are read, one a line or record."""
 
-    name: Name
-    title: str = ""
-    source: str = ""
-    licence: str = ""
     split: str = "test"
     path: str
     hub: HubSourceEntry | None = None
@@ -299,7 +303,7 @@ class Translation(_LinesOfText):
 
     Attributes:
         kind: `translation`, which tells it from a classification task.
-        name, title, source, licence, split: as in `Task`.
+        split: as in `Task`.
         path: the file of sentences under `evaluation.data`, with `{name}` in place of the language's name; one
             sentence per line, the same in every language.
         hub: the same sentences on the Hugging Face Hub, used if the folder has none of the files; with the columns
@@ -347,7 +351,7 @@ class PlainText(_LinesOfText):
 
     Attributes:
         kind: `text`, which tells it from a classification task.
-        name, title, source, licence, split: as in `Task`.
+        split: as in `Task`.
         path: the file under `evaluation.data`, with `{name}` in place of the language's name; a text per line.
         hub, gated: as in `Translation`.
         languages: as in `Task`.
@@ -368,7 +372,7 @@ class PlainText(_LinesOfText):
         return {}
 
 
-class HeldOutTask(Strict):
+class HeldOutTask(_NamedTask):
     """Instructions or sentences that a configuration keeps out of training.
 
     Attributes:
@@ -376,16 +380,11 @@ class HeldOutTask(Strict):
             `translations`: these sentences, to translate from and into each pivot; `sentences`: the same, as plain
             text; `past`: the replay examples that `replay.heldout` holds out; `instruction_data`: the examples
             that `instruction_data.heldout` holds out.
-        name, title, source, licence: as in `Task`.
         items: the maximum per language, of an objective or of the replay data.
         prompts, tokens: of `translations`, as in `Translation`; the others have the configuration's wordings.
     """
 
     kind: Literal["instructions", "translations", "sentences", "past", "instruction_data"]
-    name: Name
-    title: str = ""
-    source: str = ""
-    licence: str = ""
     items: Annotated[int, Field(ge=2)] = 200
     prompts: dict[Name, Prompt] = Field(default_factory=dict)
     tokens: Annotated[int, Field(ge=1)] = 256
@@ -410,12 +409,11 @@ class HeldOutTask(Strict):
         return _chosen(self.name, self.prompts, names) if self.prompts else []
 
 
-class HarnessTask(Strict):
+class HarnessTask(_NamedTask):
     """Tasks that lm-evaluation-harness defines, one of its tasks or groups for each language.
 
     Attributes:
         kind: `lm-eval`.
-        name, title, source, licence: as in `Task`.
         task: what the harness calls it, with `{name}` in place of the language's name where `languages` has some;
             otherwise `{language}` stands for the language, or the language is at the name's end.
         languages: as in `Task`; found by the names of the harness's tasks where none are given.
@@ -424,10 +422,6 @@ class HarnessTask(Strict):
     """
 
     kind: Literal["lm-eval"]
-    name: Name
-    title: str = ""
-    source: str = ""
-    licence: str = ""
     task: Annotated[str, Field(min_length=1)]
     languages: TaskLanguages = Field(default_factory=dict)
     shots: Annotated[int, Field(ge=0)] | None = None

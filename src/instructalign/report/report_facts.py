@@ -83,24 +83,11 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, str]:
                 yield from leaves(inner, f"{path}.{number}")
         elif value is not None:
             names = [str(each) for each in (value if isinstance(value, list) else [value])]
-            yield (
-                path,
-                "defaults"
-                if value == {}
-                else ", ".join(Path(name).name if Path(name).is_absolute() else name for name in names),
-            )
+            shown = (Path(name).name if Path(name).is_absolute() else name for name in names)
+            yield path, "defaults" if value == {} else ", ".join(shown)
 
-    blocks = (
-        "seed",
-        "model",
-        "languages",
-        "corpora",
-        "filter",
-        "instructions",
-        "replay",
-        "instruction_data",
-        "training",
-    )
+    blocks = ["seed", "model", "languages", "corpora", "filter", "instructions"]
+    blocks += ["replay", "instruction_data", "training"]
     return dict(leaves({key: config[key] for key in blocks if key in config}, ""))
 
 

@@ -30,12 +30,8 @@ from instructalign.report.report_tables import unique
 from instructalign.report.run_results import RunResults
 
 _UNITS = {"rows": "rows", "tokens": "tokens", "loss_tokens": "loss tokens"}
-_COUNTED = (
-    "corpus",
-    "replay",
-    "instruction_data",
-    "encoding",
-)  # blocks of run.json that count what was read and dropped
+# Blocks of run.json that count what was read and dropped.
+_COUNTED = ("corpus", "replay", "instruction_data", "encoding")
 _STRATEGY_COUNTS = {
     "frozen": "{:,.0f} weights frozen",
     "projected": "{:,.0f} gradients projected",
@@ -121,7 +117,7 @@ def mixture(facts: ReportFacts) -> Section | None:
     """Planned against realised shares of the training data."""
     panels, rows = [], []
     units: tuple[TableColumn, ...] = ()
-    taught: tuple[TableColumn, ...] = ()
+    taught = any(block_of(run.record, "mixture", "planned", "instruction_data") for run in facts.runs)
     for run in facts.runs:
         realised, planned = block_of(run.record, "mixture", "realised"), block_of(run.record, "mixture", "planned")
         bars = {}
@@ -148,19 +144,20 @@ def mixture(facts: ReportFacts) -> Section | None:
             for name, bar in bars.items()
         ]
         cells.append(TableCell(f"{repeats:.1f}" if isinstance(repeats, (int, float)) else "–"))
-        if any(block_of(each.record, "mixture", "planned", "instruction_data") for each in facts.runs):
+        if taught:
             share = block_of(planned, "instruction_data").get("share", 0.0)
             done = next(iter(bars.values())).get("instruction_data", 0.0)
             cells.append(TableCell(f"{100 * done:.1f}", f"{100 * share:.1f}"))
-            taught = (TableColumn("Instruction data", "of rows"),)
         rows.append((TableCell(run.name, foreign=True), *cells))
         units = tuple(map(TableColumn, bars))
-    columns = (text_column("Run"), text_column("Configured"), *units, TableColumn("Epochs", "of replay"), *taught)
+    columns = [text_column("Run"), text_column("Configured"), *units, TableColumn("Epochs", "of replay")]
+    if taught:
+        columns.append(TableColumn("Instruction data", "of rows"))
     text = (
         "Share of replay: as configured and, in percent of each unit, as realised (as planned before training); "
         "and how often each replay example is seen."
     )
-    blocks = (Panels(tuple(panels)), ReportTable(text, columns, tuple(rows)))
+    blocks = (Panels(tuple(panels)), ReportTable(text, tuple(columns), tuple(rows)))
     return Section("Training mixture", "mixture", blocks) if panels else None
 
 
