@@ -250,7 +250,7 @@ def main() -> None:
     if given.pairs:
         parts += [
             "## Memory",
-            "Peak memory of a process that stores so many sentence pairs, lays a stream over them and makes "
+            "Peak memory of a process that stores a number of sentence pairs, lays a stream over them and makes "
             "20 000 examples.",
             "| pairs | peak memory (MB) | seconds |\n| ---: | ---: | ---: |\n"
             + "\n".join("| {:,} | {:,.0f} | {:,.0f} |".format(count, *memory(count)) for count in given.pairs),

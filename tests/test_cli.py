@@ -59,7 +59,7 @@ def call(*arguments: object, folder: Path | None = None) -> Done:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a user would have it: a corpus, past data, a task of their own, a model, a configuration."""
+    """A folder as a user would have it: a corpus, replay data, a task of their own, a model, a configuration."""
     folder = tmp_path_factory.mktemp("project")
     save_tiny(folder / "model")
     rows = [f"the food is good {i}\tpanganane enak {i}" for i in range(12)]

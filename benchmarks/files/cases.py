@@ -271,7 +271,7 @@ def eaf_annotation(id: str, text: str, *, slots: Pair | None = None, parent: str
 
 
 def replay(records: Sequence[Any]) -> dict[str, str | bytes]:
-    """A corpus and past data as JSON lines."""
+    """A corpus and replay data as JSON lines."""
     return {
         "corpus.tsv": table([("eng", "jav"), *PAIRS]),
         "past.jsonl": "".join(json.dumps(record) + "\n" for record in records),
