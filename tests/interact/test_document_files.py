@@ -176,6 +176,18 @@ def test_tables(tmp_path: Path) -> None:
         opened(tmp_path / "d.csv", "words,b\nx,y\n", column="word")
 
 
+@pytest.mark.parametrize(
+    ("content", "made"),
+    [
+        ("id|English\n1|good\n\n2|bye\n", "id|English|Javanese\n1|good|GOOD\n\n2|bye|BYE\n"),
+        ("sep=;\nEnglish;a, b, c\ngood;x\n", "sep=;\nEnglish;a, b, c;Javanese\ngood;x;GOOD\n"),
+        ("English;a, b, c\ngood;x\nbye;y\n", "English;a, b, c;Javanese\ngood;x;GOOD\nbye;y;BYE\n"),
+    ],
+)
+def test_a_table_keeps_its_delimiter_and_empty_lines(content: str, made: str, tmp_path: Path) -> None:
+    assert upper(opened(tmp_path / "a.csv", content)) == made
+
+
 def test_workbooks_as_openpyxl_reads_them(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.active

@@ -33,9 +33,9 @@ Record = tuple[int, dict[str, Any]]
 
 
 _MOST = 0.9  # share
-_SAMPLE = 200  # lines at a table's start that show how it is written
+SAMPLE = 200  # lines at a table's start that show how it is written
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_EXCEL_HINT = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+EXCEL_HINT = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
@@ -70,16 +70,16 @@ def read_delimited(
     lines = read_lines(path)
     first: list[tuple[int, str]] = []
     while (
-        len(first) < _SAMPLE
+        len(first) < SAMPLE
         and sum(len(line) for _, line in first) < MAX_LINE_BYTES
         and (line := next(lines, None))
     ):
         first.append(line)
-    if first and (hint := _EXCEL_HINT.fullmatch(first[0][1])):
+    if first and (hint := EXCEL_HINT.fullmatch(first[0][1])):
         delimiter = delimiter or hint[1]
         del first[0]
     sample = [line for _, line in first]
-    likely = _likely_delimiter(sample, quoting, escape)
+    likely = likely_delimiter(sample, quoting, escape)
     if delimiter is None:
         delimiter = likely or ","
         if delimiter != ",":
@@ -136,7 +136,7 @@ def read_delimited(
             ) from None
 
 
-def _likely_delimiter(sample: list[str], quoting: bool, escape: str | None) -> str:
+def likely_delimiter(sample: list[str], quoting: bool = True, escape: str | None = None) -> str:
     """What separates most lines, below the fewest titles, into equally many columns; empty if nothing does."""
     found: dict[str, int] = {}
     for delimiter in _DELIMITERS:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.data.formats.gettext_po import parse_po
-from instructalign.data.readers import read_delimited
+from instructalign.data.readers import EXCEL_HINT, SAMPLE, likely_delimiter, read_delimited
 from instructalign.errors import DataError, first_line, suggest
-from instructalign.files import check_file, collected_notices, read_lines
+from instructalign.files import check_file, read_lines
 from instructalign.languages import canonical, english_name
 
 _MAX_UNPACKED = 1 << 30  # bytes of a .docx
@@ -142,7 +142,7 @@ def _text(path: Path, *_: Any) -> Document:
     for number, line in enumerate(lines, start=1):
         fence = path.suffix.lower() == ".md" and line.lstrip().startswith("```")
         fenced ^= fence
-        if fence or (fenced and path.suffix.lower() == ".md"):
+        if fence or fenced:
             pieces.keep(f"{line}\n")
             continue
         mark = _LIST_MARK.match(line)[0]  # type: ignore[index]  # it matches always
@@ -263,14 +263,16 @@ def _table(path: Path, source: str, target: str, column: str | None, _: Any) -> 
     """CSV and TSV: the delimiter, the byte-order mark and the line ends stay, quotation marks where needed."""
     tabs = path.suffix.lower() == ".tsv"  # where quotation marks are text
     lines, encode = _lines_of(path)
-    with collected_notices():  # a delimiter that is found stays
-        rows = [fields for _, fields in read_delimited(path, "\t" if tabs else None, not tabs)]
+    hint = EXCEL_HINT.fullmatch(lines[0]) if lines else None  # a line that the reader skips
+    delimiter = "\t" if tabs else hint[1] if hint else likely_delimiter(lines[:SAMPLE]) or ","
+    rows = [fields for _, fields in read_delimited(path, delimiter, not tabs)]
     if not rows:
         raise DataError(f"{path}: the file is empty; expected the names of the columns.")
     used = _columns(rows[0], source, target, column, str(path))
-    delimiter = "\t" if tabs else max(",;\t", key=lines[0].count)
     segments, spots, filled = [], [], 0
     for number, row in enumerate(rows[1:], start=2):
+        if not row:  # an empty line
+            continue
         row += [""] * (used.into + 1 - len(row))
         filled += bool(row[used.into].strip())
         if row[used.of].strip() and not row[used.into].strip():
@@ -284,6 +286,7 @@ def _table(path: Path, source: str, target: str, column: str | None, _: Any) -> 
         for spot, text in zip(spots, made, strict=True):
             full[spot][used.into] = text
         buffer = io.StringIO()
+        buffer.write(f"{hint[0]}\n" if hint else "")
         plain: dict[str, Any] = {"quoting": csv.QUOTE_NONE, "quotechar": None} if tabs else {}
         csv.writer(buffer, delimiter=delimiter, lineterminator="\n", **plain).writerows(full)
         return encode(buffer.getvalue())
