@@ -18,6 +18,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from instructalign import translate, translate_file
 from instructalign.cli import main
+from instructalign.data.formats.spreadsheets import write_table
 from instructalign.errors import ConfigError, DataError, RunFolderError
 from instructalign.interact import file_translation
 from instructalign.interact.file_translation import fit_calibration, placeholder_problems, split_sentences
@@ -163,6 +164,18 @@ def test_sentences(text: str, sentences: list[str]) -> None:
 )
 def test_placeholders(source: str, translation: str, problems: list[str]) -> None:
     assert placeholder_problems(source, translation) == problems
+
+
+@pytest.mark.parametrize("kind", ["tsv", "xlsx"])
+def test_control_characters_of_a_model_reach_no_file(
+    kind: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_translation, "decode_until", lambda *_: ("one\ttwo\x0bthree\x00", False))
+    path = tmp_path / f"a.{kind}"
+    write_table(path, [("English",), ("good",)])
+    done = translate_file(path, str(model), "eng", "jav")
+    assert [each.translation for each in done.sentences] == ["one two three"]
+    assert done.out.exists()
 
 
 def test_calibration_against_scikit_learn() -> None:

@@ -45,6 +45,7 @@ _STRETCH, _MARGIN, _MOST = 4.0, 16, 512  # the longest translation, in tokens of
 _BATCH_TOKENS = 4096
 _SENTENCE_END = re.compile(r"(\s*\n\s*|(?<=[.!?…])[\"'”’»)\]]*\s+(?=[^\sa-z])|(?<=[。！？।॥።؟۔])\s*)")
 _ABBREVIATION = re.compile(r"\b(?:[A-Z]|Mrs?|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Rev|Vol|Fig|No|e\.g|i\.e|vs|cf)\.$")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]+")
 _PLACEHOLDERS = re.compile(
     r"%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z)?[diouxXeEfgGcs@]|\$?\{\w*\}|</?[A-Za-z][^<>]*>|&\w+;"
 )
@@ -173,7 +174,7 @@ def translate_file(
     out = Path(out) if out else path.with_name(f"{path.stem}.{target}{path.suffix}")
     if out.suffix.lower() != path.suffix.lower():
         raise ConfigError(
-            [f"--out: {out} must end in {path.suffix}: the format stays what it is"], "the arguments"
+            [f"--out: {out} must end in {path.suffix}: the format stays what it is"], "the arguments of translate"
         )
     if out.exists() and (not fresh or out.samefile(path)):
         advice = (
@@ -249,6 +250,7 @@ def _chosen(model: str | Path, source: str, target: str) -> tuple[ChosenModel, s
 def _judged(
     text: str, translation: str, unfinished: bool, likelihood: float, calibration: Calibration | None
 ) -> TranslatedSentence:
+    translation = _CONTROLS.sub(" ", translation).strip()  # no cell, tab-separated line or XML can hold them
     problems = [*(["cut off"] if unfinished else []), *placeholder_problems(text, translation)]
     problems += ["no translation"] if not translation else ["a copy"] if translation == text else []
     confidence = calibration.confidence(likelihood) if calibration else None
