@@ -216,6 +216,7 @@ def test_resolved_copy_reads_back_as_the_same(tmp_path: Path) -> None:
     assert [(source.label, source.weight) for source in config.replay.sources] == [("own", 2.0), (None, 1.0)]
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert load_config(path) == config
+    assert yaml.safe_load(config.to_yaml()) == config.to_dict()
 
 
 def test_the_toy_base_is_the_shipped_one_beside_a_folder_of_that_name(tmp_path: Path) -> None:

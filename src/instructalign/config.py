@@ -915,7 +915,12 @@ class Config(Strict):
 
     def to_yaml(self) -> str:
         """The configuration as YAML that reads back as the same configuration."""
-        return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `to_yaml` writes, as the dictionaries that it is read back as."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
 def _plain(value: Any, key: str = "") -> Any:

@@ -382,7 +382,7 @@ def load_config(source: ConfigSource, overrides: Sequence[Override] = ()) -> Con
         ConfigError: anything is wrong with it; all problems are listed.
     """
     if isinstance(source, Config):
-        return build_config(yaml.safe_load(source.to_yaml()), overrides=overrides) if overrides else source
+        return build_config(source.to_dict(), overrides=overrides) if overrides else source
     if isinstance(source, Mapping):
         return build_config(source, overrides=overrides)
     path = Path(source)

@@ -57,7 +57,7 @@ def open_folder(folder: Path, config: Config) -> None:
         _write_recipe(folder)
         return
     before = read_object(saved, yaml.safe_load)
-    after = yaml.safe_load(config.to_yaml())
+    after = config.to_dict()
     changed = config_differences(_learned(before), _learned(after))
     began = any((folder / name).exists() for name in ("checkpoints", "model"))
     if began and len(changed) == 1 and after["training"]["steps"] > before.get("training", {}).get("steps", 0):
@@ -142,7 +142,7 @@ def _short(value: Any) -> str:
 
 def training_hash(config: Config) -> str:
     """A hash of everything in a configuration that the trained weights depend on."""
-    return text_hash(_learned(yaml.safe_load(config.to_yaml())))
+    return text_hash(_learned(config.to_dict()))
 
 
 def _learned(plain: dict[str, Any]) -> dict[str, Any]:

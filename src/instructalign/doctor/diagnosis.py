@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from instructalign.config import Config, ReplayConfig
 from instructalign.config_file import ConfigSource, load_config
 from instructalign.doctor.check_contamination import ContaminationPart, examine_contamination
@@ -155,7 +153,7 @@ def _examine(
             f"{config.training.steps:,} steps.",
             "`generate`, `preview` and `evaluate` do without; for `train` and `run`, add training: {steps: …}.",
         )
-    sources = model_sources(yaml.safe_load(config.to_yaml()), base_licence(config.model.base))
+    sources = model_sources(config.to_dict(), base_licence(config.model.base))
     for problem in licence_problems(sources) if any(source.stated for source in sources) else ():
         about_config.warn(problem, "It does not keep the run from starting; settle it before you share the model.")
     for error in config_problems(config):

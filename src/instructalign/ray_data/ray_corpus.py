@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from instructalign import __version__
@@ -389,7 +388,7 @@ def _is_made(folder: Path, made_of: str) -> bool:
 
 def _made_of(config: Config, check: ContaminationCheck) -> str:
     """A hash of everything that the rows depend on: the corpora's files, and what is done to them."""
-    plain = yaml.safe_load(config.to_yaml())
+    plain = config.to_dict()
     plain["filter"].pop("rejects", None)
     tests = [check.action, check.index.digest() if check.index else ""]
     split = [config.instructions.heldout, config.instructions.sentences, config.seed]

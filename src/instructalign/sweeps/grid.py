@@ -9,8 +9,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from instructalign.config import Config, SweepConfig
 from instructalign.config_file import build_config, build_sweep, parse_setting, read_yaml
 from instructalign.errors import ConfigError, UnknownNameError
@@ -79,10 +77,11 @@ class SweepPlan:
 
     def describe(self) -> str:
         """The sum over the cells, before anything is done: what is trained and evaluated, and how much it is."""
-        steps = [config.training.steps * len(config.stages or [0]) for config in self.trained]
+        trained = self.trained
+        steps = [config.training.steps * len(config.stages or [0]) for config in trained]
         tokens = sum(
             count * config.training.batch_size * config.training.max_length
-            for count, config in zip(steps, self.trained, strict=True)
+            for count, config in zip(steps, trained, strict=True)
         )
         return (
             f"{len(self.cells)} runs: {len(steps)} to train ({sum(steps):,} steps, at most {tokens:,} tokens), "
@@ -100,7 +99,7 @@ class SweepPlan:
 
 def base_key(config: Config) -> str:
     """The hash of everything that the predictions of a base depend on."""
-    plain = yaml.safe_load(config.to_yaml())
+    plain = config.to_dict()
     plain["model"].pop("adapter", None)
     plain["evaluation"].pop("bootstrap", None)
     return text_hash([plain["model"], plain["languages"], plain["evaluation"]])[:12]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from instructalign.config import AdapterConfig, Config, known_model_keys
 from instructalign.errors import RunFolderError, TrainingError
@@ -68,7 +67,7 @@ def identity_of(config: Config, data: TrainingData, last: Path | None = None) ->
         last: a whole checkpoint to resume from. It may be of a run of fewer steps: `open_folder` has seen to it
             that these are the same steps.
     """
-    plain = yaml.safe_load(config.to_yaml())
+    plain = config.to_dict()
     if last is not None:
         steps = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")).get("max_steps")
         plain["training"]["steps"] = min(steps or config.training.steps, config.training.steps)
