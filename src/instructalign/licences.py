@@ -86,8 +86,7 @@ def _sources(block: Any, path: str) -> Iterator[DataSource]:
         # The shipped toy data and what the base writes itself are nobody else's.
         ours = {"toy": "Apache-2.0", "self": "Apache-2.0", "carried": "Apache-2.0"}.get(block["format"], "")
         shown = block.get("label") or dataset or Path(file).name or name or block["format"]
-        terms = (str(block.get(key) or "") for key in ("licence", "provenance"))
-        licence, provenance = terms
+        licence, provenance = (str(block.get(key) or "") for key in ("licence", "provenance"))
         yield DataSource(path, str(shown), licence or ours, provenance, dataset, bool(licence or provenance))
     elif isinstance(block, (Mapping, list)):
         for key, inner in block.items() if isinstance(block, Mapping) else enumerate(block):
@@ -96,21 +95,20 @@ def _sources(block: Any, path: str) -> Iterator[DataSource]:
 
 def base_licence(base: str) -> str:
     """The licence that a model's card names, in its folder or the Hub's local cache; empty where there is none."""
-    card: Any = Path(base) / "README.md"
     if base == "toy":
         return "Apache-2.0"
-    if not Path(base).is_dir():
-        from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import metadata_load, try_to_load_from_cache
 
+    card: Any = Path(base) / "README.md"
+    if not Path(base).is_dir():
         card = try_to_load_from_cache(base, "README.md") if base.count("/") == 1 else None
     if not isinstance(card, (str, Path)) or not Path(card).is_file():
         return ""
-    parts = Path(card).read_text(encoding="utf-8", errors="replace").split("---\n")
     try:
-        about = yaml.safe_load(parts[1]) if len(parts) > 2 else {}
-    except yaml.YAMLError:
-        about = {}
-    found = about.get("license") if isinstance(about, dict) else ""
+        about = metadata_load(card) or {}
+    except (ValueError, yaml.YAMLError):  # of no form that the Hub reads
+        return ""
+    found = about.get("license")
     return str((about.get("license_name") if found == "other" else "") or found or "")
 
 

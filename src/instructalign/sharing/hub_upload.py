@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from instructalign.report.run_results import read_runs
 from instructalign.sharing.model_card import model_card
 from instructalign.sharing.privacy import scrubbed
 
-_LARGE = (
-    5_000_000  # bytes above which a file is uploaded and kept by itself, so that an interruption loses only it
-)
+# Bytes above which a file is uploaded and kept by itself, so that an interruption loses only it.
+_LARGE = 5_000_000
 _SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", *MEMORY_FILES)
 
 
@@ -79,9 +77,9 @@ def shared_files(
     if "/" not in repo:
         raise InstructAlignError(f"{repo!r} does not say whose repository it is. Write it as user/name.")
     folder = Path(run)
-    card = model_card(folder, repo=repo, licence=licence)
     [results] = read_runs([folder])
     built = build_run_report([folder], with_texts=with_texts)
+    card = model_card(folder, repo=repo, licence=licence, report=built)
     record = results.record if with_texts else _without_texts(results.record)
     about = {**built.about, "rows": [asdict(row) for row in built.rows]}
     texts = {
@@ -149,12 +147,7 @@ def push(
         total, done = sum(file.size for file in missing), 0
         for batch in [*alone, *([small] if small else [])]:
             progress("uploading (bytes)", done, total, batch[0].path)
-            operations = [
-                CommitOperationAdd(
-                    file.path, file.content if isinstance(file.content, bytes) else str(file.content)
-                )
-                for file in batch
-            ]
+            operations = [CommitOperationAdd(file.path, file.content) for file in batch]
             message = f"Add {batch[0].path}" if len(batch) == 1 else "Add the card, the report and the settings"
             api.create_commit(repo, operations, commit_message=message)
             done += sum(file.size for file in batch)
@@ -190,13 +183,14 @@ def _upload_problem(error: Exception) -> str:
 
 def _is_there(file: SharedFile, entry: Any) -> bool:
     """Whether the repository has a file with the same content."""
+    from huggingface_hub.utils.sha import git_hash
+
     if entry is None or getattr(entry, "size", None) != file.size:
         return False
     if entry.lfs is not None:
         return isinstance(file.content, Path) and bool(entry.lfs.sha256 == file_hash(file.content))
     content = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
-    blob: str = entry.blob_id
-    return blob == sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return bool(entry.blob_id == git_hash(content))
 
 
 def _without_texts(value: Any) -> Any:

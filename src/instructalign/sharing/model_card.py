@@ -20,7 +20,7 @@ from instructalign.report.number_format import in_unit, join_with_and
 from instructalign.report.rendering import markdown_of, template_environment
 from instructalign.report.report_facts import block_of, hyperparameters, language_names
 from instructalign.report.report_tables import metric_name, score_cell
-from instructalign.report.run_report import build_run_report
+from instructalign.report.run_report import BuiltReport, build_run_report
 from instructalign.report.run_results import RunResults, read_runs
 from instructalign.sharing.privacy import scrubbed
 
@@ -55,7 +55,9 @@ def write_card(run: str | Path, *, repo: str = "", licence: str = "", report: Re
     return path
 
 
-def model_card(run: str | Path, *, repo: str = "", licence: str = "", report: Report | None = None) -> str:
+def model_card(
+    run: str | Path, *, repo: str = "", licence: str = "", report: Report | BuiltReport | None = None
+) -> str:
     """The text of `write_card`, without paths of this machine or e-mail addresses."""
     from huggingface_hub import ModelCardData
 
