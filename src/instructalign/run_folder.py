@@ -21,12 +21,7 @@ NEUTRAL_KEYS = {
 }
 """Keys by block that change neither what a run learns nor how it is scored."""
 
-_ITEM_KEYS = (
-    "tasks",
-    "data",
-    "languages",
-    "items",
-)  # of evaluation: which test items are dropped
+_ITEM_KEYS = ("tasks", "data", "languages", "items")  # of evaluation: which test items are dropped
 _PACKAGES = ("instructalign", "torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 _MAX_SHOWN = 60  # characters of a value in an error
 

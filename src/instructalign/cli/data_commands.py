@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -294,8 +295,6 @@ def select(
 
     Example: `instructalign select english.txt --budget 500 --language heg`
     """
-    import re
-
     from instructalign.data.formats.spreadsheets import TABLE_ENDINGS, write_table
     from instructalign.languages import canonical
     from instructalign.sentence_selection import select_sentences

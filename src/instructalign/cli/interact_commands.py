@@ -159,7 +159,7 @@ def play(
         server = PlaygroundServer(playground, port)
     except OSError as error:
         raise ConfigError(
-            [f"--port: {port} cannot be used ({error.strerror}). 0 takes any free one"], "play"
+            [f"--port: {port} cannot be used ({error.strerror}). 0 takes any free one"], "the arguments of play"
         ) from None
     console.out.print(f"{server.address}\nOpen this address in a browser; Ctrl-C ends it.", markup=False)
     if browser:

@@ -106,10 +106,11 @@ def print_unfinished(step: int, folder: Path) -> None:
 
 def show_report(report: Report) -> None:
     """Prints the summary of a report and its main table."""
+    from instructalign.report.number_format import join_with_and
+
     for sentence in report.sentences:
         console.out.print(sentence, markup=False)
     console.out.print()
     console.show_table(report.table)
-    more = [path.suffix for path in report.more]
-    endings = ", ".join([".md", ".json", *more][:-1]) + f" and {['.md', '.json', *more][-1]}"
+    endings = join_with_and([".md", ".json", *(path.suffix for path in report.more)])
     console.out.print(f"report: {report.html} (also as {endings})")
