@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from instructalign.config import ModelConfig
+from instructalign.config_file import load_config
 from instructalign.errors import InstructAlignError, ModelError
 from instructalign.sharing import model_export
 from instructalign.sharing.model_export import export_model
@@ -87,6 +88,25 @@ def test_the_modelfile_renders_as_training_does(template: str, system: str, tmp_
         first = [("system", default)] if default and turns[0][0] != "system" else []
         bos = codec.tokenizer.bos_token if "bos_token" in template else ""
         assert bos + go(made, [*first, *turns]) == expected
+
+
+def test_a_run_s_model_is_loaded_as_in_training_from_either_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with_template(run / "model", CHATML)
+    config = load_config(
+        {
+            "model": {"base": "toy", "chat": "never"},
+            "languages": {"known": ["eng"], "new": ["jav"]},
+            "corpora": [{"format": "toy"}],
+            "evaluation": {"dtype": "bfloat16"},
+        }
+    )
+    (run / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    expected = ModelConfig(base=str(run / "model"), chat="never")
+    assert model_export._model_of(run) == model_export._model_of(run / "model") == expected
+    shutil.rmtree(run / "model")
+    with pytest.raises(ModelError, match="no adapted model"):
+        model_export._model_of(run)
 
 
 def test_a_template_that_does_more_is_refused(tmp_path: Path) -> None:

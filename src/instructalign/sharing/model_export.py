@@ -15,11 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
-import yaml
-
 from instructalign.config import ModelConfig
 from instructalign.errors import InstructAlignError, ModelError
 from instructalign.files import read_object, readable, write_json, write_text
+from instructalign.interact.model_choice import choose_model
 from instructalign.mixture.carried_replay import MEMORY_FILES
 from instructalign.training.chat import ChatTemplate
 from instructalign.training.models import check_weights, load_codec, load_model
@@ -101,14 +100,16 @@ def export_model(model: str | Path, form: ExportForm, out: str | Path, *, quanti
 
 def _model_of(model: Path) -> ModelConfig:
     """The configuration by which a run's adapted model, or a model in a folder, is loaded."""
-    if (model / "model").is_dir():
-        block = read_object(model / "config.yaml", yaml.safe_load).get("model", {})
-        return ModelConfig(**{**block, "base": str(model / "model"), "revision": None, "adapter": None})
     if not model.is_dir():
         raise ModelError(
             f"{model} is no folder. Name a run's folder or a model's; download one from the Hub first."
         )
-    return ModelConfig(base=str(model))
+    chosen = choose_model(str(model))
+    if chosen.config is None:
+        return ModelConfig(base=str(model))
+    # As in training: `chosen.model` may have another data type, that of the evaluation.
+    changes = {"base": chosen.model.base, "revision": None, "adapter": None}
+    return chosen.config.model.model_copy(update=changes)
 
 
 def _plain_folder(config: ModelConfig, place: Path, *, copy: bool) -> Path:
