@@ -73,6 +73,7 @@ def test_hashes_of_the_data(tmp_path: Path) -> None:
                 {"format": "moses", "files": {"eng": "lines/text.en", "jav": "lines/text.jv"}},
             ],
             "replay": {"source": {"format": "jsonl", "path": "gone.jsonl"}, "size": 1},
+            "instruction_data": {"sources": {"jav": {"format": "jsonl", "path": "lines/text.jv"}}},
         },
         folder=tmp_path,
     )
@@ -84,6 +85,8 @@ def test_hashes_of_the_data(tmp_path: Path) -> None:
     }
     assert {"corpora.1.files.eng", "corpora.1.files.jav"} <= set(found)
     assert found["replay.source.path"] == {"name": "gone.jsonl", "bytes": 0}
+    [taught] = (about for place, about in found.items() if place.startswith("instruction_data.sources.jav"))
+    assert taught["sha256"] == hashlib.sha256(b"jv\n").hexdigest()
 
 
 def test_the_script_of_a_run_repeats_it(tmp_path: Path) -> None:

@@ -184,12 +184,12 @@ def command() -> str | None:
 
 
 def data_hashes(config: Config) -> dict[str, dict[str, Any]]:
-    """By key path, the files that the corpora, lexicons and replay data are read from: size and SHA-256.
+    """By key path, the files that corpora, lexicons, replay and instruction data are read from: size and SHA-256.
 
     Of a folder the hash is over the names and hashes of its files. What has more than 20 GB has its size alone.
     """
     found = {}
-    for key in ("corpora", "instructions", "replay"):
+    for key in ("corpora", "instructions", "replay", INSTRUCTION_DATA):
         for place, path in _paths(getattr(config, key), key):
             files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
             files = [file for file in files if file.is_file()]
