@@ -16,8 +16,11 @@ from healthy import sentences, write_corpus, write_items, write_task
 
 from instructalign.cli import main
 from instructalign.config import Config, ReplayConfig
+from instructalign.data import ItemText
 from instructalign.doctor import Diagnosis, examine
+from instructalign.doctor.check_contamination import examine_contamination
 from instructalign.mixture import ReplayBuffer
+from instructalign.types import Counts, Instruction
 from tiny import save_tiny, tiny_tokenizer
 
 Configure = Callable[..., Config]
@@ -132,6 +135,17 @@ def test_test_items_in_the_replay(configure: Configure, tmp_path: Path) -> None:
         file.write(json.dumps({"inputs": f"Good or bad? {item}", "targets": "good"}) + "\n")
     level, _, advice = finding_with(look(configure("replay.size=101")), "reviews (eng) 2 %")
     assert (level, "change replay.source" in advice) == ("warning", True)
+
+
+def test_dropped_test_items_are_out_of_the_instruction_data_that_is_examined() -> None:
+    item = "this is the longer text of a test item in English"
+    examples = [Instruction(text, "yes", "instruction_data", row=str(n)) for n, text in enumerate(["is it?", item])]
+    taught = ReplayBuffer(examples, {"mine": Counts(2, 2)}, [("mine", "")] * 2)
+    texts = [ItemText("reviews", "1", "eng", item)]
+    _, _, kept, part, _ = examine_contamination(None, None, texts, "drop", taught=taught)
+    assert part.dropped == 1
+    assert kept is not None
+    assert [each.prompt for each in kept.examples] == ["is it?"]
 
 
 def test_items_known_by_their_ids_alone(configure: Configure, tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def examine_contamination(
     action: ContaminationAction,
     progress: Progress = silent,
     taught: ReplayBuffer | None = None,
-) -> tuple[Corpus | None, ReplayBuffer | None, ContaminationPart, Findings]:
-    """Searches the rows to train on and the replay examples for test items.
+) -> tuple[Corpus | None, ReplayBuffer | None, ReplayBuffer | None, ContaminationPart, Findings]:
+    """Searches the rows to train on, the replay examples and the instruction data for test items.
 
     Args:
         corpus: the rows; None if they cannot be read.
@@ -58,7 +58,7 @@ def examine_contamination(
         taught: the instruction data.
 
     Returns:
-        Corpus and replay as a run would train on them, what was found, and the findings.
+        Corpus, replay and instruction data as a run would train on them, what was found, and the findings.
     """
     findings = Findings("contamination")
     index = ItemIndex(texts)
@@ -72,7 +72,7 @@ def examine_contamination(
         replay, in_replay = chosen or (None, in_replay)
     if taught is not None and len(taught):
         look = partial(check_replay, taught, check, "instruction data")
-        _, in_taught = findings.attempt(_ADVICE[INSTRUCTION_DATA], look) or (None, in_taught)
+        taught, in_taught = findings.attempt(_ADVICE[INSTRUCTION_DATA], look) or (None, in_taught)
     part = ContaminationPart(
         checked=in_corpus.checked + in_replay.checked + in_taught.checked,
         texts=len(index),
@@ -89,7 +89,7 @@ def examine_contamination(
             f"contamination is drop: {part.dropped:,} rows that overlap with test items are left out: "
             f"{first_few(sets)}."
         )
-        return corpus, replay, part, findings
+        return corpus, replay, taught, part, findings
     for where, advice in _ADVICE.items():
         here = [each for each in part.test_sets if each.where == where]
         by_text = sorted((each for each in here if each.exact or each.near), key=lambda each: -each.share)
@@ -116,4 +116,4 @@ def examine_contamination(
             )
     if not findings and part.texts:
         findings.ok(f"No overlap of {part.checked:,} training rows with {part.texts:,} test texts.")
-    return corpus, replay, part, findings
+    return corpus, replay, taught, part, findings

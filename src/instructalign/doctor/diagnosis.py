@@ -176,7 +176,7 @@ def _examine(
     progress("reading the tasks", 0, 0, "")
     tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": replay_config}), heldout, replay)
     keep(check_column_languages(corpus, items))
-    corpus, replay, contamination, about_contamination = examine_contamination(
+    corpus, replay, taught, contamination, about_contamination = examine_contamination(
         corpus, replay, items, config.contamination, progress, taught
     )
     about_model = Findings("model")
