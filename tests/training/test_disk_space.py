@@ -14,6 +14,7 @@ import pytest
 import torch
 from test_train import assert_same_weights, configure, settings
 
+from instructalign.config import VocabularyConfig
 from instructalign.config_file import build_config
 from instructalign.errors import TrainingError
 from instructalign.training import checkpoints, preflight
@@ -65,6 +66,13 @@ def test_the_estimate_is_what_a_run_takes(adapter: Any, optimizer: str, tmp_path
     taken += held(tmp_path / "run" / "checkpoints" / "checkpoint-4")  # the one more while it is written
     expected = preflight.disk_bytes(config, total, trained, 4, embedded if trained == total else 0)
     assert taken == pytest.approx(expected, rel=0.15)
+
+
+def test_an_extended_base_takes_space_of_its_own(tmp_path: Path) -> None:
+    plain = configure(tmp_path)
+    model = plain.model.model_copy(update={"vocabulary": VocabularyConfig(add=10)})
+    extended = plain.model_copy(update={"model": model})
+    assert preflight.disk_bytes(extended, 1000, 1000, 4) - preflight.disk_bytes(plain, 1000, 1000, 4) == 4000
 
 
 def test_too_little_space_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,7 +257,8 @@ def disk_bytes(config: Config, total: int, trained: int, width: int, embedded: i
     """Bytes that a run's checkpoints and its model take at most at one time.
 
     A checkpoint holds the weights (those of an adapter alone, where there is one) and the optimizer's state. There
-    is one more while it is written, and one more where early stopping keeps the best.
+    is one more while it is written, and one more where early stopping keeps the best. With `model.vocabulary`, the
+    extended base lies beside them.
 
     Args:
         config: the run's configuration.
@@ -271,7 +272,8 @@ def disk_bytes(config: Config, total: int, trained: int, width: int, embedded: i
     saved = trained if adapter else total
     model = trained if adapter and not adapter.merge else total
     state = optimizer_bytes(config.training.optimizer, trained, embedded, width)
-    return (count * saved + model) * width + count * state
+    extended = total if config.model.vocabulary else 0
+    return (count * saved + model + extended) * width + count * state
 
 
 def optimizer_bytes(optimizer: str, trained: int, embedded: int, width: int) -> int:

@@ -376,8 +376,7 @@ def _disk_bytes(config: Config, model: Any) -> int:
     weights = list(model.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     total, width = sum(weight.numel() for weight in weights), weights[0].element_size()
-    extended = total * width if config.model.vocabulary else 0
-    return disk_bytes(config, total, trained, width, trained_embeddings(model)) + extended
+    return disk_bytes(config, total, trained, width, trained_embeddings(model))
 
 
 def _save_model(run: TrainingRun, trainer: AlignTrainer, folder: Path) -> None:
