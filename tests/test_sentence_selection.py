@@ -120,6 +120,19 @@ def test_a_half_translated_table_goes_on_where_it_stands(tmp_path: Path) -> None
     assert named.sentences == choice.sentences
 
 
+def test_a_half_translated_memory_goes_on_where_it_stands(tmp_path: Path) -> None:
+    """A unit in the source alone is what there is to translate."""
+
+    def unit(**texts: str) -> str:
+        return "<tu>" + "".join(f'<tuv xml:lang="{c}"><seg>{t}</seg></tuv>' for c, t in texts.items()) + "</tu>"
+
+    units = unit(eng="a b c d", heg="atuli") + unit(eng="x y z") + unit(heg="lo")
+    (tmp_path / "m.tmx").write_text(f'<tmx version="1.4"><header/><body>{units}</body></tmx>')
+    choice = select_sentences(tmp_path / "m.tmx", source="eng", target="heg", budget=9)
+    assert choice.sentences == (("2", "x y z"),)
+    assert choice.left_out == {"translated already": 1, "no text in eng": 1}
+
+
 def test_uncertainty_is_covered_by_the_most_uncertain_sentence() -> None:
     cover = cover_of(["a b", "a b", "c d"], [], 1)
     cover.weigh(np.array([0.5, 1.5, 0.9], np.float32))

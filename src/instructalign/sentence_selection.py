@@ -37,13 +37,9 @@ from instructalign.types import Counts
 SourceSentence = tuple[str, str, bool]
 """A sentence's id, its text, and whether it is translated already."""
 
-_STAND_IN = "qtz"  # the source once more, under a private code: so a row of it alone is one of two languages
 _CHUNK = 20_000  # sentences at a time
 _BUCKETS = 1 << 24  # n-grams are told apart by their hash: two in a bucket count as one
-_FEW, _STALE = (
-    100,
-    0.02,
-)  # candidates, and share of them: so many are evaluated one by one before all are evaluated again
+_FEW, _STALE = 100, 0.02  # candidates, and share of them, evaluated one by one before all are again
 _CACHE = 500_000  # words whose hash is kept
 _MIXED = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 
@@ -158,10 +154,10 @@ def read_candidates(
         counts: takes what was read and dropped.
         translated: whether sentences are translated where the file does not have the target language at all.
     """
-    kind, languages = format_of(path), [source, _STAND_IN, target]
-    entry: dict[str, Any] = {"format": kind}
+    kind, languages = format_of(path), [source]
+    entry: dict[str, Any] = {"format": kind, "path": path}
     if kind == "moses":
-        entry["files"] = dict.fromkeys(languages[:2], path)
+        entry |= {"format": "text", "documents": "lines"}  # whose ids are the lines' numbers
     elif (found := columns_by_language(path, kind)) is not None:
         columns, names = found
         name: str | int | None = columns.get(source) if column is None else column
@@ -170,16 +166,17 @@ def read_candidates(
                 f"{path}: no column {column or f'is called {source}, as its code or its name'}; columns: "
                 f"{', '.join(names)}. Name the one of the sentences: --column NAME"
             )
-        other = {target: columns[target]} if target in columns else {}
-        entry |= {"path": path, "columns": {source: name, _STAND_IN: name, **other}}
-    else:
-        entry["path"] = path
-        languages = [source, *(code for code in languages_of(entry) if code != source)]
-    has_target = target in entry.get("columns", entry.get("files", languages))
-    checked = FORMATS.check(kind, entry)
-    for row in FORMATS.get(kind)(languages, counts, **checked.options):
-        if source in row.texts:
-            yield row.id, row.texts[source], target in row.texts if has_target else translated
+        entry["columns"] = {source: name} | ({target: columns[target]} if target in columns else {})
+        languages = [*entry["columns"]]
+    elif {source, target} <= {*languages_of(entry)}:
+        languages = [source, target]
+    counts.least = 1  # what is not translated yet is a row as well
+    checked = FORMATS.check(entry["format"], entry)
+    for row in FORMATS.get(checked.name)(languages, counts, **checked.options):
+        if source not in row.texts:
+            counts.drop(f"no text in {source}")
+        else:
+            yield row.id, row.texts[source], target in row.texts if target in languages else translated
 
 
 def _uncertainty(texts: Iterator[str], count: int, model: str, progress: Progress) -> NDArray[np.float32]:
@@ -218,9 +215,8 @@ class NgramCover:
     def __init__(self, order: int = 2, shortest: int = 1, longest: int = 1 << 20) -> None:
         self._order, self._shortest, self._longest = order, shortest, longest
         self._weights = np.zeros(_BUCKETS, np.float32)  # occurrences by bucket
-        self._covered = np.zeros(
-            _BUCKETS, np.float32
-        )  # the uncertainty that is covered; infinite where translated
+        # The uncertainty that is covered; infinite where translated.
+        self._covered = np.zeros(_BUCKETS, np.float32)
         self._hashes: dict[str, int] = {}
         self._file = tempfile.TemporaryFile(prefix="instructalign-")  # noqa: SIM115 (closed by __del__)
         self._offsets = array("Q", [0])
