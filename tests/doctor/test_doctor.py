@@ -20,6 +20,7 @@ from instructalign.data import ItemText
 from instructalign.doctor import Diagnosis, examine
 from instructalign.doctor.check_contamination import examine_contamination
 from instructalign.mixture import ReplayBuffer
+from instructalign.mixture.replay_buffer import INSTRUCTION_DATA
 from instructalign.types import Counts, Instruction
 from tiny import save_tiny, tiny_tokenizer
 
@@ -139,7 +140,9 @@ def test_test_items_in_the_replay(configure: Configure, tmp_path: Path) -> None:
 
 def test_dropped_test_items_are_out_of_the_instruction_data_that_is_examined() -> None:
     item = "this is the longer text of a test item in English"
-    examples = [Instruction(text, "yes", "instruction_data", row=str(n)) for n, text in enumerate(["is it?", item])]
+    examples = [
+        Instruction(text, "yes", "instruction_data", row=str(n)) for n, text in enumerate(["is it?", item])
+    ]
     taught = ReplayBuffer(examples, {"mine": Counts(2, 2)}, [("mine", "")] * 2)
     texts = [ItemText("reviews", "1", "eng", item)]
     _, _, kept, part, _ = examine_contamination(None, None, texts, "drop", taught=taught)

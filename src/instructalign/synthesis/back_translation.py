@@ -177,8 +177,9 @@ def back_translate(
         counts.reject = partial(cleaner.reject, "back-translation")
         for code, entries in corpora.items():
             corpus = read_corpora(entries, [code], config.filter.model_copy(update={"rejects": None}))
-            chosen = [permuted(i, len(corpus), config.seed, "back-translation") for i in range(len(corpus))]
-            rows = [corpus[number] for number in sorted(chosen[:count])]
+            some = range(len(corpus))[:count]
+            chosen = sorted(permuted(i, len(corpus), config.seed, "back-translation") for i in some)
+            rows = [corpus[number] for number in chosen]
             counts.read += len(rows)
             made = translator([row.texts[code] for row in rows], code, into, progress)
             pairs: list[tuple[ParallelRow, dict[str, float]]] = []

@@ -166,17 +166,17 @@ def generate_batch(
         mask[row, where] = 1
     ends = _ends(loaded)
     limits = _limits(max_new_tokens, len(prompts))
+    begin = 1 if loaded.encoder_decoder else len(longest)  # place of the first new token
     until: _LineEnds | StopStrings | None = None
     if tuple(stops) == LINE_END:
         until = _LineEnds(loaded.tokenizer, len(prompts))
     elif stops:
-        begin = 1 if loaded.encoder_decoder else len(longest)
         until = StopStrings(loaded.tokenizer, stops, begin, after_words=True)
     stopping: list[StoppingCriteria] = [until] if until else []
     if min(limits) < max(limits):
         stopping.append(_RowLimits(limits))
     if watch:
-        stopping.append(_Watch(watch, 1 if loaded.encoder_decoder else len(longest)))
+        stopping.append(_Watch(watch, begin))
     with fast_inference(model):
         output = model.generate(
             input_ids=ids.to(model.device),
@@ -189,7 +189,7 @@ def generate_batch(
             pad_token_id=loaded.tokenizer.pad_token_id,
             stopping_criteria=StoppingCriteriaList(stopping),
         )
-    continuations = output[:, 1:] if loaded.encoder_decoder else output[:, len(longest) :]
+    continuations = output[:, begin:]
     steps = [step.tolist() for step in chooser.likelihoods] if chooser else []
     results = []
     for row, (new, limit) in enumerate(zip(continuations.tolist(), limits, strict=True)):
@@ -306,14 +306,14 @@ class _RowLimits(StoppingCriteria):
 
 
 class _Watch(StoppingCriteria):
-    """Stops where a function of the first row's new tokens, behind those that were given, says so."""
+    """Stops where a function of the first row's new tokens, from place `begin` on, says so."""
 
-    def __init__(self, watch: Callable[[list[int]], bool], given: int) -> None:
-        self._watch, self._given = watch, given
+    def __init__(self, watch: Callable[[list[int]], bool], begin: int) -> None:
+        self._watch, self._begin = watch, begin
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         """Which rows have ended: all or none."""
-        stop = self._watch(input_ids[0, self._given :].tolist())
+        stop = self._watch(input_ids[0, self._begin :].tolist())
         return torch.full((len(input_ids),), stop, device=input_ids.device)
 
 
