@@ -17,7 +17,7 @@ from instructalign.instructions.noise import Noise
 from instructalign.instructions.objectives import Context, IndexedRows, Objective
 from instructalign.instructions.passages import Passages
 from instructalign.instructions.templates import Template, load_templates, worded
-from instructalign.languages import is_synthetic, name_in, plain_code, synthetic_code
+from instructalign.languages import is_synthetic, plain_code, synthetic_code
 from instructalign.plugins import OBJECTIVES
 from instructalign.randomness import Draws, digest_key, permuted
 from instructalign.types import Counts, Instruction, ParallelRow
@@ -225,8 +225,7 @@ class InstructionStream:
                 raise DataError(lacks_text(name, objective.passages))
             named = []
             for template in worded_by.get(name, ()):
-                given = {**template.names, **languages.names}
-                names = {code: given.get(code) or name_in(code, template.language) for code in {*pivots, *targets}}
+                names = {code: template.name_of(code, languages.names) for code in {*pivots, *targets}}
                 named.append((template, names))
             self._choices.append((name, objective, units, named))
         self._schedule = ObjectiveSchedule(config)

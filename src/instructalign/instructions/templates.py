@@ -25,7 +25,7 @@ from instructalign.config_file import UniqueKeys, explain_all, not_yaml
 from instructalign.errors import ConfigError, DataError, UnknownNameError, suggest
 from instructalign.instructions.objectives import Objective
 from instructalign.instructions.segmentation import words
-from instructalign.languages import canonical
+from instructalign.languages import canonical, name_in
 from instructalign.plugins import OBJECTIVES, Entry
 
 _SHIPPED = files("instructalign.instructions") / "templates"
@@ -49,6 +49,10 @@ class Template:
     prompt: str
     answers: Mapping[str, str]
     names: Mapping[str, str]
+
+    def name_of(self, code: str, given: Mapping[str, str]) -> str:
+        """What its prompt calls a language: by the configuration's names, its set's, or else as usual."""
+        return given.get(code) or self.names.get(code) or name_in(code, self.language)
 
 
 class _Prompt(Strict):

@@ -13,7 +13,6 @@ from instructalign.config_file import load_config
 from instructalign.errors import ConfigError, ModelError
 from instructalign.evaluation.batch_runner import this_process
 from instructalign.instructions import load_templates
-from instructalign.languages import name_in
 from instructalign.training.cpu_kernels import warn_slow_half_precision
 from instructalign.training.models import LoadedModel, load_model
 
@@ -88,6 +87,6 @@ def translation_prompt(config: Config | None, source: str, target: str) -> Calla
         template = load_templates(sets, ["mt"])["mt"][0]
     except ConfigError:  # a run without translation among its objectives may have no template for it
         template = load_templates(["eng"], ["mt"])["mt"][0]
-    given = {**template.names, **(config.languages.names if config else {})}
-    names = {code: given.get(code) or name_in(code, template.language) for code in (source, target)}
+    given = config.languages.names if config else {}
+    names = {code: template.name_of(code, given) for code in (source, target)}
     return lambda text: template.prompt.format(source=names[source], target=names[target], text=text)

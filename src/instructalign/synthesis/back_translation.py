@@ -21,7 +21,7 @@ from instructalign.data.shared_sentences import find_placeholders, text_keys
 from instructalign.errors import ConfigError, DataError, suggest
 from instructalign.files import read_jsonl, text_hash, write_jsonl
 from instructalign.instructions.templates import Template, load_templates
-from instructalign.languages import canonical, name_in
+from instructalign.languages import canonical
 from instructalign.progress import Progress, silent
 from instructalign.randomness import permuted
 from instructalign.synthesis.candidates import copies, loops
@@ -63,7 +63,7 @@ class Translator:
     def __init__(self, config: Config, model: ModelConfig, cache: Path | None) -> None:
         self.model = model
         self.template: Template = load_templates(config.instructions.templates, ["mt"])["mt"][0]
-        self._names = {**self.template.names, **config.languages.names}
+        self._names = config.languages.names
         self._cache = cache or default_cache()
         self._load = functools.cache(load_writer)
 
@@ -73,7 +73,7 @@ class Translator:
         """The translations of texts from one language into another, decoded greedily."""
         from instructalign.training.models import model_hash
 
-        here, there = (self._names.get(code) or name_in(code, self.template.language) for code in (source, target))
+        here, there = (self.template.name_of(code, self._names) for code in (source, target))
         prompts = [self.template.prompt.format(source=here, target=there, text=text) for text in texts]
         options = known_model_keys(self.model.model_dump(exclude={"base", "adapter"}))
         key = [_VERSION, model_hash(self.model.base, self.model.revision), options]
