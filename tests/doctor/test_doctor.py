@@ -20,7 +20,6 @@ from instructalign.data import ItemText
 from instructalign.doctor import Diagnosis, examine
 from instructalign.doctor.check_contamination import examine_contamination
 from instructalign.mixture import ReplayBuffer
-from instructalign.mixture.replay_buffer import INSTRUCTION_DATA
 from instructalign.types import Counts, Instruction
 from tiny import save_tiny, tiny_tokenizer
 
