@@ -128,7 +128,7 @@ def extend_rows(
 
 
 def make_room(model: Any, tokens: int) -> tuple[int, int]:
-    """Gives a model rows for so many tokens, keeping their multiple (up to 128): the rows before and after."""
+    """Gives a model rows for a number of tokens, keeping their multiple (up to 128): the rows before and after."""
     ends = _ends(model)
     before = int(ends[0].weight.shape[0])
     multiple = next(size for size in (128, 64, 32, 16, 8, 4, 2, 1) if before % size == 0)
@@ -227,21 +227,23 @@ class NewRowsFirst(Strategy):
     """Trains the rows of new pieces alone for some steps, then all (`model.vocabulary.train_new_rows_first`).
 
     Other weights have no gradient then, so that the optimizer leaves them and its moments alone; gradients are
-    clipped with all of them before.
+    clipped with all of them before. Old rows have one of 0, and are restored where weight decay changes them.
 
     Args:
         steps: how many.
         rows: the embeddings' rows.
         ids: the new ones.
         tokens: those that an adapter trains, where it trains single rows.
+        decayed: whether there is weight decay.
     """
 
     needs_full_weights = True
 
-    def __init__(self, steps: int, rows: int, ids: range, tokens: Sequence[int] | None) -> None:
-        self._steps, self._rows = steps, rows
+    def __init__(self, steps: int, rows: int, ids: range, tokens: Sequence[int] | None, decayed: bool) -> None:
+        self._steps, self._rows, self._decayed = steps, rows, decayed
         self._old = torch.tensor([row not in ids for row in range(rows)])
         self._old_tokens = torch.tensor([token not in ids for token in tokens or ()])
+        self._kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []  # weight, old rows, their values
 
     def before_update(self, model: torch.nn.Module, step: int) -> None:
         """Takes the gradients of everything else away."""
@@ -251,8 +253,18 @@ class NewRowsFirst(Strategy):
             if weight.grad is None:
                 continue
             if "trainable_tokens_delta" in name:
-                weight.grad[self._old_tokens.to(weight.device)] = 0
+                old = self._old_tokens.to(weight.device)
             elif weight.shape[0] == self._rows:
-                weight.grad[self._old.to(weight.device)] = 0
+                old = self._old.to(weight.device)
             else:
                 weight.grad = None
+                continue
+            weight.grad[old] = 0
+            if self._decayed:
+                self._kept.append((weight.data, old, weight.data[old]))
+
+    def after_update(self, model: torch.nn.Module, step: int) -> None:
+        """Restores the old rows after weight decay."""
+        for weight, old, values in self._kept:
+            weight[old] = values
+        self._kept.clear()

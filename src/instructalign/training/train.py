@@ -316,7 +316,8 @@ def new_rows_first(run: TrainingRun) -> dict[str, NewRowsFirst]:
     if not settings or not added or not settings.train_new_rows_first:
         return {}
     steps, rows, ids = settings.train_new_rows_first, added["rows"]["after"], range(*added["ids"])
-    return {"new_rows_first": NewRowsFirst(steps, rows, ids, run.trained_tokens)}
+    decayed = run.config.training.weight_decay > 0
+    return {"new_rows_first": NewRowsFirst(steps, rows, ids, run.trained_tokens, decayed)}
 
 
 def micro_batch_limits(training: TrainingConfig, device: str) -> MicroBatchLimits:
