@@ -84,12 +84,15 @@ def examine_corpus(
         return None, None, None, findings
     sentences: Counter[str] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
+    alone: Counter[str] = Counter()
     optional = optional_languages(config)
     pivots = [code for code in config.pivots if code in corpus.languages or code not in optional]
     pairs = [(pivot, target) for pivot, target in product(pivots, config.targets) if pivot != target]
     for row in corpus:
         sentences.update(row.texts.keys())
         counts.update((pivot, target) for pivot, target in pairs if pivot in row.texts and target in row.texts)
+        if len(row.texts) == 1:
+            alone.update(row.texts.keys())
     rows = list(evenly_spaced(corpus, sample))
     cleaner = Cleaner(FilterConfig(preset="standard", without=["duplicates", "normalise"]))
     findings.extend(_check_placeholders(corpus))
@@ -131,7 +134,6 @@ def examine_corpus(
             f"Lower instructions.heldout ({part.heldout}), or add a corpus.",
         )
     most = {target: max((counts[pivot, target] for pivot in pivots), default=0) for target in config.targets}
-    alone = Counter(code for row in corpus if len(row.texts) == 1 for code in row.texts)
     few = [f"{target} {count}" for target, count in most.items() if 0 < count < _FEW_ROWS]
     few += [f"{code} {count}" for code, count in alone.items() if count < _FEW_ROWS and not most.get(code)]
     if few:

@@ -50,14 +50,14 @@ class GpuCards:
     ) -> float:
         """Time of floating-point operations, at the assumed share of the peak of all cards together.
 
-        A small model takes the time that launching its kernels takes, at least, in each of so many passes.
+        A small model takes the time that launching its kernels takes, at least, in each of the passes.
         """
         peak = self.single if precision == "float32" else self.half
         seconds = operations * (QUANTISED_SLOWDOWN if quantised else 1) / (ASSUMED_MFU * peak * self.count)
         return max(seconds, passes * _STEP_SECONDS)
 
     def writing_seconds(self, tokens: float, rows: int, weight_bytes: float) -> float:
-        """Time to generate so many tokens, `rows` at once on each card: every step reads all weights."""
+        """Time to generate tokens, `rows` at once on each card: every step reads all weights."""
         return tokens / (rows * self.count) * max(_STEP_SECONDS, weight_bytes / self.bandwidth)
 
 
