@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pympi import Eaf
 
 from data.reading import read, texts
+from instructalign.data import read_corpora
 from instructalign.errors import DataError
 from instructalign.types import Counts
 
@@ -369,6 +370,15 @@ def test_speakers_at_the_same_time_are_not_mixed_up(
     result = read("eaf", ["eng", "heg"], path=spoken(tmp_path / "a.eaf", tiers), tiers=patterns, align=align)
     assert pairs(result) == [("au", "I"), ("batu", "stone"), ("ia", "he"), ("uma", "house")]
     assert len(texts(result)) == 4
+
+
+@pytest.mark.parametrize("align", ["auto", "parent", "time"])
+def test_transcriptions_without_translation_are_monolingual_text(tmp_path: Path, align: str) -> None:
+    said = [(0, 900, "au"), (1000, 1900, "batu")]
+    path = spoken(tmp_path / "a.eaf", {"tx@A": ("", said), "tx@B": ("", [(100, 800, "ia")])})
+    corpus = {"format": "eaf", "path": str(path), "tiers": {"heg": "tx@*"}, "align": align, "languages": ["heg"]}
+    rows = read_corpora([corpus], ["eng", "heg"], optional=["eng"])
+    assert sorted(row.texts["heg"] for row in rows) == ["au", "batu", "ia"]
 
 
 def test_a_speaker_without_a_translation_does_not_part_the_others(tmp_path: Path) -> None:

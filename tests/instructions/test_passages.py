@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from instructalign.config import Config
 from instructalign.config_file import build_config
 from instructalign.data import Corpus, read_corpora
+from instructalign.data.formats.spreadsheets import write_table
 from instructalign.errors import ConfigError, DataError, TrainingError
 from instructalign.instructions.export import as_record
 from instructalign.instructions.passages import Passages
@@ -99,6 +100,20 @@ def test_monolingual_text_moves_no_held_out_pair_and_shares_no_sentence_across_t
     assert [row for row in held if len(row.texts) == 2] == list(alone)
     assert {row.texts["jav"] for row in held}.isdisjoint(row.texts["jav"] for row in train)
     assert {row.texts["jav"] for row in alone} <= {row.texts["jav"] for row in held if len(row.texts) == 1}
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "csv"])
+@pytest.mark.parametrize("name", ["jav", "Javanese"])
+def test_a_table_that_names_the_only_language(tmp_path: Path, ending: str, name: str) -> None:
+    for titles in ([], [["Our list"]]):
+        path = tmp_path / f"{len(titles)}.{ending}"
+        write_table(path, [*titles, ["no", name], ["1", "siji"], ["2", "loro"]])
+        entry = {"format": ending, "path": str(path), "languages": ["jav"]}
+        rows = read_corpora([entry], ["eng", "jav"], optional=["eng"])
+        assert [row.texts for row in rows] == [{"jav": "siji"}, {"jav": "loro"}]
+    write_table(path, [["Text"], ["siji"]])
+    with pytest.raises(DataError, match="jav by its code or name" if ending == "xlsx" else "is a language code"):
+        read_corpora([entry], ["eng", "jav"], optional=["eng"])
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "usfm"])

@@ -156,7 +156,7 @@ def _trees(
         whole = all(among) and all(sum(map(bool, group.values())) > 1 for group in groups)
         if whole and (not together or (not by_root and len(groups) > len(together))):
             together, by_root = groups, key is keys[0]
-    if align == "parent" and not together:
+    if align == "parent" and not together and len(names) > 1:
         alone = next(
             tier for tree in groups if sum(map(bool, tree.values())) < 2 for each in tree.values() for tier in each
         )

@@ -228,6 +228,8 @@ def _header_row(
     filled = [cells for cells in rows[:_HEADER_WITHIN] if any(cells)]
     shown = "; ".join(", ".join(cell for cell in cells if cell.strip()) for cells in filled[:3])
     what = f"the columns {', '.join(wanted)}" if wanted else "two columns by codes or names of the languages"
+    if not wanted and len(languages) == 1:
+        what = f"the column of {languages[0]} by its code or name"
     raise DataError(
         f"{place}: none of the first {_HEADER_WITHIN} rows names {what}. The first rows: {shown or 'empty'}. Name "
         "the column of each language, for example columns: {eng: English, heg: Helong}; or by number, with "

@@ -264,8 +264,8 @@ def rows_of_table(
     head = list(islice(records, _HEADER_WITHIN)) if header else [next(records, (0, []))]
     start = _header_line(head, languages, columns, id) if header else 0
     if start:
-        above = f"line {head[0][0]}" if start == 1 else f"lines {head[0][0]} to {head[start - 1][0]}"
-        notice(f"{path}: its columns are named in line {head[start][0]}; {above} above are left out as titles.")
+        above = f"line {head[0][0]} is" if start == 1 else f"lines {head[0][0]} to {head[start - 1][0]} are"
+        notice(f"{path}: its columns are named in line {head[start][0]}; {above} left out, as titles.")
     line, first = head[start] if head else (0, [])
     records = chain(head[start + 1 :], records)
     if not first:
@@ -417,9 +417,9 @@ def _language_columns(names: Sequence[str], id: object, languages: Sequence[str]
 
 
 def names_languages(names: Sequence[str], id: object, languages: Sequence[str]) -> bool:
-    """Whether a row names the columns of two of the languages asked for, by code or name."""
+    """Whether a row names the columns of two of the languages asked for, or of the only one, by code or name."""
     found = map(canonical, _language_columns(names, id, languages))
-    return len({*languages}.intersection(found)) > 1
+    return len({*languages}.intersection(found)) >= (1 if len(languages) == 1 else 2)
 
 
 def _header_line(
