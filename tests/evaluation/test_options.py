@@ -110,7 +110,7 @@ def test_the_harness_gives_the_same_numbers(model_folder, tmp_path, name, shots,
         place = Path(lm_eval.__file__).parent / "tasks" / definition
         split = {"test": str(data / file)}
         if shots:
-            chosen = choose_examples(config, load_task(name), language)
+            chosen = choose_examples(config, load_task(name), language, [])
             key = load_task(name).fields["id"]
             by_id = {str(each[key]): each for each in map(make, range(100, 109))}
             write(tmp_path / "shots.jsonl", [by_id[item.id] for item in chosen])
@@ -276,8 +276,8 @@ def test_examples_are_the_seeds_and_must_be_there(tmp_path):
     write(data / EXAMPLES["xcopa"], map(xcopa, range(100, 109)))
     config = config_of(data, tasks=["xcopa"], shots=3)
     plan = select_tasks(config).classification[0]
-    assert plan.examples["ind"] == choose_examples(config, load_task("xcopa"), "ind")
-    other = choose_examples(config.model_copy(update={"seed": 7}), load_task("xcopa"), "ind")
+    assert plan.examples["ind"] == choose_examples(config, load_task("xcopa"), "ind", [])
+    other = choose_examples(config.model_copy(update={"seed": 7}), load_task("xcopa"), "ind", [])
     assert len(plan.examples["ind"]) == len(other) == 3
     assert plan.examples["ind"] != other
     with pytest.raises(DataError, match="9 items to show"):

@@ -370,18 +370,23 @@ def plan_task(config: Config, task: T) -> TaskPlan[T]:
     if isinstance(task, Generation):
         check_room(config, task.name, task.tokens, "tokens")
     present, left_out = _present_languages(config, task)
-    items, dropped, rejects = {}, {}, list[Mapping[str, Any]]()
+    items, examples, dropped, rejects = {}, {}, {}, list[Mapping[str, Any]]()
     for language in present:
         counts = Counts(reject=partial(_keep_reject, rejects, f"{task.name} ({language})"))
-        items[language] = read_items(task, language, settings.data, settings.items, counts)
+        tested = read_items(task, language, settings.data, counts=counts)
+        kept = choose_items([item.id for item in tested], settings.items)
+        items[language] = [item for item in tested if item.id in kept]
+        if settings.shots:
+            examples[language] = choose_examples(config, task, language, tested)
         if counts.dropped:
             dropped[language] = counts.dropped
-    examples = {language: choose_examples(config, task, language) for language in items if settings.shots}
     return TaskPlan(task, task.choose_prompts(settings.prompts), items, left_out, examples, dropped, rejects)
 
 
-def choose_examples(config: Config, task: Task | Generation, language: str) -> list[Item]:
+def choose_examples(config: Config, task: Task | Generation, language: str, tested: Sequence[Item]) -> list[Item]:
     """The solved items that are shown before each question: `evaluation.shots` of them, drawn by the seed.
+
+    None of the task's items in this language, `tested`, is among them.
 
     Raises:
         ConfigError: the task has no items for it.
@@ -391,8 +396,8 @@ def choose_examples(config: Config, task: Task | Generation, language: str) -> l
     if source is None:
         raise ConfigError([missing_examples(task)])
     everything = read_items(source, language, config.evaluation.data)
-    tested = {tuple(item.fields.values()) for item in read_items(task, language, config.evaluation.data)}
-    found = [item for item in everything if tuple(item.fields.values()) not in tested]
+    questions = {tuple(item.fields.values()) for item in tested}
+    found = [item for item in everything if tuple(item.fields.values()) not in questions]
     if len(found) < len(everything):
         same, of = len(everything) - len(found), len(everything)
         log.warning("%s in %s: %d of %d examples are test items, and not shown", task.name, language, same, of)
