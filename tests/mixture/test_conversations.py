@@ -235,6 +235,11 @@ def test_an_answer_of_weight_0_is_context_alone(tmp_path: Path) -> None:
     assert example.answer == "A house."
 
 
+def test_the_input_of_a_question_is_not_all_of_it(tmp_path: Path) -> None:
+    (example,) = read(tmp_path, [{"input": "I lost my keys.", "question": "Which mood?", "answer": "sad"}])
+    assert example.prompt == "Which mood?\nI lost my keys."
+
+
 @pytest.mark.parametrize("answer", ["response", "completion", "chosen"])
 def test_the_input_of_a_prompt_belongs_to_the_question(answer: str, tmp_path: Path) -> None:
     record = {"prompt": "Name the mood.", "input": "I lost my keys.", answer: "sad"}

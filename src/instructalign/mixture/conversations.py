@@ -6,7 +6,7 @@
 | conversations | `conversations`: from and value | ShareGPT |
 | instruction | `instruction`, `output`, often `input` | Alpaca |
 | preference | `prompt`, `chosen` (`rejected` is left out) | TRL |
-| completion | `prompt` (or `input`, `question`), `completion` (or `response`, `output`, `answer`) | TRL, OpenAI |
+| completion | `prompt` (or `question`, `input`), `completion` (or `response`, `output`, `answer`) | TRL, OpenAI |
 | chosen | `chosen`: a whole conversation (`rejected` is left out) | TRL |
 | tree | `message_id`, `parent_id`, `role`, `text`: one message a record | OASST |
 """
@@ -32,7 +32,7 @@ FORMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "messages": (("messages", "conversations", "conversation"),),
     "instruction": (("instruction",), ("output", "response")),
     "preference": (("prompt",), ("chosen",)),
-    "completion": (("prompt", "input", "question"), ("completion", "response", "output", "answer")),
+    "completion": (("prompt", "question", "input"), ("completion", "response", "output", "answer")),
     "chosen": (("chosen",), ("rejected",)),
 }
 """By form, its fields; of several names for one, the first that a record has."""
