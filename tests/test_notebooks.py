@@ -78,6 +78,8 @@ def test_a_corpus_of_pairs_is_saved_and_read_back(tmp_path: Path) -> None:
         Corpus.from_pairs([("a", "b"), ("a",)], ["eng", "jav"])
     with pytest.raises(DataError, match="pair 1"):
         Corpus.from_pairs(["ab"], ["eng", "jav"])
+    with pytest.raises(DataError, match="jv, jav are the same language"):
+        Corpus.from_pairs([("a", "b")], ["jv", "jav"])
 
 
 def test_a_corpus_of_a_data_frame() -> None:
@@ -85,6 +87,9 @@ def test_a_corpus_of_a_data_frame() -> None:
     frame = pandas.DataFrame({"eng": ["good", "rain"], "Javanese": ["apik", float("nan")]})
     corpus = Corpus.from_frame(frame)
     assert [dict(row.texts) for row in corpus] == [{"eng": "good", "jav": "apik"}]
+    with pytest.raises(DataError, match="'id' could be Indonesian or the row ids"):
+        Corpus.from_frame(frame.assign(id=["1", "2"]))
+    assert Corpus.from_frame(frame.rename(columns={"eng": "id"})).languages == ("ind", "jav")
 
 
 def test_a_report_shows_its_table(tmp_path: Path) -> None:

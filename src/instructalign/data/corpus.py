@@ -183,9 +183,11 @@ class Corpus:
             languages: their codes or names.
 
         Raises:
-            DataError: a language is unknown, or a sentence has another number of texts.
+            DataError: a language is unknown or named twice, or a sentence has another number of texts.
         """
         codes = [canonical(language) for language in languages]
+        if len({*codes}) < len(codes):
+            raise DataError(f"two of {', '.join(map(str, languages))} are the same language.")
         rows, counts = [], Counts()
         for number, texts in enumerate(pairs, 1):
             if isinstance(texts, str) or len(texts) != len(codes):
@@ -203,10 +205,15 @@ class Corpus:
 
     @classmethod
     def from_frame(cls, frame: Any) -> Corpus:
-        """A corpus of a data frame (pandas or the like) whose columns are named as languages; as `from_pairs`."""
-        return cls.from_pairs(
-            zip(*(list(frame[name]) for name in frame.columns), strict=True), list(frame.columns)
-        )
+        """A corpus of a data frame (pandas or the like) whose columns are named as languages; as `from_pairs`.
+
+        Raises:
+            DataError: also where a column `id` beside two others could be Indonesian or the row ids.
+        """
+        names = list(frame.columns)
+        if "id" in names and len(names) > 2:
+            raise DataError("the column 'id' could be Indonesian or the row ids: call it ind, or leave it out.")
+        return cls.from_pairs(zip(*(list(frame[name]) for name in names), strict=True), names)
 
     def save(self, path: str | Path) -> dict[str, Any]:
         """Writes the rows as JSON lines, and gives the entry that a configuration's `corpora` needs for them."""
