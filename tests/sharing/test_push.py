@@ -198,8 +198,13 @@ def test_an_adapter_is_pushed_with_the_hub_name_of_its_base(project: Path, tmp_p
         ("'/srv/My Data/a b.tsv'", "'a b.tsv'"),
         ("configs/toy/replay.yaml", "configs/toy/replay.yaml"),
         ("file:///home/me/x.csv", "x.csv"),
+        ("| /home/ana\\_maria/my\\_runs/a\\_b.tsv, ok |", "| a\\_b.tsv, ok |"),  # in Markdown
+        ("| /srv/My\\_own data/a\\_b.tsv |", "| a\\_b.tsv |"),
+        ("ana\\_maria@uni.ac.id", "[e-mail address]"),
+        ('"by\\nana@uni.ac.id"', '"by\\[e-mail address]"'),  # in JSON
         ("hf://datasets/bigscience/xP3/en/*.jsonl", "hf://datasets/bigscience/xP3/en/*.jsonl"),
     ],
 )
 def test_scrubbing(text: str, expected: str) -> None:
-    assert scrubbed(text, {"corpora": [{"path": "/srv/My Data/a b.tsv"}]}) == expected
+    config = {"corpora": [{"path": "/srv/My Data/a b.tsv"}, {"path": "/srv/My_own data/a_b.tsv"}]}
+    assert scrubbed(text, config) == expected

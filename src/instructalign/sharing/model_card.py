@@ -95,7 +95,7 @@ def model_card(
             repo=repo or title,
             base=f"[{base}](https://huggingface.co/{base})" if on_hub else sources[0].name,
             new=join_with_and(map(label, groups["L2"])) if groups["L2"] else "new languages",
-            sentences=[scrubbed(sentence, config) for sentence in made.sentences],
+            sentences=made.sentences,
             pipeline=pipeline,
             chat=bool(block_of(results.record, "model", "chat")),
             languages=[(_GROUPS[group], list(map(label, codes))) for group, codes in groups.items() if codes],

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-_PART = r"[^\s/\\\"'<>|:;,()\[\]{}`*?]+"
-_PATH = re.compile(rf"(?<![\w.:/~\\<&-])(?:file://)?~?(?:/{_PART}){{2,}}/?|\b[A-Za-z]:\\(?:{_PART}\\?)+")
-_EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
+from instructalign.report.rendering import escape_markdown
+
+# A card and a report in Markdown have a backslash before some characters, as `escape_markdown` puts it.
+_PART = r"(?:\\[`*_\[\]<>|#~&$]|[^\s/\\\"'<>|:;,()\[\]{}`*?])+"
+_PATH = re.compile(rf"(?<![\w.:/~\\<&-])(?:file://)?(?:\\?~)?(?:/{_PART}){{2,}}/?|\b[A-Za-z]:\\(?:{_PART}\\?)+")
+_EMAIL = re.compile(r"(?<![\w.+-])(?:\\_|[\w.+-])+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
 
 
 def scrubbed(text: str, config: Mapping[str, Any]) -> str:
@@ -20,7 +23,7 @@ def scrubbed(text: str, config: Mapping[str, Any]) -> str:
         config: the run's configuration: the paths in it may have spaces, which a pattern does not find.
     """
     for path in sorted(set(_absolute_paths(config)), key=len, reverse=True):
-        text = text.replace(path, _name(path))
+        text = text.replace(path, _name(path)).replace(escape_markdown(path), escape_markdown(_name(path)))
     return _EMAIL.sub("[e-mail address]", _PATH.sub(lambda found: _name(found[0]), text))
 
 
@@ -34,4 +37,5 @@ def _absolute_paths(value: Any) -> Iterator[str]:
 
 
 def _name(path: str) -> str:
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    on_windows = re.match(r"[A-Za-z]:|\\\\", path)
+    return re.split(r"[/\\]" if on_windows else "/", path.rstrip("/\\"))[-1]
