@@ -235,6 +235,19 @@ def test_a_run_calibrates_once(
     assert "0 pairs of jav-sun" in done.uncalibrated
 
 
+def test_a_run_that_is_read_only_calibrates_all_the_same(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **entries: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(run / "run.json"))
+
+    monkeypatch.setattr(file_translation, "read_run_metadata", lambda _: {})
+    monkeypatch.setattr(file_translation, "update_run_metadata", refuse)
+    [made] = translate("clean food", run, "eng", "jav")
+    assert made.confidence is not None
+    assert "the calibration is not kept" in caplog.text
+
+
 def main_without_exit() -> None:
     with pytest.raises(SystemExit) as stop:
         main()

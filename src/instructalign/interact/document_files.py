@@ -193,7 +193,7 @@ def _subtitle(pieces: _Pieces, place: str, lines: Sequence[str]) -> None:
 
 
 def _broken(text: str, lines: int) -> str:
-    """A text in at most so many lines of about the same length."""
+    """A text on at most `lines` lines of about the same length."""
     words, made = text.split(), [""]
     for word in words:
         if made[-1] and len(made) < lines and len(made[-1]) + len(word) / 2 > len(text) / lines:

@@ -318,7 +318,10 @@ class _Translator:
         progress("translating held-out pairs", 0, 0, "")
         made = self.run(pairs.texts, None, progress)
         calibration = fit_calibration([each[2] for each in made], _good(made, pairs.references))
-        update_run_metadata(run, translation_confidence={name: {**asdict(calibration), "model": model}})
+        try:
+            update_run_metadata(run, translation_confidence={name: {**asdict(calibration), "model": model}})
+        except OSError as error:  # somebody else's run: it is calibrated anew each time
+            log.warning("the calibration is not kept: %s", error)
         return calibration, ""
 
 
