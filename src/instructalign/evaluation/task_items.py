@@ -47,7 +47,7 @@ def absent(task: ItemTask | Translation | PlainText, data: Path, language: str) 
         return f"the task has no {language}; it has: {', '.join(task.languages)}"
     if isinstance(task, Translation) and task.corpus is not None:
         try:
-            there = language == task.pivot or _corpus_pairs(task.corpus, task.pivot, language, data)
+            there = language == task.pivot or any(_corpus_pairs(task.corpus, task.pivot, language, data))
         except DataError as error:
             return str(error).rstrip(".")
         return "" if there else f"the corpus has no sentence in both {task.pivot} and {language}"
@@ -79,7 +79,10 @@ def aligned_sentences(task: Translation, language: str, data: Path) -> dict[str,
         DataError: a file is missing, the Hub cannot be reached, or the two do not have the same sentences.
     """
     if task.corpus is not None:
-        return _corpus_pairs(task.corpus, task.pivot, language, data)
+        translations: dict[str, tuple[str, str]] = {}
+        for id, pair in _corpus_pairs(task.corpus, task.pivot, language, data):
+            translations.setdefault(id, pair)  # the first of several
+        return translations
     source = source_of(task, data)
     names = task.languages[task.pivot], task.languages[language]
     if source is None:
@@ -94,8 +97,8 @@ def aligned_sentences(task: Translation, language: str, data: Path) -> dict[str,
     return {str(number): pair for number, pair in enumerate(zip(*pairs, strict=True), start=1)}
 
 
-def _corpus_pairs(corpus: Entry, pivot: str, language: str, data: Path) -> dict[str, tuple[str, str]]:
-    """By the row's id, the texts of a parallel corpus in two languages; the first translation of each."""
+def _corpus_pairs(corpus: Entry, pivot: str, language: str, data: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The id and the texts in two languages of each row of a parallel corpus that has both."""
 
     def place(value: Any) -> Any:
         if isinstance(value, list):
@@ -103,11 +106,9 @@ def _corpus_pairs(corpus: Entry, pivot: str, language: str, data: Path) -> dict[
         return data / value.expanduser() if isinstance(value, Path) else value
 
     options = {name: place(value) for name, value in corpus.options.items()}
-    found: dict[str, tuple[str, str]] = {}
     for row in FORMATS.get(corpus.name)([pivot, language], Counts(), **options):
         if row.texts.get(pivot) and row.texts.get(language):
-            found.setdefault(row.id, (row.texts[pivot], row.texts[language]))
-    return found
+            yield row.id, (row.texts[pivot], row.texts[language])
 
 
 def read_texts(task: PlainText, language: str, data: Path, limit: int | None = None) -> list[tuple[str, str]]:
