@@ -14,6 +14,7 @@ import yaml
 from instructalign.config import Config
 from instructalign.config_draft import draft_config
 from instructalign.config_file import load_config
+from instructalign.data.formats.spreadsheets import write_table
 from instructalign.errors import ConfigError, DataError
 from instructalign.mixture.training_data import prepare_corpus
 from instructalign.pipeline import check_config
@@ -283,3 +284,22 @@ def test_one_column_or_a_text_file_alone_is_monolingual(tmp_path: Path) -> None:
         draft(tmp_path, "news.txt")
     with pytest.raises(ConfigError, match="no other"):
         draft(tmp_path, "news.txt", languages=["eng"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx", "jsonl"])
+def test_the_only_column_of_text_is_in_the_language_that_it_is_named_by(tmp_path: Path, ending: str) -> None:
+    path, names = tmp_path / f"mine.{ending}", ["no", "Javanese"]
+    rows = [[str(number), text] for number, (_, text) in enumerate(PAIRS)]
+    if ending == "jsonl":
+        write(tmp_path, path.name, [json.dumps(dict(zip(names, row, strict=True))) for row in rows])
+    else:
+        write_table(path, [names, *rows])
+    config = draft(tmp_path, path.name)
+    assert (config.corpora[0].languages, config.languages.new) == (["jav"], ["jav"])
+    assert config.corpora[0].options["columns"] == {"jav": "Javanese"}
+
+
+def test_a_key_of_json_lines_is_left_out_by_its_place(tmp_path: Path) -> None:
+    write(tmp_path, "mine.jsonl", [json.dumps({"text": b, "remark": f"{a}."}) for a, b in PAIRS])
+    config = draft(tmp_path, "mine.jsonl", languages=["jav", "-"])
+    assert config.corpora[0].options["columns"] == {"jav": "text"}

@@ -323,7 +323,7 @@ def _table(path: Path, kind: str, languages: list[str]) -> tuple[dict[str, Any],
         except DataError:
             columns = {}
         columns = columns if len(columns) > 1 and not languages else _columns(keys, rows, languages)
-        if len(columns) < min(2, len(languages) or 2):
+        if not columns:
             raise _no_languages(path, f"its keys are {', '.join(keys) or 'none'}")
         left_out = [key for key in _text_columns(keys, rows) if key not in columns.values()]
         return {"format": kind, "path": str(path), "columns": columns}, left_out
@@ -349,6 +349,8 @@ def _table(path: Path, kind: str, languages: list[str]) -> tuple[dict[str, Any],
     first = next((number for number, cells in enumerate(rows) if sum(map(bool, cells)) > 1), 0)
     top = [cell.strip() for cell in rows[first]] if rows else []
     text = [int(place) for place in _text_columns([str(number) for number in range(len(top))], rows[first + 1 :])]
+    if len(text) == 1 and not languages and (code := _language_named(top[text[0]])):
+        languages = [code]
     if len(text) > len(languages):  # remarks are in few rows, translations in most
         most = [each for each in text if _share_filled(each, rows[first + 1 :]) > 0.5]
         text = most if len(most) == len(languages) else text
@@ -388,7 +390,7 @@ def _columns(
         code = language_named(name)
         if code and names.count(name) == 1 and (not languages or code in languages):
             found.setdefault(code, name)
-    if len(found) > 1 or by_name:
+    if len(found) > 1 or by_name or len(found) == len(text) == 1:
         return found
     if len(languages) != len(text):
         return {}
