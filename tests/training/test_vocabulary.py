@@ -63,6 +63,11 @@ def extended(config: Config) -> tuple[TrainingData, LoadedModel, Extension]:
     return data, loaded, extend_tokenizer(loaded.tokenizer, config, data.corpus, data.heldout, data.replay)
 
 
+def test_the_pieces_of_a_unigram_model_are_the_same_each_time(bases: Path) -> None:
+    once, again = (extended(configured(bases, "mt5"))[2].tokenizer.backend_tokenizer.to_str() for _ in range(2))
+    assert once == again
+
+
 def nats_per_byte(loaded: LoadedModel, tokenizer: Any, texts: list[str]) -> float:
     """Of texts, by transformers' own loss, without an end token."""
     total, model = 0.0, loaded.model

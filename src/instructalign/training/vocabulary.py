@@ -302,7 +302,8 @@ def _learn_unigrams(spec: Mapping[str, Any], backend: Any, new: list[str], count
         )
         model.train_from_iterator(new, trainer)
         learned = json.loads(model.to_str())["model"]["vocab"]
-        found = [(piece, score) for piece, score in learned if piece not in old and piece != "<unk>"]
+        # Rounded: threads add in any order, and the last digits would decide how equal pieces are numbered.
+        found = [(piece, round(score, 6)) for piece, score in learned if piece not in old and piece != "<unk>"]
         if len(found) >= _SPARE * count or len(learned) < 0.9 * size:
             break
         size *= 2
