@@ -75,17 +75,20 @@ class EnergyMeter:
 
     def _read(self) -> dict[str, tuple[str, float, float]]:
         """By counter: what it counts, joules, and the joules at which it begins again at 0."""
-        counters = {}
+        counters: dict[str, tuple[str, float, float]] = {}
         for zone in sorted(_RAPL.glob("intel-rapl:[0-9]*")):
+            if zone.name.count(":") > 1:  # a part of a package
+                continue
             try:
-                values = [int((zone / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj")]
+                joules, limit = (
+                    int((zone / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj")
+                )
             except (OSError, ValueError):
                 continue
-            if zone.name.count(":") == 1:  # a package; the others are its parts
-                counters[zone.name] = ("cpu_joules", *values)
+            counters[zone.name] = ("cpu_joules", joules, limit)
         for number, joules in enumerate(_gpu_joules()):
             counters[f"gpu{number}"] = ("gpu_joules", joules, 0.0)
-        return counters  # type: ignore[return-value]
+        return counters
 
 
 def _nvml() -> Any:

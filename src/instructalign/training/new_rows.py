@@ -205,9 +205,9 @@ def _matched(tokenizer: Any, extension: Extension, config: Config, data: Trainin
     result: list[Weights] = [{} for _ in extension.parts]
     if not old or not new:
         return result
-    tokens, places_ = sorted(old), sorted(new)
-    anchors, targets = directions(old, tokens), directions(new, places_)
-    residual, chosen = targets.copy(), [list[int]() for _ in places_]
+    tokens, pieces = sorted(old), sorted(new)
+    anchors, targets = directions(old, tokens), directions(new, pieces)
+    residual, chosen = targets.copy(), [list[int]() for _ in pieces]
     for _ in range(min(_MATCHES, len(tokens))):
         correlations = residual @ anchors.T
         for number, some in enumerate(chosen):
@@ -217,7 +217,7 @@ def _matched(tokenizer: Any, extension: Extension, config: Config, data: Trainin
             coefficients = np.linalg.lstsq(basis.T, targets[number], rcond=None)[0]
             residual[number] = targets[number] - coefficients @ basis
             shares = np.maximum(coefficients, 0).tolist()
-            result[places_[number]] = _normalised(
+            result[pieces[number]] = _normalised(
                 {tokens[each]: share for each, share in zip(some, shares, strict=True) if share > 0}
             )
     return result

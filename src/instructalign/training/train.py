@@ -341,8 +341,9 @@ def make_monitors(run: TrainingRun, trainer: AlignTrainer, probe: MonitorFactory
     training, loaded = run.config.training, run.loaded
     # After the last step alone, it is not to take longer than a tenth of the training: on a processor, with a real
     # model, all examples take as long as twenty steps.
-    few = VALIDATION_EXAMPLES if training.evaluate_every else max(16, training.steps * training.batch_size // 10)
-    examples = min(VALIDATION_EXAMPLES, few)
+    examples = VALIDATION_EXAMPLES
+    if not training.evaluate_every:
+        examples = min(examples, max(16, training.steps * training.batch_size // 10))
     validation = validation_loss(run.config, run.data, run.encoder, loaded, trainer.batches.limits, examples)
     monitors = []
     if validation is not None:
