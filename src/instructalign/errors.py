@@ -21,7 +21,15 @@ from collections.abc import Iterable, Sequence
 
 
 class InstructAlignError(Exception):
-    """Base of every error that instructalign raises on purpose."""
+    """Base of every error that instructalign raises on purpose.
+
+    Attributes:
+        problems: what was found wrong, a sentence each: the message, unless it lists several.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.problems: tuple[str, ...] = (message,)
 
 
 class ConfigError(InstructAlignError):
@@ -33,11 +41,11 @@ class ConfigError(InstructAlignError):
     """
 
     def __init__(self, problems: Sequence[str], where: str | None = None) -> None:
-        self.problems = tuple(problems)
         self.where = where
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         head = f"{count} in {where}" if where else f"{count} in the configuration"
-        super().__init__("\n".join([f"{head}:", *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__("\n".join([f"{head}:", *(f"  - {problem}" for problem in problems)]))
+        self.problems = tuple(problems)
 
 
 class UnknownNameError(InstructAlignError):

@@ -289,7 +289,7 @@ def check_config(config: Config, *, trains: bool = True) -> None:
     if len(problems) == 1:
         raise problems[0]
     if problems:
-        raise ConfigError([line for each in problems for line in getattr(each, "problems", [str(each)])])
+        raise ConfigError([line for each in problems for line in each.problems])
 
 
 def validate(config: ConfigSource, *, trains: bool = True) -> list[str]:
@@ -302,7 +302,7 @@ def validate(config: ConfigSource, *, trains: bool = True) -> list[str]:
     try:
         check_config(load_config(config), trains=trains)
     except InstructAlignError as error:
-        return list(getattr(error, "problems", None) or [str(error)])
+        return list(error.problems)
     return []
 
 

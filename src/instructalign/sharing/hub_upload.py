@@ -68,7 +68,8 @@ def shared_files(
         RunFolderError: the folder is not a run's, or its model is not trained yet.
         ModelError: an adapter's base is a folder of this machine.
     """
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not re-exported
 
     try:
         validate_repo_id(repo)

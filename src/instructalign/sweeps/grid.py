@@ -134,7 +134,7 @@ def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[i
                 made = build_config(data, folder=path.parent, overrides=overrides)
                 check_config(made)
             except (ConfigError, UnknownNameError) as error:
-                for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+                for problem in error.problems:
                     problems.setdefault(problem, []).append(name)
                 continue
             cells.append(SweepCell(name, seed, at, made, _folder_name(name, seed)))
