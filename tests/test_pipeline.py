@@ -38,7 +38,7 @@ def test_a_run_reads_corpora_replay_data_and_test_items_once(
 
     count(corpus, "read_entry", lambda entry, *_: f"corpus {entry.name}")
     count(replay_buffer, "_open", lambda source, _: f"replay {source.name}")
-    count(task_selection, "read_items", lambda task, language, *_: f"{task.name} {language}")
+    count(task_selection, "read_items", lambda task, language, *_, **__: f"{task.name} {language}")
     count(training_data, "InstructionStream", lambda *_: "stream")
     tasks = "[toy_sentiment, heldout_instructions, past_instructions]"
     settings = ["training.steps=2", "training.batch_size=4", "replay.heldout=4", "evaluation.items=4"]
