@@ -202,6 +202,7 @@ def test_an_adapter_is_pushed_with_the_hub_name_of_its_base(project: Path, tmp_p
         ("| /srv/My\\_own data/a\\_b.tsv |", "| a\\_b.tsv |"),
         ("ana\\_maria@uni.ac.id", "[e-mail address]"),
         ('"by\\nana@uni.ac.id"', '"by\\[e-mail address]"'),  # in JSON
+        ('"made from\\n/home/me/x.csv\\tand"', '"made from\\nx.csv\\tand"'),
         ("hf://datasets/bigscience/xP3/en/*.jsonl", "hf://datasets/bigscience/xP3/en/*.jsonl"),
     ],
 )

@@ -11,7 +11,11 @@ from instructalign.report.rendering import escape_markdown
 
 # A card and a report in Markdown have a backslash before some characters, as `escape_markdown` puts it.
 _PART = r"(?:\\[`*_\[\]<>|#~&$]|[^\s/\\\"'<>|:;,()\[\]{}`*?])+"
-_PATH = re.compile(rf"(?<![\w.:/~\\<&-])(?:file://)?(?:\\?~)?(?:/{_PART}){{2,}}/?|\b[A-Za-z]:\\(?:{_PART}\\?)+")
+# Behind no word, but behind a line end as JSON writes it.
+_PATH = re.compile(
+    rf"(?:(?<![\w.:/~\\<&-])|(?<=\\[nrt]))(?:file://)?(?:\\?~)?(?:/{_PART}){{2,}}/?"
+    rf"|\b[A-Za-z]:\\(?:{_PART}\\?)+"
+)
 _EMAIL = re.compile(r"(?<![\w.+-])(?:\\_|[\w.+-])+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
 
 
