@@ -500,8 +500,7 @@ def shipped_configurations() -> dict[str, Path]:
     folder = (
         package / "configs" if (package / "configs").is_dir() else package.parents[1] / "configs"
     )  # a checkout
-    found = (path for path in sorted(folder.rglob("*.yaml")) if path.parent.name != "tasks")
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def starter() -> str:
