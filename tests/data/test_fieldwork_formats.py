@@ -230,6 +230,12 @@ def test_lift_with_definitions_only_says_how_to_read_them(tmp_path: Path) -> Non
     assert pairs(read("lift", ["eng", "heg"], path=tmp_path / "a.lift", of="definitions")) == [("batu", "a stone")]
 
 
+REFERRING = (
+    '<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="below" ANNOTATION_REF="{}"><ANNOTATION_VALUE>x</ANNOTATION_VALUE>'
+    "</REF_ANNOTATION></ANNOTATION></TIER>"
+)
+
+
 def test_elan_with_wrong_tiers_and_damaged_files(tmp_path: Path) -> None:
     path = eaf(tmp_path / "a.eaf", by_reference=False)
     tiers = {"heg": "tx@A", "eng": "ft@A"}
@@ -256,6 +262,19 @@ def test_elan_with_wrong_tiers_and_damaged_files(tmp_path: Path) -> None:
             ),
             r"'a\d+' is above itself",
         ),
+        (
+            re.sub(  # the first annotation follows one that belongs to it: a circle of both kinds of link
+                r'ANNOTATION_ID="(a\d+)" ANNOTATION_REF="(a\d+)"',
+                r'ANNOTATION_ID="\1" ANNOTATION_REF="\2" PREVIOUS_ANNOTATION="below"',
+                referring,
+                count=1,
+            ).replace(
+                "</TIER>", REFERRING.format(re.search(r'ANNOTATION_ID="(a\d+)" ANNOTATION_REF', referring)[1]), 1
+            ),
+            r"'.*' is above itself",
+        ),
+        (re.sub(r'ANNOTATION_ID="a\d+" ', "", referring, count=1), r"a\.eaf:\d+: an annotation without id"),
+        (re.sub(r'ANNOTATION_ID="a\d+"', 'ANNOTATION_ID="a3"', referring, count=1), r"id 'a3' stands twice"),
         (f"<?xml version='1.0'?>{BOMB}<ANNOTATION_DOCUMENT>&a;</ANNOTATION_DOCUMENT>", "Entities are not read"),
     ):
         path.write_text(text)

@@ -228,13 +228,20 @@ def _read_document(path: Path) -> _Document:
             for slot in (annotation.start, annotation.end) if timed else ():  # both are required
                 if slot not in document.times:
                     raise DataError(f"{path}:{event.line}: there is no time slot {slot!r}.")
+            if not annotation.id or annotation.id in document.annotations:
+                fault = (
+                    f"the annotation id {annotation.id!r} stands twice"
+                    if annotation.id
+                    else "an annotation without id"
+                )
+                raise DataError(f"{path}:{event.line}: {fault}; the file is damaged.")
             document.annotations[annotation.id] = annotation
         elif name == "annotation_value":
             reading = True
     _check_references(document, path)
     _fill_times(document)
     _find_parents(document)
-    _put_in_order(document)
+    _put_in_order(document, path)
     return document
 
 
@@ -289,16 +296,20 @@ def _find_parents(document: _Document) -> None:
                 document.annotations[id].parent = document.annotations[id].parent or above[place][2]
 
 
-def _put_in_order(document: _Document) -> None:
+def _put_in_order(document: _Document, path: Path) -> None:
     """Sorts the annotations as they follow one another; in the file, those of a tier may be in any order."""
     places: dict[str, tuple[int, ...]] = {}
 
     def place(id: str) -> tuple[int, ...]:
         waiting = [id]
+        asked: set[str] = set()
         while waiting:  # a chain may be longer than Python's stack
             each = document.annotations[waiting[-1]]
             needed = [other for other in (each.previous, each.parent) if other and other not in places]
             if needed:
+                if each.id in asked:  # by links of both kinds: `_check_references` looks at one kind at a time
+                    raise DataError(f"{path}: the annotation {each.id!r} is above itself; the file is damaged.")
+                asked.add(each.id)
                 waiting += needed
                 continue
             above = places[each.parent] if each.parent else ()
