@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,6 +33,9 @@ MAX_LINE_BYTES = 64 << 20
 
 READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading damaged compressed data raises."""
+
+ZIP_ERRORS = (zipfile.BadZipFile, RuntimeError, NotImplementedError, UnicodeDecodeError, *READ_ERRORS)
+"""What reading damaged or protected zip files raises."""
 
 _SNIFFED = 1 << 12  # bytes at a file's start that show what it is
 _told: dict[tuple[str, str], None] = {}  # a run reads its corpora more than once

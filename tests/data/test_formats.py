@@ -331,6 +331,13 @@ def test_xliff_between_other_languages_is_refused(tmp_path: Path) -> None:
         read("xliff", ["eng", "sun"], path=tmp_path / "a.xlf")
 
 
+@pytest.mark.parametrize("tag", ["xx-nothing", "e n", "klingonese"])
+def test_what_is_no_language_in_an_xliff_document_is_refused_by_file(tmp_path: Path, tag: str) -> None:
+    (tmp_path / "a.xlf").write_text(XLIFF_2.replace('trgLang="jv"', f'trgLang="{tag}"'))
+    with pytest.raises(DataError, match=rf"a\.xlf.*{tag}"):
+        read("xliff", ["eng", "jav"], path=tmp_path / "a.xlf")
+
+
 RECORDS = [
     {"id": 1, "translation": {"en": "one", "id": "satu"}},
     {"id": 2, "translation": {"en": "two", "id": None}},

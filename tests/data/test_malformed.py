@@ -226,6 +226,10 @@ CASES = [
     Case("two corpora", "opus", archive({f"{c}.{code}": b"a\n" for c in "ab" for code in ("en", "id")}), "found 2 "),
     Case("unequal lengths", "opus", archive({"c.en": b"a\n", "c.id": b"a\nb\n"}), "c.en has 1, c.id has 2"),
     Case("not UTF-8", "opus", archive({"c.en": b"\xe9\n", "c.id": b"a\n"}), "a.zip:c.en:1: not UTF-8"),
+    *(
+        Case("a name that is not UTF-8", format, {f"a.{ending}": (archive({"ä.en": b"a\n", "c.id": b"a\n"})["a.zip"] or b"").replace("ä".encode(), b"\xff\xff")}, f"a.{ending}.*(not a readable zip|damaged)")
+        for format, ending in (("opus", "zip"), ("ods", "ods"))
+    ),
     Case("other languages", "opus", archive({"c.en": b"a\n", "c.fr": b"a\n"}), "found eng. .*: eng, fra"),
     Case("zeros without end", "opus", archive({"c.en": b"0" * BOMB, "c.id": b"a\n"}), "a.zip:c.en:1: a line of more than"),
     # Parquet

@@ -20,7 +20,7 @@ from typing import Any
 from instructalign.data.formats.gettext_po import parse_po
 from instructalign.data.readers import EXCEL_HINT, SAMPLE, likely_delimiter, read_delimited
 from instructalign.errors import DataError, first_line, suggest
-from instructalign.files import check_file, read_lines
+from instructalign.files import ZIP_ERRORS, check_file, read_lines
 from instructalign.languages import canonical, english_name
 
 _MAX_UNPACKED = 1 << 30  # bytes of a .docx
@@ -445,7 +445,7 @@ def _word(path: Path, *_: Any) -> Document:
             if sum(member.file_size for member in archive.infolist()) > _MAX_UNPACKED:
                 raise DataError(f"{path}: unpacks to more than {_MAX_UNPACKED >> 30} GiB.")
             members = [(member, archive.read(member)) for member in archive.infolist()]
-    except (zipfile.BadZipFile, RuntimeError, OSError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise DataError(f"{path}: not a .docx that can be read ({first_line(error)}).") from None
     if "word/document.xml" not in [member.filename for member, _ in members]:
         raise DataError(f"{path}: no word/document.xml in it: not a .docx. Save it as .docx again.")

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from instructalign.data.formats import is_language, rows_of_lines, select_languages
 from instructalign.errors import DataError
-from instructalign.files import check_file, decode_lines, hidden
+from instructalign.files import ZIP_ERRORS, check_file, decode_lines, hidden
 from instructalign.types import Counts, ParallelRow
 
 
@@ -40,7 +40,7 @@ def read_opus(languages: Sequence[str], counts: Counts, *, path: Path) -> Iterat
                 for code, name in members.items()
             }
             yield from rows_of_lines(sides, counts)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+    except ZIP_ERRORS as error:
         raise DataError(f"{path}: not a readable zip file ({error}). Get the file again.") from None
 
 

@@ -27,7 +27,7 @@ from instructalign.data.formats.tabular import (  # the first for `validate`
 )
 from instructalign.data.readers import read_delimited
 from instructalign.errors import DataError, suggest
-from instructalign.files import READ_ERRORS, atomic, check_file, format_bytes, notice
+from instructalign.files import ZIP_ERRORS, atomic, check_file, format_bytes, notice
 from instructalign.languages import LanguageCode
 from instructalign.types import Counts, ParallelRow
 
@@ -171,7 +171,7 @@ def _refuse_bombs(path: Path) -> None:
                     "read. Save the sheet as CSV."
                 )
             damaged = archive.testzip()  # also where a member is larger than it says
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, *READ_ERRORS) as error:
+    except ZIP_ERRORS as error:
         raise DataError(f"{path}: the workbook is damaged or protected ({error}). Get the file again.") from None
     if damaged:
         raise DataError(f"{path}: the workbook is damaged in {damaged!r}. Get the file again.")

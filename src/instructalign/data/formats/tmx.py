@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from instructalign.data.formats import is_language, require_languages, rows_of_variants
+from instructalign.data.formats import code_by_tag, require_languages, rows_of_variants
 from instructalign.data.formats.xml_events import is_line_break, read_events
 from instructalign.errors import DataError
-from instructalign.languages import canonical
 from instructalign.types import Counts, ParallelRow
 
 _CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
@@ -54,6 +53,7 @@ def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     text: list[str] | None = None
     hidden = variant = 0  # the line of the <tuv> whose child is read
     opened = False
+    code_of = code_by_tag(None)
     for event in read_events(path):
         if event.kind == "text":
             if text is not None and not hidden:
@@ -71,8 +71,7 @@ def _units(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
             if event.value == "tu":
                 id, variants = event.attributes.get("tuid", "").strip(), {}
             elif event.value == "tuv":
-                tag = event.attributes.get("lang", "").strip()
-                code = canonical(tag) if is_language(tag) else tag
+                code = code_of(event.attributes.get("lang", "").strip())
             elif event.value == "seg":
                 text = []
             elif text is not None and not hidden and is_line_break(event.attributes):

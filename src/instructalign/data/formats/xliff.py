@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instructalign.data.formats import make_row, require_languages
+from instructalign.data.formats import code_by_tag, make_row, require_languages
 from instructalign.data.formats.xml_events import is_line_break, read_events
 from instructalign.errors import DataError
-from instructalign.languages import canonical
 from instructalign.types import Counts, ParallelRow
 
 _HIDDEN = frozenset(
@@ -108,6 +107,7 @@ def _units(path: Path) -> Iterator[tuple[str, _Unit, int]]:
     """The id of each unit, its text, and how many segments of the same unit came before (in version 2)."""
     of_document = {"source": "", "target": ""}
     codes = dict(of_document)
+    code_of = code_by_tag(None)
     unit = _Unit(codes)
     side, into, id = "", "", ""  # the element whose text is read, the side it belongs to, the unit's id
     units = before = hidden = 0
@@ -144,7 +144,7 @@ def _units(path: Path) -> Iterator[tuple[str, _Unit, int]]:
                 codes = dict(of_document)
                 for key, attribute in (("source", "srclang"), ("target", "trglang")):
                     if tag := attributes.get(f"{key}-language") or attributes.get(attribute):
-                        codes[key] = canonical(tag)
+                        codes[key] = code_of(tag)
                 if name == "xliff":
                     of_document = codes
             if name in _OPEN:
@@ -168,7 +168,7 @@ def _units(path: Path) -> Iterator[tuple[str, _Unit, int]]:
                     continue
                 unit.texts[name] = ""
                 if tag := attributes.get("lang"):
-                    unit.codes[name] = canonical(tag)
+                    unit.codes[name] = code_of(tag)
                 state, origin = attributes.get("state"), attributes.get("state-qualifier", "")  # version 1.2
                 unaccepted = origin in _SUGGESTED and state not in _SETTLED and not approved
                 if state in _UNTRANSLATED or unaccepted or origin.startswith("rejected-"):
