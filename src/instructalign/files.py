@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import yaml
 
-from instructalign.errors import DataError
+from instructalign.errors import DataError, InstructAlignError
 from instructalign.file_kinds import COMPRESSED, MARKS, compression_of, unlike_text, unmarked_encoding, whose_place
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,16 @@ def copy_folder(source: Path, target: Path, *, link: bool = False) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def refuse_existing(out: Path) -> None:
+    """Refuses to overwrite what is there.
+
+    Raises:
+        InstructAlignError: something is.
+    """
+    if out.exists():
+        raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ from instructalign.interact import playground as module
 from instructalign.interact.playground import PlaygroundServer, open_playground
 from instructalign.mixture.replay_sources import ReplayRequest, read_jsonl_examples
 from instructalign.types import Counts, Item
+from test_cli import call as run_command
 from tiny import save_tiny
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -240,6 +241,13 @@ def test_what_is_no_run_is_said(run: Path, tmp_path: Path) -> None:
         open_playground(str(run / "base"))
     with pytest.raises(ModelError, match="does not exist"):
         open_playground(str(run), base=str(tmp_path / "gone"))
+
+
+def test_a_port_in_use_is_found_before_the_models_are_loaded(server: PlaygroundServer, run: Path) -> None:
+    done = run_command("play", str(run / "gone"), "--port", str(server.server_port), "--no-browser")
+    assert (done.returncode, "--port" in done.stderr, "loading" in done.stderr) == (2, True, False)
+    free = run_command("play", str(run / "gone"), "--no-browser")
+    assert (free.returncode, "loading" in free.stderr, "gone" in free.stderr) == (1, True, True)
 
 
 # -- in a browser ---------------------------------------------------------------------------------------------

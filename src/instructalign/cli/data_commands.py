@@ -44,10 +44,9 @@ def init(
 
     Example: `instructalign init --from pairs.xlsx --out my-language.yaml`
     """
-    from instructalign.files import write_text
+    from instructalign.files import refuse_existing, write_text
 
-    if out.exists():
-        raise InstructAlignError(f"{out} already exists; choose another --out.")
+    refuse_existing(out)
     if not files:
         from instructalign.config_file import starter
 
@@ -166,14 +165,14 @@ def generate(
 
     Example: `instructalign generate my-language.yaml --count 10000 --out instructions.jsonl`
     """
+    from instructalign.files import refuse_existing
     from instructalign.instructions.export import ENDINGS
     from instructalign.pipeline import write_generated
 
     if out.is_dir() or out.suffix not in ENDINGS:
         what = "is a folder" if out.is_dir() else "has no known extension"
         raise InstructAlignError(f"{out} {what}. Name a file: {' or '.join(ENDINGS)}.")
-    if out.exists():
-        raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
+    refuse_existing(out)
     if store is not None and engine == "local":
         raise typer.BadParameter("--store needs --engine ray")
     loaded = load(config, with_rejects(settings, rejects))
@@ -227,14 +226,16 @@ def synthesize(
 
     Example: `instructalign synthesize my-language.yaml --back-translate --text news.txt --out pairs.jsonl`
     """
+    from instructalign.files import refuse_existing
+
     only = {"--model": model, "--text": text, "--language": language, "--pivot": pivot, "--round-trip": round_trip}
     given = [
         name for name, value in {**only, "--rounds": rounds, "--rejects": rejects}.items() if value is not None
     ]
     if given and not back_translate:
         raise typer.BadParameter(f"{', '.join(given)} belongs to --back-translate")
-    if out.exists() and not rounds:
-        raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
+    if not rounds:
+        refuse_existing(out)
     loaded = load(config, settings)
     if back_translate:
         options = {name.removeprefix("--").replace("-", "_"): value for name, value in only.items()}
@@ -296,6 +297,7 @@ def select(
     Example: `instructalign select english.txt --budget 500 --language heg`
     """
     from instructalign.data.formats.spreadsheets import TABLE_ENDINGS, write_table
+    from instructalign.files import refuse_existing
     from instructalign.languages import canonical
     from instructalign.sentence_selection import select_sentences
 
@@ -318,8 +320,7 @@ def select(
         problems.append(f"--language: {language!r} is the language of the sentences (--source) too")
     if problems or size is None or range_ is None:
         raise ConfigError(problems)
-    if out.exists():
-        raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
+    refuse_existing(out)
     with console.progress() as progress:
         choice = select_sentences(
             corpus,

@@ -153,22 +153,22 @@ def play(
     """
     from instructalign.interact.playground import PlaygroundServer, open_playground
 
-    console.status.print("loading the two models …")
-    playground = open_playground(run, base)
     try:
-        server = PlaygroundServer(playground, port)
+        server = PlaygroundServer(port=port)  # before the models, which take longer
     except OSError as error:
         raise ConfigError(
             [f"--port: {port} cannot be used ({error.strerror}). 0 takes any free one"], "the arguments of play"
         ) from None
-    console.out.print(f"{server.address}\nOpen this address in a browser; Ctrl-C ends it.", markup=False)
-    if browser:
-        import webbrowser
+    with server:
+        console.status.print("loading the two models …")
+        server.playground = open_playground(run, base)
+        console.out.print(f"{server.address}\nOpen this address in a browser; Ctrl-C ends it.", markup=False)
+        if browser:
+            import webbrowser
 
-        webbrowser.open(server.address)
-    with suppress(KeyboardInterrupt):
-        server.serve_forever()
-    server.server_close()
+            webbrowser.open(server.address)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def translate(

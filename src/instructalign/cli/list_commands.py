@@ -155,15 +155,14 @@ def copy_config(
     Example: `instructalign configs copy quickstart`
     """
     from instructalign.config_file import shipped_configurations
-    from instructalign.files import write_text
+    from instructalign.files import refuse_existing, write_text
 
     known = shipped_configurations()
     if name.removesuffix(".yaml") not in known:
         raise UnknownNameError("configuration", name, known)
     source = known[name.removesuffix(".yaml")]
     target = out or Path(source.name)
-    if target.exists():
-        raise InstructAlignError(f"{target} already exists; choose another --out.")
+    refuse_existing(target)
     write_text(target, source.read_text(encoding="utf-8"))
     console.out.print(f"wrote {target}. Paths in it are relative to its folder.", markup=False)
 

@@ -350,7 +350,7 @@ class PlaygroundServer(ThreadingHTTPServer):
     """Serves a playground on loopback.
 
     Args:
-        playground: what is served.
+        playground: what is served; None where it is set later, before the server serves.
         port: 0 for any free one.
 
     Attributes:
@@ -360,9 +360,13 @@ class PlaygroundServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, playground: Playground, port: int = 0) -> None:
+    playground: Playground
+
+    def __init__(self, playground: Playground | None = None, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.playground, self.token = playground, secrets.token_urlsafe(24)
+        if playground is not None:
+            self.playground = playground
+        self.token = secrets.token_urlsafe(24)
         self.address = f"http://127.0.0.1:{self.server_port}/?token={self.token}"
 
 

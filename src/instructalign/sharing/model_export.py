@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from instructalign.config import ModelConfig
 from instructalign.errors import InstructAlignError, ModelError
-from instructalign.files import read_object, readable, write_json, write_text
+from instructalign.files import read_object, readable, refuse_existing, write_json, write_text
 from instructalign.interact.model_choice import choose_model
 from instructalign.mixture.carried_replay import MEMORY_FILES
 from instructalign.training.chat import ChatTemplate
@@ -68,8 +68,7 @@ def export_model(model: str | Path, form: ExportForm, out: str | Path, *, quanti
     module, extra = _NEEDS.get("gguf" if form == "ollama" else form, ("", ""))
     if module and find_spec(module) is None:
         raise InstructAlignError(f"--format {form} needs {module}: pip install 'instructalign[{extra}]'")
-    if out.exists():
-        raise InstructAlignError(f"{out} already exists; choose another --out, or remove it.")
+    refuse_existing(out)
     config = _model_of(Path(model))
     check_weights(config.base)
     codec = load_codec(config)
