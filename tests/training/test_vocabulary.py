@@ -233,7 +233,7 @@ def test_trains_new_rows_first_resumes_and_loads_by_transformers_alone(
     assert not (tmp_path / f"{shape}-whole" / EXTENDED).exists()
     whole = states(result.model)
 
-    decaying = {"steps": 2, "scheduler": "constant", "weight_decay": 0.5}
+    decaying = {"steps": 2, "scheduler": "constant", "weight_decay": 0.5, "strategy": {"ema": {"decay": 0.5}}}
     short = configured(bases, shape, vocabulary=first, training=decaying)
     only = states(train(short, tmp_path / f"{shape}-short").model)
     base = load_model(str(bases / shape)).model.state_dict()

@@ -263,7 +263,7 @@ class NewRowsFirst(Strategy):
             if self._decayed:
                 self._kept.append((weight.data, old, weight.data[old]))
 
-    def after_update(self, model: torch.nn.Module, step: int) -> None:
+    def undo_update(self, model: torch.nn.Module, step: int) -> None:
         """Restores the old rows after weight decay."""
         for weight, old, values in self._kept:
             weight[old] = values

@@ -116,7 +116,7 @@ class SourceShielded(Strategy):
             self._costs["memory"] += copy.nbytes
             self._undo_decay.append(lambda: weight.data.index_copy_(along, columns, copy))
 
-    def after_update(self, model: torch.nn.Module, step: int) -> None:
+    def undo_update(self, model: torch.nn.Module, step: int) -> None:
         """Restores the frozen columns after weight decay."""
         for undo in self._undo_decay:
             undo()

@@ -205,8 +205,11 @@ class Strategy:
             step: the number of optimizer steps before this one.
         """
 
+    def undo_update(self, model: torch.nn.Module, step: int) -> None:
+        """Called after the optimizer has changed the weights, to change back those that stay as they are."""
+
     def after_update(self, model: torch.nn.Module, step: int) -> None:
-        """Called after the optimizer has changed the weights; `step` as for `before_update`."""
+        """Called when the weights are those of the next step, after every `undo_update`."""
 
     def finish(self, model: torch.nn.Module) -> None:
         """Called once after the last step, before the model is saved (and an adapter merged)."""

@@ -93,8 +93,9 @@ class StrategyGroup(TrainerCallback):
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Weights have changed."""
-        for _, after_update in self._hooks("after_update"):
-            after_update(kwargs["model"], int(state.global_step))
+        for hook in ("undo_update", "after_update"):
+            for _, called in self._hooks(hook):
+                called(kwargs["model"], int(state.global_step))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Logs the mean of each strategy's loss term since the last line."""
