@@ -109,6 +109,50 @@ def test_what_is_held_out_is_a_task(tmp_path: Path) -> None:
     assert set().union(*held.values()) == {each.answer for each in data.taught.heldout}
 
 
+@pytest.mark.parametrize(("past", "taught"), [(0, 6), (6, 0), (2, 6)])
+def test_neither_block_trains_on_what_the_other_holds_out(tmp_path: Path, past: int, taught: int) -> None:
+    given = settings(tmp_path)
+    records = [{"inputs": f"Apa {n}?", "targets": f"Wangsulan {n}."} for n in range(15, 45)]
+    given["replay"] = {"source": write(tmp_path / "replay.jsonl", records), "size": 30, "heldout": past}
+    given["instruction_data"]["sources"] = {"jav": given["instruction_data"]["sources"]["jav"]}
+    given["instruction_data"] |= {"size": 30, "heldout": taught}
+    data = prepare_data(build_config(given))
+
+    def texts(examples: Any) -> set[tuple[str, str]]:
+        return {(each.prompt, each.answer) for each in examples}
+
+    held = [texts(buffer.heldout) for buffer in (data.replay, data.taught)]
+    assert [len(each) for each in held] == [past, taught]
+    for buffer, numbers, mine, others, name in (
+        (data.replay, range(15, 45), *held, "instruction_data"),
+        (data.taught, range(30), *held[::-1], "replay"),
+    ):
+        there = {(f"Apa {n}?", f"Wangsulan {n}.") for n in numbers}
+        assert texts(buffer.examples) == there - mine - others
+        lost = {"held out": len(mine), f"held out by {name}": len(there & others - mine)}
+        assert buffer.counts.dropped == {reason: count for reason, count in lost.items() if count}
+        assert buffer.counts.read == buffer.counts.kept + sum(buffer.counts.dropped.values())
+    apart = {**data.replay.counts.dropped, **data.taught.counts.dropped}
+    assert any(reason.startswith("held out by") for reason in apart)
+    shown = {(each.prompt, each.answer) for each in map(data.mixture.__getitem__, range(400))}
+    assert shown.isdisjoint(held[0] | held[1])
+
+
+def test_a_block_of_which_nothing_is_left(tmp_path: Path) -> None:
+    given = settings(tmp_path)
+    records = [{"inputs": f"Apa {n}?", "targets": f"Wangsulan {n}."} for n in range(30)]
+    given["instruction_data"] |= {
+        "sources": {"jav": write(tmp_path / "jav.jsonl", records)},
+        "heldout": 29,
+        "size": 1,
+    }
+    run = build_config(given)
+    [held, *_] = prepare_data(run).taught.heldout
+    write(tmp_path / "replay.jsonl", [{"inputs": held.prompt, "targets": held.answer}])
+    with pytest.raises(DataError, match=r"all 1 examples of replay .*instruction_data\.heldout"):
+        prepare_data(run)
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [

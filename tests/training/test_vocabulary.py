@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.training.scripts import javanese, pairs, save_shape
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BertTokenizerFast
 
-from instructalign.config import Config
+from instructalign.config import Config, InstructionDataConfig
 from instructalign.config_file import build_config
 from instructalign.doctor.check_tokenizer import examine_extension
 from instructalign.errors import ConfigError, ModelError
@@ -60,7 +60,11 @@ def configured(folder: Path, shape: str, **more: Any) -> Config:
 
 def extended(config: Config) -> tuple[TrainingData, LoadedModel, Extension]:
     data, loaded = prepare_data(config), load_model(config.model, trainable=True)
-    return data, loaded, extend_tokenizer(loaded.tokenizer, config, data.corpus, data.heldout, data.replay)
+    return (
+        data,
+        loaded,
+        extend_tokenizer(loaded.tokenizer, config, data.corpus, data.heldout, data.replay, data.taught),
+    )
 
 
 def test_the_pieces_of_a_unigram_model_are_the_same_each_time(bases: Path) -> None:
@@ -153,6 +157,29 @@ def test_latin_text_of_known_languages_is_protected(bases: Path, shape: str, tmp
     free = extended(configured(tmp_path, shape, vocabulary={"add": 200, "protect": False}))[2]
     assert any(free.tokenizer.encode(text) != loaded.tokenizer.encode(text) for text in known)
     assert free.record["languages"]["jav"]["after"] < extension.record["languages"]["jav"]["after"]
+
+
+def test_instruction_data_in_known_languages_is_protected(bases: Path, tmp_path: Path) -> None:
+    """New text is made of words that occur in instruction data alone, where both languages have some."""
+    words = [f"qaxe{n} qixawe" for n in range(40)]
+    lines = [f"{known}\t{known[::-1]} {words[n % 40]}" for n, (known, _) in enumerate(pairs())]
+    (tmp_path / "corpus.tsv").write_text("\n".join(["eng\tjav", *lines]), encoding="utf-8")
+    (tmp_path / "bloom").symlink_to(bases / "bloom")
+    asked = [{"inputs": f"{word} ?", "targets": f"{word} ."} for word in words]
+    for code in ("eng", "jav"):
+        (tmp_path / f"{code}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in asked))
+
+    def changed(code: str) -> list[bool]:
+        config = configured(tmp_path, "bloom", vocabulary={"add": 200})
+        sources = {code: {"format": "jsonl", "path": str(tmp_path / f"{code}.jsonl")}}
+        block = InstructionDataConfig.model_validate({"sources": sources, "size": 40})
+        data, loaded, extension = extended(config.model_copy(update={"instruction_data": block}))
+        texts = [text for each in data.taught.examples for text in (each.prompt, each.answer)]
+        assert len(texts) == 80
+        return [extension.tokenizer.encode(text) != loaded.tokenizer.encode(text) for text in texts]
+
+    assert not any(changed("eng"))  # a known language
+    assert all(changed("jav"))
 
 
 def test_merges_are_those_of_a_naive_trainer() -> None:
@@ -313,7 +340,7 @@ def test_plain_text_needs_no_template_of_ours(bases: Path, tmp_path: Path) -> No
     objectives = EntriesByName(OBJECTIVES).read({"mt": 1, "lm": {"form": "plain"}})
     changes = {"templates": [str(tmp_path / "own.yaml")], "objectives": objectives}
     own = config.model_copy(update={"instructions": config.instructions.model_copy(update=changes)})
-    assert extend_tokenizer(loaded.tokenizer, own, data.corpus, data.heldout, data.replay).parts
+    assert extend_tokenizer(loaded.tokenizer, own, data.corpus, data.heldout, data.replay, data.taught).parts
 
 
 def test_what_cannot_be(bases: Path, tmp_path: Path) -> None:
@@ -328,7 +355,7 @@ def test_what_cannot_be(bases: Path, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]))
     bert: Any = BertTokenizerFast(str(tmp_path / "vocab.txt"))
     with pytest.raises(ModelError, match="WordPiece"):
-        extend_tokenizer(bert, config, data.corpus, data.heldout, data.replay)
+        extend_tokenizer(bert, config, data.corpus, data.heldout, data.replay, data.taught)
 
 
 def test_preview_doctor_and_configuration_know_it(bases: Path) -> None:

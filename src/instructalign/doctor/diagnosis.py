@@ -28,7 +28,8 @@ from instructalign.doctor.resource_estimates import CostPart, examine_costs, tok
 from instructalign.errors import ModelError
 from instructalign.files import collected_notices
 from instructalign.licences import base_licence, licence_problems, model_sources
-from instructalign.mixture import load_replay
+from instructalign.mixture import ReplayBuffer, load_replay
+from instructalign.mixture.replay_buffer import keep_apart
 from instructalign.mixture.training_data import build_instructions, build_mixture, load_taught, prepare_corpus
 from instructalign.notebooks import default_progress, html_table
 from instructalign.pipeline import config_problems, stage_config
@@ -173,6 +174,9 @@ def _examine(
         lambda: load_replay(replay_config, config.seed, config.model, made=_SELF_WRITTEN, progress=progress),
     )
     taught = about_stream.attempt("Change instruction_data.", partial(load_taught, config))
+    if replay is not None and taught is not None:
+        apart = about_stream.attempt("Change replay or instruction_data.", partial(keep_apart, replay, taught))
+        replay, taught = apart or (replay, taught)
     progress("reading the tasks", 0, 0, "")
     tasks, items, about_tasks = examine_tasks(config.model_copy(update={"replay": replay_config}), heldout, replay)
     keep(check_column_languages(corpus, items))
@@ -197,7 +201,9 @@ def _examine(
         keep(found)
         if config.model.vocabulary and corpus is not None and heldout is not None and replay is not None:
             progress("learning new pieces", 0, 0, "")
-            extend = partial(extend_tokenizer, codec.tokenizer, config, corpus, heldout, replay)
+            extend = partial(
+                extend_tokenizer, codec.tokenizer, config, corpus, heldout, replay, taught or ReplayBuffer()
+            )
             about_pieces = Findings("vocabulary")
             if extension := about_pieces.attempt("Change model.vocabulary.", extend):
                 about_pieces = examine_extension(extension, config.languages.new)

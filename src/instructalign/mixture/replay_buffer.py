@@ -6,7 +6,7 @@ import heapq
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -82,9 +82,9 @@ class ReplayBuffer:
         counts = Counter(stratum for _, stratum in self.origins)
         return {} if set(counts) == {""} else dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
-    def without(self, rows: Container[str], reason: str) -> ReplayBuffer:
-        """The buffer without the examples of these rows, which count as dropped for the reason."""
-        stay = [number for number, each in enumerate(self.examples) if each.row not in rows]
+    def without(self, unwanted: Callable[[Instruction], bool], reason: str) -> ReplayBuffer:
+        """The buffer without unwanted examples, which count as dropped for the reason."""
+        stay = [number for number, each in enumerate(self.examples) if not unwanted(each)]
         sources = {name: replace(counts, dropped=dict(counts.dropped)) for name, counts in self.sources.items()}
         for number in sorted({*range(len(self))} - {*stay}):
             counts = sources[self.origins[number][0]]
@@ -216,11 +216,30 @@ def check_replay(
     refuse_contamination(found, check.action, f"{len(found.rows)} of the {what}")
     if not found.overlaps or check.action != "drop":
         return buffer, found
-    kept = buffer.without(found.rows, IN_TEST_SET)
+    kept = buffer.without(lambda each: each.row in found.rows, IN_TEST_SET)
     if not len(kept):
         raise DataError(f"all {len(buffer)} {what} overlap with test items:\n{found.describe()}")
     found.dropped = len(buffer) - len(kept)
     return kept, found
+
+
+def keep_apart(replay: ReplayBuffer, taught: ReplayBuffer) -> tuple[ReplayBuffer, ReplayBuffer]:
+    """Replay examples and instruction data, neither with an example that the other holds out; counted as dropped.
+
+    Raises:
+        DataError: nothing is left of one of them.
+    """
+    blocks = {"replay": replay, INSTRUCTION_DATA: taught}
+    for (name, buffer), (other, holding) in zip(blocks.items(), [*blocks.items()][::-1], strict=True):
+        if held := {_text_key(each) for each in holding.heldout}:
+            kept = buffer.without(lambda each: _text_key(each) in held, f"held out by {other}")
+            if len(buffer) and not len(kept):
+                raise DataError(
+                    f"all {len(buffer):,} examples of {name} are among the {len(held):,} that {other}.heldout "
+                    f"takes. Lower {other}.heldout, or give {name} other data."
+                )
+            blocks[name] = kept
+    return blocks["replay"], blocks[INSTRUCTION_DATA]
 
 
 class Holdout:

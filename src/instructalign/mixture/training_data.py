@@ -21,7 +21,13 @@ from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
 from instructalign.instructions.stream import has_text_for
 from instructalign.mixture.mixture import InstructionSequence, Mixture, ReplaySchedule
-from instructalign.mixture.replay_buffer import INSTRUCTION_DATA, ReplayBuffer, check_replay, load_replay
+from instructalign.mixture.replay_buffer import (
+    INSTRUCTION_DATA,
+    ReplayBuffer,
+    check_replay,
+    keep_apart,
+    load_replay,
+)
 from instructalign.plugins import OBJECTIVES
 from instructalign.progress import Progress, silent
 
@@ -83,10 +89,11 @@ def prepare_data(
     replay = load_replay(
         config.replay, config.seed, config.model, progress=progress, rejects=config.filter.rejects
     )
+    taught = load_taught(config, progress=progress, rejects=config.filter.rejects)
+    replay, taught = keep_apart(replay, taught)
     replay, in_replay = check_replay(replay, check)
     log_contamination("replay", in_replay, check)
     found = {"corpora": in_corpora, "replay": in_replay}
-    taught = load_taught(config, progress=progress, rejects=config.filter.rejects)
     if len(taught):
         taught, found[INSTRUCTION_DATA] = check_replay(taught, check, "instruction data")
         log_contamination(INSTRUCTION_DATA, found[INSTRUCTION_DATA], check)

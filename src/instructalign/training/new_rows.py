@@ -72,7 +72,9 @@ def extend_base(
         if record.get("key") != key:
             progress("extending the vocabulary", 0, 0, config.model.base)
             loaded = load_model(config.model, trainable=True)
-            extension = extend_tokenizer(loaded.tokenizer, config, data.corpus, data.heldout, data.replay)
+            extension = extend_tokenizer(
+                loaded.tokenizer, config, data.corpus, data.heldout, data.replay, data.taught
+            )
             rows, begun = extend_rows(loaded, extension, settings, config, data)
             ids = [extension.first, extension.first + len(extension.parts)]
             record = {**extension.record, "begun": begun, "rows": rows, "ids": ids}

@@ -50,7 +50,7 @@ def preview(config: Config, data: TrainingData, count: int = 5, step: int = 0) -
     """
     codec = load_codec(config.model)
     if config.model.vocabulary:
-        extension = extend_tokenizer(codec.tokenizer, config, data.corpus, data.heldout, data.replay)
+        extension = extend_tokenizer(codec.tokenizer, config, data.corpus, data.heldout, data.replay, data.taught)
         codec = replace(codec, tokenizer=extension.tokenizer)
     encoder = ExampleEncoder(codec, config.training.max_length)
     first = step * config.training.batch_size

@@ -6,9 +6,10 @@ New merges rank behind all old ones, and none of them makes an old token, so tha
 where two tokens of a new merge stand side by side. A unigram tokenizer (SentencePiece) gets pieces of a unigram
 model of the new text.
 
-What is promised: every text of the known languages that the run has (its training sentences, replay examples and
-prompts, at most `_PROTECTED`) keeps its tokens; pieces that would change them are left out. So does every other
-text in which no new piece occurs, such as all text without a letter of a script that only new pieces have.
+What is promised: every text of the known languages that the run has (its training sentences, replay examples,
+instruction data and prompts, at most `_PROTECTED`) keeps its tokens; pieces that would change them are left out.
+So does every other text in which no new piece occurs, such as all text without a letter of a script that only new
+pieces have.
 """
 
 from __future__ import annotations
@@ -66,7 +67,12 @@ class Extension:
 
 
 def extend_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, config: Config, corpus: Corpus, heldout: Corpus, replay: ReplayBuffer
+    tokenizer: PreTrainedTokenizerBase,
+    config: Config,
+    corpus: Corpus,
+    heldout: Corpus,
+    replay: ReplayBuffer,
+    taught: ReplayBuffer,
 ) -> Extension:
     """Learns new pieces and adds them to a copy of a tokenizer.
 
@@ -76,6 +82,7 @@ def extend_tokenizer(
         corpus: what the run trains on, and learns from: no held-out sentences, no test items that are dropped.
         heldout: held-out sentences, to count tokens in.
         replay: the run's replay examples.
+        taught: its instruction data.
 
     Raises:
         ModelError: the tokenizer is of a kind that cannot be extended, or does not load as extended.
@@ -93,7 +100,11 @@ def extend_tokenizer(
             "to byte-pair encoding and unigram models of the tokenizers library. Leave model.vocabulary out."
         )
     new = list(dict.fromkeys(islice(_texts(corpus, config.languages.new), _LEARNED)))
-    known = list(dict.fromkeys(islice(_protected(config, corpus, replay), _PROTECTED))) if settings.protect else []
+    known = (
+        list(dict.fromkeys(islice(_protected(config, corpus, replay, taught), _PROTECTED)))
+        if settings.protect
+        else []
+    )
     first = max([*tokenizer.get_vocab().values(), *(each["id"] for each in spec["added_tokens"])]) + 1
     if kind == "BPE":
         pieces = _learn_merges(spec, new, known, settings.add, first)
@@ -134,11 +145,12 @@ def _texts(corpus: Corpus, languages: Sequence[str]) -> Iterator[str]:
                 yield row.texts[code]
 
 
-def _protected(config: Config, corpus: Corpus, replay: ReplayBuffer) -> Iterator[str]:
-    """Texts whose tokens stay: prompts, replay examples, and sentences, at a line's start and after a space."""
+def _protected(config: Config, corpus: Corpus, replay: ReplayBuffer, taught: ReplayBuffer) -> Iterator[str]:
+    """Texts whose tokens stay: prompts, examples, and sentences, at a line's start and after a space."""
     chosen = load_templates(config.instructions.templates, worded(config.instructions.objectives))
     yield from (template.prompt for templates in chosen.values() for template in templates)
-    for example in replay.examples[: _PROTECTED // 4]:
+    old = [each for each in taught.examples if each.target in config.languages.known]
+    for example in [*old[: _PROTECTED // 8], *replay.examples[: _PROTECTED // 4]]:
         yield from (example.prompt, example.answer, f" {example.answer}")
     for text in _texts(corpus, config.languages.known):
         yield from (text, f" {text}")
