@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +19,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from instructalign.config import Config, InstructionDataConfig
 from instructalign.config_file import build_config
 from instructalign.doctor.check_tokenizer import examine_extension
-from instructalign.errors import ConfigError, ModelError
+from instructalign.errors import ConfigError, ModelError, RunFolderError
 from instructalign.mixture.training_data import TrainingData, prepare_data
 from instructalign.plugins import OBJECTIVES, EntriesByName
 from instructalign.run_folder import read_run_metadata
+from instructalign.training import new_rows, vocabulary
 from instructalign.training.models import LoadedModel, load_model
 from instructalign.training.new_rows import EXTENDED, extend_rows
 from instructalign.training.preview import preview
@@ -257,7 +259,6 @@ def test_trains_new_rows_first_resumes_and_loads_by_transformers_alone(
     assert record["languages"]["jav"]["after"] < record["languages"]["jav"]["before"]
     tokenizer = AutoTokenizer.from_pretrained(result.model)
     assert any(start <= token < stop for token in tokenizer.encode(javanese("hana caraka")))
-    assert not (tmp_path / f"{shape}-whole" / EXTENDED).exists()
     whole = states(result.model)
 
     decaying = {"steps": 2, "scheduler": "constant", "weight_decay": 0.5, "strategy": {"ema": {"decay": 0.5}}}
@@ -276,6 +277,29 @@ def test_trains_new_rows_first_resumes_and_loads_by_transformers_alone(
     again = states(train(resumed, folder).model)
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("adapter", [None, {"type": "lora", "r": 2}], ids=["full", "lora"])
+def test_a_prolonged_run_has_the_pieces_that_its_checkpoints_were_trained_with(
+    bases: Path, adapter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(steps: int) -> Config:
+        training = {"steps": steps, "scheduler": "constant"}
+        return configured(bases, "bloom", vocabulary={"add": 50}, model={"adapter": adapter}, training=training)
+
+    whole = states(train(of(4), tmp_path / "whole").model)
+    train(of(2), tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(new_rows, "extend_tokenizer", lambda *_: pytest.fail("learned again"))
+        longer = states(train(of(4), tmp_path / "run").model)
+    assert all(torch.equal(whole[name], longer[name]) for name in whole)
+
+    shutil.rmtree(tmp_path / "run" / EXTENDED)
+    train(of(5), tmp_path / "run")  # made again, the same
+    shutil.rmtree(tmp_path / "run" / EXTENDED)
+    monkeypatch.setattr(vocabulary, "merge_pairs", lambda *args: merge_pairs(*args)[:-1])  # as a later version may
+    with pytest.raises(RunFolderError, match=r"checkpoint-5: .*extended"):
+        train(of(6), tmp_path / "run")
 
 
 def _interrupt(config: Config, folder: Path) -> None:
@@ -305,7 +329,6 @@ def test_lora_trains_the_new_rows(bases: Path, shape: str, merge: bool, tmp_path
     config = configured(bases, shape, vocabulary={"add": 100}, model={"adapter": adapter})
     result = train(config, tmp_path / shape)
     start, stop = read_run_metadata(tmp_path / shape)["vocabulary"]["ids"]
-    assert (tmp_path / shape / EXTENDED).exists() is not merge
     factory: Any = AutoModelForSeq2SeqLM if shape == "mt5" else AutoModelForCausalLM
     model = factory.from_pretrained(result.model)
     _, loaded, extension = extended(config)

@@ -133,9 +133,10 @@ def run_cell(folder: Path, base: Path | None, twin: Path | None) -> None:
     if not result.finished:
         raise InstructAlignError(f"stopped at step {result.step}; rerun the same command to resume.")
     if config.training.keep_checkpoints == 1:  # the one to resume from; more are kept for their own sake
-        for checkpoints in (folder / "checkpoints", *folder.glob("stages/*/checkpoints")):
-            if checkpoints.is_dir():  # each is several times as large as its model
-                shutil.rmtree(checkpoints)
+        apart = config.model.adapter is not None and not config.model.adapter.merge  # it belongs to `extended`
+        for name in ("checkpoints", *([] if apart else ["extended"])):  # several times as large as the model
+            for spent in (folder / name, *folder.glob(f"stages/*/{name}")):
+                shutil.rmtree(spent, ignore_errors=True)
 
 
 def _jobs(out: Path, plan: SweepPlan, status: _Status) -> list[Job]:

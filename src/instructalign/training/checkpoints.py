@@ -44,17 +44,20 @@ class CheckpointIdentity:
         model: the base's weights, configuration and tokenizer.
         data: the first examples of the stream, which change with every row that is added, removed or moved.
         settings: what the configuration says of model and training, without paths.
+        extended: the base with new pieces (`model.vocabulary`); empty without, and before it is there.
     """
 
     model: str
     data: str
     settings: str
+    extended: str = ""
 
 
 _DIFFERENCES = {
     "model": "the base model is another one, or its files have changed",
     "data": "the corpora or the replay data have changed, so the same step would see other examples",
     "settings": "the configuration of model or training is another one",
+    "extended": "its folder extended, the base with new pieces, is another one",
 }
 
 
@@ -104,7 +107,8 @@ def check_identity(checkpoint: Path, identity: CheckpointIdentity) -> None:
         RunFolderError: it is not; the message says what is different.
     """
     saved = json.loads((checkpoint / IDENTITY).read_text(encoding="utf-8"))
-    reasons = [_DIFFERENCES[name] for name, value in asdict(identity).items() if saved.get(name) != value]
+    known = {name: value for name, value in asdict(identity).items() if value}
+    reasons = [_DIFFERENCES[name] for name, value in known.items() if saved.get(name, value) != value]
     if reasons:
         raise RunFolderError(
             f"cannot resume from {checkpoint}: {'; '.join(reasons)}. Restore what it was made from, or start over "

@@ -17,7 +17,6 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ Weights = dict[int, float]
 """Of old tokens, in a new row; they sum to 1."""
 
 EXTENDED = "extended"
-"""The folder inside a run's that has the extended base while it trains."""
+"""The folder inside a run's with the extended base, to which its checkpoints and a kept adapter belong."""
 
 _RECORD = "vocabulary.json"
 _ROWS = 20_000  # parallel rows that are matched
@@ -66,7 +65,9 @@ def extend_base(
         ModelError, TrainingError: as `extend_tokenizer`.
     """
     folder = out.resolve() / EXTENDED
-    key = text_hash(asdict(identity))
+    # All that the pieces and their rows depend on: nothing of the training, so that a prolonged run finds its own.
+    of_model = config.model.model_dump(mode="json", exclude={"base", "revision", "adapter"})
+    key = text_hash([identity.model, identity.data, of_model, config.seed])
     with PartialState().main_process_first():
         record = _record(folder)
         if record.get("key") != key:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,15 @@ from instructalign.training.cpu_kernels import speed_up_training
 from instructalign.training.early_stopping import STOPPING_STATE, StoppingRules
 from instructalign.training.hardware import EnergyMeter
 from instructalign.training.metrics_log import COUNTERS, TrainingCounters, end_metadata, start_metadata
-from instructalign.training.models import LoadedModel, checkpoint_activations, compile_layers, load_model
+from instructalign.training.models import (
+    LoadedModel,
+    checkpoint_activations,
+    compile_layers,
+    load_model,
+    model_hash,
+)
 from instructalign.training.monitors import VALIDATION_EXAMPLES, Monitor, kl_monitor, validation_loss
-from instructalign.training.new_rows import EXTENDED, NewRowsFirst, extend_base
+from instructalign.training.new_rows import NewRowsFirst, extend_base
 from instructalign.training.packed_attention import enable_packing, packed_row_limits
 from instructalign.training.preflight import (
     check_disk,
@@ -131,11 +136,13 @@ def train(
         codec = check_setup(config)
         data = prepare_data(config, progress=progress)
         check_examples(config, data, codec)
-    run = prepare_run(config, out, data, progress)
     last = next(reversed(complete_checkpoints(checkpoints)), None)
-    if last is not None:
+    if last is not None:  # before the base is extended, which would put another in its place
         check_whole(last)
-        check_identity(last, identity_of(config, data, last))
+        check_identity(last, identity := identity_of(config, data, last))
+    run = prepare_run(config, out, data, progress)
+    if last is not None:
+        check_identity(last, replace(identity, extended=run.identity.extended))
     update_run_metadata(out, **start_metadata(config, run.data, run.loaded, run.identity.model))
     if run.vocabulary:
         update_run_metadata(out, vocabulary=run.vocabulary)
@@ -175,8 +182,6 @@ def train(
         if stopping.early_stopping:
             ended["early_stopping"] = stopping.early_stopping.summary(step)
         update_run_metadata(out, **ended)  # with the training hash, by which `is_done` goes: last of all
-        if config.model.adapter is None or config.model.adapter.merge:  # else it is what the adapter belongs to
-            shutil.rmtree(out / EXTENDED, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return TrainResult(out, model_folder, step, finished=True, ended_early=stopping.reason)
 
@@ -223,6 +228,7 @@ def prepare_run(config: Config, out: Path, data: TrainingData, progress: Progres
     if config.model.vocabulary:
         model, vocabulary = extend_base(config, config.model.vocabulary, out, data, identity, progress)
         config = config.model_copy(update={"model": model})
+        identity = replace(identity, extended=model_hash(model.base))
     loaded = load_model(config.model, quantised=adapter is not None and adapter.quantised, trainable=True)
     check_tokenizer(loaded)
     encoder = ExampleEncoder(loaded.codec, config.training.max_length)
