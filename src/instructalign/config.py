@@ -904,9 +904,9 @@ class Config(Strict):
 
     @property
     def answering_model(self) -> ModelConfig:
-        """The model as it is loaded for evaluation."""
-        dtype = self.evaluation.dtype
-        return self.model if dtype is None else self.model.model_copy(update={"dtype": dtype})
+        """The model as it is loaded for evaluation: with the vocabulary of its own folder."""
+        dtype = self.evaluation.dtype or self.model.dtype
+        return self.model.model_copy(update={"dtype": dtype, "vocabulary": None})
 
     @property
     def mixes_replay(self) -> bool:

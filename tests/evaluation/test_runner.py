@@ -8,6 +8,7 @@ import pytest
 import torch
 from random_models import TEXTS, random_model
 
+from instructalign.config import VocabularyConfig
 from instructalign.errors import ConfigError, DataError, RunFolderError, UnknownNameError
 from instructalign.evaluation import classification, evaluate, runner, score_predictions, task_selection
 from instructalign.evaluation.batch_runner import BatchRunner
@@ -186,6 +187,10 @@ def test_what_is_there_is_not_asked_again(model_folder, make_config, tmp_path, c
     count_batches["stop"] = count_batches["done"]
     monkeypatch.setattr(runner, "load_model", None)  # not even the model is loaded
     evaluate(model_folder("llama"), make_config(bootstrap=0), tmp_path, run="base")
+    assert read_all(tmp_path) == before
+    config = make_config()  # training would add pieces; the model that is asked has its own
+    more = config.model.model_copy(update={"vocabulary": VocabularyConfig(add=20)})
+    evaluate(model_folder("llama"), config.model_copy(update={"model": more}), tmp_path, run="base")
     assert read_all(tmp_path) == before
 
 

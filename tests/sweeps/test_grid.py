@@ -171,6 +171,7 @@ def test_a_wrong_block_is_refused(recipe: Path, block: dict[str, Any], message: 
 def test_the_sum_over_cells_counts_what_they_share_once(recipe: Path) -> None:
     settings = ["replay.size=0,10", "evaluation.bootstrap=0,100"]
     plan = plan_sweep(recipe, settings, [1, 2])
+    assert len(plan_sweep(recipe, ["model.vocabulary={add: 20},{add: 20, init: omp}"]).bases) == 1
     config = plan.cells[0].config
     one = config.training.steps * config.training.batch_size
     assert (len(plan.cells), len(plan.trained), len(plan.bases)) == (8, 4, 1)

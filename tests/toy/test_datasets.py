@@ -54,6 +54,9 @@ def test_more_rows_are_a_continuation() -> None:
     few, many = (list(read_corpus(["qka", "qnb"], Counts(), rows=rows)) for rows in (20, 40))
     assert many[:20] == few
     assert list(read_replay(rows=40))[:20] == list(read_replay(rows=20))
+    assert list(read_corpus(["qka", "qnb"], Counts(), rows=20, skip=20)) == many[20:]
+    with pytest.raises(DataError, match=r"rows .*1 and 9.*found 10"):
+        list(read_corpus(["qka"], Counts(), rows=10, skip=199_991))
 
 
 @pytest.mark.parametrize("task", ["sentiment", "topic"])

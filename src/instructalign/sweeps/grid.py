@@ -101,6 +101,7 @@ def base_key(config: Config) -> str:
     """The hash of everything that the predictions of a base depend on."""
     plain = config.to_dict()
     plain["model"].pop("adapter", None)
+    plain["model"]["vocabulary"] = None  # the base is asked as it is
     plain["evaluation"].pop("bootstrap", None)
     return text_hash([plain["model"], plain["languages"], plain["evaluation"]])[:12]
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field
 
 from instructalign.errors import DataError
 from instructalign.randomness import Draws, digest_key
@@ -30,15 +31,21 @@ _REPLAY_TASKS = (("sentiment", 0.25), ("topic", 0.5), ("translation", 1.0))  # c
 
 
 def read_corpus(
-    languages: Sequence[str], counts: Counts, *, rows: int = 1000, seed: int = 0
+    languages: Sequence[str],
+    counts: Counts,
+    *,
+    rows: int = 1000,
+    seed: int = 0,
+    skip: Annotated[int, Field(ge=0)] | None = None,
 ) -> Iterator[ParallelRow]:
-    """Parallel sentences of the family, with neither label nor topic.
+    """Sentences of the family in all of the languages asked for, with neither label nor topic.
 
     Args:
         languages: codes; those outside the family are skipped, as in any corpus that lacks them.
         counts: counts.read is increased for every row.
         rows: how many sentences.
         seed: the family's seed.
+        skip: how many sentences to leave out before the first; by default none.
 
     Raises:
         DataError: more rows than the corpus has sentences.
@@ -47,7 +54,8 @@ def read_corpus(
         {format: toy, rows: 500}
     """
     here = [language(code, seed=seed) for code in languages if code in KNOWN or code in DESCENT]
-    for index in _first(CORPUS_SENTENCES, rows, "rows"):
+    # None and not 0 by default, so that older configurations keep their hashes.
+    for index in _first(CORPUS_SENTENCES[skip or 0 :], rows, "rows"):
         counts.read += 1
         sentence = meaning(index, seed=seed)
         yield ParallelRow(f"toy-{index}", {each.code: say(each, sentence) for each in here})

@@ -1,0 +1,95 @@
+"""Rounds of back-translation on the toy family, as the folder of a sweep.
+
+    python benchmarks/back_translation.py --out runs/toy-back-translation
+
+Round 0 trains on the pairs alone. For each further round the model of the round before translates monolingual
+text of each new language into the first pivot, as `instructalign synthesize --back-translate` does, and the base
+is trained anew on the corpus and these pairs, for as many steps. With `round trip`, translations whose own
+translation has a chrF++ below 20 beside the sentence are dropped. Repeated, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from instructalign import load_config, run
+from instructalign.config import Config
+from instructalign.data.corpus import check_entries
+from instructalign.files import write_json, write_text
+from instructalign.report import write_report
+from instructalign.run_folder import versions
+from instructalign.synthesis import back_translate
+from instructalign.toy.datasets import read_corpus
+from instructalign.types import Counts
+
+CONFIG = Path(__file__).parents[1] / "configs/toy/back-translation.yaml"
+ROUND_TRIP = 20.0
+
+
+def write_texts(config: Config, folder: Path, sentences: int) -> dict[str, Path]:
+    """By new language, a file with sentences that the corpus does not have; each language has others."""
+    found = {}
+    for number, code in enumerate(config.languages.new):
+        rows = read_corpus([code], Counts(), rows=sentences, skip=1000 + number * sentences)
+        found[code] = folder / f"{code}.txt"
+        write_text(found[code], "".join(f"{row.texts[code]}\n" for row in rows))
+    return found
+
+
+def translated(config: Config, model: Path, texts: dict[str, Path], out: Path, round_trip: float | None) -> Config:
+    """The configuration with back-translated text beside its corpora."""
+    into = config.pivots[0]
+    entries = []
+    for code, text in texts.items():
+        pairs = out / f"{code}.jsonl"
+        if not pairs.exists():
+            pairs.parent.mkdir(parents=True, exist_ok=True)
+            options = {"round_trip": round_trip, "cache": out.parent / "cache"}
+            counts = back_translate(config, pairs, model=str(model), text=text, language=code, **options)
+            write_json(out / f"{code}.counts.json", {"read": counts.read, "kept": counts.kept, **counts.dropped})
+        entries.append({"format": "jsonl", "path": pairs, "label": f"back-translated-{code}", "synthetic": [into]})
+    return config.model_copy(update={"corpora": [*config.corpora, *check_entries(entries)]})
+
+
+def main() -> None:
+    """Runs what is missing, and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sentences", type=int, default=1000, help="monolingual sentences of each language")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--set", nargs="*", default=[], help="keys of the configuration, as key=value")
+    arguments = parser.parse_args()
+    out: Path = arguments.out.resolve()
+    (out / "data").mkdir(parents=True, exist_ok=True)
+    cells = []
+    for seed in arguments.seeds:
+        config = load_config(CONFIG, [*arguments.set, f"seed={seed}"])
+        texts = write_texts(config, out / "data", arguments.sentences)
+
+        def cell(name: str, made: Config, seed: int = seed) -> Path:
+            folder = out / "cells" / f"{name.replace(' ', '-')}_seed={seed}"
+            began = time.monotonic()
+            if not (folder / "report.json").exists():
+                first = next((out / "cells").glob("round-0_seed=*/evaluation/base"), None)
+                run(made, folder, base_evaluation=first)
+            entry = {"name": name, "seed": seed, "at": {}, "folder": folder.name, "key": "", "status": "done"}
+            cells.append({**entry, "error": "", "seconds": round(time.monotonic() - began, 1)})
+            return folder
+
+        model = start = cell("round 0", config)
+        for number in (1, 2):
+            pairs = out / "data" / f"round-{number}_seed={seed}"
+            model = cell(f"round {number}", translated(config, model, texts, pairs, None))
+        pairs = out / "data" / f"round-trip_seed={seed}"
+        cell("round 1, round trip", translated(config, start, texts, pairs, ROUND_TRIP))
+        head = {"config": CONFIG.name, "versions": versions(), "axes": []}
+        write_json(out / "sweep.json", {**head, "cells": cells})
+        print(json.dumps([{c["folder"]: c["seconds"]} for c in cells[-4:]]), flush=True)
+    write_report([out])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""A sweep's cells against one of them, seed by seed and item by item.
+
+    python benchmarks/paired_cells.py runs/toy-monolingual --control "pairs alone"
+
+The sweep's own report takes the seeds of two cells as drawn independently. Runs with the same seed share their
+sentences, what is held out and the replay buffer; here each seed's difference is one observation, and the interval
+is over seeds and items (`evaluation.variance`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from instructalign.evaluation.bootstrap import Bootstrap, BootstrapScores
+from instructalign.evaluation.gains import check_alike
+from instructalign.evaluation.model_results import read_results
+from instructalign.evaluation.run_comparison import Samples
+from instructalign.evaluation.score_table import groups_of
+from instructalign.evaluation.variance import over_levels
+from instructalign.report.number_format import as_points, interval_text, signed
+from instructalign.report.sweep_results import SweepResults, read_sweep
+from machine import put
+
+Cells = dict[str, dict[int, Samples]]
+"""By cell and seed, what the adapted model did, by task and language."""
+
+
+def read_cells(sweep: SweepResults) -> Cells:
+    """The samples of every finished run."""
+    found: Cells = {}
+    for run in sweep.runs:
+        model = read_results(sweep.folder / "cells" / run.folder / "evaluation" / "adapted", run.cell)
+        if model is None:
+            raise SystemExit(f"{run.folder}: its adapted model was not evaluated")
+        found.setdefault(run.cell, {})[run.seed] = model.samples()
+    return found
+
+
+def table(sweep: SweepResults, task: str, control: str, bootstrap: Bootstrap) -> str:
+    """Each cell minus the control by group, and the scores of each seed on L2."""
+    cells = read_cells(sweep)
+    groups = groups_of(sweep.rows, task)
+    seeds = sorted(cells[control])
+
+    def scores(cell: str, codes: list[str]) -> BootstrapScores:
+        for seed in seeds:
+            for code in codes:
+                check_alike(cells[control][seeds[0]][task][code], cells[cell][seed][task][code])
+        return np.stack([bootstrap.scores([cells[cell][seed][task][code] for code in codes]) for seed in seeds])
+
+    lines = [
+        f"| cell minus “{control}” | {' | '.join(groups)} | L2 of seeds {', '.join(map(str, seeds))} |",
+        f"| --- | {'---: | ' * (len(groups) + 1)}".rstrip(),
+    ]
+    for cell in cells:
+        shown = []
+        for codes in map(list, groups.values()):
+            minus = scores(cell, codes) - scores(control, codes)
+            over = over_levels(minus, len(cells[control][seeds[0]][task][codes[0]].items), bounds=(-1, 1))
+            value, mark = signed(100 * over.value), "**" if over.excludes_zero else ""
+            shown.append("–" if cell == control else f"{mark}{value}{mark} ({interval_text(over.low, over.high)})")
+        by_seed = ", ".join(map(as_points, scores(cell, list(groups["L2"]))[:, 0].tolist()))
+        lines.append(f"| {cell} | {' | '.join(shown)} | {by_seed} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints or writes a table for each task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("sweep", type=Path, help="a sweep's folder")
+    parser.add_argument("--control", required=True, help="the name of the cell that the others are compared with")
+    parser.add_argument("--out", type=Path, help="where to write the tables (default: print them)")
+    arguments = parser.parse_args()
+    sweep = read_sweep(arguments.sweep)
+    if arguments.control not in sweep.cells:
+        raise SystemExit(f"no cell is called {arguments.control!r}; there are {', '.join(sweep.cells)}")
+    put([table(sweep, task, arguments.control, Bootstrap(1000, 0)) for task in sweep.tasks], arguments.out)
+
+
+if __name__ == "__main__":
+    main()
