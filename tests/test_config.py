@@ -417,6 +417,11 @@ def test_values_of_other_tools_are_answered_with_one_that_is_valid_here() -> Non
         ({"format": "hub", "dataset": "a"}, "corpora.0.dataset", "name"),
         ({"format": "csv", "path": "a", "src": "en"}, "corpora.0.src", "columns, by language"),
         ({"format": "csv", "path": "a", "target": "jv"}, "corpora.0.target", "columns, by language"),
+        (
+            {"format": "csv", "path": "a", "columns": {"src": "A", "tgt": "B"}},
+            "corpora.0.columns",
+            "{eng: A, jav: B}",
+        ),
         ({"format": "eaf", "path": "a", "tiers": {"eng": "ft"}, "target": "x"}, "corpora.0.target", "tiers"),
         ({"format": "csv", "path": "a", "encoding": "latin-1"}, "corpora.0.encoding", "UTF-8"),
         ({"type": "csv", "path": "a"}, "corpora.0", "format: csv"),

@@ -79,6 +79,7 @@ FILES: dict[str, tuple[dict[str, list[str]], dict[str, Any]]] = {
         {"a.tmx": ['<tmx version="1.4"><header/><body>', *(unit(a, b) for a, b in PAIRS), "</body></tmx>"]},
         {},
     ),
+    "Markdown": ({"a.md": ["| English | jv |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in PAIRS)]}, {}),
     "gettext": ({"jv.po": [message(a, b) for a, b in PAIRS]}, {}),
     "names that say nothing": (
         {"a.csv": ["Question,Answer", *(f"{a},{b}" for a, b in PAIRS)]},

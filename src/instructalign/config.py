@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from instructalign.errors import suggest
-from instructalign.languages import LanguageCode, is_private
+from instructalign.languages import SIDES, LanguageCode, is_private
 from instructalign.plugins import (
     OBJECTIVES,
     STRATEGIES,
@@ -839,6 +839,13 @@ class Config(Strict):
                     f"corpora.{number}.languages: {', '.join(outside)} is not read; it may be "
                     f"{', '.join(read)}, as languages and instructions.pivots have it"
                 )
+            for key, named in entry.options.items():
+                if isinstance(named, Mapping) and {*SIDES}.difference(read).intersection(named):
+                    languages = ", ".join(f"{code}: {of}" for code, of in zip(read, named.values(), strict=False))
+                    raise ValueError(
+                        f"corpora.{number}.{key}: {', '.join(named)} are sides of a corpus, and not languages. "
+                        f"Write which language each is, such as {key}: {{{languages}}}"
+                    )
             if outside := [code for code in entry.synthetic or () if code not in read]:
                 raise ValueError(
                     f"corpora.{number}.synthetic: {', '.join(outside)} is not read; it may be {', '.join(read)}"

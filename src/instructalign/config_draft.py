@@ -24,8 +24,8 @@ from instructalign.data.formats.spreadsheets import filled_sheets
 from instructalign.data.formats.tabular import columns_by_code
 from instructalign.data.readers import field_names, field_of, read_delimited, read_json, read_parquet
 from instructalign.errors import ConfigError, DataError
-from instructalign.files import read_lines
-from instructalign.languages import canonical, name_in
+from instructalign.files import collected_notices, read_lines
+from instructalign.languages import SIDES, canonical, name_in
 from instructalign.plugins import FORMATS
 from instructalign.training.learning_rates import WARMUP_SHARE, parameters_in_name, usual_learning_rate
 from instructalign.types import Counts
@@ -174,7 +174,7 @@ def format_of(path: Path) -> str:
         return "toolbox"
     if kind and re.fullmatch(r"\d+\t([a-z]{3}\t.+|\d+)", first):
         return "tatoeba"
-    return kind or ("tsv" if "\t" in first else "moses")
+    return kind or ("tsv" if "\t" in first else "csv" if first.startswith("|") else "moses")
 
 
 def _entries(files: Sequence[Path], languages: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -251,7 +251,7 @@ def _files_by_language(paths: list[Path], languages: list[str], least: int) -> d
         while Path(name).suffix.lower() in (*_PACKED, *_BY_ENDING, ".txt"):  # some are codes: txt is Citak
             name = Path(name).stem
         parts = re.split(r"[.\s]+", name) + re.split(r"[._\-\s]+", name)
-        codes = [code for part in reversed(parts) if (code := language_named(part))]
+        codes = [code for part in reversed(parts) if (code := language_named(part)) and code not in SIDES]
         chosen = [code for code in codes if (not languages or code in languages) and code not in found]
         if chosen:
             found[chosen[0]] = path
@@ -306,7 +306,7 @@ def columns_by_language(path: Path, kind: str) -> tuple[dict[str, str], list[str
 
 
 def _language_named(name: str) -> str:
-    if name.lower() in ("id", "no"):  # the row's, and not Indonesian or Norwegian
+    if name.lower() in ("id", "no", *SIDES):  # the row's, and not Indonesian or Norwegian; a side
         return ""
     return language_named(name)
 
@@ -387,7 +387,7 @@ def _columns(
     text = _text_columns(names, rows)
     found: dict[str, str] = {}
     for name in text:
-        code = language_named(name)
+        code = "" if name.lower() in SIDES else language_named(name)
         if code and names.count(name) == 1 and (not languages or code in languages):
             found.setdefault(code, name)
     if len(found) > 1 or by_name or len(found) == len(text) == 1:
@@ -484,7 +484,10 @@ def _settings(
     if adapter:
         settings["model"]["adapter"] = {"type": "lora"}
     if local:  # its tokenizer and its configuration are here to be asked
-        length, parameters = _measured({key: value for key, value in settings.items() if key != "replay"}, folder)
+        with collected_notices():  # of the files, which have been read before
+            length, parameters = _measured(
+                {key: value for key, value in settings.items() if key != "replay"}, folder
+            )
         settings["training"]["max_length"] = length
         settings["training"]["learning_rate"] = usual_learning_rate(parameters, adapter=adapter) or _TOY_RATE
     return settings

@@ -42,7 +42,7 @@ _SAID_ELSEWHERE: dict[str, str] = {
     "instructions.heldout (sentences held out of training)": "val_set_size test_size validation_split eval_size",
     "instructions.sentences": "max_samples max_train_samples",
     "training.learning_rate": "lr",
-    "training.steps (optimizer steps; `instructalign doctor` shows how often each row is seen)": (
+    "training.steps (optimizer steps; `instructalign doctor` says how many an epoch has)": (
         "epochs num_epochs num_train_epochs n_epochs max_steps num_steps"
     ),
     "training.micro_batch_size (in one forward pass) and training.batch_size (for each step)": (
@@ -151,8 +151,8 @@ def explain_all(errors: Sequence[ErrorDetails], prefix: str = "", model: type[Ba
         if error["type"] == "extra_forbidden":
             *place, key = error["loc"]
             block = _model_at(model, place)
-            said = _meant_in_entry(block, str(key)).partition(",")[0]
-            meant.add((*place, said or nearest(str(key), _keys_of(block))))
+            said = _meant_in_entry(block, str(key)) or _meant(_SAID_ELSEWHERE, str(key)).rpartition(".")[2]
+            meant.add((*place, re.split(r"\W", said)[0] or nearest(str(key), _keys_of(block))))
     sentences = []
     for error in errors:
         if error["type"] == "missing" and error["loc"] in meant:
@@ -166,7 +166,9 @@ def explain_all(errors: Sequence[ErrorDetails], prefix: str = "", model: type[Ba
 def _explain(error: ErrorDetails, prefix: str, model: type[BaseModel], problem: str | None) -> str:
     location, kind, value = error["loc"], error["type"], error.get("input")
     # The tags say which entry of an open list it is, by which its model is found; users do not write them.
-    path = ".".join([*([prefix] if prefix else []), *(str(key) for key in location if key not in ENTRY_MODELS)])
+    path = ".".join(
+        [*([prefix] if prefix else []), *(str(key) for key in location if key not in (*ENTRY_MODELS, "[key]"))]
+    )
     if kind == "extra_forbidden":
         block, key = _model_at(model, location[:-1]), str(location[-1])
         siblings = _keys_of(block)

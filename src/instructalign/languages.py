@@ -44,6 +44,9 @@ _ALPHA2 = {alpha3: alpha2 for alpha2, alpha3 in _ALPHA3.items() if alpha2 not in
 _TERMINOLOGICAL = {code: LANGUAGE_ALPHA3[alpha2] for alpha2, code in LANGUAGE_ALPHA3_BIBLIOGRAPHIC.items()}
 _NO_LANGUAGE = {"mis", "mul", "und", "zxx"}
 
+SIDES = ("source", "target", "src", "tgt", "trg", "source_text", "target_text", "src_text", "tgt_text")
+"""What columns are called that have a text and its translation; src, tgt and trg are codes of languages, too."""
+
 # gettext's modifiers that name a script; the others (@euro, @valencia) do not.
 _MODIFIERS = {"latin": "Latn", "iqtelif": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva", "arabic": "Arab"}
 
@@ -186,6 +189,8 @@ def _of_name(text: str) -> str:
         spoken = canonical(Language.get(country).maximize().language or "")
         near = [f"{spoken} ({english_name(spoken)}), as {text.upper()} is a country"]
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    if text.lower() in SIDES:
+        meant = " It is a side of a corpus: write which language that is, such as {eng: English, jav: Javanese}."
     raise DataError(
         f"{text!r} is not a language code or name.{meant} Use ISO 639-3 ('jav'), ISO 639-1 ('jv'), a FLORES code "
         "('jav_Latn'), an English name ('Javanese'), or a private code from 'qaa' to 'qtz' with a name in "

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from pydantic import ValidationError
 
 from data.reading import read, texts
+from instructalign.data.readers import read_json
 from instructalign.errors import DataError
 from instructalign.mixture.replay_sources import read_hub_examples
 from instructalign.plugins import FORMATS
@@ -792,6 +793,13 @@ def test_fields_in_quotation_marks_are_noticed(
         ("jsonl", '{"eng": ["one, 1", "two"], "ind": ["satu", "d\\"ua"], "name": "a"}', {}),
         ("jsonl", '{"eng": {"0": "one, 1", "1": "two"}, "ind": {"0": "satu", "1": "d\\"ua"}}', {}),
         ("jsonl", '{"data": [{"eng": "one, 1", "ind": "satu"}, {"en": "two", "ind": "d\\"ua"}]}', {}),
+        ("jsonl", '{"7": {"eng": "one, 1", "ind": "satu"}, "12": {"en": "two", "ind": "d\\"ua"}}', {}),
+        ("jsonl", '{"v": 1, "a": {"x": {"en": "one, 1", "id": "satu"}, "y": {"en": "two", "id": "d\\"ua"}}}', {}),
+        ("jsonl", '{"en": {"a": "one, 1", "b": "two"}, "id": {"b": "d\\"ua", "a": "satu"}}', {}),
+        ("jsonl", '{"en": {"a": {"x": "one, 1"}, "b": "two"}, "id": {"a": {"x": "satu"}, "b": "d\\"ua"}}', {}),
+        ("csv", '| eng | ind |\n| --- | :-: |\n| one, 1 | satu |\n| two | d"ua |\n', {}),
+        ("csv", 'eng | ind\n--|--\none, 1 | satu\ntwo | d"ua', {}),
+        ("csv", '+--+--+\n|eng|ind|\n+--+--+\n|one, 1|satu|\n|two|d"ua|\n+--+--+\n', {}),
     ],
 )
 def test_tables_as_people_write_them(tmp_path: Path, format: str, content: str, options: dict[str, Any]) -> None:
@@ -801,6 +809,61 @@ def test_tables_as_people_write_them(tmp_path: Path, format: str, content: str, 
     expected = [("one, 1", "satu"), ("two", 'd"ua')]
     assert [(row.texts["eng"], row.texts["ind"]) for row in result[0]] == expected
     assert result[1] == Counts(read=2)
+
+
+def test_rows_of_one_object_by_id_keep_it_and_a_conversation_is_one_row(tmp_path: Path) -> None:
+    path = (
+        write(tmp_path, {"a.json": '{"x7": {"eng": "a", "jav": "b"}, "x9": {"eng": "c", "jav": "d"}}'}) / "a.json"
+    )
+    assert texts(read("jsonl", ["eng", "jav"], path=path, id="_id")) == {
+        "x7": {"eng": "a", "jav": "b"},
+        "x9": {"eng": "c", "jav": "d"},
+    }
+    path.write_text(
+        '{"eng": {"a": "one", "b": "two"}, "jav": {"b": "loro", "c": "telu"}}'
+    )  # not all are translated
+    result = read("jsonl", ["eng", "jav"], path=path, id="_id")
+    assert texts(result) == {"b": {"eng": "two", "jav": "loro"}}
+    assert result[1] == Counts(read=3, dropped={"text in fewer than two languages": 2})
+    talk = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    path.write_text(json.dumps(talk))
+    assert [record for _, record in read_json(path)] == [talk]
+    path.write_text('{"translation": {"en": "one", "jv": "siji"}}')
+    assert texts(read("jsonl", ["eng", "jav"], path=path)) == {"1": {"eng": "one", "jav": "siji"}}
+
+
+def test_dashes_and_bars_in_markdown_tables(tmp_path: Path) -> None:
+    table = '| en | jv |\n|:--|--:|\n| "a" \\| b | \\| c |\n| -- | d |\n'
+    path = write(tmp_path, {"a.csv": table}) / "a.csv"
+    assert texts(read("csv", ["eng", "jav"], path=path)) == {
+        "3": {"eng": '"a" | b', "jav": "| c"},
+        "4": {"eng": "--", "jav": "d"},
+    }
+    cells = 'en,jv\n"| a | b |\n| --- | --- |\n| c | d |","one, two"\ne,f\n'  # a table within a field is text
+    path.write_text(cells)
+    found = texts(read("csv", ["eng", "jav"], path=path))
+    assert found["2"] == {"eng": "| a | b |\n| --- | --- |\n| c | d |", "jav": "one, two"}
+
+
+def test_errors_of_formulas_are_empty_cells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, {"a.csv": "en,jv,su\na,#N/A,b\nc, #REF! ,\nd,e #N/A,#NAME?\n"}) / "a.csv"
+    result = read("csv", ["eng", "jav", "sun"], path=path)
+    assert texts(result) == {"2": {"eng": "a", "sun": "b"}, "4": {"eng": "d", "jav": "e #N/A"}}
+    assert result[1] == Counts(read=3, dropped={"text in fewer than two languages": 1})
+    assert "3 cells" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content", ["source,target\na,b\n", '{"src": "a", "tgt": "b"}\n', '{"x": {"src": "a", "TGT": "b"}}']
+)
+def test_sides_of_a_corpus_are_no_languages(tmp_path: Path, content: str) -> None:
+    path = write(tmp_path, {"a": content}) / "a"
+    format = "jsonl" if content[0] == "{" else "csv"
+    with pytest.raises(DataError, match=r"columns: \{eng: (x\.)?(source|src), jav: (x\.)?(target|tgt|TGT)\}"):
+        read(format, ["eng", "jav"], path=path)
+    if format == "jsonl" and "x" not in content:
+        path.write_text('{"src": "a", "en": "b"}')
+        assert texts(read(format, ["src", "eng"], path=path)) == {"1": {"src": "a", "eng": "b"}}
 
 
 def test_a_lexicon_without_a_header_loses_no_row_to_words_that_are_codes(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from data.reading import read, texts
 from instructalign.data.formats import spreadsheets
 from instructalign.errors import DataError
+from instructalign.types import Counts
 
 PAIRS = [(f"The stone number {i}", f"Batu {i} la ") for i in range(1, 26)]
 
@@ -92,6 +93,17 @@ def test_values_are_read_as_they_are_shown(tmp_path: Path) -> None:
     found = read("xlsx", ["eng", "jav"], path=workbook(tmp_path / "a.xlsx", {"A": rows}))
     expected = ["7", "2.5", "TRUE", "2024-03-01", "2024-03-01 09:30:00", "1e+20"]
     assert [row.texts["eng"] for row in found[0]] == expected
+
+
+def test_errors_of_formulas_are_empty_cells_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [["eng", "jav"], ["one", "siji"], ["two", "#N/A"], ["#REF!", "telu"], ["4 #N/A", "papat"]]
+    path = workbook(tmp_path / "a.xlsx", {"Sheet1": rows})
+    result = read("xlsx", ["eng", "jav"], path=path)
+    assert texts(result) == {"2": {"eng": "one", "jav": "siji"}, "5": {"eng": "4 #N/A", "jav": "papat"}}
+    assert result[1] == Counts(read=4, dropped={"text in fewer than two languages": 2})
+    assert "2 cells" in caplog.text
+    (tmp_path / "a.ods").write_bytes(ods(rows))
+    assert texts(read("ods", ["eng", "jav"], path=tmp_path / "a.ods")) == texts(result)
 
 
 def test_open_document(tmp_path: Path) -> None:

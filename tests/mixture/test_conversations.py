@@ -256,3 +256,11 @@ def test_empty_questions_and_answers_of_p3_are_left_out(tmp_path: Path) -> None:
     buffer = load_replay(ReplayConfig(source=source, size=5), 1)
     assert [each.prompt for each in buffer.examples] == [ONE[0]]
     assert buffer.counts.dropped == {"empty prompt": 1, "empty answer": 1}
+
+
+@pytest.mark.parametrize("keys", ["{{{rows}}}", '{{"version": 1, "data": {{{rows}}}}}'])
+def test_one_object_of_records_by_id_is_read(tmp_path: Path, keys: str) -> None:
+    rows = ", ".join(f'"q{i}": {{"prompt": "say {i}", "completion": "{i}"}}' for i in range(3))
+    (tmp_path / "a.json").write_text(keys.format(rows=rows))
+    found = list(read_jsonl_examples(path=tmp_path / "a.json"))
+    assert [(each.prompt, each.answer) for each in found] == [(f"say {i}", f"{i}") for i in range(3)]

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from pydantic import StringConstraints
 
+from instructalign.data.formats import language_named
 from instructalign.errors import DataError, first_line
 from instructalign.file_kinds import COMPRESSED
 from instructalign.files import MAX_LINE_BYTES, check_file, hidden, notice, read_jsonl, read_lines
@@ -37,6 +38,9 @@ SAMPLE = 200  # lines at a table's start that show how it is written
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 EXCEL_HINT = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_RULE = re.compile(r"(?=.*[|+])(?=.*(?:--|:-|-:))[\s|:+-]+")
+"""A line of dashes in a table of Markdown, or in one that a program drew: `| --- | :-: |`."""
+_CELL_END = re.compile(r"(?<!\\)\|")
 
 
 def check_escape(options: Mapping[str, object]) -> str:
@@ -79,10 +83,11 @@ def read_delimited(
         delimiter = delimiter or hint[1]
         del first[0]
     sample = [line for _, line in first]
-    likely = likely_delimiter(sample, quoting, escape)
+    likely = likely_delimiter([line for line in sample if not _RULE.fullmatch(line)], quoting, escape)
+    ruled = (delimiter or likely) == "|" and any(map(_RULE.fullmatch, sample))
     if delimiter is None:
         delimiter = likely or ","
-        if delimiter != ",":
+        if delimiter != "," and not ruled:
             notice(
                 f"{path}: its columns are separated by {_DELIMITERS[delimiter]}.",
                 f"To say so, set {_option(delimiter)}",
@@ -93,6 +98,13 @@ def read_delimited(
             f"{_DELIMITERS[likely]}. Set format: csv and {_option(likely)}"
         )
     numbered = chain(first, lines)
+    if ruled:
+        notice(f"{path}: a table as in Markdown; its rows of dashes are left out.")
+        for number, text in numbered:
+            if not _RULE.fullmatch(text):
+                cells = [cell.replace("\\|", "|").strip() for cell in _CELL_END.split(text)]
+                yield number, cells if text else []
+        return
     if not quoting:
         if _looks_quoted([field for line in sample for field in line.split(delimiter)]):
             notice(
@@ -179,8 +191,8 @@ def _option(delimiter: str) -> str:
 def read_json(path: Path) -> Iterator[Record]:
     """The objects of JSON lines or of a JSON array; or of one object that holds them all.
 
-    That may hold a list of objects under some key, or by key a list of values, as tables are written column by
-    column (pandas also writes objects with the number of the row as key).
+    That may hold a list of objects under some key; objects by their ids, which are then their field `_id`; or by
+    key, as by language, the values of all rows, in a list or by the id of the row.
 
     Raises:
         DataError: as `files.read_jsonl`; or the lists of one object differ in length.
@@ -189,18 +201,37 @@ def read_json(path: Path) -> Iterator[Record]:
     head = list(islice(records, 2))
     rows = _rows_within(head[0][1], path) if len(head) == 1 else []
     if rows:
-        notice(f"{path}: one JSON object; the {len(rows):,} rows in it are read.")
+        ids = " The key of each is its field _id." if "_id" in rows[0] else ""
+        notice(f"{path}: one JSON object; the {len(rows):,} rows in it are read.{ids}")
     yield from enumerate(rows, start=1) if rows else chain(head, records)
 
 
 def _rows_within(record: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The rows that an object holds as a list of objects or column by column; empty if it is a row itself."""
-    numbered = [key for key, value in record.items() if isinstance(value, Mapping) and "0" in value]
-    lists = {key: [*record[key].values()] for key in numbered}
-    lists |= {key: value for key, value in record.items() if isinstance(value, list)}
+    """The rows that an object holds in a list, by id, or column by column; empty if it is a row itself."""
+    inner = {key: value for key, value in record.items() if isinstance(value, Mapping) and value}
+    lists = {key: value for key, value in record.items() if isinstance(value, list)}
+    if len(inner) == 1 and not lists:
+        return _rows_within(next(iter(inner.values())), path)
     objects = [value for value in lists.values() if value and all(isinstance(each, dict) for each in value)]
+    if any({"role", "from"} & each[0].keys() for each in objects):  # the turns of a conversation
+        return []
     if len(objects) == 1:
         return objects[0]
+    if len(inner) > 1 and len(inner) == len(record):
+        fields = {
+            key: {name: field_of(value, name) for name in field_names(value)} for key, value in inner.items()
+        }
+        names = list(dict.fromkeys(name for each in fields.values() for name in each))
+        # By column, the ids within are numbers, or the keys without are languages; translations may lack some.
+        by_language = all(map(language_named, fields)) and not all(map(language_named, names))
+        if all(map(str.isdecimal, names)) or by_language:
+            return [
+                {"_id": name, **{key: each[name] for key, each in fields.items() if name in each}}
+                for name in names
+            ]
+        if any(all(name in each for each in fields.values()) for name in names):  # the rows have a field in common
+            return [{"_id": key, **value} for key, value in inner.items()]
+        return []
     if len(lists) < 2 or objects:
         return []
     if len({*map(len, lists.values())}) > 1:

@@ -300,10 +300,10 @@ def examine_mixture(
             "Raise replay.share, or replay examples with longer answers (replay.select.order: longest).",
         )
     if not findings:
-        findings.ok(
-            f"{part.epochs:.1f} epochs of new instructions; each of {part.replayed:,} replay examples is shown "
-            f"{part.repeats:.1f} times."
-        )
+        findings.ok(f"Each of {part.replayed:,} replay examples is shown {part.repeats:.1f} times.")
+    if part.epochs:
+        steps = ceil(config.training.steps / part.epochs)
+        findings.ok(f"{part.epochs:.1f} epochs of new instructions, of {steps:,} steps each.")
     return part, findings
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.config import ModelConfig
-from instructalign.data.readers import field_names, field_of, files_in, read_hub
+from instructalign.data.readers import field_names, field_of, files_in, read_hub, read_json
 from instructalign.errors import DataError, suggest
-from instructalign.files import notice, read_jsonl
+from instructalign.files import notice
 from instructalign.mixture.conversations import (
     UnusableTurnError,
     answers_of,
@@ -78,7 +78,7 @@ def read_jsonl_examples(
     """
     fields, chosen = (prompt, answer, task, language), _Chosen(languages, tasks, without_tasks)
     for file in files_in(path, "jsonl", "json"):
-        yield from _examples(read_jsonl(file), partial("{}:{}".format, file), fields, chosen, request)
+        yield from _examples(read_json(file), partial("{}:{}".format, file), fields, chosen, request)
     chosen.check_names(path)
 
 

@@ -23,6 +23,7 @@ from instructalign.data.formats.tabular import (  # the first for `validate`
     check_options,  # noqa: F401
     long_columns,
     names_languages,
+    notice_errors,
     rows_of_table,
 )
 from instructalign.data.readers import read_delimited
@@ -55,7 +56,8 @@ def read_spreadsheet(
     """Reads a sheet of a workbook with a column for each language: .xlsx, .xlsm, .xlsb, .xls and .ods.
 
     Cells are read as they are shown, except for the formats of numbers: 1 is "1" and not "1.0", a date is
-    "2024-03-01", a formula is its last result. Row ids are the sheet's row numbers.
+    "2024-03-01", a formula is its last result, and its error (#N/A) an empty cell. Row ids are the sheet's row
+    numbers.
 
     Args:
         languages: canonical codes; the columns of others are ignored.
@@ -77,6 +79,8 @@ def read_spreadsheet(
         {format: xlsx, path: pairs.xlsx, sheet: Sentences, columns: {eng: English, heg: Helong}}
     """
     name, rows = _rows_of_sheet(path, sheet)
+    if errors := _formula_errors(path):
+        notice_errors(path, errors)
     place = f"{path}, sheet {name!r}"
     long = long_columns(columns, id, language_column, text_column, path)
     wanted = [*(columns or {}).values(), *(long or ()), id]
@@ -156,6 +160,20 @@ def _is_text(path: Path) -> bool:
     if marked:
         notice(f"{path}: a table of plain text under the name of a workbook, read as csv is.")
     return marked
+
+
+def _formula_errors(path: Path) -> int:
+    """How many cells of an .xlsx workbook hold a formula's error, which calamine gives as empty cells."""
+    count = 0
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for name in (each for each in archive.namelist() if each.startswith("xl/worksheets/")):
+                with archive.open(name) as part:
+                    rest = b""
+                    while block := part.read(1 << 20):
+                        count += (rest + block).count(b' t="e"')
+                        rest = block[-5:]
+    return count
 
 
 def _refuse_bombs(path: Path) -> None:

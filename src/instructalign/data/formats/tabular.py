@@ -33,7 +33,7 @@ from instructalign.data.readers import (
 )
 from instructalign.errors import DataError, suggest
 from instructalign.files import notice
-from instructalign.languages import LanguageCode, canonical, code_of_name, synthetic_code
+from instructalign.languages import SIDES, LanguageCode, canonical, code_of_name, synthetic_code
 from instructalign.types import Counts, ParallelRow
 
 ColumnKey = str | int
@@ -53,6 +53,9 @@ _TAG_COLUMNS = {
     "iso639-3",
     "bahasa",
 }
+
+_ERROR_VALUES = {"#N/A", "#N/D", "#NV", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!"}
+"""What a spreadsheet shows, and writes into CSV, in place of a formula's value: Excel in three languages."""
 
 HUB_ADVICE = "or download it and give its files as jsonl, csv, parquet or flores."
 
@@ -251,7 +254,7 @@ def rows_of_table(
     """The rows of a table's numbered records; the other arguments are those of `read_csv_rows`.
 
     Empty cells behind the last column are no reason to drop a row; neither are missing ones under last columns
-    that have no name.
+    that have no name. A formula's error (#N/A) is an empty cell, as it is in a workbook.
 
     Args:
         long: the columns of language and text, of a table with a row for each text.
@@ -299,6 +302,7 @@ def rows_of_table(
     places = [(code, index_of(column)) for code, column in select_languages(languages, columns, path).items()]
     used = [place for _, place in places] + ([] if id_index is None else [id_index])
     named = max((place for place, name in enumerate(names, start=1) if name or not header), default=0)
+    errors = 0
     least = max(used, default=0) + 1 if short else max(named, *(place + 1 for place in used))
     for number, fields in rest:
         if not any(map(str.strip, fields)):
@@ -309,9 +313,18 @@ def rows_of_table(
             counts.drop("wrong number of columns", row=str(number), fields=fields)
         else:
             name = str(number) if id_index is None else fields[id_index].strip()
-            row = make_row(name, [(code, fields[place]) for code, place in places], counts)
-            if row:
+            cells = {code: fields[place] for code, place in places}
+            for code in [code for code, text in cells.items() if text.strip() in _ERROR_VALUES]:
+                errors, cells[code] = errors + 1, ""
+            if row := make_row(name, cells.items(), counts):
                 yield row
+    if errors:
+        notice_errors(path, errors)
+
+
+def notice_errors(path: object, count: int) -> None:
+    """Tells the user that cells with a formula's error are read as empty ones."""
+    notice(f"{path}: {count:,} cells hold a formula's error, such as #N/A or #REF!; they are read as empty.")
 
 
 def long_columns(
@@ -392,11 +405,15 @@ def columns_by_code(
         DataError: no column has such a name, or `id` could be either.
     """
     found = _language_columns(names, id, languages)
+    sides = [name for name in names if name.lower().rpartition(".")[2] in SIDES]
     asks = "id" in names and id is None and len(found) > 2 and (languages is None or "ind" in languages)
     if not found or asks:
         listed = ", ".join(name or "(no name)" for name in names)
         problem = "the column 'id' could be Indonesian or the row ids" if found else "no column is a language code"
-        advice = "Name the column of each language, for example columns: {eng: english, ind: indonesian}."
+        example = "eng: english, ind: indonesian"
+        if len(sides) > 1 and languages and not found:
+            example = ", ".join(f"{code}: {name}" for code, name in zip(languages, sides, strict=False))
+        advice = f"Name the column of each language, for example columns: {{{example}}}."
         if tag := next((name for name in names if name.lower() in _TAG_COLUMNS), ""):
             advice += f" A row for each text: set language_column: {tag}, text_column and id."
         raise DataError(f"{where}: {problem}; columns: {listed or 'none'}. {advice}")
@@ -406,8 +423,9 @@ def columns_by_code(
 def _language_columns(names: Sequence[str], id: object, languages: Sequence[str] | None) -> dict[str, str]:
     """By the code or name that it is named by, each column that is named by a language."""
     codes = {name.removeprefix("translation."): name for name in names if name != id}
-    # `no` is Norwegian's old code, and in tables the number of the row.
-    found = {code: name for code, name in codes.items() if is_language(code) and code.lower() != "no"}
+    # `no` is Norwegian's old code, and in tables the row's number; `src` is Sardinian where that is asked for.
+    other = {"no", *SIDES}.difference(languages or ())
+    found = {code: name for code, name in codes.items() if is_language(code) and code.lower() not in other}
     there = {*map(canonical, found)}
     for name in [name for name in codes if languages and name not in found]:
         code = code_of_name(name)
