@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import tracemalloc
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from instructalign.config import Entry
 from instructalign.data import Corpus, read_corpora
-from instructalign.data.corpus import RowStore, corpus_names, rank
+from instructalign.data.corpus import RowStore, corpus_names, monolingual, rank
 from instructalign.data.normalization import fingerprint, fold
 from instructalign.errors import ConfigError, DataError
 from instructalign.randomness import digest_key
@@ -56,6 +57,36 @@ def test_a_store_gives_back_what_was_put_in(place: None, rows: list[ParallelRow]
     for index in (len(rows), -len(rows) - 1):
         with pytest.raises(IndexError):
             store[index]
+
+
+MIXED = st.lists(
+    st.builds(ParallelRow, st.integers(0, 30).map(str), st.dictionaries(CODES, TEXTS, min_size=1)), max_size=40
+)
+
+
+@settings(deadline=None)
+@given(rows=MIXED, data=st.data())
+def test_the_languages_of_a_stores_rows_are_known_without_reading_them(
+    rows: list[ParallelRow], data: st.DataObject
+) -> None:
+    store = RowStore(rows)
+    store.row = None  # type: ignore[assignment, method-assign]
+    chosen = data.draw(st.sets(st.sampled_from(range(len(rows))))) if rows else set[int]()
+    spoken = [frozenset(code for code, text in row.texts.items() if text.strip()) for row in rows]
+    for index in (None, range(len(rows)), sorted(chosen)):
+        part = Corpus(store, Counts(), index=index)
+        expected = spoken if index is None else [spoken[number] for number in index]
+        assert list(part.language_runs()) == [(key, len(list(several))) for key, several in groupby(expected)]
+        assert part.languages == tuple(sorted({code for codes in expected for code in codes}))
+        assert monolingual(part).tolist() == [len(codes) == 1 for codes in expected]
+
+
+def test_fewer_documents_held_out_than_asked_for_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    alone = Corpus([ParallelRow(str(number), {"jav": f"ukara {number}"}) for number in range(60)], Counts())
+    assert len(alone.split(6, seed=1)[1]) == len(alone.split(None, seed=1)[1]) == 6
+    assert caplog.text == ""
+    assert len(alone.split(40, seed=1)[1]) == 6
+    assert "instructions.heldout is 40; of monolingual text, 6 documents" in caplog.text
 
 
 def test_forked_processes_read_one_file_at_a_time_of_their_own(place: None) -> None:

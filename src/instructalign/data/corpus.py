@@ -77,16 +77,24 @@ class RowStore(RowSequence):
         self._offsets = array("Q", [0])
         self._file = tempfile.TemporaryFile(prefix="instructalign-")  # noqa: SIM115 (closed by __del__)
         numbers: dict[tuple[str, ...], int] = {}
+        spoken: dict[frozenset[str], int] = {}
+        self._runs = array("Q"), array("Q")  # which languages, and how many rows in a row have text in them
         end = 0
         for row in rows:
             codes = tuple(row.texts)
             number = numbers.setdefault(codes, len(numbers))
+            present = _with_text(row)
+            which = spoken.setdefault(present, len(spoken))
+            if not self._runs[0] or self._runs[0][-1] != which:
+                self._runs[0].append(which)
+                self._runs[1].append(0)
+            self._runs[1][-1] += 1
             # marshal is the fastest serialisation that Python has. Its format may change between versions, which
             # does not matter here: the file lives no longer than the process.
             end += self._write(marshal.dumps((row.id, number, *row.texts.values())))
             self._offsets.append(end)
         self._write(b"", flush=True)
-        self._languages = list(numbers)
+        self._languages, self._spoken = list(numbers), list(spoken)
         self._data: bytes | None = None
         if end <= _IN_MEMORY or not hasattr(os, "pread"):
             self._file.seek(0)
@@ -111,6 +119,10 @@ class RowStore(RowSequence):
     def languages(self) -> set[str]:
         """Every language that some row has."""
         return {code for codes in self._languages for code in codes}
+
+    def language_runs(self) -> Iterator[tuple[frozenset[str], int]]:
+        """See the function of this name; nothing is read again."""
+        return ((self._spoken[which], rows) for which, rows in zip(*self._runs, strict=True))
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -171,7 +183,7 @@ class Corpus:
         self.counts = counts
         self.removed = dict(removed or {})
         if languages is None:
-            languages = {code for row in self for code in row.texts}
+            languages = {code for languages, _ in self.language_runs() for code in languages}
         self.languages: tuple[str, ...] = tuple(sorted(set(languages)))
 
     @classmethod
@@ -242,7 +254,11 @@ class Corpus:
 
     def language_runs(self) -> Iterator[tuple[frozenset[str], int]]:
         """See the function of this name."""
-        return language_runs(self._rows) if self._index is None else _language_runs(self)
+        if self._index is None:
+            return language_runs(self._rows)
+        if not hasattr(self._rows, "language_runs"):
+            return _language_runs(self)
+        return _runs_at(language_runs(self._rows), np.asarray(self._index))
 
     def take(self, positions: Iterable[int], counts: Counts, languages: Iterable[str] | None = None) -> Corpus:
         """The rows at some positions, in their order.
@@ -331,8 +347,23 @@ def language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str],
 
 
 def _language_runs(rows: Iterable[ParallelRow]) -> Iterator[tuple[frozenset[str], int]]:
-    present = (frozenset(code for code, text in row.texts.items() if text.strip()) for row in rows)
-    return ((languages, sum(1 for _ in several)) for languages, several in groupby(present))
+    return ((languages, sum(1 for _ in several)) for languages, several in groupby(map(_with_text, rows)))
+
+
+def _with_text(row: ParallelRow) -> frozenset[str]:
+    return frozenset(code for code, text in row.texts.items() if text.strip())
+
+
+def _runs_at(
+    runs: Iterable[tuple[frozenset[str], int]], index: NDArray[Any]
+) -> Iterator[tuple[frozenset[str], int]]:
+    """The runs of some rows, by those of all and the numbers of the rows, in ascending order."""
+    numbers: dict[frozenset[str], int] = {}
+    found = [(numbers.setdefault(languages, len(numbers)), rows) for languages, rows in runs]
+    which, rows = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    chosen = which[np.searchsorted(np.cumsum(rows), index, side="right")]
+    spoken = list(numbers)
+    return ((spoken[number], sum(1 for _ in several)) for number, several in groupby(chosen.tolist()))
 
 
 def monolingual(rows: Iterable[ParallelRow]) -> NDArray[np.bool_]:

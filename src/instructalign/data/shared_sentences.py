@@ -173,7 +173,15 @@ def choose_heldout_of_both(
         return choose_heldout(ranks, columns, heldout)
     columns = list(columns)
     held = np.zeros(len(ranks), dtype=bool)
-    documents = None if heldout is None else min(heldout, len(np.unique(ranks[monolingual])) // 10)
+    there = len(np.unique(ranks[monolingual]))
+    documents = None if heldout is None else min(heldout, there // 10)
+    if heldout and documents != heldout:
+        logger.warning(
+            "instructions.heldout is %d; of monolingual text, %d documents are held out, a tenth of all %d",
+            heldout,
+            documents,
+            there,
+        )
     for rows, number in ((~monolingual, heldout), (monolingual, documents)):
         if rows.any():
             held[rows] = choose_heldout(ranks[rows], [keys[rows] for keys in columns], number)
