@@ -484,6 +484,20 @@ class InstructionDataConfig(Strict):
     """Examples that are never trained on, for the task `heldout_instruction_data`."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Fraction of the training examples that are instruction data, of those that are not replay."""
+    crosslingual: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of the examples with a translation (same `id`) that are asked in another language."""
+
+    @model_validator(mode="after")
+    def _has_translations(self) -> InstructionDataConfig:
+        sources = {code: found if isinstance(found, list) else [found] for code, found in self.sources.items()}
+        known = [code for code, found in sources.items() if any(each.options.get("id") for each in found)]
+        if self.crosslingual and len(known) < 2:
+            raise ValueError(
+                f"crosslingual is {self.crosslingual}, which takes the same records in two languages, and sources "
+                f"with an id are in {', '.join(known) or 'none'}. Name the field of the records' ids, such as "
+                "id: id, in the sources that are translations of one another; or leave crosslingual out"
+            )
+        return self
 
     def of_languages(self, codes: Sequence[str]) -> ReplayConfig | None:
         """The sources of some languages, in the form in which replay data is read; None where there are none."""

@@ -154,6 +154,8 @@ def _learned(plain: dict[str, Any]) -> dict[str, Any]:
         (kept.get("replay") or {}).pop("heldout", None)  # 0 is the behaviour of runs from before this key existed
     if kept.get("instruction_data") is None:
         kept.pop("instruction_data", None)  # earlier versions had no such block
+    elif not kept["instruction_data"].get("crosslingual"):
+        kept["instruction_data"].pop("crosslingual", None)  # nor this key
     if isinstance(kept.get("model"), dict):
         kept["model"] = known_model_keys(kept["model"])
     for block, keys in NEUTRAL_KEYS.items():

@@ -37,13 +37,15 @@ class Instruction:
             text, which is the answer, and stands in no chat template.
         answer: the reference answer, without a space at its start.
         objective: the objective that made it (`mt`, `tlm`, …), or `replay`.
-        source: code of the language given; empty where it does not apply.
+        source: code of the language given; empty where it does not apply. Of instruction data that of the
+            question, where it is not the answer's.
         target: code of the language asked for; empty where it does not apply.
         row: id of the parallel row, or of the replayed example.
         template: id of the template that worded it; of a replayed example the task, where its source names one.
         turns: of a replayed conversation the turns before the answer, for models with a chat template; `prompt`
             has them as plain text.
         goes_on: whether the answer is a piece of a text that goes on, so that no end token belongs behind it.
+        id: of instruction data, the id that its record shares with its translations; empty where none is named.
     """
 
     prompt: str
@@ -55,6 +57,7 @@ class Instruction:
     template: str = ""
     turns: tuple[Turn, ...] = ()
     goes_on: bool = False
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

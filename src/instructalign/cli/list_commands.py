@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from instructalign import console
-from instructalign.errors import InstructAlignError, UnknownNameError
+from instructalign.errors import ConfigError, InstructAlignError, UnknownNameError
 
 templates = typer.Typer(help="Prompt templates of the alignment instructions.", no_args_is_help=True)
 tasks = typer.Typer(help="Evaluation tasks.", no_args_is_help=True)
@@ -32,8 +33,12 @@ def show_templates(name: Annotated[str, typer.Argument(help="A shipped set, or y
     Example: `instructalign templates show ind`
     """
     from instructalign.instructions import load_templates, variety
+    from instructalign.instructions.templates import ANSWER_IN
 
-    for objective, wordings in load_templates([name]).items():
+    sets = load_templates([name])
+    with suppress(ConfigError):  # a set may have none
+        sets |= load_templates([name], [ANSWER_IN])
+    for objective, wordings in sets.items():
         different = f" (variety {variety(wordings):.2f})" if len(wordings) > 1 else ""
         rows = [[each.id, each.prompt] for each in wordings]
         console.print_table(f"{objective}{different}", ["id", "prompt"], rows)

@@ -28,6 +28,9 @@ from instructalign.instructions.segmentation import words
 from instructalign.languages import canonical, name_in
 from instructalign.plugins import OBJECTIVES, Entry
 
+ANSWER_IN = "answer_in"
+"""The templates that ask a question of instruction data for an answer in another language."""
+
 _SHIPPED = files("instructalign.instructions") / "templates"
 _SLOT = re.compile(r"\{\w*\}")
 
@@ -67,6 +70,7 @@ class _Set(Strict):
     answers: dict[str, str] = Field(default_factory=dict)
     names: dict[str, str] = Field(default_factory=dict)
     templates: dict[str, list[_Prompt]] = Field(min_length=1)
+    answer_in: list[_Prompt] = Field(default_factory=list)
 
 
 def template_sets() -> list[str]:
@@ -79,7 +83,7 @@ def load_templates(names: Sequence[str], objectives: Iterable[str] | None = None
 
     Args:
         names: shipped sets by name, a user's own by path.
-        objectives: the objectives that need a template; by default those of the sets.
+        objectives: the objectives that need a template, or `ANSWER_IN`; by default the objectives of the sets.
 
     Returns:
         For each objective its templates from all sets.
@@ -92,7 +96,7 @@ def load_templates(names: Sequence[str], objectives: Iterable[str] | None = None
     for name in dict.fromkeys(names):
         for objective, templates in _parse(_read(name), name).items():
             found.setdefault(objective, []).extend(templates)
-    needed = list(found) if objectives is None else list(objectives)
+    needed = [name for name in found if name != ANSWER_IN] if objectives is None else list(objectives)
     missing = [name for name in needed if name not in found]
     if missing:
         raise ConfigError(
@@ -159,13 +163,14 @@ def _parse(text: str, where: str) -> Mapping[str, Sequence[Template]]:
         objective: [
             Template(f"{stem}/{prompt.id}", language, prompt.prompt, made.answers, names) for prompt in prompts
         ]
-        for objective, prompts in made.templates.items()
+        for objective, prompts in [*made.templates.items(), (ANSWER_IN, made.answer_in)]
+        if prompts or objective != ANSWER_IN
     }
 
 
 def _problems(made: _Set) -> list[str]:
     """What is wrong with a well-formed set."""
-    every = [prompt.id for prompts in made.templates.values() for prompt in prompts]
+    every = [prompt.id for prompts in (*made.templates.values(), made.answer_in) for prompt in prompts]
     twice = dict.fromkeys(id for id in every if every.count(id) > 1)
     problems = [f"templates: the id {id!r} is given {every.count(id)} times" for id in twice]
     for objective, prompts in made.templates.items():
@@ -174,25 +179,27 @@ def _problems(made: _Set) -> list[str]:
             continue
         kind = cast("type[Objective]", OBJECTIVES.get(objective))
         for prompt in prompts:
-            _check_prompt(prompt, kind, problems)
+            languages = ("target",) if kind.monolingual else ("source", "target")
+            _check_prompt(prompt, kind.slots, [*kind.slots, *languages], problems)
         for label in kind.labels:
             if not made.answers.get(label, "").strip():
                 problems.append(f"answers: {objective} needs a word for {label!r}")
         given = [made.answers[label] for label in kind.labels if label in made.answers]
         if len(set(given)) < len(given):
             problems.append(f"answers: {objective} needs a different word for each of {', '.join(kind.labels)}")
+    for prompt in made.answer_in:
+        _check_prompt(prompt, ("question", "target"), ["question", "source", "target"], problems)
     return problems
 
 
-def _check_prompt(prompt: _Prompt, objective: type[Objective], problems: list[str]) -> None:
-    """A prompt must have each slot of its objective once, and no others but language names."""
+def _check_prompt(prompt: _Prompt, needed: Sequence[str], allowed: Sequence[str], problems: list[str]) -> None:
+    """A prompt must have each slot that is needed once, and no others than are allowed."""
     try:
         slots = [slot for _, slot, form, _ in Formatter().parse(prompt.prompt) if slot is not None]
     except ValueError as error:
         problems.append(f"{prompt.id}: braces do not match ({error}); write {{{{ and }}}} for braces as such")
         return
-    allowed = [*objective.slots, *(("target",) if objective.monolingual else ("source", "target"))]
-    for slot in objective.slots:
+    for slot in needed:
         if slots.count(slot) != 1:
             problems.append(f"{prompt.id}: needs {{{slot}}} once, found it {slots.count(slot)} times")
     for slot in dict.fromkeys(slots):

@@ -148,7 +148,7 @@ def load_replay(
         with rejects.open("ab") if rejects else nullcontext() as file:
             if file is not None:
                 counts[number].reject = partial(_write_reject, file, f"{key} {names[number]}")
-            examples = _open(source, request)
+            examples = open_source(source, request)
             some = choose(examples, config.size, seed, config.select, counts[number], number, holdouts[number])
             counts[number].reject = None
         options = ", ".join(f"{key} {value}" for key, value in source.options.items() if value is not None)
@@ -191,14 +191,14 @@ def _write_reject(file: IO[bytes], source: str, reason: str, count: int, what: M
         file.write(reject_line(source, reason, count, what))
 
 
-def _open(source: Entry, request: ReplayRequest) -> Iterable[Instruction]:
+def open_source(source: Entry, request: ReplayRequest) -> Iterable[Instruction]:
     """A source's examples; one that takes an argument beside its options is given the request."""
     read = REPLAY_SOURCES.get(source.name)
     takes = [each for each in inspect.signature(read).parameters.values() if each.kind is not each.KEYWORD_ONLY]
     examples: Iterable[Instruction] = read(request, **source.options) if takes else read(**source.options)
     if source.languages:  # instruction data, which is in one language and is nothing to replay
         [code] = source.languages
-        return (replace(each, objective=INSTRUCTION_DATA, target=code) for each in examples)
+        return (replace(each, objective=INSTRUCTION_DATA, source="", target=code) for each in examples)
     return examples
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from instructalign.config import ModelConfig
 from instructalign.data.readers import field_names, field_of, files_in, read_hub, read_json
-from instructalign.errors import DataError, suggest
+from instructalign.errors import DataError, found, suggest
 from instructalign.files import notice
 from instructalign.mixture.conversations import (
     UnusableTurnError,
@@ -55,6 +55,7 @@ def read_jsonl_examples(
     answer: str = "targets",
     task: str = "task",
     language: str = "lang",
+    id: str | None = None,
     languages: list[str] | None = None,
     tasks: list[str] | None = None,
     without_tasks: list[str] | None = None,
@@ -69,6 +70,8 @@ def read_jsonl_examples(
             ShareGPT's `conversations`, Alpaca's instruction, input and output, prompt and completion, prompt and
             chosen, OASST's messages; of many turns, each of the assistant's is an example.
         task, language: fields of the example's task and language, kept where they exist.
+        id: field of the record's id, where records of one id, in sources of several languages, are translations
+            of one another (`instruction_data.crosslingual`).
         languages: only examples whose language field is one of these.
         tasks, without_tasks: only examples whose task field is one of these, or none of these (to leave out those
             that the model is going to be tested on).
@@ -76,7 +79,7 @@ def read_jsonl_examples(
     Raises:
         DataError: a file is missing, a line is not JSON, or a field is missing; the message names file and line.
     """
-    fields, chosen = (prompt, answer, task, language), _Chosen(languages, tasks, without_tasks)
+    fields, chosen = (prompt, answer, task, language, id), _Chosen(languages, tasks, without_tasks)
     for file in files_in(path, "jsonl", "json"):
         yield from _examples(read_json(file), partial("{}:{}".format, file), fields, chosen, request)
     chosen.check_names(path)
@@ -94,6 +97,7 @@ def read_hub_examples(
     answer: str = "targets",
     task: str = "task",
     language: str = "lang",
+    id: str | None = None,
     languages: list[str] | None = None,
     tasks: list[str] | None = None,
     without_tasks: list[str] | None = None,
@@ -112,6 +116,8 @@ def read_hub_examples(
         prompt, answer: the columns of question and answer (the defaults are P3's and xP3's); dots lead into
             nested objects.
         task, language: columns of the example's task and language, kept where they exist.
+        id: column of the record's id, where records of one id, in sources of several languages, are translations
+            of one another (`instruction_data.crosslingual`).
         languages: only examples whose language column is one of these.
         tasks, without_tasks: only examples whose task column is one of these, or none of these.
         scan: how many examples to choose from, since xP3's English part alone has tens of millions: of a set
@@ -124,7 +130,7 @@ def read_hub_examples(
     advice = "or download it and use format: jsonl with its path."
     options: dict[str, Any] = {"split": split, "revision": revision, "data_files": data_files}
     records = read_hub(name, subset, advice, some=scan, streaming=streaming, **options)
-    fields, chosen = (prompt, answer, task, language), _Chosen(languages, tasks, without_tasks)
+    fields, chosen = (prompt, answer, task, language, id), _Chosen(languages, tasks, without_tasks)
     yield from _examples(records, lambda n: f"{name} ({split}, row {n - 1})", fields, chosen, request)
     chosen.check_names(name)
 
@@ -157,6 +163,8 @@ class _Chosen:
 
 _TASKS_SHOWN = 40  # of those that a source has, in a message
 
+_Fields = tuple[str, str, str, str, str | None]
+"""The names of question, answer, task, language and id."""
 _FIELDS = ("inputs", "targets")
 """The default names of question and answer; where records have others, their form is told by these."""
 _FIELDS_OF_FORMS = {
@@ -169,7 +177,7 @@ _FIELDS_OF_FORMS = {
 def _examples(
     records: Iterable[tuple[int, Mapping[str, Any]]],
     place: Callable[[int], str],
-    fields: tuple[str, str, str, str],
+    fields: _Fields,
     chosen: _Chosen,
     request: ReplayRequest | None,
 ) -> Iterator[Instruction]:
@@ -209,7 +217,7 @@ def _examples(
             yield example
 
 
-def _form(record: Mapping[str, Any], fields: tuple[str, str, str, str]) -> str:
+def _form(record: Mapping[str, Any], fields: _Fields) -> str:
     """The form by which a source is read; empty where question and answer are the fields that are named."""
     named, form = fields[:2], form_of(record)
     if named in _FIELDS_OF_FORMS:
@@ -224,7 +232,7 @@ def _of_turns(
     turns: Sequence[Turn],
     record: Mapping[str, Any],
     where: str,
-    fields: tuple[str, str, str, str],
+    fields: _Fields,
     chosen: _Chosen,
     counts: Counts,
     *,
@@ -251,20 +259,21 @@ def _of_turns(
             row=where.rpartition("/")[2] + (f"#{number}" if len(answers) > 1 and not last_only else ""),
             template=str(task or ""),
             turns=before if len(before) > 1 else (),
+            id=_id(record, fields[4], where),
         )
 
 
 def _example(
     record: Mapping[str, Any],
     where: str,
-    fields: tuple[str, str, str, str],
+    fields: _Fields,
     chosen: _Chosen,
     counts: Counts,
     is_first: bool,
 ) -> Instruction | None:
     """The example in a record; None, and counted, where it has no text, or no chosen language or task."""
-    prompt, answer, task, language = (field_of(record, name) for name in fields)
-    for key, name, text in zip(("prompt", "answer"), fields, (prompt, answer), strict=False):
+    prompt, answer, task, language = (field_of(record, name) for name in fields[:4])
+    for key, name, text in zip(("prompt", "answer"), fields[:2], (prompt, answer), strict=True):
         if isinstance(text, str):
             continue
         names = list(field_names(record))
@@ -287,4 +296,18 @@ def _example(
         target=str(language or ""),
         row=where.rpartition("/")[2],
         template=str(task or ""),
+        id=_id(record, fields[4], where),
     )
+
+
+def _id(record: Mapping[str, Any], name: str | None, where: str) -> str:
+    """The id of a record, under the name given to it; empty without."""
+    if not name:
+        return ""
+    value = field_of(record, name)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise DataError(
+            f"{where}: no id in the field {name!r}, found {found(value)}. "
+            f"{suggest(name, [*field_names(record)])} Name a field with text or a number, or none."
+        )
+    return str(value)

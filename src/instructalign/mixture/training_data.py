@@ -20,6 +20,7 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.files import text_hash
 from instructalign.instructions import InstructionStream
 from instructalign.instructions.stream import has_text_for
+from instructalign.mixture.crosslingual_questions import ask_across_languages, count_crosslingual
 from instructalign.mixture.mixture import InstructionSequence, Mixture, ReplaySchedule
 from instructalign.mixture.replay_buffer import (
     INSTRUCTION_DATA,
@@ -103,14 +104,18 @@ def prepare_data(
 
 
 def load_taught(config: Config, progress: Progress = silent, rejects: Path | None = None) -> ReplayBuffer:
-    """The instruction data of a configuration, chosen as replay data is.
+    """The instruction data of a configuration, chosen as replay data is, some of it asked in another language.
 
     Raises:
-        DataError: as `load_replay`.
+        DataError: as `load_replay` and `ask_across_languages`.
     """
-    return load_replay(
+    taught = load_replay(
         config.taught_data, config.seed, config.model, progress=progress, rejects=rejects, key=INSTRUCTION_DATA
     )
+    held = {each.id for each in taught.heldout if each.id}
+    if held:
+        taught = taught.without(lambda each: each.id in held, "translation of what is held out")
+    return ask_across_languages(config, taught)
 
 
 def prepare_corpus(
@@ -219,6 +224,10 @@ def describe_mixture(config: Config, mixture: Mixture) -> dict[str, Any]:
             "rows": taught,
             "repeats": round(taught / len(data), 3),
         }
+        if config.instruction_data and config.instruction_data.crosslingual:
+            rows = count_crosslingual(data, taught, config.seed)
+            across = {"share": round(sum(rows.values()) / taught, 6) if taught else 0.0, "rows": rows}
+            described[INSTRUCTION_DATA]["crosslingual"] = {"asked": config.instruction_data.crosslingual, **across}
     if config.replay and config.replay.schedule and size:
         described["begins"], described["ends"] = mixture.schedule.at(0), mixture.schedule.at(total - 1)
     return described

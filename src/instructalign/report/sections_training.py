@@ -157,6 +157,12 @@ def mixture(facts: ReportFacts) -> Section | None:
         "Share of replay: as configured and, in percent of each unit, as realised (as planned before training); "
         "and how often each replay example is seen."
     )
+    across = {
+        run.name: block_of(run.record, "mixture", "planned", "instruction_data", "crosslingual")
+        for run in facts.runs
+    }
+    if shares_across := [f"{100 * found['share']:.1f} % in {name}" for name, found in across.items() if found]:
+        text += f" Of the instruction data, asked in another language than answered: {', '.join(shares_across)}."
     blocks = (Panels(tuple(panels)), ReportTable(text, tuple(columns), tuple(rows)))
     return Section("Training mixture", "mixture", blocks) if panels else None
 

@@ -149,8 +149,12 @@ def _protected(config: Config, corpus: Corpus, replay: ReplayBuffer, taught: Rep
     """Texts whose tokens stay: prompts, examples, and sentences, at a line's start and after a space."""
     chosen = load_templates(config.instructions.templates, worded(config.instructions.objectives))
     yield from (template.prompt for templates in chosen.values() for template in templates)
-    old = [each for each in taught.examples if each.target in config.languages.known]
-    for example in [*old[: _PROTECTED // 8], *replay.examples[: _PROTECTED // 4]]:
+    for example in taught.examples[: _PROTECTED // 8]:
+        if (example.source or example.target) in config.languages.known:
+            yield example.prompt
+        if example.target in config.languages.known:
+            yield from (example.answer, f" {example.answer}")
+    for example in replay.examples[: _PROTECTED // 4]:
         yield from (example.prompt, example.answer, f" {example.answer}")
     for text in _texts(corpus, config.languages.known):
         yield from (text, f" {text}")
