@@ -179,6 +179,41 @@ def test_wrong_stages_are_refused(changes: dict[str, Any], message: str) -> None
     assert any(message in problem for problem in caught.value.problems), caught.value.problems
 
 
+def toy(*languages: str) -> dict[str, Any]:
+    return {"format": "toy", "rows": 40, "languages": [*languages]}
+
+
+LATER: dict[str, tuple[dict[str, Any], str]] = {
+    "text of the first alone": (
+        {
+            "corpora": [toy("qka", "qna", "qnb"), toy("qna")],
+            "instructions": {**STAGED["instructions"], "objectives": {"lm": 1, "tlm": 1}},
+        },
+        "stages.1 (qnb): instructions.objectives: lm ",
+    ),
+    "text beside the first's": ({"corpora": [toy("qka", "qna"), toy("qna", "qnb")]}, "stages.1 (qnb): corpora: "),
+    "instruction data of the first alone": (
+        {
+            "instruction_data": {"sources": {"qna": {"format": "toy", "rows": 9}}, "size": 4, "heldout": 2},
+            "evaluation": {"tasks": ["heldout_instruction_data"]},
+        },
+        "stages.1 (qnb): evaluation.tasks: heldout_instruction_data ",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", LATER)
+def test_a_fault_of_a_later_stage_is_found_before_the_first(fault: str) -> None:
+    changes, message = LATER[fault]
+    (problem,) = pipeline.validate({**STAGED, **changes})
+    assert problem.startswith(message)
+
+
+def test_a_language_that_no_corpus_is_read_in_is_found_without_reading() -> None:
+    (problem,) = pipeline.validate({**STAGED, "corpora": [toy("qka", "qna")]})
+    assert problem.startswith("corpora: none is of qnb:")
+
+
 def test_train_alone_refuses_stages(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train does one stage alone\. `instructalign run` trains"):
         pipeline.train(staged(), tmp_path / "run")

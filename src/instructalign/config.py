@@ -845,7 +845,7 @@ class Config(Strict):
         return None if data is None else data.of_languages([*self.languages.known, *self.targets])
 
     def _check_corpora(self) -> None:
-        """Refuses corpora in languages that are not read, and objectives without the text that they take."""
+        """Refuses corpora in languages that are not read, and languages and objectives without text."""
         read = [*dict.fromkeys([*self.pivots, *self.targets])]
         for number, entry in enumerate(self.corpora):
             if outside := [code for code in entry.languages or () if code not in read]:
@@ -874,25 +874,40 @@ class Config(Strict):
                     f"corpora.{number}: format text is monolingual; name its language, such as "
                     f"languages: [{self.targets[0]}]"
                 )
-        alone = [number for number, entry in enumerate(self.corpora) if len(entry.languages or ()) == 1]
+        self._check_text("", self.targets)
+        for number, codes in enumerate(self.stages or ()):
+            self._check_text(f"stages.{number} ({', '.join(codes)}): ", codes)
+
+    def _check_text(self, where: str, targets: Sequence[str]) -> None:
+        """Refuses targets that no corpus has text in, and objectives without the text that they take."""
+        there = {
+            number: entry for number, entry in enumerate(self.corpora) if entry.is_for([*self.pivots, *targets])
+        }
+        named = [code for entry in there.values() for code in entry.languages or targets]
+        if lacking := [code for code in targets if code not in named]:
+            raise ValueError(
+                f"{where}corpora: none is of {', '.join(lacking)}: each names other languages, or one beside "
+                "it that is not read. Add a corpus, or the language to the languages of one"
+            )
+        alone = [number for number, entry in there.items() if len(entry.languages or ()) == 1]
         kinds = {name: OBJECTIVES.get(name) for name in self.instructions.objectives}
         crosslingual = [name for name, kind in kinds.items() if not getattr(kind, "monolingual", False)]
         passages = [name for name, kind in kinds.items() if getattr(kind, "passages", False)]
-        if alone and len(crosslingual) == len(kinds) and len(alone) < len(self.corpora):
+        if alone and len(crosslingual) == len(kinds) and len(alone) < len(there):
             raise ValueError(
-                f"corpora.{alone[0]} is monolingual text, which none of instructions.objectives takes "
+                f"{where}corpora.{alone[0]} is monolingual text, which none of instructions.objectives takes "
                 f"({', '.join(kinds)}). Add lm (continue a passage) or mlm (restore a sentence), such as "
                 f"objectives: {{lm: 1, {', '.join(f'{name}: 1' for name in kinds)}}}"
             )
-        if len(alone) == len(self.corpora) and crosslingual:
+        if len(alone) == len(there) and crosslingual:
             raise ValueError(
-                f"instructions.objectives: {', '.join(crosslingual)} need parallel text, and all corpora are "
-                "monolingual. Write objectives: {lm: 1, mlm: 1}, or add a parallel corpus"
+                f"{where}instructions.objectives: {', '.join(crosslingual)} need parallel text, and all corpora "
+                "are monolingual. Write objectives: {lm: 1, mlm: 1}, or add a parallel corpus"
             )
         if passages and not alone:
             raise ValueError(
-                f"instructions.objectives: {', '.join(passages)} takes monolingual text, and no corpus is. Add "
-                f"one with one language, as {{format: text, path: news.txt, languages: [{self.targets[0]}]}}"
+                f"{where}instructions.objectives: {', '.join(passages)} takes monolingual text, and no corpus is. "
+                f"Add one with one language, as {{format: text, path: news.txt, languages: [{targets[0]}]}}"
             )
 
     @classmethod

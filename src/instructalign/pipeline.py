@@ -307,11 +307,22 @@ def validate(config: ConfigSource, *, trains: bool = True) -> list[str]:
 
 
 def config_problems(config: Config) -> Iterator[InstructAlignError]:
-    """What `run` would refuse in a configuration, as far as it is known without data and model.
+    """What `run` would refuse in a configuration or one of its stages, as far as known without data and model.
 
     `validate`, `doctor`, `train` and `run` all look here: template sets, tasks, prompts, what tasks and
     monitors need, and packages.
     """
+    said = set[str]()
+    for error in _problems_of(config):
+        said.update(error.problems)
+        yield error
+    for number, codes in enumerate(config.stages or ()):
+        for error in _problems_of(stage_config(config, number, None)):
+            if own := [problem for problem in error.problems if problem not in said]:
+                yield ConfigError([f"stages.{number} ({', '.join(codes)}): {problem}" for problem in own])
+
+
+def _problems_of(config: Config) -> Iterator[InstructAlignError]:
     from instructalign.evaluation import load_task
     from instructalign.evaluation.comet import find_command
     from instructalign.evaluation.task_selection import (

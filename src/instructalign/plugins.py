@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -67,6 +67,11 @@ class Entry(BaseModel):
     synthetic: list[str] | None = None
     options: dict[str, Any] = {}
     weight: float = 1.0
+
+    def is_for(self, languages: Collection[str]) -> bool:
+        """Whether a run of these languages reads the corpus, or another stage does, whose languages it names."""
+        own = self.languages
+        return own is None or len(set(own).intersection(languages)) >= min(2, len(own))
 
 
 Label = Annotated[

@@ -612,13 +612,8 @@ def _marked(row: ParallelRow, entry: Entry, name: str) -> Mapping[str, str]:
 
 
 def entries_with(entries: Sequence[Entry], languages: Sequence[str]) -> list[Entry]:
-    """The entries without those whose own languages are not among these: other stages teach them."""
-
-    def wanted(entry: Entry) -> bool:
-        own = entry.languages
-        return own is None or len(set(own).intersection(languages)) >= min(2, len(own))
-
-    return [entry for entry in entries if wanted(entry)]
+    """The entries that a run of these languages reads."""
+    return [entry for entry in entries if entry.is_for(languages)]
 
 
 def clean_rows(rows: Iterable[ParallelRow], cleaner: Cleaner, counts: Counts) -> Iterator[ParallelRow]:

@@ -510,6 +510,9 @@ def missing_replay(config: Config) -> str:
 
 def missing_taught(config: Config) -> str:
     """What a configuration lacks to hold out instruction data, for a sentence about a task; empty if nothing."""
+    if config.instruction_data and config.taught_data is None:
+        codes = [*config.languages.known, *config.targets]
+        return f"evaluates instruction data, and instruction_data.sources has none in {', '.join(codes)}"
     if config.instruction_data and config.instruction_data.heldout >= 2:
         return ""
     return "evaluates instruction data that is held out. Set instruction_data.heldout to at least 2, better 300"
