@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from made_up_runs import BASE, GROUPS, LABELS, MLM, PLAIN, REPLAY, predictions, write_run
 from sklearn.metrics import f1_score
 
 from instructalign.errors import DataError, RunFolderError
+from instructalign.evaluation import tasks as load_module
 from instructalign.report import Report, write_report
+from instructalign.report.report_facts import task_titles
 from instructalign.report.run_results import read_runs
 
 
@@ -259,3 +263,37 @@ def test_broken_files_are_named(run_folder: Path, name: str, content: str, messa
     (run_folder / name).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         write_report([run_folder])
+
+
+def test_tasks_have_their_titles_on_every_page_and_their_names_in_the_rows(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "one", tasks=("mood", "topic"), translate=0.3)
+    for name, title in (("mood", "How people feel"), ("topic", "What a text is about")):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(path.read_text(encoding="utf-8").replace(f"title: {name}", f"title: {title}"), "utf-8")
+    report = write_report([folder], forms=("latex",))
+    assert {row["task"] for row in rows_of(report.json)} >= {"mood", "topic", "lines/from-eng"}
+    assert {row[1].text for row in report.table.rows if row[0].text == "one"} == {
+        "How people feel",
+        "What a text is about",
+        "lines from English",
+        "lines into English",
+    }
+    for path in (report.html, report.markdown, *report.more):
+        text = path.read_text(encoding="utf-8").replace("</small>", "</small> ")
+        results = re.split('<section id="reproduce"|## Reproducibility', text)[0]
+        assert results.count("How people feel") >= 8, path
+        # The name stands beside the title where the table by language says what it shows.
+        assert "on How people feel (mood) by language" in results
+        elsewhere = re.sub(r"\((mood|topic|lines/\w+-eng)\)", "", results)
+        assert re.findall(r".{40}\b(?:mood|topic|lines/|from-eng)\b", elsewhere) == []
+
+
+def test_titles_of_tasks(tmp_path: Path) -> None:
+    shipped = yaml.safe_load((Path(load_module.__file__).parent / "tasks" / "nusax_senti.yaml").read_text("utf-8"))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**shipped, "name": "mine"}), "utf-8")
+    tasks = ["nusax_senti", "heldout_translation", str(tmp_path / "mine.yaml"), str(tmp_path / "gone.yaml")]
+    title = task_titles([{"evaluation": {"tasks": tasks}}, {}], {"eng": "English"}.__getitem__)
+    assert title("nusax_senti") == "NusaX sentiment (nusax_senti)"  # a copy has the same title
+    assert (title("mine"), title("gone"), title("xnli")) == ("NusaX sentiment (mine)", "gone", "XNLI")
+    assert title("heldout_translation/into-eng") == "Translation of held-out sentences into English"
+    assert title("past_instructions/anli") == "Held-out replay examples, anli"

@@ -83,10 +83,10 @@ def test_translations_have_their_faults_counted_and_their_samples_from_every_dir
 ) -> None:
     text = translated[1].markdown.read_text("utf-8")
     section = text.split("## Translations")[1].split("\n## ")[0]
-    assert "lines/from-eng: percent of the translations" in section
+    assert "lines from English: percent of the translations" in section
     assert "| Language | Wrong script | Copied | Empty | Unfinished |" in section
     # One sentence in ten is copied, but from another script.
-    row = next(line for line in section.split("from-eng: percent")[1].splitlines() if "بهسا" in line)
+    row = next(line for line in section.split("from English: percent")[1].splitlines() if "بهسا" in line)
     assert row.split("|")[3].startswith(" 10.0 ")
     directions = [line for line in section.splitlines() if " → " in line]
     assert len({line.split("(")[-1].split(")")[0] for line in directions}) == 6

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from instructalign.config_file import load_config
 from instructalign.errors import ConfigError
 from instructalign.sweeps import plan_sweep
 from instructalign.sweeps.grid import split_values, value_label
@@ -47,6 +48,20 @@ def test_names_of_values_are_value_label() -> None:
         "0.5",
         "a+b",
     )
+
+
+def test_a_sweep_of_blocks_or_of_a_configuration_is_that_of_the_file(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe.parent)  # paths of blocks are relative to it
+    with_sweep(recipe, {"grid": {"replay.size": [0, 10]}, "seeds": [1, 2]})
+    plan = plan_sweep(recipe)
+    assert len(plan.cells) == 4
+    assert plan_sweep(yaml.safe_load(recipe.read_text(encoding="utf-8"))) == plan
+    # A configuration is that of one run: its grid and seeds are given beside it.
+    assert plan_sweep(load_config(recipe), ["replay.size=0,10"], [1, 2]) == plan
+    with pytest.raises(ConfigError, match="stps"):
+        plan_sweep({**yaml.safe_load(recipe.read_text(encoding="utf-8")), "stps": 1})
 
 
 def test_grid_from_the_command_line(recipe: Path) -> None:

@@ -29,7 +29,8 @@ from instructalign.files import atomic, text_hash
 from instructalign.interact.document_files import Segment, open_document
 from instructalign.interact.model_choice import ChosenModel, choose_model, load_for_use, translation_prompt
 from instructalign.languages import canonical, english_name
-from instructalign.progress import Progress, silent
+from instructalign.notebooks import default_progress
+from instructalign.progress import Progress
 from instructalign.run_folder import read_run_metadata, update_run_metadata
 from instructalign.training.generation import LINE_END, TokenChooser, decode_until, generate_batch, plan_generation
 from instructalign.training.models import LoadedModel, model_hash
@@ -118,7 +119,7 @@ def translate(
     target: str,
     *,
     calibrate: bool = True,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> list[TranslatedSentence]:
     """Translates sentences: `translate(["Good morning."], "runs/mine", "eng", "jav")[0].translation`.
 
@@ -127,12 +128,13 @@ def translate(
         model: a run, a model folder, or a name on the Hub.
         source, target: the languages, as codes or names.
         calibrate: whether confidences are calibrated on the run's held-out pairs, where there are some.
-        progress: reports sentences done.
+        progress: reports sentences done; by default in a notebook's cell, where there is one.
 
     Raises:
         ConfigError: the languages are the same.
         ModelError: the model cannot be loaded.
     """
+    progress = progress or default_progress()
     chosen, source, target = _chosen(model, source, target)
     translator = _Translator(chosen, source, target)
     sentences = [texts] if isinstance(texts, str) else list(texts)
@@ -152,7 +154,7 @@ def translate_file(
     sheet: str | None = None,
     fresh: bool = False,
     calibrate: bool = True,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> TranslatedFile:
     """Translates a file into one of the same format; interrupted, the same call goes on where it was.
 
@@ -169,7 +171,7 @@ def translate_file(
         ModelError: the model cannot be loaded.
         RunFolderError: `out` is there already.
     """
-    path = Path(path)
+    path, progress = Path(path), progress or default_progress()
     chosen, source, target = _chosen(model, source, target)
     out = Path(out) if out else path.with_name(f"{path.stem}.{target}{path.suffix}")
     if out.suffix.lower() != path.suffix.lower():

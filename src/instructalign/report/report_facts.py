@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,7 @@ from instructalign.evaluation.continual_metrics import StageMatrix
 from instructalign.evaluation.run_comparison import Baselines, SeedGroup
 from instructalign.evaluation.score_table import GROUPS, ScoreTable
 from instructalign.evaluation.task_items import read_items, source_of
-from instructalign.evaluation.tasks import Task, load_task
+from instructalign.evaluation.tasks import AnyTask, Task, load_task, task_names
 from instructalign.languages import english_name
 from instructalign.report.report_tables import unique
 from instructalign.report.run_results import RunResults
@@ -29,6 +31,7 @@ class ReportFacts:
         runs: the run folders.
         scores: all scores and paired gains, as in `report.json`.
         label: the name of a language, from its code.
+        title: the title of a task, or of a part of one, from its name.
         text: the text of a test item, from task, language and item; empty where unknown.
         baselines: the random and majority baselines.
         best: (run, task, column) of the cells that a paired test supports as best.
@@ -42,6 +45,7 @@ class ReportFacts:
     runs: Sequence[RunResults]
     scores: ScoreTable
     label: Callable[[str], str] = str
+    title: Callable[[str], str] = str
     text: Callable[[str, str, str], str] = lambda *_: ""
     baselines: Baselines = field(default_factory=Baselines)
     best: frozenset[tuple[str, str, str]] = frozenset()
@@ -109,18 +113,43 @@ def language_names(runs: Sequence[RunResults]) -> Callable[[str], str]:
     return name
 
 
+def _tasks_of(config: Mapping[str, Any]) -> Iterator[AnyTask]:
+    """A configuration's tasks, but those whose files are gone."""
+    for name in block_of(config, "evaluation").get("tasks") or []:
+        with suppress(InstructAlignError):
+            yield load_task(str(name))
+
+
+def task_titles(configs: Iterable[Mapping[str, Any]], label: Callable[[str], str]) -> Callable[[str], str]:
+    """Gives tasks, and parts of tasks, the titles that the tasks' files have, or their names where there are none.
+
+    Args:
+        configs: the runs' configurations.
+        label: the name of a language, from its code.
+    """
+    titles = {task.name: task.title for config in configs for task in _tasks_of(config)}
+    several = Counter(titles.values())
+
+    @cache
+    def title(name: str) -> str:
+        task, _, part = name.partition("/")
+        text = titles.get(task) or (load_task(task).title if task in task_names() else "") or task
+        if several[text] > 1:  # a copy of a task that kept its title
+            text = f"{text} ({task})"
+        side, _, pivot = part.partition("-")
+        if side in ("from", "into") and pivot:
+            return f"{text} {side} {label(pivot)}"
+        return f"{text}, {part}" if part else text
+
+    return title
+
+
 def item_texts(runs: Sequence[RunResults]) -> Callable[[str, str, str], str]:
     """Finds the texts of test items where the tasks' data are still there; an empty text where not."""
     tasks: dict[str, tuple[Task, Path]] = {}
     for run in reversed(runs):
-        settings = block_of(run.config, "evaluation")
-        for name in settings.get("tasks") or []:
-            try:
-                task = load_task(str(name))
-            except InstructAlignError:
-                continue
-            if isinstance(task, Task):
-                tasks[task.name] = (task, Path(str(settings.get("data") or "")))
+        data = Path(str(block_of(run.config, "evaluation").get("data") or ""))
+        tasks |= {task.name: (task, data) for task in _tasks_of(run.config) if isinstance(task, Task)}
 
     @cache
     def texts(task: str, language: str) -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """The report's tables of scores: runs by group, languages by run, seeds, prompts, tests, stages, confusion.
 
 Numbers are in points with one decimal, with two significant digits where all of a column are below a point.
+Everywhere, `title` is the title of a task, from its name.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def _small_columns(found: Mapping[tuple[str, ...], Score]) -> set[tuple[str, ...
 # -- results -----------------------------------------------------------------------------------------------
 
 
-def main_table(rows: Iterable[Score], best: Collection[tuple[str, str, str]] = ()) -> ReportTable:
+def main_table(
+    rows: Iterable[Score], best: Collection[tuple[str, str, str]] = (), title: Callable[[str], str] = str
+) -> ReportTable:
     """The table that answers the question: one row per run; the language groups and forgetting as columns.
 
     Columns without a number are left out; with several tasks, the second column has the task.
@@ -154,7 +157,7 @@ def main_table(rows: Iterable[Score], best: Collection[tuple[str, str, str]] = (
     lines, kinds = [], []
     for task in tasks:
         for run in unique(run for run, other, _ in found if other == task):
-            line = [TableCell(run, foreign=True), *([TableCell(task)] if len(tasks) > 1 else [])]
+            line = [TableCell(run, foreign=True), *([TableCell(title(task))] if len(tasks) > 1 else [])]
             line += [
                 score_cell(found.get((run, task, c)), small=(task, c) in small, best=(run, task, c) in best)
                 for c in shown
@@ -162,6 +165,7 @@ def main_table(rows: Iterable[Score], best: Collection[tuple[str, str, str]] = (
             lines.append(tuple(line))
             kinds.append("quiet" if is_baseline(run) else "")
     columns = group_columns(shown, len(tasks) > 1)
+    metrics = {title(task): metric for task, metric in metrics.items()}
     return ReportTable(_main_caption(found, metrics, bool(best)), tuple(columns), tuple(lines), tuple(kinds))
 
 
@@ -189,13 +193,13 @@ def _main_caption(found: Mapping[tuple[str, ...], Score], metrics: Mapping[str, 
     return f"{'; '.join(parts)}."
 
 
-def bits_table(scores: ScoreTable) -> ReportTable | None:
+def bits_table(scores: ScoreTable, title: Callable[[str], str] = str) -> ReportTable | None:
     """Bits per byte of the answers to held-out instructions, whose first metric is another; None without any."""
     rows = [row for row in scores if row.metric == BITS and headline(scores, row.task) != BITS]
-    return main_table(rows) if rows else None
+    return main_table(rows, (), title) if rows else None
 
 
-def gains_table(rows: Iterable[Score]) -> ReportTable | None:
+def gains_table(rows: Iterable[Score], title: Callable[[str], str] = str) -> ReportTable | None:
     """Adapted minus base model, one row per run, with paired intervals; None where nothing was compared."""
     rows = [row for row in rows if not row.language and row.group in GROUPS]
     found = {(row.run, row.task, row.group): row for row in rows if row.metric == GAIN}
@@ -216,19 +220,23 @@ def gains_table(rows: Iterable[Score]) -> ReportTable | None:
             )
             for group in groups
         ]
-        lines.append((TableCell(run, foreign=True), *([TableCell(task)] if several else []), *cells))
+        lines.append((TableCell(run, foreign=True), *([TableCell(title(task))] if several else []), *cells))
     caption = (
         "Adapted minus base model, in points, with the 95 % confidence interval of the paired bootstrap over items"
     )
     if any(is_in_bits(row) for row in found.values()):
-        of_text = ", ".join(unique(task for (_, task, _), row in found.items() if is_in_bits(row)))
+        of_text = ", ".join(unique(title(task) for (_, task, _), row in found.items() if is_in_bits(row)))
         caption += f" (of {of_text}: bits per byte saved)"
     caption += " and p by approximate randomisation, corrected for the groups (Holm)." if tests else "."
     return ReportTable(caption, tuple(group_columns(groups, several, first="Change")), tuple(lines))
 
 
 def seeds_table(
-    rows: Sequence[Score], bases: Sequence[Score], best: Collection[tuple[str, str, str]], count: int
+    rows: Sequence[Score],
+    bases: Sequence[Score],
+    best: Collection[tuple[str, str, str]],
+    count: int,
+    title: Callable[[str], str] = str,
 ) -> ReportTable | None:
     """Runs over their seeds: the mean, its interval over seeds and items, and the deviation between seeds.
 
@@ -265,9 +273,9 @@ def seeds_table(
             )
             for column, (metric, group) in places[task].items()
         ]
-        lines.append((TableCell(run, foreign=True), *([TableCell(task)] if several else []), *cells))
+        lines.append((TableCell(run, foreign=True), *([TableCell(title(task))] if several else []), *cells))
     caption = (
-        f"{metric_names({task: headline(rows, task) for task in tasks})}, mean over seeds; below it, the "
+        f"{metric_names({title(task): headline(rows, task) for task in tasks})}, mean over seeds; below it, the "
         "95 % confidence interval over seeds and items (of the base model: over items) and the standard "
         "deviation (SD) over seeds."
     )
@@ -281,7 +289,13 @@ def seeds_table(
     return ReportTable(caption, tuple(group_columns((*GROUPS, FORGETTING), several)), tuple(lines))
 
 
-def prompts_table(scores: ScoreTable, task: str, runs: Sequence[str], gains: Sequence[str]) -> ReportTable | None:
+def prompts_table(
+    scores: ScoreTable,
+    task: str,
+    runs: Sequence[str],
+    gains: Sequence[str],
+    title: Callable[[str], str] = str,
+) -> ReportTable | None:
     """The uncertainty over prompts, by run and group: of the score, and of the gain over the base.
 
     Args:
@@ -313,14 +327,17 @@ def prompts_table(scores: ScoreTable, task: str, runs: Sequence[str], gains: Seq
         if any((run, what, group) in found for group in GROUPS):
             lines.append((TableCell(run, "change" if what == GAIN else "score", foreign=True), *cells))
     caption = (
-        f"{metric_name(metric)} × 100 on {task}, and its change against the base; below it, the 95 % confidence "
-        "interval over prompts and items and the standard deviation (SD) over the prompts used."
+        f"{metric_name(metric)} × 100 on {title(task)}, and its change against the base; below it, the 95 % "
+        "confidence interval over prompts and items and the standard deviation (SD) over the prompts used."
     )
     return ReportTable(caption, tuple(group_columns(GROUPS)), tuple(lines)) if lines else None
 
 
 def continual_table(
-    scores: ScoreTable, baselines: Baselines, bases: Sequence[tuple[str, str]]
+    scores: ScoreTable,
+    baselines: Baselines,
+    bases: Sequence[tuple[str, str]],
+    title: Callable[[str], str] = str,
 ) -> ReportTable | None:
     """The metrics of continual learning, with L1 as the first task and L2 as the second.
 
@@ -349,7 +366,7 @@ def continual_table(
                 )
                 if number is not None
             ]
-            lines.append((TableCell(run, task, foreign=True), *cells))
+            lines.append((TableCell(run, title(task), foreign=True), *cells))
     columns = (
         text_column("Run"),
         TableColumn("Average", "accuracy, ACC"),
@@ -368,7 +385,9 @@ def continual_table(
 # -- by language -------------------------------------------------------------------------------------------
 
 
-def heat_map(scores: ScoreTable, task: str, label: Callable[[str], str]) -> ReportTable | None:
+def heat_map(
+    scores: ScoreTable, task: str, label: Callable[[str], str], title: Callable[[str], str] = str
+) -> ReportTable | None:
     """Languages by run, coloured by the change against the base; None where no score is by language.
 
     Args:
@@ -404,8 +423,8 @@ def heat_map(scores: ScoreTable, task: str, label: Callable[[str], str]) -> Repo
                 line.append(TableCell(signed(in_unit(row), digits).removeprefix("+"), note, shade=shade))
         lines.append(tuple(line))
     caption = (
-        f"{metric_names({task: metric})} on {task} by language; below it, and as colour, the change against the "
-        "base."
+        f"{metric_names({task: metric})} on {title_and_name(task, title)} by language; below it, and as colour, "
+        "the change against the base."
     )
     if significant:
         caption += f" A star: p < {_SIGNIFICANT} after correction for the number of languages (Holm)."
@@ -414,7 +433,11 @@ def heat_map(scores: ScoreTable, task: str, label: Callable[[str], str]) -> Repo
 
 
 def significance_table(
-    scores: ScoreTable, task: str, runs: Sequence[str], label: Callable[[str], str]
+    scores: ScoreTable,
+    task: str,
+    runs: Sequence[str],
+    label: Callable[[str], str],
+    title: Callable[[str], str] = str,
 ) -> ReportTable | None:
     """Languages by run: the change against the base with its interval and its p-values."""
     tested = [row for row in scores if row.task == task and row.metric == "gain_p" and row.language]
@@ -437,7 +460,7 @@ def significance_table(
         lines.append((TableCell(label(code), GROUPS.get(group, ""), foreign=True), *cells))
     unit = "bits per byte saved" if any(is_in_bits(row) for row in found.values()) else "points"
     caption = (
-        f"Change against the base on {task}, in {unit}: the paired 95 % confidence interval, p (two-sided, "
+        f"Change against the base on {title(task)}, in {unit}: the paired 95 % confidence interval, p (two-sided, "
         f"approximate randomisation over items), and p corrected for {len(languages)} tests (Holm)."
     )
     columns = (text_column("Language"), *map(TableColumn, runs))
@@ -478,6 +501,11 @@ def stage_cell(score: Score | None) -> TableCell:
 
 
 # -- names and order ---------------------------------------------------------------------------------------
+
+
+def title_and_name(task: str, title: Callable[[str], str]) -> str:
+    """A task's title with the name that it has in configurations and in `report.json`."""
+    return task if title(task) == task else f"{title(task)} ({task})"
 
 
 def metric_name(metric: str) -> str:

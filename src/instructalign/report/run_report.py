@@ -14,7 +14,14 @@ from instructalign.evaluation.run_comparison import Baselines, baselines_of, com
 from instructalign.evaluation.score_table import BASE, ScoreTable, headline
 from instructalign.report import sections_results, sections_training
 from instructalign.report.rendering import ReportTable, Section, render
-from instructalign.report.report_facts import ReportFacts, block_of, hyperparameters, item_texts, language_names
+from instructalign.report.report_facts import (
+    ReportFacts,
+    block_of,
+    hyperparameters,
+    item_texts,
+    language_names,
+    task_titles,
+)
 from instructalign.report.report_tables import main_table
 from instructalign.report.run_results import RunResults, read_runs, read_stages
 from instructalign.report.summary import contaminated, incomparable, summary
@@ -92,6 +99,7 @@ def build_run_report(folders: Sequence[Path], *, with_texts: bool = True) -> Bui
         runs=runs,
         scores=ScoreTable(rows),
         label=label,
+        title=task_titles([run.config for run in runs], label),
         text=item_texts(runs) if with_texts else lambda *_: "",
         baselines=baselines,
         best=_above_baselines(compared.best, rows + compared.over_seeds, baselines),
@@ -110,8 +118,8 @@ def build_run_report(folders: Sequence[Path], *, with_texts: bool = True) -> Bui
         page=page,
         markdown=markdown,
         rows=[*rows, *compared.over_seeds, *baselines.rows],
-        sentences=[*verdicts, *incomparable(runs), *contaminated(facts)],
-        table=main_table([*rows, *baselines.rows], facts.best),
+        sentences=[*verdicts, *incomparable(runs, facts.title), *contaminated(facts)],
+        table=main_table([*rows, *baselines.rows], facts.best, facts.title),
         about={"runs": names},
         sections=sections,
         hyperparameters={run.name: hyperparameters(run.config) for run in runs if run.config},

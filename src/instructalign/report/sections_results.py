@@ -56,6 +56,7 @@ _MAX_ITEMS = 10  # items whose prediction changed most, each way; translations o
 _MAX_TEXT = 280  # characters shown of an item's text
 _MAX_OPEN = 2  # confusion matrices that are open: those of a base and of the model adapted from it
 _MAX_NAMED = 12  # points up to which each has its name beside it
+_MAX_MARK = 40  # characters of such a name
 _FEWEST_POINTS = 3  # below this a correlation says nothing
 _QUALITY = ("chrf", "bleu", "spbleu", "comet")
 _ANSWERS = ("exact_match", "token_f1", "chrf")
@@ -67,16 +68,18 @@ def result(facts: ReportFacts) -> Section | None:
     if not facts.scores:
         return None
     blocks: list[Block] = [Paragraph(text, lead=i == 0, name=run) for i, (run, text) in enumerate(summary(facts))]
-    blocks += map(Paragraph, [*incomparable(facts.runs), *facts.refused, *contaminated(facts)])
+    blocks += map(Paragraph, [*incomparable(facts.runs, facts.title), *facts.refused, *contaminated(facts)])
     starts = set(facts.bases.values())
     fewest = min((len(group.seeds) for group in facts.seeds), default=0)
-    over = seeds_table(facts.over_seeds, [r for r in facts.scores if r.run in starts], facts.best, fewest)
+    over = seeds_table(
+        facts.over_seeds, [r for r in facts.scores if r.run in starts], facts.best, fewest, facts.title
+    )
     # A single seed is no result beside several: the bold cells are those of the table over seeds.
-    tables = [main_table([*facts.scores, *facts.baselines.rows], () if over else facts.best)]
-    tables += [gains] if (gains := gains_table(facts.scores)) else []
-    tables += [bits] if (bits := bits_table(facts.scores)) else []
+    tables = [main_table([*facts.scores, *facts.baselines.rows], () if over else facts.best, facts.title)]
+    tables += [gains] if (gains := gains_table(facts.scores, facts.title)) else []
+    tables += [bits] if (bits := bits_table(facts.scores, facts.title)) else []
     blocks += [over, Fold("Each run by itself", tuple(tables))] if over else tables
-    if continual := continual_table(facts.scores, facts.baselines, list(facts.bases.items())):
+    if continual := continual_table(facts.scores, facts.baselines, list(facts.bases.items()), facts.title):
         blocks.append(Fold("Metrics of continual learning", (continual,)))
     return Section("Result", "result", blocks)
 
@@ -111,7 +114,7 @@ def stages(facts: ReportFacts) -> Section | None:
     )
     blocks: list[Block] = [Paragraph(text)]
     for matrix in facts.stages:
-        name = f"{matrix.run}, {matrix.task}"
+        name = f"{matrix.run}, {facts.title(matrix.task)}"
         columns = [
             TableColumn(p, GROUPS.get(p, "taught"), group=p if p in GROUPS else "L2") for p in matrix.columns
         ]
@@ -162,7 +165,9 @@ def by_language(facts: ReportFacts) -> Section | None:
                 low, high = (None if bound is None else in_unit(new, bound) for bound in (new.low, new.high))
                 changes.append(LanguageChange(facts.label(code), group, in_unit(old), in_unit(new), low, high))
             if changes:
-                found.append((run.name if len(facts.tasks) == 1 else f"{run.name}, {task}", metric, changes))
+                found.append(
+                    (run.name if len(facts.tasks) == 1 else f"{run.name}, {facts.title(task)}", metric, changes)
+                )
     limits = {}
     for metric in unique(metric for _, metric, _ in found):
         some = [change for _, other, changes in found if other == metric for change in changes]
@@ -185,10 +190,10 @@ def heat(facts: ReportFacts) -> Section | None:
     """Languages by run, a table for each task."""
     blocks: list[Block] = []
     for task in facts.tasks:
-        if table := heat_map(facts.scores, task, facts.label):
+        if table := heat_map(facts.scores, task, facts.label, facts.title):
             blocks.append(table)
-        if tests := significance_table(facts.scores, task, list(facts.bases), facts.label):
-            blocks.append(Fold(f"Every change on {task} with its test", (tests,)))
+        if tests := significance_table(facts.scores, task, list(facts.bases), facts.label, facts.title):
+            blocks.append(Fold(f"Every change on {facts.title(task)} with its test", (tests,)))
     return Section("Scores by language and run", "heat-map", blocks) if blocks else None
 
 
@@ -204,7 +209,11 @@ def trade_off(facts: ReportFacts) -> Section | None:
         ]
         if len(points) > 1:
             unit = "bits per byte" if headline(facts.scores, task) == BITS else "points"
-            title, x, y = f"Gain and forgetting, {task}", f"forgetting on L1, {unit}", f"gain on L2, {unit}"
+            title, x, y = (
+                f"Gain and forgetting, {facts.title(task)}",
+                f"forgetting on L1, {unit}",
+                f"gain on L2, {unit}",
+            )
             panels.append(scatter(title, points, x=x, y=y, best=("low", "high")))
     text = "Up is more gain, left is less forgetting. Dashed: the Pareto front, which no run beats on both."
     section = Section("Plasticity–stability trade-off", "trade-off", (Panels(tuple(panels), text),))
@@ -214,11 +223,15 @@ def trade_off(facts: ReportFacts) -> Section | None:
 def carried_over(facts: ReportFacts) -> Section | None:
     """Whether gains on the related languages follow those on the new ones."""
     correlation = [row for row in facts.scores if row.group == "L2-L3"]
-    return transfer(facts.scores, correlation, "runs and tasks", str)
+    return transfer(facts.scores, correlation, "runs and tasks", str, facts.title)
 
 
 def transfer(
-    scores: Iterable[Score], correlation: Sequence[Score], units: str, brief: Callable[[str], str]
+    scores: Iterable[Score],
+    correlation: Sequence[Score],
+    units: str,
+    brief: Callable[[str], str],
+    title: Callable[[str], str],
 ) -> Section | None:
     """Gains on L3 against those on L2, with their correlation; None where there are too few.
 
@@ -227,6 +240,7 @@ def transfer(
         correlation: the rows of their correlation. It counts gains in the same units only, as the plot does.
         units: what a point is, in the plural.
         brief: shortens the name of a run, so that it has room beside its point.
+        title: the title of a task, from its name.
     """
     counted = correlation[0].task.split(",") if correlation else []
     gains = {
@@ -242,20 +256,22 @@ def transfer(
         return None
     plotted = []
     for run, task in pairs:
-        name = run if len({task for _, task in pairs}) == 1 else f"{run}, {task}"
+        name = run if len({task for _, task in pairs}) == 1 else f"{run}, {title(task)}"
         at = (gains[run, task, "L2"], gains[run, task, "L3"])
-        plotted.append(PlotPoint(name, *at, mark=brief(name) if len(pairs) <= _MAX_NAMED else ""))
+        plotted.append(
+            PlotPoint(name, *at, mark=shorten(brief(name), _MAX_MARK) if len(pairs) <= _MAX_NAMED else "")
+        )
     sentence = correlation_sentence(correlation, units)
-    title, x, y = "Gain on L3 against gain on L2", "gain on L2, points", "gain on L3, points"
+    heading, x, y = "Gain on L3 against gain on L2", "gain on L2, points", "gain on L3, points"
     text = [Paragraph(sentence)] if sentence else []
-    panel = Panels((scatter(title, plotted, x=x, y=y, note=sentence),))
+    panel = Panels((scatter(heading, plotted, x=x, y=y, note=sentence),))
     return Section("Transfer to related languages", "carried-over", (*text, panel))
 
 
 def prompts(facts: ReportFacts) -> Section | None:
     """How scores and gains would vary with other prompts of the same kind."""
     models = [model.name for model in models_of(facts.runs)]
-    tables = [prompts_table(facts.scores, task, models, list(facts.bases)) for task in facts.tasks]
+    tables = [prompts_table(facts.scores, task, models, list(facts.bases), facts.title) for task in facts.tasks]
     text = (
         "Elsewhere, intervals are over items, for the prompts used. Here the prompts count as a sample of "
         "similar ones: where the interval of a change excludes 0, it holds for those too. Few prompts make it "
@@ -284,7 +300,7 @@ def confusion(facts: ReportFacts) -> Section | None:
             ]
             panels = tuple(table for table in tables if table is not None)
             if panels:
-                title = model.name if len(facts.tasks) == 1 else f"{model.name}, {task}"
+                title = model.name if len(facts.tasks) == 1 else f"{model.name}, {facts.title(task)}"
                 folds.append(Fold(title, (Panels(panels),)))
     text = "Percent of the items with a gold label (rows) that were given each label (columns), over all prompts."
     blocks: list[Block] = [Paragraph(text), *(replace(fold, open=len(folds) <= _MAX_OPEN) for fold in folds)]
@@ -323,7 +339,7 @@ def _changes_table(facts: ReportFacts, title: str, changes: Iterable[PredictionC
     rows = []
     for change in changes:
         text = facts.text(change.task, change.language, change.item)
-        notes = [change.task if len(facts.tasks) > 1 else "", f"item {change.item}" if text else ""]
+        notes = [facts.title(change.task) if len(facts.tasks) > 1 else "", f"item {change.item}" if text else ""]
         note = ", ".join(filter(None, [*notes, facts.label(change.language)]))
         rows.append(
             (
@@ -370,13 +386,17 @@ def answers(facts: ReportFacts) -> Section | None:
         tables = [
             table
             for task in model.written
-            for table in _score_tables(facts, model, task, ((_ANSWERS, f"{task}: × 100, higher is better"),))
+            for table in _score_tables(
+                facts, model, task, ((_ANSWERS, f"{facts.title(task)}: × 100, higher is better"),)
+            )
         ]
         by_language = [some for found in model.written.values() for some in found.values()]
         rows = [
             (
                 # The end of a long text: the question comes after its passage.
-                TableCell(each.text[-_MAX_TEXT:], f"{each.task}, {facts.label(each.language)}", foreign=True),
+                TableCell(
+                    each.text[-_MAX_TEXT:], f"{facts.title(each.task)}, {facts.label(each.language)}", foreign=True
+                ),
                 TableCell(shorten(each.answer, _MAX_TEXT), foreign=True),
                 TableCell(shorten(" / ".join(each.references), _MAX_TEXT), foreign=True),
             )
@@ -399,10 +419,11 @@ def _in_turn(sets: Sequence[Sequence[R]]) -> list[R]:
 
 
 def _translation_tables(facts: ReportFacts, model: ModelResults) -> Iterator[ReportTable]:
-    for title in model.translations:
+    for task in model.translations:
+        title = facts.title(task)
         quality = _QUALITY, f"{title}: quality × 100, higher is better"
         faults = _FAULTS, f"{title}: percent of the translations, lower is better"
-        yield from _score_tables(facts, model, title, (quality, faults))
+        yield from _score_tables(facts, model, task, (quality, faults))
 
 
 def _score_tables(

@@ -228,7 +228,7 @@ def contamination(facts: ReportFacts) -> Section | None:
         action = {"drop": dropped, "report": "all rows were trained on"}[found["action"]]
         sentences.append(f"{checked}overlap with {len(found['leaked'])} test sets; {action}.")
         for each in found["leaked"]:
-            task, language = each["task"], facts.label(each["language"])
+            task, language = facts.title(each["task"]), facts.label(each["language"])
             numbers = (each["size"], each["items"], *(each[how] for how in OVERLAP_KINDS))
             names = (TableCell(run.name, foreign=True), *map(TableCell, (each["where"], task, language)))
             rows.append((*names, *(TableCell(f"{number:,}") for number in numbers)))
@@ -292,7 +292,7 @@ def dropped(facts: ReportFacts) -> Section | None:
             ReportTable("Records read, kept, dropped and truncated, by stage and reason.", columns, rows)
         )
     left_out = unique(
-        f"{task} was not evaluated in {facts.label(code)}: {reason}."
+        f"{facts.title(task)} was not evaluated in {facts.label(code)}: {reason}."
         for run in facts.runs
         for model in (run.base, run.adapted)
         if model is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from instructalign.data.contamination import SEVERE_SHARE
@@ -49,13 +49,16 @@ def summary(facts: ReportFacts) -> list[tuple[str, str]]:
     together = {run.name for group in facts.seeds for run in group.runs} if facts.over_seeds else set()
     bases = facts.bases | {g.name: g.runs[0].base.name for g in facts.seeds if g.runs[0].base}
     starts = [row for row in facts.scores if row.run in bases.values()]
-    over = verdicts([*starts, *facts.over_seeds], facts.baselines, bases)
-    alone = verdicts([row for row in facts.scores if row.run not in together], facts.baselines, bases)
+    over = verdicts([*starts, *facts.over_seeds], facts.baselines, bases, facts.title)
+    alone = verdicts([row for row in facts.scores if row.run not in together], facts.baselines, bases, facts.title)
     return [*over, *alone][:_MAX_VERDICTS]
 
 
 def verdicts(
-    rows: Iterable[Score], baselines: Baselines | None = None, bases: Mapping[str, str] | None = None
+    rows: Iterable[Score],
+    baselines: Baselines | None = None,
+    bases: Mapping[str, str] | None = None,
+    title: Callable[[str], str] = str,
 ) -> list[tuple[str, str]]:
     """A sentence for each run and task, from the paired gains over the base; the best run first.
 
@@ -68,6 +71,7 @@ def verdicts(
         rows: scores as in `report.json`.
         baselines: the random and majority baselines.
         bases: by run, the model that it started from.
+        title: the title of a task, from its name.
 
     Returns:
         (run, what it did) pairs; one after the other they are a sentence.
@@ -81,7 +85,7 @@ def verdicts(
         return sum(values) / len(values) if values else 0.0
 
     return [
-        (run, f"({task}) {join_with_and(clauses)}." if len(tasks) > 1 else f"{join_with_and(clauses)}.")
+        (run, f"({title(task)}) {join_with_and(clauses)}." if len(tasks) > 1 else f"{join_with_and(clauses)}.")
         for task in tasks
         for run in sorted(runs, key=balance, reverse=True)
         if (clauses := _clauses(scores, run, task, baselines or Baselines(), (bases or {}).get(run, "")))
@@ -168,7 +172,7 @@ def correlation_sentence(correlation: Iterable[Score], points: str) -> str:
     return f"Gains on L2 and L3: {', '.join(parts)}, over {count} points ({points}).{doubt}"
 
 
-def incomparable(runs: Sequence[RunResults]) -> list[str]:
+def incomparable(runs: Sequence[RunResults], title: Callable[[str], str] = str) -> list[str]:
     """A sentence for each task on which runs were not evaluated on the same items with the same prompts."""
     models = [(run.name, model) for run in runs if (model := run.adapted or run.base) is not None]
     sentences = []
@@ -190,7 +194,8 @@ def incomparable(runs: Sequence[RunResults]) -> list[str]:
                 for signatures, names in sets[1:]
             ]
             sentences.append(
-                f"Scores on {task} are not comparable: {join_with_and(others)} than {join_with_and(sets[0][1])}."
+                f"Scores on {title(task)} are not comparable: {join_with_and(others)} than "
+                f"{join_with_and(sets[0][1])}."
             )
     return sentences
 
@@ -223,7 +228,7 @@ def contaminated(facts: ReportFacts) -> list[str]:
         ):
             counted = [(each, each["exact"] + each["near"]) for each in found.get("leaked", ())]
             sets = [
-                f"{each['task']} in {facts.label(each['language'])} ({count} of {each['size']} items)"
+                f"{facts.title(each['task'])} in {facts.label(each['language'])} ({count} of {each['size']} items)"
                 for each, count in counted
                 if each["where"] == where and count >= SEVERE_SHARE * each["size"]
             ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import yaml
 
@@ -31,7 +32,7 @@ from instructalign.report.rendering import (
     render,
     text_column,
 )
-from instructalign.report.report_facts import block_of, hyperparameters
+from instructalign.report.report_facts import block_of, hyperparameters, task_titles
 from instructalign.report.report_tables import (
     gains_table,
     group_columns,
@@ -40,6 +41,7 @@ from instructalign.report.report_tables import (
     shade_of,
     stage_cell,
     stage_column,
+    title_and_name,
     unique,
 )
 from instructalign.report.run_report import BuiltReport
@@ -57,6 +59,9 @@ def build_sweep_report(folder: Path) -> BuiltReport:
         DataError: a file in it cannot be read.
     """
     sweep = read_sweep(folder)
+    configs = [folder / "cells" / run.folder / "config.yaml" for run in sweep.runs[:1]]
+    first = [read_object(path, yaml.safe_load) for path in configs]
+    sweep = replace(sweep, title=task_titles(first, str))
     sections = [section for make in _SECTIONS if (section := make(sweep)) is not None]
     title = f"Sweep of {len(sweep.cells)} configurations"
     seeds = unique(run.seed for run in sweep.runs)
@@ -73,20 +78,21 @@ def build_sweep_report(folder: Path) -> BuiltReport:
         sentences=_sentences(sweep),
         table=_scores_table(sweep),
         sections=sections,
-        hyperparameters={sweep.runs[0].cell: _hyperparameters(folder, sweep)} if sweep.runs else {},
+        hyperparameters={
+            run.cell: _hyperparameters(config, sweep) for run, config in zip(sweep.runs[:1], first, strict=True)
+        },
     )
 
 
-def _hyperparameters(folder: Path, sweep: SweepResults) -> dict[str, str]:
-    """Those of the first cell, without the keys by which the cells differ."""
-    config = read_object(folder / "cells" / sweep.runs[0].folder / "config.yaml", yaml.safe_load)
+def _hyperparameters(config: Mapping[str, Any], sweep: SweepResults) -> dict[str, str]:
+    """Those of a cell, without the keys by which the cells differ."""
     return {key: text for key, text in hyperparameters(config).items() if key not in sweep.runs[0].at}
 
 
 def _result(sweep: SweepResults) -> Section:
     blocks: list[Block] = [Paragraph(text, lead=i == 0) for i, text in enumerate(_sentences(sweep))]
     blocks.append(_scores_table(sweep))
-    if gains := gains_table(_sorted_rows(sweep)):
+    if gains := gains_table(_sorted_rows(sweep), sweep.title):
         gains = replace(gains, caption=gains.caption + _about_seeds(sweep))
         blocks.append(Fold("Change against the base", (gains,)))
     return Section("Result", "result", blocks)
@@ -101,12 +107,12 @@ def _sentences(sweep: SweepResults) -> list[str]:
             continue
         best = sweep.ranked(task)[0]
         if sweep.all_tie(task):
-            where = f"{task}: all" if len(sweep.tasks) > 1 else "All"
+            where = f"{sweep.title(task)}: all" if len(sweep.tasks) > 1 else "All"
             numbers = _trade_off_numbers(sweep, task, best)
             sentences.append(f"{where} {len(points)} configurations tie ({numbers}): none is best.")
             continue
         loss, gain = points[best]
-        start = f"{task}: the best" if len(sweep.tasks) > 1 else "The best"
+        start = f"{sweep.title(task)}: the best" if len(sweep.tasks) > 1 else "The best"
         sentence = (
             f"{start} trade-off is {best} ({_trade_off_numbers(sweep, task, best)}){_certainty(sweep, task)}. "
         )
@@ -182,11 +188,11 @@ def _sorted_rows(sweep: SweepResults) -> list[Score]:
 
 def _scores_table(sweep: SweepResults) -> ReportTable:
     """The main table, with the cells on the Pareto front in bold."""
-    table = main_table(_sorted_rows(sweep))
-    fronts = {task: sweep.front(task) for task in sweep.tasks}
+    table = main_table(_sorted_rows(sweep), (), sweep.title)
+    fronts = {sweep.title(task): sweep.front(task) for task in sweep.tasks}
     lines = []
     for name, *cells in table.rows:
-        task = cells[0].text if len(sweep.tasks) > 1 else sweep.tasks[0]
+        task = cells[0].text if len(sweep.tasks) > 1 else sweep.title(sweep.tasks[0])
         on_front = name.text in fronts.get(task, ())
         lines.append((replace(name, note="on the Pareto front" if on_front else "", best=on_front), *cells))
     return replace(table, caption=table.caption + _about_seeds(sweep), rows=tuple(lines))
@@ -221,9 +227,9 @@ def _significance(sweep: SweepResults) -> Section | None:
                     cells.append(TableCell(text, note, best=_is_significant(found)))
             lines.append(tuple(cells))
         caption = (
-            f"{best.name} minus each other configuration on {task}, in {unit_of(sweep, task)}, with the 95 % "
-            "confidence interval over seeds and items; bold where it excludes 0. The intervals are not corrected "
-            "for their number: one in twenty misses by chance."
+            f"{best.name} minus each other configuration on {sweep.title(task)}, in {unit_of(sweep, task)}, "
+            "with the 95 % confidence interval over seeds and items; bold where it excludes 0. The intervals are "
+            "not corrected for their number: one in twenty misses by chance."
         )
         columns = group_columns(groups, first="Configuration")
         tables.append(ReportTable(caption, tuple(columns), tuple(lines)))
@@ -249,7 +255,7 @@ def _trade_off(sweep: SweepResults) -> Section | None:
         ]
         unit = unit_of(sweep, task)
         x, y = f"forgetting on L1, {unit}", f"gain on L2, {unit}"
-        plot = scatter(f"Gain and forgetting, {task}", points, x=x, y=y, best=("low", "high"))
+        plot = scatter(f"Gain and forgetting, {sweep.title(task)}", points, x=x, y=y, best=("low", "high"))
         rows = tuple(
             (
                 TableCell(f"{mark}  {cell}", foreign=True),
@@ -258,7 +264,7 @@ def _trade_off(sweep: SweepResults) -> Section | None:
             for cell, mark in marks.items()
         )
         columns = (text_column("On the Pareto front"), TableColumn("Gain", "L2"), TableColumn("Forgetting", "L1"))
-        blocks.append(Panels((plot, ReportTable(task, columns, rows)) if rows else (plot,)))
+        blocks.append(Panels((plot, ReportTable(sweep.title(task), columns, rows)) if rows else (plot,)))
     return Section("Plasticity–stability trade-off", "trade-off", blocks) if len(blocks) > 1 else None
 
 
@@ -318,8 +324,8 @@ def _lines_over(sweep: SweepResults, axis: SweepAxis, task: str) -> Iterator[tup
                 x, y = [x for x, _ in known], [in_unit(row) for _, row in known]
                 lines.append(PlotLine(f"{group} {word}", x, y, low, high, group=group, strong=True))
         if lines:
-            title = ", ".join(rest.values()) or task
-            yield f"{title}, {task}" if rest and len(sweep.tasks) > 1 else title, lines
+            title = ", ".join(rest.values()) or sweep.title(task)
+            yield f"{title}, {sweep.title(task)}" if rest and len(sweep.tasks) > 1 else title, lines
 
 
 def _interaction(sweep: SweepResults) -> Section | None:
@@ -343,13 +349,15 @@ def _interaction(sweep: SweepResults) -> Section | None:
                     line.append(replace(score_cell(row, change=True), shade=shade))
                 lines.append(tuple(line))
             columns = (text_column(down.name), *map(TableColumn, across.labels))
-            blocks.append(ReportTable(f"{words} in {unit_of(sweep, task)}, {task}.", columns, tuple(lines)))
+            blocks.append(
+                ReportTable(f"{words} in {unit_of(sweep, task)}, {sweep.title(task)}.", columns, tuple(lines))
+            )
     return Section("Grid of both axes", "grid", blocks) if blocks else None
 
 
 def _carried_over(sweep: SweepResults) -> Section | None:
     """Whether gains on the related languages follow those on the new ones, over all cells."""
-    return transfer(sweep.rows, correlate_gains(sweep.rows), "configurations and tasks", brief)
+    return transfer(sweep.rows, correlate_gains(sweep.rows), "configurations and tasks", brief, sweep.title)
 
 
 def brief(cell: str) -> str:
@@ -377,7 +385,8 @@ def _languages(sweep: SweepResults) -> Section | None:
             *(TableColumn(code, group=group) for code, group in groups.items()),
         )
         what = "Score × 100" if unit_of(sweep, task) == "points" else "Bits per byte"
-        caption = f"{what} on {task} by language; below it, and as colour, the gain over the base."
+        where = title_and_name(task, sweep.title)
+        caption = f"{what} on {where} by language; below it, and as colour, the gain over the base."
         if groups:
             blocks.append(ReportTable(caption, columns, tuple(lines)))
     return Section("Scores by language", "languages", blocks) if blocks else None
@@ -397,7 +406,7 @@ def _stages(sweep: SweepResults) -> Section | None:
             for cell in staged.unique("run")
         )
         columns = (text_column("Configuration"), *map(stage_column, metrics))
-        blocks.append(ReportTable(f"Over the stages, {task}, in points.", columns, lines))
+        blocks.append(ReportTable(f"Over the stages, {sweep.title(task)}, in points.", columns, lines))
     return Section("Accuracy by stage", "stages", blocks) if blocks else None
 
 

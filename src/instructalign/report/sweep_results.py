@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ class SweepResults:
         missing: how many are not finished and did not fail.
         rows: every number of every cell over its seeds; bases and baselines once.
         best: by task, the best cell against the others; without a task where nothing could be compared.
+        title: the title of a task, from its name.
     """
 
     folder: Path
@@ -101,6 +102,7 @@ class SweepResults:
     missing: int
     rows: ScoreTable = field(default_factory=ScoreTable)
     best: Mapping[str, BestCell] = field(default_factory=dict)
+    title: Callable[[str], str] = str
 
     @property
     def cells(self) -> list[str]:

@@ -18,7 +18,7 @@ from instructalign.languages import find_languages, is_private
 from instructalign.licences import licence_problems, model_sources, resulting_licence
 from instructalign.report.number_format import in_unit, join_with_and
 from instructalign.report.rendering import markdown_of, template_environment
-from instructalign.report.report_facts import block_of, hyperparameters, language_names
+from instructalign.report.report_facts import block_of, hyperparameters, language_names, task_titles
 from instructalign.report.report_tables import metric_name, score_cell
 from instructalign.report.run_report import BuiltReport, build_run_report
 from instructalign.report.run_results import RunResults, read_runs
@@ -69,6 +69,7 @@ def model_card(
         raise RunFolderError(f"{folder} has no trained model: `instructalign run CONFIG --out {folder}` makes it.")
     made = report or build_run_report([folder])
     label, rows = language_names([results]), ScoreTable(made.rows)
+    task_title = task_titles([config], label)
     languages = block_of(config, "languages")
     groups = {group: [str(each) for each in languages.get(key) or ()] for group, key in GROUPS.items()}
     base = str(block_of(config, "model").get("base", ""))
@@ -85,7 +86,7 @@ def model_card(
         pipeline_tag=pipeline,
         tags=["instructalign", "low-resource-languages", "crosslingual-alignment"],
         model_name=title,
-        eval_results=list(_model_index(rows, results.name, pipeline, label)) or None,
+        eval_results=list(_model_index(rows, results.name, pipeline, label, task_title)) or None,
     )
     body = (
         template_environment("instructalign.sharing")
@@ -101,7 +102,7 @@ def model_card(
             languages=[(_GROUPS[group], list(map(label, codes))) for group, codes in groups.items() if codes],
             prompts=list(_prompts(config, groups, label)),
             results=markdown_of([made.table]) if made.table.rows else "Nothing was measured.",
-            lost=list(_lost(rows, results.name, label)),
+            lost=list(_lost(rows, results.name, label, task_title)),
             sources=sources,
             data=sources[1:],
             problems=licence_problems(sources),
@@ -120,7 +121,9 @@ def _hub_code(code: str) -> str:
     return next((entry.alpha2 or entry.code for entry in entries if entry.code == head), "")
 
 
-def _model_index(rows: ScoreTable, run: str, pipeline: str, label: Callable[[str], str]) -> Iterator[EvalResult]:
+def _model_index(
+    rows: ScoreTable, run: str, pipeline: str, label: Callable[[str], str], task_title: Callable[[str], str]
+) -> Iterator[EvalResult]:
     """The run's scores by group and language on each task, with their intervals, as the Hub reads them."""
     from huggingface_hub import EvalResult
 
@@ -135,7 +138,7 @@ def _model_index(rows: ScoreTable, run: str, pipeline: str, label: Callable[[str
         yield EvalResult(
             task_type=pipeline,
             dataset_type=row.task,
-            dataset_name=f"{row.task}: {where}",
+            dataset_name=f"{task_title(row.task)}: {where}",
             dataset_config=row.language or row.group,
             dataset_split=str(row.signature.get("split", "test")),
             metric_type=_METRIC_IDS.get(row.metric, row.metric),
@@ -162,14 +165,16 @@ def _prompts(
             yield text.replace("\n", " ↵ ")
 
 
-def _lost(rows: ScoreTable, run: str, label: Callable[[str], str]) -> Iterator[str]:
+def _lost(
+    rows: ScoreTable, run: str, label: Callable[[str], str], task_title: Callable[[str], str]
+) -> Iterator[str]:
     """Where the model got measurably worse than its base, and where that was not looked at."""
     changes = [row for row in rows if row.run == run and row.metric == GAIN and row.group in GROUPS]
     worse = [row for row in changes if row.high is not None and row.high < 0]
     for row in worse:
         cell = score_cell(row, change=True)
         where = f"{label(row.language)} ({row.group})" if row.language else f"{_GROUPS[row.group]}, mean"
-        yield f"- {row.task}, {where}: {cell.text} ({cell.note})"
+        yield f"- {task_title(row.task)}, {where}: {cell.text} ({cell.note})"
     if not any(row.group == "L1" for row in changes):
         yield "Nothing was measured on the known languages: what they lost is not known."
     elif not worse:

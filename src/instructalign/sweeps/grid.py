@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instructalign.config import Config, SweepConfig
-from instructalign.config_file import build_config, build_sweep, parse_setting, read_yaml
+from instructalign.config_file import ConfigSource, build_config, build_sweep, parse_setting, read_yaml
 from instructalign.errors import ConfigError, UnknownNameError
 from instructalign.files import text_hash
 from instructalign.pipeline import check_config
@@ -106,22 +106,25 @@ def base_key(config: Config) -> str:
     return text_hash([plain["model"], plain["languages"], plain["evaluation"]])[:12]
 
 
-def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[int] | None = None) -> SweepPlan:
+def plan_sweep(
+    source: ConfigSource, settings: Sequence[str] = (), seeds: Sequence[int] | None = None
+) -> SweepPlan:
     """Lays out a sweep and checks the configuration of every cell.
 
     Args:
-        path: a configuration file, with or without a `sweep` block.
+        source: a configuration's file, with or without a `sweep` block, or what it holds; or a configuration.
         settings: `key=value` for all cells, or `key=a,b,c` for an axis of the grid; they override the file.
         seeds: instead of those in the file; the configuration's own seed by default.
 
     Raises:
         ConfigError: a key does not exist, a value is wrong, or two cells are the same; all problems at once.
     """
-    path = Path(path)
-    data = read_yaml(path)
+    folder, where, data = Path(), None, source.to_dict() if isinstance(source, Config) else source
+    if isinstance(data, (str, Path)):
+        folder, where, data = Path(data).parent, str(data), read_yaml(Path(data))
     fixed, named = _read_settings(settings)
-    block = build_sweep(data, str(path))
-    config = build_config(data, folder=path.parent, overrides=fixed, where=str(path))
+    block = build_sweep(data, where)
+    config = build_config(data, folder=folder, overrides=fixed, where=where)
     # The command line has the last word on a key; its axes replace those of the file in their place.
     keys = {key for key, _ in fixed}
     axes = {name: _axis(name, values) for name, values in block.grid.items() if name not in keys} | named
@@ -132,7 +135,7 @@ def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[i
         for seed in chosen:
             overrides = [*own.items(), *fixed, ("seed", seed)]
             try:
-                made = build_config(data, folder=path.parent, overrides=overrides)
+                made = build_config(data, folder=folder, overrides=overrides)
                 check_config(made)
             except (ConfigError, UnknownNameError) as error:
                 for problem in error.problems:
@@ -141,7 +144,7 @@ def plan_sweep(path: str | Path, settings: Sequence[str] = (), seeds: Sequence[i
             cells.append(SweepCell(name, seed, at, made, _folder_name(name, seed)))
     sentences = [f"{problem} ({_where(names)})" for problem, names in problems.items()] + _duplicates(cells)
     if sentences:
-        raise ConfigError(sentences, str(path))
+        raise ConfigError(sentences, where)
     return SweepPlan(tuple(axes.values()), tuple(cells))
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from instructalign.config_file import load_config
+from instructalign.config_file import ConfigSource, load_config
 from instructalign.errors import InstructAlignError, RunFolderError
 from instructalign.files import copy_folder, text_hash, write_json
 from instructalign.mixture.training_data import CorpusCache
+from instructalign.notebooks import default_progress, html_table
 from instructalign.pipeline import run
-from instructalign.progress import Progress, silent
+from instructalign.progress import Progress
 from instructalign.report import Report, write_report
 from instructalign.run_folder import open_folder, read_run_metadata, training_hash, update_run_metadata, versions
 from instructalign.sweeps.grid import SweepCell, SweepPlan, base_key, plan_sweep
@@ -42,16 +43,20 @@ class SweepResult:
     failed: Mapping[str, str]
     report: Report | None
 
+    def _repr_html_(self) -> str:
+        failed = html_table(["failed", "error"], self.failed.items()) if self.failed else ""
+        return (self.report._repr_html_() if self.report else "") + failed
+
 
 def sweep(
-    config: str | Path,
+    config: ConfigSource,
     out: str | Path,
     *,
     settings: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> SweepResult:
     """Runs every cell of a sweep and compares them in one report.
 
@@ -63,23 +68,24 @@ def sweep(
     calls this needs the guard `if __name__ == "__main__":`, as always with `multiprocessing`.
 
     Args:
-        config: a configuration file, with or without a `sweep` block.
+        config: a configuration's file, with or without a `sweep` block, or what it holds; or a configuration.
         out: the sweep's folder.
         settings, seeds: as for `plan_sweep`.
         workers: cells at a time; by default as many as there are GPUs, or cores.
         executor: runs the jobs elsewhere, such as `SlurmExecutor`.
-        progress: called with the steps of all cells that are done.
+        progress: called with the steps of all cells that are done; by default in a notebook's cell, where there
+            is one.
 
     Raises:
         ConfigError: a cell's configuration is wrong; nothing was done.
         RunFolderError: `out` holds something else, or another process is at work in it.
     """
-    out = Path(out)
+    out, progress = Path(out), progress or default_progress()
     plan = plan_sweep(config, settings, seeds)
     with _locked(out):
         for cell in plan.cells:
             open_folder(out / _CELLS / cell.folder, cell.config)
-        status = _Status(out, plan, Path(config))
+        status = _Status(out, plan, Path(config).name if isinstance(config, (str, Path)) else "")
         jobs = _jobs(out, plan, status)
         steps_of = {
             cell.folder: cell.config.training.steps * len(cell.config.stages or [0]) for cell in plan.cells
@@ -168,7 +174,7 @@ def _jobs(out: Path, plan: SweepPlan, status: _Status) -> list[Job]:
 class _Status:
     """`sweep.json`: what the cells are, and the status of each."""
 
-    def __init__(self, out: Path, plan: SweepPlan, config: Path) -> None:
+    def __init__(self, out: Path, plan: SweepPlan, config: str) -> None:
         self._path = out / _STATUS_FILE
         try:
             before = json.loads(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
@@ -193,7 +199,7 @@ class _Status:
                 "seconds": old.get("seconds", 0.0) if same else 0.0,
             }
         self._head = {
-            "config": config.name,
+            "config": config,
             "versions": versions(),
             "axes": [
                 {"name": axis.name, "labels": list(axis.labels), "numbers": axis.numbers and list(axis.numbers)}
