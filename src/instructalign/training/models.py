@@ -371,9 +371,13 @@ def _base_of(place: str) -> str | None:
 
 
 def _unloadable(base: str, place: str, error: Exception) -> str:
+    reason = hub_problem(error)
     if Path(place).is_dir():
+        beneath = _base_of(place)
+        if reason and beneath and not Path(beneath).is_dir():
+            return f"the base {beneath!r} of the adapter in {base} cannot be loaded from the Hub: {reason}."
         return f"the model in {base} cannot be loaded: {first_line(error)}"
-    if reason := hub_problem(error):
+    if reason:
         return f"the model {base!r} is no folder and cannot be loaded from the Hub: {reason}."
     return (
         f"the model {base!r} was neither found as a folder nor on the Hub: {first_line(error).rstrip('.')}. "
