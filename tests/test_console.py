@@ -29,7 +29,7 @@ def shown(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_terminal_shows_how_far_how_fast_and_with_how_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     last = [line for line in shown(True, monkeypatch).splitlines() if "16/40" in line][-1]
-    assert re.search(r"training .* 16/40 +0\.5/s +0:00:48 +loss 1\.234, 5,678 tokens/s, 910 MB", last)
+    assert re.search(r"training .* 16/40 +2\.0 s/it +0:00:48 +loss 1\.234, 5,678 tokens/s, 910 MB", last)
 
 
 def test_the_end_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ def test_the_end_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_terminal_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     first, *_, last = shown(False, monkeypatch).splitlines()
     assert first == "training …"
-    assert last == f"training: 16 of 40, 0.5/s, 48 s left, {REMARK}"
+    assert last == f"training: 16 of 40, 2.0 s/it, 48 s left, {REMARK}"
 
 
 def test_no_rate_is_shown_where_none_is_known(capsys: pytest.CaptureFixture[str]) -> None:

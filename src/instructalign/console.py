@@ -59,7 +59,9 @@ class Reporter:
                 self._task = self._bar.add_task(what, total=total or None, completed=done, rate="", remark="")
         self._remark = remark or self._remark
         per_second = (done - self._from) / (now - self._began) if now > self._began else 0.0
-        rate = f"{per_second:.1f}/s" if done > self._from else ""
+        rate = (
+            (f"{per_second:.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s/it") if per_second > 0 else ""
+        )
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total or None, rate=rate, remark=self._remark)
         elif now - self._printed >= _LINE_SECONDS or (total and done == total and self._remark != self._ended):

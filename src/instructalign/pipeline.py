@@ -356,11 +356,11 @@ def _problems_of(config: Config) -> Iterator[InstructAlignError]:
             yield from problem_of(partial(task.choose_prompts, config.evaluation.prompts))
         if isinstance(task, ItemTask) and config.evaluation.shots and task.on_examples() is None:
             yield ConfigError([missing_examples(task)])
-        if isinstance(task, HeldOutTask) and task.kind == "past" and (lacks := missing_replay(config)):
+        if isinstance(task, HeldOutTask) and task.kind == "replay" and (lacks := missing_replay(config)):
             yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
         if isinstance(task, HeldOutTask) and task.kind == INSTRUCTION_DATA and (lacks := missing_taught(config)):
             yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
-        if isinstance(task, HeldOutTask) and task.kind not in ("past", INSTRUCTION_DATA) and few:
+        if isinstance(task, HeldOutTask) and task.kind not in ("replay", INSTRUCTION_DATA) and few:
             yield ConfigError([f"evaluation.tasks: {task.name} {missing_sentences(instructions.heldout or 0)}"])
     if comet is not None and any(isinstance(task, Translation) for task in tasks):
         yield from problem_of(lambda: find_command(comet))

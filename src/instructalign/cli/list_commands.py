@@ -67,7 +67,7 @@ def show_task(name: Annotated[str, typer.Argument(help="A shipped task, or your 
     languages = ", ".join(task.languages)
     if isinstance(task, HeldOutTask):
         whose = {
-            "past": "knows",
+            "replay": "knows",
             "sentences": "has in its corpora",
             "instruction_data": "has instruction data in",
         }.get(task.kind, "aligns")

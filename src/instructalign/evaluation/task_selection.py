@@ -320,7 +320,7 @@ def _may_have(config: Config, task: AnyTask, language: str) -> bool:
     if isinstance(task, HeldOutTask):
         if task.kind == INSTRUCTION_DATA:
             return config.instruction_data is not None and language in config.instruction_data.sources
-        return task.kind != "past" or language in config.languages.known
+        return task.kind != "replay" or language in config.languages.known
     if isinstance(task, HarnessTask) and not task.languages:
         return True
     return language in task.languages
@@ -540,7 +540,7 @@ def plan_heldout(
         DataError: fewer than two sentences, or replay examples, are held out, or their source cannot be read.
     """
     settings, limit = config.instructions, min(task.items, config.evaluation.items or task.items)
-    if task.kind == "past":
+    if task.kind == "replay":
         return [*_plan_replay(config, task, limit, replay)]
     if task.kind == INSTRUCTION_DATA:
         return [*_plan_taught(config, task, limit)]

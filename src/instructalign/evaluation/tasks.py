@@ -378,13 +378,13 @@ class HeldOutTask(_NamedTask):
     Attributes:
         kind: `instructions`: alignment instructions from the sentences that `instructions.heldout` holds out;
             `translations`: these sentences, to translate from and into each pivot; `sentences`: the same, as plain
-            text; `past`: the replay examples that `replay.heldout` holds out; `instruction_data`: the examples
+            text; `replay`: the replay examples that `replay.heldout` holds out; `instruction_data`: the examples
             that `instruction_data.heldout` holds out.
         items: the maximum per language, of an objective or of the replay data.
         prompts, tokens: of `translations`, as in `Translation`; the others have the configuration's wordings.
     """
 
-    kind: Literal["instructions", "translations", "sentences", "past", "instruction_data"]
+    kind: Literal["instructions", "translations", "sentences", "replay", "instruction_data"]
     items: Annotated[int, Field(ge=2)] = 200
     prompts: dict[Name, Prompt] = Field(default_factory=dict)
     tokens: Annotated[int, Field(ge=1)] = 256
@@ -626,7 +626,7 @@ _KINDS: Mapping[str, type[Generation | Translation | PlainText | HeldOutTask | H
     "generation": Generation,
     "translation": Translation,
     "text": PlainText,
-    **dict.fromkeys(("instructions", "translations", "sentences", "past", "instruction_data"), HeldOutTask),
+    **dict.fromkeys(("instructions", "translations", "sentences", "replay", "instruction_data"), HeldOutTask),
     "lm-eval": HarnessTask,
 }
 
