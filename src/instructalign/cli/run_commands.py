@@ -191,19 +191,12 @@ def sweep(
     from instructalign.sweeps import sweep as run_sweep
 
     numbers = None if seeds is None else parse_numbers(seeds, "--seeds", "1,2,3", int)
-    console.err.print(plan_sweep(config, settings or [], numbers).describe(), markup=False)
+    plan = plan_sweep(config, settings or [], numbers)
+    console.err.print(plan.describe(), markup=False)
     folder = folder_of(config, out)
     executor = None if slurm is None else SlurmExecutor(folder, read_slurm_parameters(slurm))
     with console.progress() as progress:
-        result = run_sweep(
-            config,
-            folder,
-            settings=settings or [],
-            seeds=numbers,
-            workers=workers,
-            executor=executor,
-            progress=progress,
-        )
+        result = run_sweep(config, folder, plan=plan, workers=workers, executor=executor, progress=progress)
     if result.report is not None:
         show_report(result.report)
     for cell, error in result.failed.items():

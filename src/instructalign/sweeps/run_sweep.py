@@ -54,6 +54,7 @@ def sweep(
     *,
     settings: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
+    plan: SweepPlan | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
@@ -71,6 +72,7 @@ def sweep(
         config: a configuration's file, with or without a `sweep` block, or what it holds; or a configuration.
         out: the sweep's folder.
         settings, seeds: as for `plan_sweep`.
+        plan: what that made of them, where it was called before.
         workers: cells at a time; by default as many as there are GPUs, or cores.
         executor: runs the jobs elsewhere, such as `SlurmExecutor`.
         progress: called with the steps of all cells that are done; by default in a notebook's cell, where there
@@ -81,7 +83,7 @@ def sweep(
         RunFolderError: `out` holds something else, or another process is at work in it.
     """
     out, progress = Path(out), progress or default_progress()
-    plan = plan_sweep(config, settings, seeds)
+    plan = plan or plan_sweep(config, settings, seeds)
     with _locked(out):
         for cell in plan.cells:
             open_folder(out / _CELLS / cell.folder, cell.config)
