@@ -20,8 +20,9 @@ from instructalign import translate, translate_file
 from instructalign.cli import main
 from instructalign.data.formats.spreadsheets import write_table
 from instructalign.errors import ConfigError, DataError, RunFolderError
+from instructalign.instructions.segmentation import split_sentences
 from instructalign.interact import file_translation
-from instructalign.interact.file_translation import fit_calibration, placeholder_problems, split_sentences
+from instructalign.interact.file_translation import fit_calibration, placeholder_problems
 from instructalign.training.models import load_model
 from tiny import save_tiny
 

@@ -194,20 +194,24 @@ def synthesize(
         bool,
         typer.Option("--back-translate", help="Translate monolingual text of the new languages into a known one."),
     ] = False,
+    translate_replay: Annotated[
+        bool,
+        typer.Option("--translate-replay", help="Translate replay data into a new language, as instruction data."),
+    ] = False,
     model: Annotated[
         str | None,
-        typer.Option(help="With --back-translate: who translates, a model or a run (default: the base)."),
+        typer.Option(help="Who translates, a model or a run (default: the base)."),
     ] = None,
     text: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A text file to translate (default: the monolingual corpora)."),
     ] = None,
     language: Annotated[
-        str | None, typer.Option(metavar="CODE", help="The new language to translate from.")
+        str | None, typer.Option(metavar="CODE", help="The new language of the translation.")
     ] = None,
     pivot: Annotated[
         str | None,
-        typer.Option(metavar="CODE", help="The known language to translate into (default: the first pivot)."),
+        typer.Option(metavar="CODE", help="The known language of the translation (default: the first pivot)."),
     ] = None,
     likelihood: Annotated[
         float, typer.Option(help="Drop translations with a lower mean log-likelihood of a token, in nats.")
@@ -222,24 +226,32 @@ def synthesize(
     rejects: Rejects = None,
     settings: Settings = None,
 ) -> None:
-    """Lets a model write data: replay data (self-synthesized rehearsal), or with --back-translate parallel text.
+    """Lets a model write data: replay data (self-synthesized rehearsal), parallel text, or instruction data.
 
     Example: `instructalign synthesize my-language.yaml --back-translate --text news.txt --out pairs.jsonl`
     """
     from instructalign.files import refuse_existing
 
-    only = {"--model": model, "--text": text, "--language": language, "--pivot": pivot, "--round-trip": round_trip}
-    given = [
-        name for name, value in {**only, "--rounds": rounds, "--rejects": rejects}.items() if value is not None
-    ]
-    if given and not back_translate:
-        raise typer.BadParameter(f"{', '.join(given)} belongs to --back-translate")
+    shared: dict[str, Any] = {"--model": model, "--language": language, "--pivot": pivot}
+    shared |= {"--round-trip": round_trip, "--rejects": rejects}
+    text_only = {"--text": text, "--rounds": rounds}
+    given = [name for name, value in {**text_only, **shared}.items() if value is not None]
+    if given and not (back_translate or translate_replay):
+        raise typer.BadParameter(f"{', '.join(given)} belongs to --back-translate or --translate-replay")
+    if translate_replay and (wrong := [name for name in given if name in text_only]):
+        raise typer.BadParameter(f"{', '.join(wrong)} belongs to --back-translate")
+    if translate_replay and back_translate:
+        raise typer.BadParameter("--back-translate and --translate-replay write different files: choose one")
     if not rounds:
         refuse_existing(out)
     loaded = load(config, settings)
+    options = {name.removeprefix("--").replace("-", "_"): value for name, value in shared.items()}
+    options |= {"count": count, "likelihood": likelihood}
     if back_translate:
-        options = {name.removeprefix("--").replace("-", "_"): value for name, value in only.items()}
-        _back_translate(loaded, out, rounds, count=count, likelihood=likelihood, rejects=rejects, **options)
+        _back_translate(loaded, out, rounds, text=text, **options)
+        return
+    if translate_replay:
+        _translate_replay(loaded, out, **options)
         return
     from instructalign.synthesis import synthesize as write
 
@@ -265,6 +277,23 @@ def _back_translate(config: Config, out: Path, rounds: int | None, **options: An
     pivot = options["pivot"] or config.pivots[0]
     entry = f"{{format: jsonl, path: {out.resolve()}, synthetic: {pivot}}}"
     console.out.print(f"to train on them, add to corpora: {entry}", markup=False)
+
+
+def _translate_replay(config: Config, out: Path, **options: Any) -> None:
+    from instructalign.languages import canonical
+    from instructalign.pipeline import contamination_check
+    from instructalign.synthesis import translate_replay
+
+    with console.progress() as progress:
+        counts = translate_replay(config, out, check=contamination_check(config), progress=progress, **options)
+    console.out.print(f"wrote {counts.kept} examples to {out}; replay examples: {counts}", markup=False)
+    code, model = canonical(options["language"] or config.targets[0]), options["model"] or config.model.base
+    entry = f"{{format: jsonl, path: {out.resolve()}, provenance: translated by {model}}}"
+    console.out.print(
+        f"a model wrote them: read some before you train on them. To do so, add to instruction_data.sources: "
+        f"{code}: {entry}",
+        markup=False,
+    )
 
 
 def select(

@@ -38,6 +38,8 @@ _CLOSING = r"(?:(?=[\u0e30\u0e32\u0e45\u0eb0\u0eb2\p{M}]|[\u1000-\u1021]\u1037?\
 _PREPENDED = r"\p{Grapheme_Cluster_Break=Prepend}*+"
 _SYLLABLE = rf"(?={_PREPENDED}{_LETTER})(?:{_LEADING}(?={_LETTER}))?\X{_CLOSING}"
 _MOST = 1000  # graphemes taken at once; without an end, a line of millions would need gigabytes
+_SENTENCE_END = re.compile(r"(\s*\n\s*|(?<=[.!?…])[\"'”’»)\]]*\s+(?=[^\sa-z])|(?<=[。！？।॥።؟۔])\s*)")
+_ABBREVIATION = re.compile(r"\b(?:[A-Z]|Mrs?|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Rev|Vol|Fig|No|e\.g|i\.e|vs|cf)\.$")
 _PART = rf"(?:(?={_PREPENDED}[[\p{{L}}\p{{N}}]--{_LETTER}])\X){{1,{_MOST}}}+"
 # Between letters: apostrophes, hyphens, Catalan's and Hebrew's, and what is not seen (soft hyphen, joiners).
 _INNER = rf"{APOSTROPHES}·\u05f3\u05f4\u2011\xad\u2060\ufeff-"
@@ -80,3 +82,24 @@ def segment_any(text: str) -> list[str]:
 def words(text: str) -> list[str]:
     """The units of a text alone."""
     return segment(text)[1::2]
+
+
+def split_sentences(text: str) -> list[str]:
+    """A text as sentences and what is between them, in turn: the even ones are sentences."""
+    parts = _SENTENCE_END.split(text.strip())
+    joined = parts[:1]
+    for between, sentence in zip(parts[1::2], parts[2::2], strict=True):
+        goes_on = "\n" not in between and (not _has_letters(sentence) or _ABBREVIATION.search(joined[-1]))
+        if goes_on or not _has_letters(joined[-1]):
+            joined[-1] += between + sentence
+        else:
+            mark = between.rstrip()  # a quotation mark belongs to the sentence that it closes
+            joined[-1] += mark
+            joined += [between[len(mark) :], sentence]
+    if len(joined) > 1 and not _has_letters(joined[-1]):
+        joined[-3:] = ["".join(joined[-3:])]
+    return joined
+
+
+def _has_letters(text: str) -> bool:
+    return any(map(str.isalpha, text))

@@ -26,6 +26,7 @@ from instructalign.evaluation.batch_runner import BatchRunner
 from instructalign.evaluation.task_selection import TranslationDirection, plan_heldout
 from instructalign.evaluation.tasks import HeldOutTask, load_task
 from instructalign.files import atomic, text_hash
+from instructalign.instructions.segmentation import split_sentences
 from instructalign.interact.document_files import Segment, open_document
 from instructalign.interact.model_choice import ChosenModel, choose_model, load_for_use, translation_prompt
 from instructalign.languages import canonical, english_name
@@ -44,8 +45,6 @@ _FEWEST_PAIRS = 20  # held-out pairs that a calibration needs
 _BIN = 10  # pairs in a bin of it, at least
 _STRETCH, _MARGIN, _MOST = 4.0, 16, 512  # the longest translation, in tokens of the source, and beyond them
 _BATCH_TOKENS = 4096
-_SENTENCE_END = re.compile(r"(\s*\n\s*|(?<=[.!?…])[\"'”’»)\]]*\s+(?=[^\sa-z])|(?<=[。！？।॥።؟۔])\s*)")
-_ABBREVIATION = re.compile(r"\b(?:[A-Z]|Mrs?|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Rev|Vol|Fig|No|e\.g|i\.e|vs|cf)\.$")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]+")
 _PLACEHOLDERS = re.compile(
     r"%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z)?[diouxXeEfgGcs@]|\$?\{\w*\}|</?[A-Za-z][^<>]*>|&\w+;"
@@ -206,27 +205,6 @@ def translate_file(
     _write_review(review, document.segments, parts, judged)
     runner.close()
     return TranslatedFile(out, review, list(judged.values()), calibration, why, document.kept)
-
-
-def split_sentences(text: str) -> list[str]:
-    """A text as sentences and what is between them, in turn: the even ones are sentences."""
-    parts = _SENTENCE_END.split(text.strip())
-    joined = parts[:1]
-    for between, sentence in zip(parts[1::2], parts[2::2], strict=True):
-        goes_on = "\n" not in between and (not _has_letters(sentence) or _ABBREVIATION.search(joined[-1]))
-        if goes_on or not _has_letters(joined[-1]):
-            joined[-1] += between + sentence
-        else:
-            mark = between.rstrip()  # a quotation mark belongs to the sentence that it closes
-            joined[-1] += mark
-            joined += [between[len(mark) :], sentence]
-    if len(joined) > 1 and not _has_letters(joined[-1]):
-        joined[-3:] = ["".join(joined[-3:])]
-    return joined
-
-
-def _has_letters(text: str) -> bool:
-    return any(map(str.isalpha, text))
 
 
 def placeholder_problems(source: str, translation: str) -> list[str]:

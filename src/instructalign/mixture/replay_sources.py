@@ -192,7 +192,7 @@ def _examples(
     first = next(records, None)
     if first is None:
         return
-    everything = chain([first], records)
+    everything = _noting_synthetic(chain([first], records), place)
     form = _form(first[1], fields)
     if form == "tree":
         where = place(first[0]).rpartition(":")[0] or place(first[0])
@@ -215,6 +215,22 @@ def _examples(
             raise mixed_forms(where, form or f"of {fields[0]} and {fields[1]}", record)
         elif example := _example(record, where, fields, chosen, counts, number == first[0]):
             yield example
+
+
+def _noting_synthetic(
+    records: Iterable[tuple[int, Mapping[str, Any]]], place: Callable[[int], str]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The records; where one says that a machine wrote it, as `translate_replay` writes, the user is told once."""
+    told = False
+    for number, record in records:
+        if not told and (codes := record.get("synthetic")):
+            told = True
+            languages = ", ".join(map(str, codes)) if isinstance(codes, list) else "some languages"
+            notice(
+                f"{place(number)}: a model wrote its text in {languages} (synthetic).",
+                "It is taught what a machine wrote: read some of it, and say so under provenance.",
+            )
+        yield number, record
 
 
 def _form(record: Mapping[str, Any], fields: _Fields) -> str:

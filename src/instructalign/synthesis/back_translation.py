@@ -163,9 +163,9 @@ def back_translate(
     """
     from instructalign.training.models import model_hash
 
-    into = _one_of(pivot or config.pivots[0], config.languages.known, "--pivot", "languages.known")
+    into = language_among(pivot or config.pivots[0], config.languages.known, "--pivot", "languages.known")
     corpora = _monolingual_corpora(config, text, language)
-    translator = Translator(config, _writer(config.model, model), cache)
+    translator = Translator(config, model_that_writes(config.model, model), cache)
     filter = with_pair_filters(config.filter, rejects)
     counts, records = Counts(), list[dict[str, Any]]()
     origin = {
@@ -185,15 +185,15 @@ def back_translate(
             pairs: list[tuple[ParallelRow, dict[str, float]]] = []
             for row, there in zip(rows, made, strict=True):
                 pair = ParallelRow(row.id, {code: row.texts[code], into: there.text})
-                if reason := _defect(pair, there, likelihood):
+                if reason := translation_defect(pair, there, likelihood):
                     counts.drop(reason, row=row.id, texts=dict(pair.texts), score=there.likelihood)
                 elif kept := next(clean_rows([pair], cleaner, counts), None):
                     pairs.append((kept, {"score": there.likelihood}))
             if round_trip is not None:
                 again = translator([pair.texts[into] for pair, _ in pairs], into, code, progress)
                 for (pair, scores), back in zip(pairs, again, strict=True):
-                    scores["round_trip"] = round(_chrf(back.text, pair.texts[code]), 1)
-            for (pair, scores), stock in zip(pairs, _stock_replies([pair for pair, _ in pairs]), strict=True):
+                    scores["round_trip"] = round(chrf_of(back.text, pair.texts[code]), 1)
+            for (pair, scores), stock in zip(pairs, stock_replies([pair for pair, _ in pairs]), strict=True):
                 reason = "one translation of many sentences" if stock else ""
                 if not reason and round_trip is not None and scores["round_trip"] < round_trip:
                     reason = "round trip"
@@ -216,7 +216,7 @@ def with_pair_filters(filter: FilterConfig, rejects: Path | None) -> FilterConfi
     return filter.model_copy(update={**missing, "rejects": rejects})
 
 
-def _defect(pair: ParallelRow, made: MachineTranslation, likelihood: float) -> str:
+def translation_defect(pair: ParallelRow, made: MachineTranslation, likelihood: float) -> str:
     """Why a translation cannot be used; empty if it can."""
     if made.defect:
         return made.defect
@@ -227,7 +227,7 @@ def _defect(pair: ParallelRow, made: MachineTranslation, likelihood: float) -> s
     return "unlikely" if made.likelihood < likelihood else ""
 
 
-def _stock_replies(pairs: Sequence[ParallelRow]) -> list[bool]:
+def stock_replies(pairs: Sequence[ParallelRow]) -> list[bool]:
     """Which translations are one answer to many sentences, as "I cannot translate this." would be."""
     if not pairs:
         return []
@@ -235,7 +235,7 @@ def _stock_replies(pairs: Sequence[ParallelRow]) -> list[bool]:
     return [bool(count) for count in find_placeholders(columns)[-1]]
 
 
-def _chrf(text: str, reference: str) -> float:
+def chrf_of(text: str, reference: str) -> float:
     """chrF++ of one sentence (Popović 2017), by sacrebleu."""
     from sacrebleu import sentence_chrf
 
@@ -251,7 +251,7 @@ def _monolingual_corpora(config: Config, text: Path | None, language: str | None
     if text is not None:
         if language is None and len(config.targets) > 1:
             raise ConfigError([f"--text needs --language: one of {', '.join(config.targets)}"])
-        code = _one_of(language or config.targets[0], config.targets, "--language", "languages.new")
+        code = language_among(language or config.targets[0], config.targets, "--language", "languages.new")
         return {code: check_entries([{"format": "text", "path": text, "languages": [code]}])}
     wanted = [canonical(language)] if language else config.targets
     found = {
@@ -270,14 +270,19 @@ def _monolingual_corpora(config: Config, text: Path | None, language: str | None
     return found
 
 
-def _one_of(given: str, codes: Sequence[str], option: str, key: str) -> str:
+def language_among(given: str, codes: Sequence[str], option: str, key: str) -> str:
+    """The code of a language that an option gives.
+
+    Raises:
+        ConfigError: it is not among those of a key.
+    """
     code = canonical(given)
     if code not in codes:
         raise ConfigError([f"{option} {given}: not among {key}. {suggest(code, codes)}"])
     return code
 
 
-def _writer(base: ModelConfig, model: str | None) -> ModelConfig:
+def model_that_writes(base: ModelConfig, model: str | None) -> ModelConfig:
     """The model that translates: the base, another model, or that of a run's folder."""
     if model is None:
         return base.model_copy(update={"adapter": None})
