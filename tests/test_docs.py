@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,7 @@ import yaml
 
 from instructalign import __all__ as public
 from instructalign.cli import app
-from instructalign.config_file import build_config
+from instructalign.config_file import build_config, load_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -90,7 +91,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_every_guide_is_in_the_sites_navigation() -> None:
     listed = set(re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text(encoding="utf-8")))
-    here = {str(page.relative_to(DOCS)) for page in [*DOCS.glob("guides/*.md"), *DOCS.glob("tutorials/*.md")]}
+    folders = ("guides", "tutorials", "notebooks")
+    here = {str(page.relative_to(DOCS)) for name in folders for page in DOCS.glob(f"{name}/*.md")}
     assert here - listed == set()
     assert {page for page in listed if not (DOCS / page).exists()} - {"commands.md"} == set()
 
@@ -137,24 +139,100 @@ def test_configurations_of_the_tutorials_are_valid(tmp_path: Path) -> None:
     assert [config.languages.new for config in configs] == [["heg"]]
 
 
-@pytest.mark.slow
-def test_your_language_in_an_hour_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_as_written(tutorial: str, folder: Path, elsewhere: Sequence[str] = ()) -> dict[str, str]:
+    """What each command of a tutorial prints, run in a folder with the toy base and a few steps.
+
+    Args:
+        tutorial: the page's name.
+        folder: where the files are that the page begins with.
+        elsewhere: what a command holds that needs another machine.
+    """
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in [["English", "Helong"], *([f"The house {n} is old.", f"Uma {n} la blatas."] for n in range(60))]:
         book.active.append(row)
-    book.save(tmp_path / "pairs.xlsx")
-    (tmp_path / "letter.txt").write_text("The house is old.\n\nThe house 3 is new.\n", encoding="utf-8")
-    (tmp_path / "english.txt").write_text("".join(f"House {n} is new.\n" for n in range(300)), encoding="utf-8")
-    text = (DOCS / "tutorials" / "your-language-in-an-hour.md").read_text(encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    book.save(folder / "pairs.xlsx")
+    (folder / "letter.txt").write_text("The house is old.\n\nThe house 3 is new.\n", encoding="utf-8")
+    (folder / "english.txt").write_text("".join(f"House {n} is new.\n" for n in range(300)), encoding="utf-8")
+    text = re.sub(r" \\\n\s*", " ", (DOCS / "tutorials" / f"{tutorial}.md").read_text(encoding="utf-8"))
+    printed = {}
     for block in re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
         for line in block.splitlines():
-            line = line + " --model toy" if " init " in line else line
+            if any(word in line for word in elsewhere):
+                continue
             words = [sys.executable, "-m", *shlex.split(line)]
-            steps = ["--set", "training.steps=4"] if " run " in line else []
-            done = subprocess.run([*words, *steps], cwd=tmp_path, input="hello\n", capture_output=True, text=True)
+            if " init " in line:
+                words += ["--model", "toy"]
+            elif " run " in line or " sweep " in line:
+                words += ["--set", "training.steps=4"]
+            done = subprocess.run(words, cwd=folder, input="hello\n", capture_output=True, text=True)
             assert done.returncode == 0, (line, done.stdout, done.stderr)
-    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
-    assert len((tmp_path / "letter.heg.txt").read_text(encoding="utf-8").splitlines()) == 3
-    assert (tmp_path / "to-translate.xlsx").is_file()
+            printed[line] = done.stdout + done.stderr
+            if " select " in line:  # somebody translates
+                path = folder / (re.search(r"--out (\S+)", line) or ["", "to-translate.xlsx"])[1]
+                book = openpyxl.load_workbook(path)
+                for id, source, target in book.active.iter_rows(min_row=2):
+                    target.value = f"Uma {id.value}: {source.value}"
+                book.save(path)
+    return printed
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, from which commands find this package."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_your_language_in_an_hour_runs_as_written(folder: Path) -> None:
+    run_as_written("your-language-in-an-hour", folder)
+    assert (folder / "runs" / "mine" / "report.html").is_file()
+    assert len((folder / "letter.heg.txt").read_text(encoding="utf-8").splitlines()) == 3
+    assert (folder / "to-translate.xlsx").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_on_one_24_gb_card_runs_as_written(folder: Path) -> None:
+    printed = run_as_written("on-one-24-gb-card", folder)
+    assert sum("RTX 4090" in text for text in printed.values()) == 2
+    config = yaml.safe_load((folder / "runs" / "mine" / "config.yaml").read_text(encoding="utf-8"))
+    assert (config["model"]["adapter"]["type"], config["model"]["dtype"]) == ("lora", "bfloat16")
+    settings = re.findall(
+        r"^\| `\"?([\w.]+=[^`\"]+)\"?` \|", (DOCS / "tutorials/on-one-24-gb-card.md").read_text("utf-8"), re.M
+    )
+    assert len(settings) == 5
+    for setting in settings:  # the table's settings exist
+        load_config(folder / "mine.yaml", [setting])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_on_a_cluster_runs_as_written(folder: Path) -> None:
+    printed = run_as_written("on-a-cluster", folder, elsewhere=("pip install", "--slurm"))
+    assert "4 runs" in next(text for line, text in printed.items() if "validate" in line and "seed" in line)
+    tables = (folder / "sweeps" / "replay" / "report.tex").read_text(encoding="utf-8")
+    assert tables.count("replay.size=200") > 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_which_sentences_next_runs_as_written(folder: Path) -> None:
+    printed = run_as_written("which-sentences-next", folder)
+    first, second = ({row[1] for row in rows_of(folder / f"round-{n}.xlsx")} for n in (1, 2))
+    assert (len(first), len(second), first & second) == (40, 40, set())
+    assert "not comparable" in printed["instructalign report runs/round-1 runs/round-2 --out rounds.html"]
+
+
+def rows_of(path: Path) -> list[tuple[Any, ...]]:
+    openpyxl = pytest.importorskip("openpyxl")
+    return list(openpyxl.load_workbook(path).active.iter_rows(min_row=2, values_only=True))
+
+
+def test_reproduce_the_paper_begins_as_written(folder: Path) -> None:
+    # The others read models and data from the Hub; `tests/test_paper_presets.py` has the presets.
+    printed = run_as_written("reproduce-the-paper", folder, ("doctor", " run ", " report ", " sweep "))
+    assert [line.split()[1] for line in printed] == ["configs", "validate", "configs"]
+    assert "is valid" in printed["instructalign validate bloomz-560m.yaml"]

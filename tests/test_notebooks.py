@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -21,6 +24,8 @@ from instructalign.report import Report
 from instructalign.report.rendering import ReportTable, TableCell, TableColumn
 from test_cli import call
 
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = {page.stem: page for page in sorted((ROOT / "docs" / "notebooks").glob("*.md"))}
 MADE: dict[str, Any] = {
     "model": {"base": "toy"},
     "languages": {"known": ["qka"], "new": ["qna"], "names": {"qka": "A", "qna": "B"}},
@@ -132,3 +137,88 @@ def test_schema_and_version(tmp_path: Path) -> None:
     assert first == "# yaml-language-server: $schema=instructalign.schema.json"
     assert call("--version").stdout == f"instructalign {instructalign.__version__}\n"
     assert call("--show-completion", "--help").returncode == 0
+
+
+def cells(notebook: str) -> list[str]:
+    text = NOTEBOOKS[notebook].read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_a_notebook_uses_public_names_alone(notebook: str) -> None:
+    nodes = [node for code in cells(notebook) if code[0] != "!" for node in ast.walk(ast.parse(code))]
+    imported = [node for node in nodes if isinstance(node, ast.ImportFrom) and "instructalign" in str(node.module)]
+    assert imported
+    assert {node.module for node in imported} == {"instructalign"}
+    assert {name.name for node in imported for name in node.names} <= {*instructalign.__all__}
+
+
+def execute(notebook: str) -> tuple[dict[str, Any], list[str]]:
+    """What a notebook's cells leave behind, and what each shows of its last expression."""
+    names: dict[str, Any] = {}
+    shown = []
+    for code in cells(notebook):
+        if code.startswith("!"):
+            command = code.removeprefix("!").replace("instructalign", f"{sys.executable} -m instructalign", 1)
+            subprocess.run(command, shell=True, check=True)
+            continue
+        tree = ast.parse(code)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, notebook, "exec"), names)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), notebook, "eval"), names)
+            if value is not None:
+                shown.append(value._repr_html_() if hasattr(value, "_repr_html_") else repr(value))
+    return names, shown
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, from which commands find this package."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_first_steps(place: Path) -> None:
+    names, shown = execute("first-steps")
+    gains = {row.group: row for row in names["result"].report.rows if row.metric == "gain" and not row.language}
+    assert gains["L2"].value > 0.1 > abs(gains["L1"].value)  # what the page promises of the tiny base
+    corpus, diagnosis, report, frame, answer = shown
+    assert [text.count("<table") for text in (corpus, diagnosis, report, frame)] == [1, 1, 1, 1]
+    assert "1,000 rows" in corpus
+    assert "ready to train" in diagnosis
+    assert f"{100 * names['result'].report.rows[0].value:.1f}" in report
+    assert answer == repr(names["translated"].translation)  # chat asks as translate does
+    assert (place / "runs" / "first-steps" / "report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_your_own_language(place: Path) -> None:
+    names, shown = execute("your-own-language")
+    assert names["config"].languages.new == ["heg"]
+    assert "Translation of held-out sentences from English" in shown[1]
+    letter, translated = ((place / name).read_text(encoding="utf-8") for name in ("letter.txt", "letter.heg.txt"))
+    assert letter.count("\n") == translated.count("\n") == 3
+    assert [len(names["more"].corpora), names["corpus"].languages] == [2, ("eng", "heg")]
+    read = instructalign.read_corpora(names["more"].corpora, ["eng", "heg"], names["more"].filter)
+    assert dict(read[len(read) - 1].texts) == {"eng": "Thank you.", "heg": "Makasi."}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_reproduce_the_paper(place: Path) -> None:
+    names, shown = execute("reproduce-the-paper")
+    config, compared = names["config"], names["compared"]
+    assert (config.training.loss_on, config.evaluation.scoring, config.replay.preset) == ("all", "paper", "paper")
+    assert compared.failed == {}
+    cells = {row[0].text for row in compared.report.table.rows}
+    assert {"replay.size=0", "replay.size=1000"} <= cells
+    assert "replay.size=1000" in shown[-1]
+    forgotten = {
+        row.run: row.value for row in compared.report.rows if row.metric == "forgetting" and not row.language
+    }
+    assert forgotten["replay.size=0"] > forgotten["replay.size=1000"]
