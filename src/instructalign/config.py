@@ -569,7 +569,7 @@ class TrainingConfig(Strict):
     """Optimisation. The defaults are the paper's, except for `loss_on` (see docs/decisions)."""
 
     steps: Positive
-    """Optimizer steps."""
+    """Optimizer steps; `doctor` says how many an epoch has, in which each row is seen once in every direction."""
     batch_size: Positive = 32
     """Examples for each optimizer step, over all processes."""
     micro_batch_size: Positive | None = None
