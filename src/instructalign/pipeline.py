@@ -327,9 +327,7 @@ def _problems_of(config: Config) -> Iterator[InstructAlignError]:
     from instructalign.evaluation.comet import find_command
     from instructalign.evaluation.task_selection import (
         missing_examples,
-        missing_replay,
-        missing_sentences,
-        missing_taught,
+        missing_heldout,
         probe_tasks,
     )
     from instructalign.evaluation.tasks import HeldOutTask, ItemTask, PlainText, Translation
@@ -356,12 +354,8 @@ def _problems_of(config: Config) -> Iterator[InstructAlignError]:
             yield from problem_of(partial(task.choose_prompts, config.evaluation.prompts))
         if isinstance(task, ItemTask) and config.evaluation.shots and task.on_examples() is None:
             yield ConfigError([missing_examples(task)])
-        if isinstance(task, HeldOutTask) and task.kind == "replay" and (lacks := missing_replay(config)):
+        if isinstance(task, HeldOutTask) and (lacks := missing_heldout(config, task)):
             yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
-        if isinstance(task, HeldOutTask) and task.kind == INSTRUCTION_DATA and (lacks := missing_taught(config)):
-            yield ConfigError([f"evaluation.tasks: {task.name} {lacks}"])
-        if isinstance(task, HeldOutTask) and task.kind not in ("replay", INSTRUCTION_DATA) and few:
-            yield ConfigError([f"evaluation.tasks: {task.name} {missing_sentences(instructions.heldout or 0)}"])
     if comet is not None and any(isinstance(task, Translation) for task in tasks):
         yield from problem_of(lambda: find_command(comet))
     if config.training.probe and len(tasks) == len(config.evaluation.tasks):

@@ -310,18 +310,19 @@ class OneEntry:
 def _problem_of(entry: Entry, read: Any) -> str:
     """What a run would refuse in an entry whose options are right one by one; empty if nothing."""
     check = getattr(import_module(read.__module__), "check_options", None)
-    if address := next((path for path in map(str, _paths_in(entry.options)) if _ADDRESS.match(path)), ""):
+    if address := next((path for path in map(str, paths_in(entry.options)) if _ADDRESS.match(path)), ""):
         address = address.replace(":/", "://", 1)  # Path has made one slash of two
         return f"{address} is an address, not a path; download the file and give its path"
     return check(entry.options) if check else ""
 
 
-def _paths_in(value: Any) -> Iterator[Path]:
+def paths_in(value: Any) -> Iterator[Path]:
+    """The files and folders that options name."""
     if isinstance(value, Path):
         yield value
-    elif isinstance(value, (dict, list)):
+    elif isinstance(value, (dict, list, tuple)):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _paths_in(inner)
+            yield from paths_in(inner)
 
 
 class OneOrMoreEntries(OneEntry):

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from instructalign.errors import DataError
 from instructalign.evaluation import evaluate, load_task
 from instructalign.evaluation.perplexity import text_windows
-from instructalign.evaluation.predictions import read_answers
+from instructalign.evaluation.predictions import AnswerLikelihood, read_records
 from instructalign.evaluation.score_table import BITS
 from instructalign.evaluation.task_selection import select_tasks
 from instructalign.pipeline import run
@@ -52,7 +52,7 @@ def test_the_harness_gives_the_same_log_likelihoods(model_folder, make_config, t
         requests = [Instance("loglikelihood_rolling", {}, (text,), index) for index, text in enumerate(texts)]
         theirs = harness.loglikelihood_rolling(requests, disable_tqdm=True)
     scores = evaluate(model_folder(family), make_config(tasks=[task]), tmp_path / "out", run="base")
-    ours = read_answers(tmp_path / "out" / "texts" / "plain.ind.jsonl")
+    ours = read_records(tmp_path / "out" / "texts" / "plain.ind.jsonl", AnswerLikelihood)
     assert [each.item for each in ours] == [*map(str, range(1, 10)), "11", "12"]  # the blank line is no text
     assert [each.answer for each in ours[:-1]] == texts
     assert ours[9].tokens > 512 or family != "llama"
@@ -127,12 +127,12 @@ def test_a_run_reports_bits_and_gains_are_bits_saved(model_folder, make_config, 
         assert rows["run", name, "gain", "L2", "ace"] == pytest.approx(before - after)
         known = rows["base", name, BITS, "L1", ""] - rows["run", name, BITS, "L1", ""]
         assert rows["run", name, "forgetting", "L1", ""] == pytest.approx(-known)
-    answers = read_answers(folder / "evaluation" / "base" / "texts" / "heldout_text.ace.jsonl")
+    answers = read_records(folder / "evaluation" / "base" / "texts" / "heldout_text.ace.jsonl", AnswerLikelihood)
     assert len(answers) == 8
     assert {each.answer.split()[0] for each in answers} == {"peunajoh"}
     markdown = (folder / "report.md").read_text(encoding="utf-8")
     assert f"{rows['base', 'plain', BITS, 'L2', 'ace']:.3f}" in markdown
-    assert "Bits per byte (plain, heldout\\_text; lower is better)" in markdown
+    assert "Bits per byte (plain, Bits per byte of held-out sentences; lower is better)" in markdown
     assert write_report([folder]).rows == report.rows
 
 

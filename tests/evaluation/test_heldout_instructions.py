@@ -13,7 +13,7 @@ import torch
 from instructalign.config_file import build_config
 from instructalign.errors import DataError
 from instructalign.evaluation import classification, evaluate, load_task
-from instructalign.evaluation.predictions import read_answers, read_predictions
+from instructalign.evaluation.predictions import AnswerLikelihood, read_predictions, read_records
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import prepare_corpus
 from instructalign.pipeline import run
@@ -55,7 +55,9 @@ def values_of(scores):
 def test_likelihoods_equal_plain_transformers(model_folder, loaded_model, config, tmp_path, family):
     scores = evaluate(model_folder(family), config(model_folder(family)), tmp_path / "out", run="base")
     loaded = loaded_model(family)
-    answers = read_answers(tmp_path / "out" / "instructions" / "heldout_instructions-mt.jav.jsonl")
+    answers = read_records(
+        tmp_path / "out" / "instructions" / "heldout_instructions-mt.jav.jsonl", AnswerLikelihood
+    )
     assert len(answers) == 12  # six sentences, both ways
     total = [0.0, 0]
     for each in answers:

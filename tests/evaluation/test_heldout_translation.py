@@ -8,7 +8,7 @@ from sacrebleu.metrics.chrf import CHRF
 from instructalign.config_file import build_config
 from instructalign.errors import ConfigError, DataError, UnknownNameError
 from instructalign.evaluation import evaluate, load_task, mt_metrics
-from instructalign.evaluation.predictions import read_translations
+from instructalign.evaluation.predictions import Translated, read_records
 from instructalign.evaluation.task_selection import plan_heldout
 from instructalign.mixture.training_data import prepare_corpus
 from instructalign.pipeline import check_config, run
@@ -90,7 +90,7 @@ def test_scores_equal_sacrebleu(model_folder, config, tmp_path):
     base = model_folder("llama")
     scores = evaluate(base, config(base), tmp_path / "out", run="base")
     for source, target, title in (("eng", "jav", "from-eng"), ("jav", "eng", "into-eng")):
-        records = read_translations(tmp_path / "out" / "translations" / f"{TASK}.{source}-{target}.jsonl")
+        records = read_records(tmp_path / "out" / "translations" / f"{TASK}.{source}-{target}.jsonl", Translated)
         expected = CHRF(word_order=2).corpus_score(
             [each.translation for each in records], [[each.reference for each in records]]
         )

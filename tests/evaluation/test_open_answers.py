@@ -16,7 +16,7 @@ from instructalign.errors import ConfigError, DataError
 from instructalign.evaluation import evaluate, load_task
 from instructalign.evaluation.model_results import read_results
 from instructalign.evaluation.open_answers import exact_match, normalise_answer, sample_of_open_answers, token_f1
-from instructalign.evaluation.predictions import OpenAnswer, read_open_answers
+from instructalign.evaluation.predictions import OpenAnswer, read_records
 from instructalign.evaluation.run_comparison import TrainedRun, compare_runs
 from instructalign.evaluation.task_items import read_items
 from instructalign.evaluation.task_selection import select_tasks
@@ -162,7 +162,7 @@ def test_answers_are_those_of_plain_generate(model_folder, loaded_model, tmp_pat
     loaded = loaded_model(family)
     plan = select_tasks(config).generation[0]
     for code in ("ind", "jav"):
-        found = read_open_answers(tmp_path / "out" / "answers" / f"qa.{code}.jsonl")
+        found = read_records(tmp_path / "out" / "answers" / f"qa.{code}.jsonl", OpenAnswer)
         for record, item in zip(found, plan.items[code], strict=True):
             text = plan.task.fill("p", item, plan.examples.get(code, ()))
             assert text.count("Q:") == shots + 1
@@ -238,7 +238,7 @@ def test_a_long_prompt_loses_examples_and_then_text(model_folder, tmp_path):
     (tmp_path / "ind.jsonl").write_text(json.dumps(long) + "\n")
     config = make(tmp_path, task, shots=2, languages=["ind"])
     evaluate(model_folder("llama"), config, tmp_path / "out", run="base")
-    assert read_open_answers(tmp_path / "out" / "answers" / "qa.ind.jsonl")[0].cut > 0
+    assert read_records(tmp_path / "out" / "answers" / "qa.ind.jsonl", OpenAnswer)[0].cut > 0
     tight = write_task(tmp_path, tokens=505)
     with pytest.raises(DataError, match="does not fit the model's context"):
         evaluate(model_folder("llama"), make(tmp_path, tight), tmp_path / "other", run="base")

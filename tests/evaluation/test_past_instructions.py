@@ -14,7 +14,7 @@ from instructalign.evaluation import evaluate, load_task
 from instructalign.evaluation.bootstrap import Bootstrap
 from instructalign.evaluation.model_results import ModelResults
 from instructalign.evaluation.perplexity import sample_of_answers
-from instructalign.evaluation.predictions import AnswerLikelihood, read_answers
+from instructalign.evaluation.predictions import AnswerLikelihood, read_records
 from instructalign.evaluation.run_comparison import over_seeds
 from instructalign.evaluation.score_table import ScoreTable
 from instructalign.evaluation.task_selection import plan_heldout
@@ -91,7 +91,7 @@ def test_scores_are_the_loss_of_transformers(model_folder, loaded_model, config,
     lines = {line["inputs"]: line for line in past()}
     sums = {}
     for code, some in plan_heldout(settings, load_task(TASK))[0].instructions.items():
-        answers = read_answers(tmp_path / "out" / "instructions" / f"{TASK}.{code}.jsonl")
+        answers = read_records(tmp_path / "out" / "instructions" / f"{TASK}.{code}.jsonl", AnswerLikelihood)
         assert [each.prompt for each in answers] == [made.prompt for _, made in some]
         for each in answers:
             line = lines[each.prompt]

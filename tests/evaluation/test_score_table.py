@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_the_frame_has_a_row_a_score():
 
 
 def test_json_rows_are_read_as_they_were_written():
-    rows = json.loads(json.dumps(ScoreTable(ROWS).to_rows()))
+    rows = json.loads(json.dumps([asdict(score) for score in ScoreTable(ROWS)]))
     assert rows[0]["signature"] == {"model": "a", "languages": ["ace", "sun"]}
     assert tuple(ScoreTable.from_rows([{**row, "comment": "more"} for row in rows])) == ROWS
 

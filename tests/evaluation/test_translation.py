@@ -15,7 +15,7 @@ from instructalign.evaluation import evaluate, load_task, mt_metrics, runner, tr
 from instructalign.evaluation.batch_runner import BatchRunner
 from instructalign.evaluation.bootstrap import Bootstrap
 from instructalign.evaluation.mt_metrics import measure, metrics_for, score_translations
-from instructalign.evaluation.predictions import Translated, read_translations
+from instructalign.evaluation.predictions import Translated, read_records
 from instructalign.evaluation.task_items import read_items
 from instructalign.evaluation.task_selection import plan_directions
 from instructalign.evaluation.translation import translate_direction, translation_limits
@@ -203,7 +203,7 @@ def test_evaluates_and_goes_on(model_folder, config, tmp_path, monkeypatch):
     scores = evaluate(model_folder("llama"), config(), out, run="base")
     files = sorted(path.name for path in (out / "translations").glob("*.jsonl"))
     assert files == [f"tiny_translation.{way}.jsonl" for way in ("eng-jav", "eng-mad", "jav-eng", "mad-eng")]
-    records = read_translations(out / "translations" / files[0])
+    records = read_records(out / "translations" / files[0], Translated)
     assert [(r.prompt, r.item) for r in records] == [(p, str(n)) for p in "pq" for n in range(1, 10)]
     row = next(s for s in scores if (s.task, s.language, s.metric) == ("tiny_translation/from-eng", "jav", "chrf"))
     assert (row.run, row.group, row.n) == ("base", "L2", 9)

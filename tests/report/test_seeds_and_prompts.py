@@ -15,7 +15,7 @@ from made_up_runs import BASE, GROUPS, LABELS, PLAIN, PROMPTS, REPLAY, predictio
 from sacrebleu.metrics.chrf import CHRF
 from sklearn.metrics import f1_score
 
-from instructalign.evaluation.predictions import read_translations
+from instructalign.evaluation.predictions import Translated, read_records
 from instructalign.evaluation.run_comparison import group_seeds
 from instructalign.report import Report, write_report
 from instructalign.report.run_results import read_runs
@@ -198,7 +198,7 @@ def test_translations_gain_with_an_interval_and_a_test(translated: tuple[Path, R
     gain = one(report, metric="gain", **told)
 
     def chrf(part: str) -> float:
-        records = read_translations(folder / "evaluation" / part / "translations" / "lines.eng-jav.jsonl")
+        records = read_records(folder / "evaluation" / part / "translations" / "lines.eng-jav.jsonl", Translated)
         texts, references = [r.translation for r in records], [r.reference for r in records]
         return float(CHRF(word_order=2).corpus_score(texts, [references]).score)
 

@@ -252,6 +252,10 @@ class Corpus:
         """The rows of which this corpus is a part: before duplicates and one side of a split were left out."""
         return self._rows
 
+    def texts(self, languages: Sequence[str]) -> Iterator[str]:
+        """The texts in some languages, row by row."""
+        return (row.texts[code] for row in self for code in languages if code in row.texts)
+
     def language_runs(self) -> Iterator[tuple[frozenset[str], int]]:
         """See the function of this name."""
         if self._index is None:

@@ -188,13 +188,23 @@ def signer(entry: Mapping[str, Any], *, model: str = "", bootstrap: int, **more:
 
 def score_rows(
     samples: Sequence[Sample],
-    scores: Mapping[str, BootstrapScores],
+    scores: Mapping[str, BootstrapScores] | Bootstrap,
     groups: Mapping[str, Sequence[str]],
     run: str,
     metric: str,
     sign: Signer,
 ) -> list[Score]:
-    """A row for each language and one for each group, from scores by language; a group's is their mean."""
+    """A row for each language and one for each group, which is the mean of its languages.
+
+    Args:
+        samples: one a language.
+        scores: by language; or the bootstrap that makes the samples' own.
+        groups: language codes by group.
+        run, metric: what the rows call them.
+        sign: makes the signatures.
+    """
+    if isinstance(scores, Bootstrap):
+        scores = {sample.language: scores.scores([sample]) for sample in samples}
     rows = []
     group_of = {code: name for name, codes in [*groups.items()][::-1] for code in codes}
     places = [(sample.language, group_of.get(sample.language, ""), [sample]) for sample in samples]
@@ -233,8 +243,8 @@ def score_classification(
     by_item = samples[0].guessing is not None
     metrics = {"accuracy": CLASSIFICATION_METRICS["accuracy"]} if by_item else CLASSIFICATION_METRICS
     for metric in metrics:
-        scores = {sample.language: bootstrap.scores([with_metric(sample, metric)]) for sample in samples}
-        rows += score_rows(samples, scores, groups, run, metric, sign)
+        measured = [with_metric(sample, metric) for sample in samples]
+        rows += score_rows(measured, bootstrap, groups, run, metric, sign)
     baselines: dict[str, list[Score]] = {"random": [], "majority": []}
     support = {
         sample.language: sample.statistics[0].sum(0, dtype=np.float64).reshape(len(sample.labels), -1).sum(1)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +15,9 @@ from instructalign.evaluation.lm_eval_tasks import read_harness
 from instructalign.evaluation.mt_metrics import measure
 from instructalign.evaluation.open_answers import sample_of_open_answers
 from instructalign.evaluation.perplexity import sample_of_answers, sample_of_bits, samples_by_part
-from instructalign.evaluation.predictions import AnswerLikelihood, OpenAnswer, Translated
+from instructalign.evaluation.predictions import AnswerLikelihood, OpenAnswer, Translated, read_records
 from instructalign.evaluation.score_table import BASELINES, ScoreTable, headline
-from instructalign.files import read_jsonl, read_object
+from instructalign.files import read_object
 from instructalign.types import Prediction
 
 T = TypeVar("T")
@@ -129,7 +128,7 @@ def _read_directions(folder: Path) -> dict[str, dict[str, tuple[Translated, ...]
     manifest = read_object(folder / "manifest.json", json.loads).get("tasks", {})
     found: dict[str, dict[str, tuple[Translated, ...]]] = {}
     for file in sorted(folder.glob("*.jsonl")):
-        records = tuple(record_of(Translated, line, f"{file}:{number}") for number, line in read_jsonl(file))
+        records = tuple(read_records(file, Translated))
         if records:
             first, entry = records[0], manifest.get(file.name, {})
             title = str(entry.get("title", f"{first.task}/{first.source}-{first.target}"))
@@ -138,29 +137,4 @@ def _read_directions(folder: Path) -> dict[str, dict[str, tuple[Translated, ...]
 
 
 def _records(folder: Path, kind: type[T]) -> list[T]:
-    return [
-        record_of(kind, line, f"{file}:{number}")
-        for file in sorted(folder.glob("*.jsonl"))
-        for number, line in read_jsonl(file)
-    ]
-
-
-def record_of(kind: type[T], line: Any, where: str) -> T:
-    """A record of a kind from a JSON object, which may have more keys than the record.
-
-    Raises:
-        DataError: a key is missing.
-    """
-    needed, allowed = _keys(kind)  # type: ignore[arg-type]
-    missing = [name for name in needed if not isinstance(line, dict) or name not in line]
-    if missing:
-        raise DataError(f"{where}: not a {kind.__name__}: {', '.join(missing)} missing.")
-    return kind(**{name: line[name] for name in allowed if name in line})
-
-
-@cache
-def _keys(kind: type) -> tuple[list[str], list[str]]:
-    """The keys that a record needs, and those that it may have."""
-    described = fields(kind)
-    needed = [f.name for f in described if f.default is MISSING and f.default_factory is MISSING]
-    return needed, [f.name for f in described]
+    return [record for file in sorted(folder.glob("*.jsonl")) for record in read_records(file, kind)]

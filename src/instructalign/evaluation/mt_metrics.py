@@ -31,7 +31,7 @@ from instructalign.evaluation.bootstrap import (
     signer,
 )
 from instructalign.evaluation.comet import comet_scores
-from instructalign.evaluation.predictions import Translated, read_evaluation_manifest, read_translations
+from instructalign.evaluation.predictions import Translated, read_evaluation_manifest, read_records
 from instructalign.evaluation.score_table import COPYING
 from instructalign.files import file_hash
 from instructalign.languages import is_private
@@ -273,11 +273,8 @@ def score_translations(
     copies: dict[tuple[str, str], dict[str, BootstrapScores]] = {}
     signers: dict[tuple[str, str, str], Signer] = {}
     for file, entry in manifest.get("tasks", {}).items():
-        records, title, language = (
-            read_translations(out / "translations" / file),
-            entry["title"],
-            entry["language"],
-        )
+        records = read_records(out / "translations" / file, Translated)
+        title, language = entry["title"], entry["language"]
         comet = None
         if settings.comet is not None:
             pair = records[0].source, records[0].target
@@ -302,8 +299,7 @@ def score_translations(
         def sign_first(members: Sequence[Sample], title: str = title, metric: str = metric) -> Mapping[str, Any]:
             return signers[title, metric, members[0].language](members)
 
-        values = {sample.language: bootstrap.scores([sample]) for sample in samples}
-        scores += score_rows(samples, values, groups, run, metric, sign_first)
+        scores += score_rows(samples, bootstrap, groups, run, metric, sign_first)
         if copied := copies.get((title, metric)):
             scores += score_rows(samples, copied, groups, COPYING, metric, sign_first)
     return scores

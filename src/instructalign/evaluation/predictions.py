@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -143,43 +143,20 @@ class AnswerLikelihood:
         return {name: value for name, value in asdict(self).items() if name not in ("part", "bytes") or value}
 
 
-def read_translations(path: Path) -> list[Translated]:
-    """Reads a file of translations.
+def read_records(path: Path, kind: type[T]) -> list[T]:
+    """Reads a file of one kind of records, whose lines may have more keys.
 
     Raises:
-        DataError: a line is not one; the message names it.
+        DataError: a line lacks a key; the message names it.
     """
-    return _read(path, Translated, "a translation")
-
-
-def read_open_answers(path: Path) -> list[OpenAnswer]:
-    """Reads a file of answers that a model wrote.
-
-    Raises:
-        DataError: a line is not one; the message names it.
-    """
-    return _read(path, OpenAnswer, "an answer to an open question")
-
-
-def read_answers(path: Path) -> list[AnswerLikelihood]:
-    """Reads a file of likelihoods of answers.
-
-    Raises:
-        DataError: a line is not one, or there is none; the message names the file.
-    """
-    answers = _read(path, AnswerLikelihood, "the likelihood of an answer")
-    if not answers:
-        raise DataError(f"{path} holds no answers; delete the folder to evaluate again.")
-    return answers
-
-
-def _read(path: Path, kind: type[T], what: str) -> list[T]:
+    described = fields(kind)  # type: ignore[arg-type]
+    names = [each.name for each in described]
+    needed = [each.name for each in described if each.default is MISSING and each.default_factory is MISSING]
     records = []
     for number, record in read_jsonl(path):
-        try:
-            records.append(kind(**record))
-        except TypeError:
-            raise DataError(f"{path}:{number}: not {what}.") from None
+        if missing := [name for name in needed if name not in record]:
+            raise DataError(f"{path}:{number}: not a {kind.__name__}: {', '.join(missing)} missing.")
+        records.append(kind(**{name: record[name] for name in names if name in record}))
     return records
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +64,6 @@ class ScoreTable(Sequence[Score]):
                 known["signature"] = {"text": str(known["signature"])}
             scores.append(Score(**known))
         return cls(scores)
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """The rows as JSON objects."""
-        return [asdict(score) for score in self._scores]
 
     @cached_property
     def frame(self) -> DataFrame:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from instructalign.config import Config
 from instructalign.errors import DataError
 from instructalign.evaluation.bootstrap import (
     Bootstrap,
+    Signer,
     sample_of_predictions,
     score_classification,
     score_rows,
@@ -21,11 +24,12 @@ from instructalign.evaluation.mt_metrics import score_translations
 from instructalign.evaluation.open_answers import ANSWER_METRICS, sample_of_open_answers
 from instructalign.evaluation.perplexity import PROBABILITY, sample_of_answers, sample_of_bits, samples_by_part
 from instructalign.evaluation.predictions import (
+    AnswerLikelihood,
+    OpenAnswer,
     prediction_file,
-    read_answers,
     read_evaluation_manifest,
-    read_open_answers,
     read_predictions,
+    read_records,
 )
 from instructalign.evaluation.score_table import BITS
 from instructalign.types import Prediction, Rule, Score
@@ -48,41 +52,39 @@ def score_folder(out: Path, config: Config, *, run: str) -> list[Score]:
     manifest = read_evaluation_manifest(folder)
     if not manifest:
         raise DataError(f"{folder} holds no predictions; `instructalign evaluate` writes them.")
-    for task, entry in manifest["tasks"].items():
-        files = [prediction_file(folder, task, code) for code in entry["items"]]
-        samples = [sample_of_predictions(read_predictions(file)) for file in files]
-        sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples)
-        scores += score_classification(samples, groups, run, bootstrap, sign)
+    for *_, files, sign in _scored(folder, bootstrap):
+        samples = [sample_of_predictions(read_predictions(file)) for file in files.values()]
+        scores += score_classification(samples, groups, run, bootstrap, sign())
     both = {PROBABILITY: sample_of_answers, BITS: sample_of_bits}
     for name, metrics in (("instructions", both), ("texts", {BITS: sample_of_bits})):
-        folder = out / name
-        manifest = read_evaluation_manifest(folder)
-        for task, entry in manifest.get("tasks", {}).items():
-            answers = {code: read_answers(prediction_file(folder, task, code)) for code in entry["items"]}
-            sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples)
+        for task, _, files, sign in _scored(out / name, bootstrap):
+            answers = {code: read_records(file, AnswerLikelihood) for code, file in files.items()}
+            if empty := [files[code] for code, some in answers.items() if not some]:
+                raise DataError(f"{empty[0]} holds no answers; delete the folder to evaluate again.")
             for metric, make in metrics.items():
-                for by_language in samples_by_part(task, answers, make).values():
-                    values = {code: bootstrap.scores([sample]) for code, sample in by_language.items()}
-                    scores += score_rows(list(by_language.values()), values, groups, run, metric, sign)
-    folder = out / "answers"
-    manifest = read_evaluation_manifest(folder)
-    for task, entry in manifest.get("tasks", {}).items():
-        written = {code: read_open_answers(prediction_file(folder, task, code)) for code in entry["items"]}
+                for found in samples_by_part(task, answers, make).values():
+                    scores += score_rows([*found.values()], bootstrap, groups, run, metric, sign())
+    for *_, files, sign in _scored(out / "answers", bootstrap):
+        written = [read_records(file, OpenAnswer) for file in files.values()]
         for metric in ANSWER_METRICS:
-            found = [sample_of_open_answers(some, metric) for some in written.values()]
-            samples = [sample for sample, _ in found]
-            sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples, **found[0][1])
-            values = {sample.language: bootstrap.scores([sample]) for sample in samples}
-            scores += score_rows(samples, values, groups, run, metric, sign)
-    folder = out / "harness"
+            answered, hows = zip(*(sample_of_open_answers(some, metric) for some in written), strict=True)
+            scores += score_rows(answered, bootstrap, groups, run, metric, sign(**hows[0]))
+    for task, entry, files, sign in _scored(out / "harness", bootstrap):
+        for metric, each in read_harness(out / "harness", task, files).items():
+            how = harness_signature(entry)
+            scores += score_rows([*each.values()], bootstrap, groups, run, metric, sign(**how))
+    return scores + score_translations(out, groups, run, bootstrap, config.evaluation)
+
+
+def _scored(
+    folder: Path, bootstrap: Bootstrap
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Path], Callable[..., Signer]]]:
+    """By task that a folder has answers to: name, entry, files by language, and the maker of signatures."""
     manifest = read_evaluation_manifest(folder)
     for task, entry in manifest.get("tasks", {}).items():
-        more = harness_signature(entry)
-        sign = signer(entry, model=manifest["model"]["hash"], bootstrap=bootstrap.resamples, **more)
-        for metric, each in read_harness(folder, task, entry["items"]).items():
-            values = {code: bootstrap.scores([sample]) for code, sample in each.items()}
-            scores += score_rows(list(each.values()), values, groups, run, metric, sign)
-    return scores + score_translations(out, groups, run, bootstrap, config.evaluation)
+        files = {code: prediction_file(folder, task, code) for code in entry["items"]}
+        model = manifest["model"]["hash"]
+        yield task, entry, files, partial(signer, entry, model=model, bootstrap=bootstrap.resamples)
 
 
 def score_predictions(

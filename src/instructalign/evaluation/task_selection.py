@@ -331,7 +331,9 @@ def _languages(config: Config) -> list[str]:
     return config.evaluation.languages or [code for codes in config.languages.groups.values() for code in codes]
 
 
-def _present_languages(config: Config, task: Task | Generation | PlainText) -> tuple[list[str], dict[str, str]]:
+def _present_languages(
+    config: Config, task: Task | Generation | PlainText | Translation, but: str = ""
+) -> tuple[list[str], dict[str, str]]:
     """The languages in which a task has data; and those of the configuration in which it has none, and why.
 
     Raises:
@@ -341,7 +343,7 @@ def _present_languages(config: Config, task: Task | Generation | PlainText) -> t
     present: list[str] = []
     left_out: dict[str, str] = {}
     for language in _languages(config):
-        if language not in task.languages:
+        if language not in task.languages or language == but:
             continue
         reason = absent(task, settings.data, language)
         if reason and settings.languages:
@@ -444,27 +446,22 @@ def plan_directions(config: Config, task: Translation) -> list[TranslationDirect
     if settings.comet is not None:
         find_command(settings.comet)
     directions: list[TranslationDirection] = []
-    make = partial(TranslationDirection, task, task.choose_prompts(settings.prompts))
-    for language in _languages(config):
-        if language not in task.languages or language == task.pivot:
-            continue
-        reason = absent(task, settings.data, language)
-        if reason and settings.languages:
-            raise DataError(f"{task.name} in {language}, requested by evaluation.languages: {reason}.")
-        if reason:
-            log.warning("%s leaves out %s: %s", task.name, language, reason)
-            continue
+    for language in _present_languages(config, task, but=task.pivot)[0]:
         pairs = aligned_sentences(task, language, settings.data)
-        kept = choose_items([*pairs], settings.items)
-        ids = [id for id in pairs if id in kept]
-        here, there = [pairs[id][0] for id in ids], [pairs[id][1] for id in ids]
-        directions += [
-            make(task.pivot, language, ids, here, there, config.languages.names),
-            make(language, task.pivot, ids, there, here, config.languages.names),
-        ]
-    if not directions:
-        raise DataError(f"{task.name} has no data for the languages of this configuration under {settings.data}.")
+        directions += _both_ways(config, task, language, pairs, settings.items)
     return directions
+
+
+def _both_ways(
+    config: Config, task: Translation, language: str, pairs: Mapping[str, tuple[str, str]], limit: int | None
+) -> Iterator[TranslationDirection]:
+    """From a task's pivot and into it: pairs of sentences by id, the pivot's first."""
+    kept = choose_items([*pairs], limit)
+    ids = [id for id in pairs if id in kept]
+    here, there = [pairs[id][0] for id in ids], [pairs[id][1] for id in ids]
+    prompts, names = task.choose_prompts(config.evaluation.prompts), config.languages.names
+    yield TranslationDirection(task, prompts, task.pivot, language, ids, here, there, names)
+    yield TranslationDirection(task, prompts, language, task.pivot, ids, there, here, names)
 
 
 def probe_tasks(config: Config) -> list[Task]:
@@ -488,34 +485,36 @@ def probe_tasks(config: Config) -> list[Task]:
     return tasks
 
 
-def missing_sentences(heldout: int) -> str:
-    """What a corpus lacks for a task on held-out sentences, of which there are fewer than two."""
-    return (
-        f"evaluates sentences that are held out from training, and there are {heldout}. Set instructions.heldout "
-        "to at least 2, better 100"
-    )
+def missing_heldout(config: Config, task: HeldOutTask, rows: int | None = None) -> str:
+    """What a configuration lacks for a task on what it holds out, for a sentence about it; empty if nothing.
 
-
-def missing_replay(config: Config) -> str:
-    """What a configuration lacks for a task on held-out replay examples; empty if nothing."""
-    heldout = config.replay.heldout if config.replay else 0
-    if heldout >= 2:
-        return ""
-    have = f"replay.heldout is {heldout}" if config.replay else "there is no replay block"
-    return (
-        f"evaluates replay examples that are held out from training, and {have}. Set replay.heldout to at "
-        "least 2, better 300, beside a replay.source"
-    )
-
-
-def missing_taught(config: Config) -> str:
-    """What a configuration lacks to hold out instruction data, for a sentence about a task; empty if nothing."""
-    if config.instruction_data and config.taught_data is None:
-        codes = [*config.languages.known, *config.targets]
-        return f"evaluates instruction data, and instruction_data.sources has none in {', '.join(codes)}"
-    if config.instruction_data and config.instruction_data.heldout >= 2:
-        return ""
-    return "evaluates instruction data that is held out. Set instruction_data.heldout to at least 2, better 300"
+    Args:
+        config: the configuration.
+        task: the task.
+        rows: how many sentences are held out; by default as the configuration says, if it does.
+    """
+    if task.kind == "replay":
+        have = f"replay.heldout is {config.replay.heldout}" if config.replay else "there is no replay block"
+        what, key, enough = "replay examples", "replay.heldout", bool(config.replay and config.replay.heldout > 1)
+        more = "better 300, beside a replay.source"
+    elif task.kind == INSTRUCTION_DATA:
+        data = config.instruction_data
+        if data and config.taught_data is None:
+            codes = ", ".join([*config.languages.known, *config.targets])
+            return f"evaluates instruction data, and instruction_data.sources has none in {codes}"
+        have = f"instruction_data.heldout is {data.heldout}" if data else "there is no instruction_data block"
+        what, key, enough = "instruction data", "instruction_data.heldout", bool(data and data.heldout > 1)
+        more = "better 300"
+    else:
+        rows = config.instructions.heldout if rows is None else rows
+        have, what, key, enough = (
+            f"there are {rows}",
+            "sentences",
+            "instructions.heldout",
+            rows is None or rows >= 2,
+        )
+        more = "better 100"
+    return "" if enough else f"evaluates held-out {what}, and {have}. Set {key} to at least 2, {more}"
 
 
 def plan_heldout(
@@ -540,13 +539,13 @@ def plan_heldout(
         DataError: fewer than two sentences, or replay examples, are held out, or their source cannot be read.
     """
     settings, limit = config.instructions, min(task.items, config.evaluation.items or task.items)
-    if task.kind == "replay":
-        return [*_plan_replay(config, task, limit, replay)]
-    if task.kind == INSTRUCTION_DATA:
-        return [*_plan_taught(config, task, limit)]
-    rows = prepare_corpus(config)[1] if rows is None else rows
-    if len(rows) < 2:
-        raise DataError(f"{task.name} {missing_sentences(len(rows))}.")
+    of_rows = task.kind not in ("replay", INSTRUCTION_DATA)
+    if of_rows and rows is None:
+        rows = prepare_corpus(config)[1]
+    if lacks := missing_heldout(config, task, None if rows is None else len(rows)):
+        raise DataError(f"{task.name} {lacks}.")
+    if rows is None or not of_rows:
+        return [*_plan_examples(config, task, limit, replay)]
     if task.kind == "translations":
         return [*_plan_heldout_directions(config, task, limit, rows)]
     if task.kind == "sentences":
@@ -585,7 +584,6 @@ def _plan_heldout_directions(
         DataError: no held-out sentence has text in a pivot and in such a language.
     """
     found = False
-    prompts = task.choose_prompts(config.evaluation.prompts)
     for pivot in config.pivots:
         for language in config.targets:
             pairs: dict[str, tuple[str, str]] = {}
@@ -606,12 +604,7 @@ def _plan_heldout_directions(
                 prompts=task.prompts,
                 tokens=task.tokens,
             )
-            kept = choose_items([*pairs], limit)
-            ids = [id for id in pairs if id in kept]
-            here, there = [pairs[id][0] for id in ids], [pairs[id][1] for id in ids]
-            make = partial(TranslationDirection, between, prompts)
-            yield make(pivot, language, ids, here, there, config.languages.names)
-            yield make(language, pivot, ids, there, here, config.languages.names)
+            yield from _both_ways(config, between, language, pairs, limit)
     if not found:
         raise DataError(
             f"{task.name} translates held-out sentences between {', '.join(config.pivots)} and "
@@ -637,41 +630,26 @@ def _plan_sentences(config: Config, task: HeldOutTask, limit: int, rows: Corpus)
         yield TextPlan(task.name, "held-out", texts)
 
 
-def _plan_replay(
-    config: Config, task: HeldOutTask, limit: int, examples: Sequence[Instruction] | None
-) -> list[HeldOutInstructions]:
-    """Held-out replay examples, each under its own language if that is known, else under the first one."""
-    settings, known = config.replay, config.languages.known
-    if settings is None or settings.heldout < 2:
-        raise DataError(f"{task.name} {missing_replay(config)}.")
-    if examples is None:
-        examples = load_replay(settings.model_copy(update={"size": 0}), config.seed, config.model).heldout
-    chosen: dict[str, list[tuple[int, Instruction]]] = {
-        code: [] for code in known if code in (config.evaluation.languages or known)
-    }
-    for number, example in enumerate(examples):
-        some = chosen.get(_known_language(example, known))
-        if some is not None and len(some) < limit:
+def _plan_examples(
+    config: Config, task: HeldOutTask, limit: int, replay: Sequence[Instruction] | None
+) -> Iterator[HeldOutInstructions]:
+    """Held-out replay examples, each under its own language if that is known, else under the first one; or
+    instruction data, each under the language of its source.
+    """
+    of_replay = task.kind == "replay"
+    source, key = (config.replay, "replay") if of_replay else (config.taught_data, INSTRUCTION_DATA)
+    if not of_replay or replay is None:
+        settings = source and source.model_copy(update={"size": 0})
+        replay = load_replay(settings, config.seed, config.model, key=key).heldout
+    known = config.languages.known
+    found: dict[str, list[tuple[int, Instruction]]] = {code: [] for code in known if of_replay}
+    for number, example in enumerate(replay):
+        code = _known_language(example, known) if of_replay else example.target
+        some = found.setdefault(code, [])
+        if len(some) < limit and code in (config.evaluation.languages or [code]):
             some.append((number, example))
-    found = {code: some for code, some in chosen.items() if some}
-    return [HeldOutInstructions(task.name, found, {}, by_template=True)] if found else []
-
-
-def _plan_taught(config: Config, task: HeldOutTask, limit: int) -> list[HeldOutInstructions]:
-    """Held-out instruction data, each example under the language of its source."""
-    settings = config.taught_data
-    if settings is None or settings.heldout < 2:
-        raise DataError(f"{task.name} {missing_taught(config)}.")
-    settings = settings.model_copy(update={"size": 0})
-    found: dict[str, list[tuple[int, Instruction]]] = {}
-    for number, example in enumerate(
-        load_replay(settings, config.seed, config.model, key=INSTRUCTION_DATA).heldout
-    ):
-        some = found.setdefault(example.target, [])
-        if len(some) < limit and example.target in (config.evaluation.languages or [example.target]):
-            some.append((number, example))
-    found = {code: some for code, some in found.items() if some}
-    return [HeldOutInstructions(task.name, found, {}, by_template=True)] if found else []
+    if found := {code: some for code, some in found.items() if some}:
+        yield HeldOutInstructions(task.name, found, {}, by_template=True)
 
 
 def _known_language(example: Instruction, known: Sequence[str]) -> str:

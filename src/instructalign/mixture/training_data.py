@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from instructalign.mixture.replay_buffer import (
     keep_apart,
     load_replay,
 )
-from instructalign.plugins import OBJECTIVES
+from instructalign.plugins import OBJECTIVES, paths_in
 from instructalign.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -292,16 +292,8 @@ def _read(config: Config, cache: CorpusCache | None = None) -> Corpus:
 
 def corpus_files(config: Config) -> list[tuple[str, int, int]]:
     """Name, size and time of every file that the corpora of a configuration name."""
-
-    def paths(option: Any) -> Iterator[Path]:
-        if isinstance(option, Path):
-            yield option
-        elif isinstance(option, (dict, list, tuple)):
-            for value in option.values() if isinstance(option, dict) else option:
-                yield from paths(value)
-
     files = []
-    for path in paths([entry.options for entry in config.corpora]):
+    for path in paths_in([entry.options for entry in config.corpora]):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 files.append((str(file), file.stat().st_size, file.stat().st_mtime_ns))

@@ -16,7 +16,6 @@ from instructalign.evaluation.continual_metrics import STAGED, correlate_gains
 from instructalign.evaluation.gains import FORGETTING, GAIN
 from instructalign.evaluation.run_comparison import Baselines
 from instructalign.evaluation.score_table import BITS, GROUPS, headline, is_base, is_baseline, is_in_bits
-from instructalign.evaluation.variance import Estimate
 from instructalign.files import format_bytes, read_object
 from instructalign.report.number_format import decimals, in_unit, interval_text, signed
 from instructalign.report.plots import PlotLine, PlotPoint, line_plot, scatter
@@ -163,7 +162,7 @@ def _certainty(sweep: SweepResults, task: str) -> str:
     compared = [some for each in known if (some := [each[group] for group in ("L1", "L2") if group in each])]
     if not compared:
         return "; it could not be compared with the others over seeds and items"
-    same = sum(not any(map(_is_significant, some)) for some in compared)
+    same = sum(not any(each.excludes_zero for each in some) for some in compared)
     if len(compared) == 1:
         differ = "the other does not differ" if same else "the other differs"
     elif same:
@@ -172,10 +171,6 @@ def _certainty(sweep: SweepResults, task: str) -> str:
         differ = f"all {len(compared)} others differ"
     left = f" ({len(others) - len(compared)} not compared)" if len(compared) < len(others) else ""
     return f"; {differ} significantly from it on L2 or L1 over seeds and items{left}"
-
-
-def _is_significant(found: Estimate) -> bool:
-    return found.low is not None and found.high is not None and not found.low <= 0 <= found.high
 
 
 def _sorted_rows(sweep: SweepResults) -> list[Score]:
@@ -224,7 +219,7 @@ def _significance(sweep: SweepResults) -> Section | None:
                     scale, digits = (1, 3) if unit_of(sweep, task) != "points" else (100, 1)
                     text = signed(scale * found.value, digits)
                     note = interval_text(found.low, found.high, digits, scale)
-                    cells.append(TableCell(text, note, best=_is_significant(found)))
+                    cells.append(TableCell(text, note, best=found.excludes_zero))
             lines.append(tuple(cells))
         caption = (
             f"{best.name} minus each other configuration on {sweep.title(task)}, in {unit_of(sweep, task)}, "

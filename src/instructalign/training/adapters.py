@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,21 +44,13 @@ def new_language_tokens(
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, corpus: Corpus, languages: Sequence[str]) -> set[int]:
-    texts = _texts(corpus, languages)
+    texts = chain.from_iterable((text, f" {text}") for text in corpus.texts(languages))
     found: set[int] = set()
     while some := list(islice(texts, _TEXTS)):
         encode: Any = tokenizer(some, add_special_tokens=False)
         for ids in encode["input_ids"]:
             found.update(ids)
     return found
-
-
-def _texts(corpus: Corpus, languages: Sequence[str]) -> Iterator[str]:
-    for row in corpus:
-        for language in languages:
-            if language in row.texts:
-                yield row.texts[language]
-                yield f" {row.texts[language]}"
 
 
 _INITIAL = {"default": True}  # peft has the same names for the others

@@ -42,7 +42,9 @@ def check_setup(config: Config) -> Codec:
     check_machine(config)
     codec = load_codec(config.model)
     check_weights(config.model.base)
-    check_model(config, codec, load_model_config(config.model))
+    check_plain_text(config, codec)
+    check_positions(config, load_model_config(config.model))
+    check_templates(config, codec)
     return codec
 
 
@@ -91,23 +93,6 @@ def check_machine(config: Config) -> None:
         )
     if problems := [*missing_packages(config)]:
         raise TrainingError("; ".join(problems))
-
-
-def check_model(config: Config, codec: Codec, model_config: Any) -> None:
-    """Checks that examples fit the model, and the templates the examples.
-
-    Args:
-        config: the run's configuration.
-        codec: the base's.
-        model_config: the base's own configuration, of transformers.
-
-    Raises:
-        TrainingError: training.max_length is above what the model can read, or below the longest template; or
-            plain text is to be continued by a model with an encoder.
-    """
-    check_plain_text(config, codec)
-    check_positions(config, model_config)
-    check_templates(config, codec)
 
 
 def check_plain_text(config: Config, codec: Codec) -> None:

@@ -99,7 +99,7 @@ def extend_tokenizer(
             f"model.vocabulary: the tokenizer of {config.model.base} is of the kind {kind}; pieces can be added "
             "to byte-pair encoding and unigram models of the tokenizers library. Leave model.vocabulary out."
         )
-    new = list(dict.fromkeys(islice(_texts(corpus, config.languages.new), _LEARNED)))
+    new = list(dict.fromkeys(islice(corpus.texts(config.languages.new), _LEARNED)))
     known = (
         list(dict.fromkeys(islice(_protected(config, corpus, replay, taught), _PROTECTED)))
         if settings.protect
@@ -138,13 +138,6 @@ def extend_tokenizer(
     return Extension(loaded, first, parts, record)
 
 
-def _texts(corpus: Corpus, languages: Sequence[str]) -> Iterator[str]:
-    for row in corpus:
-        for code in languages:
-            if code in row.texts:
-                yield row.texts[code]
-
-
 def _protected(config: Config, corpus: Corpus, replay: ReplayBuffer, taught: ReplayBuffer) -> Iterator[str]:
     """Texts whose tokens stay: prompts, examples, and sentences, at a line's start and after a space."""
     chosen = load_templates(config.instructions.templates, worded(config.instructions.objectives))
@@ -156,7 +149,7 @@ def _protected(config: Config, corpus: Corpus, replay: ReplayBuffer, taught: Rep
             yield from (example.answer, f" {example.answer}")
     for example in replay.examples[: _PROTECTED // 4]:
         yield from (example.prompt, example.answer, f" {example.answer}")
-    for text in _texts(corpus, config.languages.known):
+    for text in corpus.texts(config.languages.known):
         yield from (text, f" {text}")
 
 
@@ -173,8 +166,7 @@ def _median_occurrences(tokenizer: Any, texts: list[str], first: int, count: int
 
 def _fertility(old: Any, new: Any, code: str, corpus: Corpus, heldout: Corpus) -> dict[str, float] | None:
     """Tokens a word before and after, on held-out sentences where the language has some, else on training text."""
-    rows = [row.texts[code] for row in heldout if code in row.texts]
-    texts = rows or list(islice(_texts(corpus, [code]), _MEASURED))
+    texts = list(heldout.texts([code])) or list(islice(corpus.texts([code]), _MEASURED))
     count = sum(len(words(text)) for text in texts)
     if not count:
         return None
