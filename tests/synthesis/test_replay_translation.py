@@ -112,6 +112,7 @@ def test_each_reason_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "bali menyang aku": MachineTranslation("unlike", -0.5),
         **{f"Say number {'x' * n} now.": stock for n in range(1, 8)},
     }
+    made["совсем другое письмо"] = MachineTranslation("Another script here.")
     back = {f"jav: {text[::-1].swapcase()}": MachineTranslation(text) for text in ("What is it?", "It is fine.")}
     monkeypatch.setattr(Translator, "__call__", fake(made | back))
     good = {"inputs": "What is it?", "targets": "It is fine."}
@@ -119,7 +120,7 @@ def test_each_reason_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         good,
         {"inputs": "12 + 30 =", "targets": "42"},
         {"inputs": "Quoi ?", "targets": "Rien.", "lang": "fra"},
-        *({"inputs": text, "targets": "It is fine."} for text in made if not text.startswith("bali")),
+        *({"inputs": text, "targets": "It is fine."} for text in made if text[0].isupper()),
     ]
     config, rejects = english(tmp_path, examples), tmp_path / "rejects.jsonl"
     counts = translate_replay(config, tmp_path / "out.jsonl", round_trip=30, rejects=rejects)

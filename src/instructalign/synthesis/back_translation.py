@@ -67,6 +67,14 @@ class Translator:
         self._cache = cache or default_cache()
         self._load = functools.cache(load_writer)
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """Who translates, and how it is asked, for what is written."""
+        from instructalign.training.models import model_hash
+
+        base = self.model.base
+        return {"model": base, "model_hash": model_hash(base, self.model.revision), "template": self.template.id}
+
     def __call__(
         self, texts: Sequence[str], source: str, target: str, progress: Progress = silent
     ) -> list[MachineTranslation]:
@@ -161,18 +169,12 @@ def back_translate(
         DataError: a file cannot be read, or no translation can be used.
         ModelError: the model cannot be loaded.
     """
-    from instructalign.training.models import model_hash
-
     into = language_among(pivot or config.pivots[0], config.languages.known, "--pivot", "languages.known")
     corpora = _monolingual_corpora(config, text, language)
     translator = Translator(config, model_that_writes(config.model, model), cache)
     filter = with_pair_filters(config.filter, rejects)
     counts, records = Counts(), list[dict[str, Any]]()
-    origin = {
-        "model": translator.model.base,
-        "model_hash": model_hash(translator.model.base, translator.model.revision),
-        "template": translator.template.id,
-    }
+    origin = translator.origin
     with cleaning(filter) as cleaner:
         counts.reject = partial(cleaner.reject, "back-translation")
         for code, entries in corpora.items():
@@ -200,7 +202,13 @@ def back_translate(
                 if reason:
                     counts.drop(reason, row=pair.id, texts=dict(pair.texts), scores=scores)
                 else:
-                    record = {**pair.texts, "synthetic": [into], "sentence": pair.id, **scores, "origin": origin}
+                    record = {
+                        **pair.texts,
+                        "synthetic": [into],
+                        "sentence": pair.id,
+                        **scores,
+                        "origin": origin,
+                    }
                     records.append(record)
     counts.kept = len(records)
     if not records:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,9 @@ def translate_replay(
     """Translates replay examples into a new language, and writes them as JSON lines.
 
     A line has `inputs`, `targets`, `task`, `lang`, an `id`, `synthetic` with the code of the language that the
-    model wrote, `score` (mean log-likelihood of a token of the least likely sentence), `round_trip` (chrF++ of the
-    worse of question and answer, where asked for), `original` (question, answer and language before) and `origin`.
-    The file appears once it is complete; an interrupted call is resumed by repeating it.
+    model wrote, of its worst sentence the `score` (mean log-likelihood of a token) and `round_trip` (chrF++, where
+    asked for), `original` (question, answer and language before) and `origin`. The file appears once it is
+    complete; an interrupted call is resumed by repeating it.
 
     Args:
         config: its model, languages, templates, filters and replay data. What `replay.heldout` takes is left out.
@@ -76,8 +77,6 @@ def translate_replay(
         DataError: a file cannot be read, or no translation can be used.
         ModelError: the model cannot be loaded.
     """
-    from instructalign.training.models import model_hash
-
     size = count or (config.replay.size if config.replay else 0)
     if config.replay is None or not size:
         raise ConfigError(["replay: no examples to translate. Add a replay.source, and its size or --count"])
@@ -89,11 +88,7 @@ def translate_replay(
     buffer = load_replay(settings, config.seed, config.model, progress=progress)
     buffer, _ = check_replay(buffer, check or ContaminationCheck())
     translator = Translator(config, model_that_writes(config.model, model), cache)
-    origin = {
-        "model": translator.model.base,
-        "model_hash": model_hash(translator.model.base, translator.model.revision),
-        "template": translator.template.id,
-    }
+    origin = translator.origin
     counts, by_language, records = Counts(read=len(buffer)), dict[str, list[Instruction]](), list[dict[str, Any]]()
     with cleaning(with_pair_filters(config.filter, rejects)) as cleaner:
         counts.reject = partial(cleaner.reject, "replay translation")
@@ -105,41 +100,24 @@ def translate_replay(
             else:
                 by_language.setdefault(code, []).append(example)
         for code, examples in by_language.items():
-            sentences = list(
-                dict.fromkeys(each for example in examples for each in _sentences(example.prompt, example.answer))
-            )
-            made = dict(zip(sentences, translator(sentences, code, into, progress), strict=True))
-            flaws = _flaws(made, code, into, likelihood)
-            kept: list[tuple[list[str], dict[str, Any]]] = []
+            sentences = [part for each in examples for part in _sentences(f"{each.prompt}\n{each.answer}")]
+            made, scores = _translate(translator, sentences, code, into, likelihood, round_trip, progress)
             for example in examples:
-                own = _sentences(example.prompt, example.answer)
                 question, answer = _render(example.prompt, made), _render(example.answer, made)
                 before, after = f"{example.prompt}\n{example.answer}", f"{question}\n{answer}"
+                own = [made[part] for part in _sentences(before)]
+                flaw = next((each.defect for each in own if each.defect), "") if own else "nothing to translate"
                 row = ParallelRow(example.row, {code: before, into: after})
-                flaw = next((flaws[each] for each in own if each in flaws), "") if own else "nothing to translate"
                 if flaw:
                     counts.drop(flaw, row=row.id, texts=dict(row.texts))
                 elif next(clean_rows([row], cleaner, counts), None):
                     record: dict[str, Any] = {"inputs": question, "targets": answer, "task": example.template}
                     record |= {"lang": into, "id": example.row, "synthetic": [into]}
-                    record["score"] = min(made[each].likelihood for each in own)
+                    record["score"] = min(each.likelihood for each in own)
+                    if scores:
+                        record["round_trip"] = min(scores[part] for part in _sentences(before))
                     record["original"] = {"inputs": example.prompt, "targets": example.answer, "lang": code}
-                    kept.append((own, record | {"origin": origin}))
-            if round_trip is not None:
-                written = list(dict.fromkeys(made[each].text for own, _ in kept for each in own))
-                back = dict(zip(written, translator(written, into, code, progress), strict=True))
-                for _, record in kept:
-                    sides = filter(None, (_sentences(record["original"][key]) for key in ("inputs", "targets")))
-                    again = [
-                        (" ".join(back[made[each].text].text for each in side), " ".join(side)) for side in sides
-                    ]
-                    record["round_trip"] = round(min(chrf_of(*both) for both in again), 1)
-            for _, record in kept:
-                if round_trip is None or record["round_trip"] >= round_trip:
-                    records.append(record)
-                else:
-                    texts = {into: f"{record['inputs']}\n{record['targets']}"}
-                    counts.drop("round trip", row=record["id"], texts=texts, scores=record["round_trip"])
+                    records.append(record | {"origin": origin})
     counts.kept = len(records)
     if not records:
         raise DataError(f"no translation can be used: {counts}.")
@@ -162,9 +140,9 @@ def _parts(text: str) -> list[str]:
     return [part for n, line in enumerate(lines) for part in ([line] if n % 2 else split_sentences(line))]
 
 
-def _sentences(*texts: str) -> list[str]:
-    """The sentences of texts that have letters, in order."""
-    return [part for text in texts for part in _parts(text)[::2] if any(map(str.isalpha, part))]
+def _sentences(text: str) -> list[str]:
+    """The sentences of a text that have letters, in order."""
+    return [part for part in _parts(text)[::2] if any(map(str.isalpha, part))]
 
 
 def _render(text: str, made: dict[str, MachineTranslation]) -> str:
@@ -172,18 +150,31 @@ def _render(text: str, made: dict[str, MachineTranslation]) -> str:
     return "".join(made[part].text if part in made else part for part in _parts(text))
 
 
-def _flaws(made: dict[str, MachineTranslation], code: str, into: str, likelihood: float) -> dict[str, str]:
-    """By sentence whose translation cannot be used, why."""
+def _translate(
+    translator: Translator,
+    sentences: Sequence[str],
+    code: str,
+    into: str,
+    likelihood: float,
+    round_trip: float | None,
+    progress: Progress,
+) -> tuple[dict[str, MachineTranslation], dict[str, float]]:
+    """By sentence its translation, with why it cannot be used as its defect; and the chrF++ of its round trip."""
     from instructalign.interact.file_translation import placeholder_problems
 
-    pairs: Sequence[ParallelRow] = [
-        ParallelRow(text, {code: text, into: each.text}) for text, each in made.items()
-    ]
-    flaws: dict[str, str] = {}
+    texts = list(dict.fromkeys(sentences))
+    made = dict(zip(texts, translator(texts, code, into, progress), strict=True))
+    pairs = [ParallelRow(text, {code: text, into: each.text}) for text, each in made.items()]
     for pair, stock in zip(pairs, stock_replies(pairs), strict=True):
         flaw = translation_defect(pair, made[pair.id], likelihood)
-        if not flaw and placeholder_problems(*pair.texts.values()):
-            flaw = "placeholders differ"
-        if flaw := flaw or ("one translation of many sentences" if stock else ""):
-            flaws[pair.id] = flaw
-    return flaws
+        flaw = flaw or ("placeholders differ" if placeholder_problems(*pair.texts.values()) else "")
+        flaw = flaw or ("one translation of many sentences" if stock else "")
+        made[pair.id] = replace(made[pair.id], defect=flaw)
+    scores: dict[str, float] = {}
+    if round_trip is not None:
+        good = [text for text, each in made.items() if not each.defect]
+        back = translator([made[text].text for text in good], into, code, progress)
+        for text, again in zip(good, back, strict=True):
+            scores[text] = round(chrf_of(again.text, text), 1)
+            made[text] = replace(made[text], defect="round trip" if scores[text] < round_trip else "")
+    return made, scores
