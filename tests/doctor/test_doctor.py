@@ -67,9 +67,12 @@ def test_every_missing_file_is_named(configure: Configure) -> None:
     assert finding_with(diagnosis, "lost.tsv does not exist") == (
         "problem",
         "corpora",
-        "Fix the file given in corpora.0.",
+        "Fix the file given in corpora.0 (counted from 0).",
     )
-    assert finding_with(diagnosis, "gone.tsv does not exist")[2] == "Fix the file given in corpora.1."
+    assert (
+        finding_with(diagnosis, "gone.tsv does not exist")[2]
+        == "Fix the file given in corpora.1 (counted from 0)."
+    )
     assert finding_with(diagnosis, "away.jsonl does not exist") == ("problem", "mixture", "Change replay.source.")
     assert finding_with(diagnosis, "nowhere does not exist")[:2] == ("problem", "model")
     assert diagnosis.verdict == "4 problems, 0 warnings"

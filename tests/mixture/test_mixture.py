@@ -247,8 +247,18 @@ def test_missing_file_and_empty_source(tmp_path: Path) -> None:
         list(read_jsonl_examples(path=tmp_path))
     file = write(tmp_path / "empty.jsonl", [])
     config = ReplayConfig(source=Entry(name="jsonl", options={"path": file}), size=3)
-    with pytest.raises(DataError, match="holds no usable example"):
+    with pytest.raises(DataError, match=r"holds no usable example.*path and columns"):
         load_replay(config, seed=1)
+
+
+def test_a_base_that_writes_nothing_usable_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instructalign.synthesis.self_replay.read_self", lambda *_, **__: iter(()))
+    config = ReplayConfig(source=Entry(name="self", options={}), size=3)
+    with pytest.raises(DataError) as caught:
+        load_replay(config, seed=1)
+    assert "replay source self" in str(caught.value)
+    assert "from a file or the Hub" in str(caught.value)
+    assert "columns" not in str(caught.value)
 
 
 def test_hub_layout_is_read_in_streaming_mode(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def examine_corpus(
                 for _ in read_entry(entry, "", corpus_languages(config), Counts()):
                     pass
             except DataError as reason:
-                findings.problem(str(reason), f"Fix the file given in corpora.{number}.")
+                findings.problem(str(reason), f"Fix the file given in corpora.{number} (counted from 0).")
         if not findings:
             findings.problem(str(error), "Change corpora, languages, filter or instructions.heldout accordingly.")
         return None, None, None, findings

@@ -93,7 +93,9 @@ def examine_tasks(
         )
     if not config.evaluation.tasks:
         findings.warn(
-            "Nothing is evaluated.", "Add tasks to evaluation.tasks; `instructalign tasks ls` lists them."
+            "Nothing is evaluated.",
+            "Add tasks to evaluation.tasks: heldout_translation has the sentences that are held out; "
+            "`instructalign tasks ls` lists the others.",
         )
     elif parts:
         _judge(config, parts, readable, findings)

@@ -160,9 +160,12 @@ def load_replay(
             )
         if config.size and not some:
             beyond = f" beyond the {heldout} that {key}.heldout takes" if heldout else ""
+            advice = "Check its path and columns"
+            if source.name == "self":
+                advice = "The model cannot write its own examples: give others, from a file or the Hub"
             raise DataError(
-                f"{what} holds no usable example{beyond}; dropped: {counts[number].dropped or 'none'}. Check its "
-                f"path and columns, or set {key}.size to 0."
+                f"{what} holds no usable example{beyond}; dropped: {counts[number].dropped or 'none'}. {advice}, "
+                f"or set {key}.size to 0."
             )
         chosen.append(some)
     if config.heldout:  # what one source holds out is not replayed from another that has it as well

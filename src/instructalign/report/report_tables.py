@@ -171,7 +171,7 @@ def main_table(
 
 def _main_caption(found: Mapping[tuple[str, ...], Score], metrics: Mapping[str, str], bold: bool) -> str:
     if not found:
-        return "Nothing was scored yet."
+        return "Nothing was scored yet: evaluation.tasks names what is, heldout_translation for example."
     parts = [f"{metric_names(metrics)}, mean over prompts and the languages of a group"]
     counts = {group: {row.n for row in found.values() if row.group == group and row.n} for group in GROUPS}
     sizes = [
