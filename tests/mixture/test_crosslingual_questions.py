@@ -140,7 +140,7 @@ def test_what_is_no_translation_keeps_its_question(tmp_path: Path) -> None:
         "e": [*turns("Apa e?", "Iku e."), *turns("Terus?", "Wis.")],
         "f": turns("Apa f?", "Iku f."),
     }
-    jav = [{"id": id, "messages": messages} for id, messages in said.items()]
+    jav = [{"id": id if id != "f" else None, "messages": messages} for id, messages in said.items()]
     eng = [{"id": id, "inputs": f"What {id}?", "targets": f"That {id}."} for id in "abce"]
     eng.append({"id": "d", "inputs": "What d?", "targets": "42"})
     sources = {
@@ -151,7 +151,7 @@ def test_what_is_no_translation_keeps_its_question(tmp_path: Path) -> None:
         taught = load_taught(build_config(settings(tmp_path, sources, crosslingual=1)))
     assert any("6 of 12 examples have no translation" in found for found, _ in notices)
     asked = {each.id: each.source for each in taught.examples if each.target == "jav" and not each.turns}
-    assert asked == {"a": "eng", "b": "", "c": "", "d": "eng", "e": "eng", "f": ""}
+    assert asked == {"a": "eng", "b": "", "c": "", "d": "eng", "e": "eng", "": ""}
     assert all(not each.source for each in taught.examples if each.turns)
 
 
@@ -171,6 +171,10 @@ def test_what_lacks_ids_is_refused(tmp_path: Path) -> None:
         build_config(settings(tmp_path, sources))
     sources["jav"]["id"] = "number"
     with pytest.raises(DataError, match=r"jav\.jsonl:1: .*'number'.*id, inputs, targets"):
+        load_taught(build_config(settings(tmp_path, sources)))
+    write(tmp_path / "jav.jsonl", [{"id": [1], "inputs": "Apa?", "targets": "Iku."}])
+    sources["jav"]["id"] = "id"
+    with pytest.raises(DataError, match=r"jav\.jsonl:1: .*'id', found \[1\]\. .*whole number"):
         load_taught(build_config(settings(tmp_path, sources)))
     jav = [{"id": f"j{n}", "inputs": f"Apa {n}?", "targets": "Iku."} for n in range(3)]
     sources["jav"] = write(tmp_path / "jav.jsonl", jav, id="id")

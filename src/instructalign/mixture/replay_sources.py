@@ -317,13 +317,12 @@ def _example(
 
 
 def _id(record: Mapping[str, Any], name: str | None, where: str) -> str:
-    """The id of a record, under the name given to it; empty without."""
-    if not name:
+    """The id of a record, under the name given to it; empty without, or where it is null."""
+    value = field_of(record, name) if name else ""
+    names = [*field_names(record)] if value is None else []
+    if value is None and name in names:
         return ""
-    value = field_of(record, name)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise DataError(
-            f"{where}: no id in the field {name!r}, found {found(value)}. "
-            f"{suggest(name, [*field_names(record)])} Name a field with text or a number, or none."
-        )
+        advice = suggest(str(name), names) if value is None else "It must be text or a whole number."
+        raise DataError(f"{where}: no id in the field {name!r}, found {found(value)}. {advice}")
     return str(value)
