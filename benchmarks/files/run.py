@@ -26,17 +26,31 @@ import yaml
 from cases import CASES, Case, Outcome, Pair
 
 CRASHED, TIMED_OUT = 70, 71
+_VERDICTS = ("PASS", "PASS, ADAPTED", "FAIL", "NO FORMAT")
 ABOUT = """\
 Each row is a public report, rebuilt as a small input of our own, with the right behaviour decided before it was
 tried. PASS: read right, or refused in words that say what to do. FAIL: read wrong, lost in silence, refused
 although a user may expect it to be read, refused without help, or a traceback. NO FORMAT: that version had no
-reader for the format, where a user expects one. Numbered cases came with the issue (`shared/cases`): four of
-their checks import names that have moved since and run here with today's, number 16 looks for what is said of
-an array in the last line only, and here in all, and number 17 prints only failures, so that here it passes
-where it prints none and the field `input` is in the preview. The others were searched out and tried before
-anything was mended for them, in two rounds: of the first 66, 21 were wrong at 1de5602, where the readers of the
-new formats had been written; of 11 that were searched out after those had been mended, one was
-(`vtt-rolling-captions`). The verdicts of the two former versions are in `benchmarks/files/before.json`."""
+reader for the format, where a user expects one. Numbered cases came with the issue (`shared/cases`) and run as
+they stand, by their own `run-all`; those that cannot pass so, for a reason that is listed below, run once more as
+is said there: PASS, ADAPTED. The others were searched out and tried before anything was mended for them, in two
+rounds: of the first 66, 21 were wrong at 1de5602, where the readers of the new formats had been written; of 11
+that were searched out after those had been mended, one was (`vtt-rolling-captions`). The verdicts of the two
+former versions are in `benchmarks/files/before.json`."""
+_RENAMED = "FAIL as it stands: its check imports {}, a name that has changed since. Adapted: it imports {}."
+ADAPTED = {
+    17: "FAIL as it stands: its script prints FAIL where something is wrong, and never PASS. Adapted: it prints "
+    "PASS where the questions of the preview have the text of the field `input`; it printed no FAIL.",
+    19: _RENAMED.format("`instructalign.mixture.build`", "`instructalign.mixture.training_data`"),
+    20: _RENAMED.format(
+        "`instructalign.instructions.segment` and `instructalign.corpora.itemindex`",
+        "`instructalign.instructions.segmentation` and `instructalign.data.contamination`",
+    ),
+    21: _RENAMED.format("`instructalign.corpora.itemindex`", "`instructalign.data.contamination`")
+    + " What was `how` of a match is `kind`.",
+    26: _RENAMED.format("`make_codec` of `instructalign.training.model`", "`load_codec` of `…training.models`"),
+}
+"""Of the issue's cases, by number, those that cannot pass as they stand: why, and what is run instead."""
 SHARED_KINDS = {
     **dict.fromkeys((1, 2, 5, 6, 15), "codes"),
     **dict.fromkeys((3, 4), "placeholders"),
@@ -211,9 +225,20 @@ def run_all(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def run_shared(cases: Path, source: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """The verdicts of the cases that the issue came with, by their `run-all`, with checks that fit the code."""
+    """The verdicts of the cases that the issue came with, by their `run-all`: as they stand, then adapted."""
     with tempfile.TemporaryDirectory() as temporary:
         copy, commands = Path(temporary) / "cases", Path(temporary) / "bin"
+        commands.mkdir()
+        for name, run in (
+            ("instructalign", f'"{sys.executable}" -m instructalign'),
+            ("python", f'"{sys.executable}"'),
+        ):
+            (commands / name).write_text(f'#!/bin/bash\nexport PYTHONPATH="{source}"\nexec {run} "$@"\n')
+            (commands / name).chmod(0o755)
+        verdicts = _run_folder(cases, commands, names)
+        again = [name for name, (verdict, _) in verdicts.items() if verdict == "FAIL" and int(name[:2]) in ADAPTED]
+        if not again:
+            return verdicts
         shutil.copytree(cases, copy)
         for script in copy.glob("*/check.py"):  # they import what has moved since
             text = script.read_text(encoding="utf-8")
@@ -223,23 +248,22 @@ def run_shared(cases: Path, source: Path, names: Sequence[str]) -> dict[str, lis
                     text = text.replace(old, new).replace("f.how", "f.kind")
             script.chmod(0o644)
             script.write_text(text, encoding="utf-8")
-        for script in copy.glob("16-*/run.sh"):  # what is said of the array that is read is not in the last line
-            script.chmod(0o755)
-            script.write_text(script.read_text(encoding="utf-8").replace("| tail -1 ", ""), encoding="utf-8")
         for script in copy.glob("17-*/run.sh"):  # it prints FAIL only
             script.chmod(0o755)
             script.write_text(
                 script.read_text(encoding="utf-8") + "\ngrep -q keys out2.txt && echo PASS\n", encoding="utf-8"
             )
-        commands.mkdir()
-        for name, run in (
-            ("instructalign", f'"{sys.executable}" -m instructalign'),
-            ("python", f'"{sys.executable}"'),
-        ):
-            (commands / name).write_text(f'#!/bin/bash\nexport PYTHONPATH="{source}"\nexec {run} "$@"\n')
-            (commands / name).chmod(0o755)
-        command = ["bash", str(copy / "run-all"), str(commands / "instructalign"), *names]
-        lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+        adapted = _run_folder(copy, commands, again)
+    return verdicts | {
+        name: ["PASS, ADAPTED", problem] if verdict == "PASS" else [verdict, problem]
+        for name, (verdict, problem) in adapted.items()
+    }
+
+
+def _run_folder(cases: Path, commands: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """The verdicts that `run-all` prints of a folder of cases."""
+    command = ["bash", str(cases / "run-all"), str(commands / "instructalign"), *names]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     print("\n".join(lines))
     found = [line.split(maxsplit=2) for line in lines if line[:4] in ("PASS", "FAIL")]
     return {name: [verdict, "".join(problem)] for verdict, name, *problem in found}
@@ -276,17 +300,18 @@ def write_table(
         ):
             found = [verdicts[name][0] for name in names if name in verdicts]
             if found:
-                listed = ", ".join(
-                    f"{found.count(each)} {each}" for each in ("PASS", "FAIL", "NO FORMAT") if each in found
-                )
+                listed = ", ".join(f"{found.count(each)} {each}" for each in _VERDICTS if each in found)
                 counts.append(f"| {version} | {what} | {len(found)} | {listed} |")
-    wrong = [f"- `{name}`: {problem}" for name, (verdict, problem) in after.items() if verdict != "PASS"]
+    wrong = [f"- `{name}`: {problem}" for name, (verdict, problem) in after.items() if "PASS" not in verdict]
+    adapted = [name for name, (verdict, _) in after.items() if verdict == "PASS, ADAPTED"]
+    why = [f"- `{name}`: {ADAPTED[int(name[:2])]}" for name in sorted(adapted)]
     parts = [
         "# Files from public reports",
         "Made by `python benchmarks/files/run.py --shared ../shared/cases --out docs/results/files.md`.",
         ABOUT,
         "| version | cases | number | result |\n| --- | --- | --- | --- |\n" + "\n".join(counts),
         *(["Still wrong:", "\n".join(wrong)] if wrong else []),
+        *(["Adapted:", "\n".join(why)] if why else []),
         "\n".join(lines),
     ]
     out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -322,7 +347,7 @@ def main() -> None:
         import instructalign
 
         verdicts |= run_shared(given.shared, Path(instructalign.__file__).parents[1], numbered)
-    counts = {name: [each for each, _ in verdicts.values()].count(name) for name in ("PASS", "FAIL", "NO FORMAT")}
+    counts = {name: [each for each, _ in verdicts.values()].count(name) for name in _VERDICTS}
     print(", ".join(f"{number} {name}" for name, number in counts.items()))
     if given.json:
         given.json.write_text(json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

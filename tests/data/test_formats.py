@@ -850,7 +850,7 @@ def test_errors_of_formulas_are_empty_cells(tmp_path: Path, caplog: pytest.LogCa
     result = read("csv", ["eng", "jav", "sun"], path=path)
     assert texts(result) == {"2": {"eng": "a", "sun": "b"}, "4": {"eng": "d", "jav": "e #N/A"}}
     assert result[1] == Counts(read=3, dropped={"text in fewer than two languages": 1})
-    assert "3 cells" in caplog.text
+    assert "empty: 3" in caplog.text
 
 
 @pytest.mark.parametrize(

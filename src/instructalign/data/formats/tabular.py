@@ -324,7 +324,7 @@ def rows_of_table(
 
 def notice_errors(path: object, count: int) -> None:
     """Tells the user that cells with a formula's error are read as empty ones."""
-    notice(f"{path}: {count:,} cells hold a formula's error, such as #N/A or #REF!; they are read as empty.")
+    notice(f"{path}: cells with a formula's error, such as #N/A or #REF!, are read as empty: {count:,}.")
 
 
 def long_columns(
