@@ -11,7 +11,6 @@ translation has a chrF++ below 20 beside the sentence are dropped. Repeated, it 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -64,30 +63,33 @@ def main() -> None:
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
     (out / "data").mkdir(parents=True, exist_ok=True)
+    configs = {seed: load_config(CONFIG, [*arguments.set, f"seed={seed}"]) for seed in arguments.seeds}
+    texts = write_texts(configs[arguments.seeds[0]], out / "data", arguments.sentences)
     cells = []
-    for seed in arguments.seeds:
-        config = load_config(CONFIG, [*arguments.set, f"seed={seed}"])
-        texts = write_texts(config, out / "data", arguments.sentences)
 
-        def cell(name: str, made: Config, seed: int = seed) -> Path:
-            folder = out / "cells" / f"{name.replace(' ', '-')}_seed={seed}"
-            began = time.monotonic()
-            if not (folder / "report.json").exists():
-                first = next((out / "cells").glob("round-0_seed=*/evaluation/base"), None)
-                run(made, folder, base_evaluation=first)
-            entry = {"name": name, "seed": seed, "at": {}, "folder": folder.name, "key": "", "status": "done"}
-            cells.append({**entry, "error": "", "seconds": round(time.monotonic() - began, 1)})
-            return folder
+    def cell(name: str, seed: int, config: Config) -> Path:
+        folder = out / "cells" / f"{name.replace(' ', '-')}_seed={seed}"
+        began = time.monotonic()
+        if not (folder / "report.json").exists():
+            base = next(out.glob("cells/round-0_*/evaluation/base"), None)
+            if not run(config, folder, base_evaluation=base).finished:
+                raise SystemExit(f"{folder.name} was stopped; the same command resumes")
+        seconds = round(time.monotonic() - began, 1)
+        entry = {"name": name, "seed": seed, "at": {}, "folder": folder.name, "key": "", "status": "done"}
+        cells.append({**entry, "error": "", "seconds": seconds})
+        write_json(out / "sweep.json", {"config": CONFIG.name, "versions": versions(), "axes": [], "cells": cells})
+        print(f"{folder.name}: {seconds} s", flush=True)
+        return folder
 
-        model = start = cell("round 0", config)
+    first = {}
+    for seed, config in configs.items():
+        first[seed] = model = cell("round 0", seed, config)
         for number in (1, 2):
             pairs = out / "data" / f"round-{number}_seed={seed}"
-            model = cell(f"round {number}", translated(config, model, texts, pairs, None))
+            model = cell(f"round {number}", seed, translated(config, model, texts, pairs, None))
+    for seed, config in configs.items():
         pairs = out / "data" / f"round-trip_seed={seed}"
-        cell("round 1, round trip", translated(config, start, texts, pairs, ROUND_TRIP))
-        head = {"config": CONFIG.name, "versions": versions(), "axes": []}
-        write_json(out / "sweep.json", {**head, "cells": cells})
-        print(json.dumps([{c["folder"]: c["seconds"]} for c in cells[-4:]]), flush=True)
+        cell("round 1, round trip", seed, translated(config, first[seed], texts, pairs, ROUND_TRIP))
     write_report([out])
 
 

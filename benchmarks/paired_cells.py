@@ -52,7 +52,7 @@ def table(sweep: SweepResults, task: str, control: str, bootstrap: Bootstrap) ->
         return np.stack([bootstrap.scores([cells[cell][seed][task][code] for code in codes]) for seed in seeds])
 
     lines = [
-        f"| cell minus “{control}” | {' | '.join(groups)} | L2 of seeds {', '.join(map(str, seeds))} |",
+        f"| minus “{control}” | {' | '.join(groups)} | L2 of seeds {', '.join(map(str, seeds))} |",
         f"| --- | {'---: | ' * (len(groups) + 1)}".rstrip(),
     ]
     for cell in cells:
