@@ -66,7 +66,11 @@ class AlignTrainer(Trainer):
         saved_state: Mapping[str, Callable[[], Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
+        cached = getattr(model.config, "use_cache", None)
         super().__init__(model, args, train_dataset=batches, callbacks=[strategies, *callbacks])
+        # Trainer's choice for training would be saved with the model; each call of ours says it.
+        if cached is not None:
+            model.config.use_cache = cached
         # Else it looks at the signature of `forward`, and where that takes no **kwargs scales the loss once more.
         self.model_accepts_loss_kwargs = True
         self.batches = batches
