@@ -156,7 +156,7 @@ def _unseen_examples(config: Config, data: TrainingData) -> tuple[list[Instructi
         size = config.replay.size
         larger = config.replay.model_copy(update={"size": size + _MAX_EXAMPLES})
         candidates = load_replay(larger, config.seed, config.model, made=size).examples
-        seen = {(example.prompt, example.answer) for example in data.replay.examples}
+        seen = {(each.prompt, each.answer) for each in (*data.replay.examples, *data.taught.examples)}
         unseen = [example for example in candidates if (example.prompt, example.answer) not in seen]
         if unseen:
             return unseen[:_MAX_EXAMPLES], "unselected replay examples"
