@@ -26,18 +26,18 @@ import yaml
 from cases import CASES, Case, Outcome, Pair
 
 CRASHED, TIMED_OUT = 70, 71
-_VERDICTS = ("PASS", "PASS, ADAPTED", "FAIL", "NO FORMAT")
+_VERDICTS = ("PASS", "PASS (adapted)", "FAIL", "NO FORMAT")
 ABOUT = """\
 Each row is a public report, rebuilt as a small input of our own, with the right behaviour decided before it was
 tried. PASS: read right, or refused in words that say what to do. FAIL: read wrong, lost in silence, refused
 although a user may expect it to be read, refused without help, or a traceback. NO FORMAT: that version had no
 reader for the format, where a user expects one. Numbered cases came with the issue (`shared/cases`) and run as
 they stand, by their own `run-all`; those that cannot pass so, for a reason that is listed below, run once more as
-is said there: PASS, ADAPTED. The others were searched out and tried before anything was mended for them, in two
+is said there: PASS (adapted). The others were searched out and tried before anything was mended for them, in two
 rounds: of the first 66, 21 were wrong at 1de5602, where the readers of the new formats had been written; of 11
 that were searched out after those had been mended, one was (`vtt-rolling-captions`). The verdicts of the two
 former versions are in `benchmarks/files/before.json`."""
-_RENAMED = "FAIL as it stands: its check imports {}, a name that has changed since. Adapted: it imports {}."
+_RENAMED = "FAIL as it stands: its check imports {}, renamed since. Adapted: it imports {}."
 ADAPTED = {
     17: "FAIL as it stands: its script prints FAIL where something is wrong, and never PASS. Adapted: it prints "
     "PASS where the questions of the preview have the text of the field `input`; it printed no FAIL.",
@@ -255,7 +255,7 @@ def run_shared(cases: Path, source: Path, names: Sequence[str]) -> dict[str, lis
             )
         adapted = _run_folder(copy, commands, again)
     return verdicts | {
-        name: ["PASS, ADAPTED", problem] if verdict == "PASS" else [verdict, problem]
+        name: ["PASS (adapted)", problem] if verdict == "PASS" else [verdict, problem]
         for name, (verdict, problem) in adapted.items()
     }
 
@@ -303,7 +303,7 @@ def write_table(
                 listed = ", ".join(f"{found.count(each)} {each}" for each in _VERDICTS if each in found)
                 counts.append(f"| {version} | {what} | {len(found)} | {listed} |")
     wrong = [f"- `{name}`: {problem}" for name, (verdict, problem) in after.items() if "PASS" not in verdict]
-    adapted = [name for name, (verdict, _) in after.items() if verdict == "PASS, ADAPTED"]
+    adapted = [name for name, (verdict, _) in after.items() if verdict == "PASS (adapted)"]
     why = [f"- `{name}`: {ADAPTED[int(name[:2])]}" for name in sorted(adapted)]
     parts = [
         "# Files from public reports",

@@ -140,8 +140,7 @@ def test_epochs_and_repeats(configure: Configure) -> None:
     assert part.epochs == pytest.approx(1800 / 1112)
     assert part.repeats == pytest.approx(600 / 75)
     assert [each.found for each in findings] == [
-        "Each of 75 replay examples is shown 8.0 times.",
-        "1.6 epochs of new instructions, of 186 steps each.",
+        "1.6 epochs of new instructions, of 186 steps each; each of 75 replay examples is shown 8.0 times."
     ]
 
 

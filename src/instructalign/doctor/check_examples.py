@@ -299,11 +299,11 @@ def examine_mixture(
             "that carry the loss.",
             "Raise replay.share, or replay examples with longer answers (replay.select.order: longest).",
         )
+    steps = ceil(config.training.steps / part.epochs) if part.epochs else 0
+    seen = f"{part.epochs:.1f} epochs of new instructions, of {steps:,} steps each"
     if not findings:
-        findings.ok(f"Each of {part.replayed:,} replay examples is shown {part.repeats:.1f} times.")
-    if part.epochs:
-        steps = ceil(config.training.steps / part.epochs)
-        findings.ok(f"{part.epochs:.1f} epochs of new instructions, of {steps:,} steps each.")
+        seen += f"; each of {part.replayed:,} replay examples is shown {part.repeats:.1f} times"
+    findings.ok(f"{seen}.")
     return part, findings
 
 
