@@ -568,7 +568,7 @@ def check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
 def _rows(
     entries: Sequence[Entry], languages: Sequence[str], total: Counts, cleaner: Cleaner
 ) -> Iterator[ParallelRow]:
-    entries = entries_with(entries, languages)
+    entries = [entry for entry in entries if entry.is_for(languages)]
     for entry, name in zip(entries, corpus_names(entries), strict=True):
         counts = Counts(reject=partial(cleaner.reject, name))
         yield from clean_rows(read_entry(entry, name, languages, counts), cleaner, counts)
@@ -613,11 +613,6 @@ def _marked(row: ParallelRow, entry: Entry, name: str) -> Mapping[str, str]:
         for code, text in row.texts.items()
     }
     return {code: texts[code] for code in sorted(texts, key=is_synthetic)}  # in the order of `stored_languages`
-
-
-def entries_with(entries: Sequence[Entry], languages: Sequence[str]) -> list[Entry]:
-    """The entries that a run of these languages reads."""
-    return [entry for entry in entries if entry.is_for(languages)]
 
 
 def clean_rows(rows: Iterable[ParallelRow], cleaner: Cleaner, counts: Counts) -> Iterator[ParallelRow]:

@@ -158,7 +158,8 @@ def _examine(
     for problem in licence_problems(sources) if any(source.stated for source in sources) else ():
         about_config.warn(problem, "It does not keep the run from starting; settle it before you share the model.")
     for error in config_problems(config):
-        about_config.attempt("Change this key, or install what it needs.", partial(_raise, error))
+        for problem in error.problems:
+            about_config.problem(problem, "Change this key, or install what it needs.")
     if cards is None:
         about_config.attempt(
             "Change training.precision, or run where there is a GPU.", lambda: check_machine(config)
@@ -242,10 +243,6 @@ def _examine(
 
 def _build_alone(config: Config) -> None:
     build_instructions(config, prepare_corpus(config)[0])
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def _load_codec(config: Config) -> Codec:

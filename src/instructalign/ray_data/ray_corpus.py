@@ -26,7 +26,6 @@ from instructalign.data.corpus import (
     check_kept,
     check_languages,
     corpus_names,
-    entries_with,
     last_taken,
     rank,
     rank_number,
@@ -190,7 +189,7 @@ def _clean(
     config: Config, languages: Sequence[str], folder: Path, progress: Progress
 ) -> tuple[list[CleanedBlock], Counts, dict[str, Removed]]:
     """Every block as it was cleaned, in the corpora's order; the counts; and what each filter took out."""
-    entries = entries_with(check_entries(config.corpora), languages)
+    entries = [entry for entry in check_entries(config.corpora) if entry.is_for(languages)]
     names = corpus_names(entries)
     cleaned: list[CleanedBlock] = []
     rows = 0
