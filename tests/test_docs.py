@@ -163,7 +163,7 @@ def run_as_written(tutorial: str, folder: Path, elsewhere: Sequence[str] = ()) -
             words = [sys.executable, "-m", *shlex.split(line)]
             if " init " in line:
                 words += ["--model", "toy"]
-            elif " run " in line or " sweep " in line:
+            elif " run " in line:
                 words += ["--set", "training.steps=4"]
             done = subprocess.run(words, cwd=folder, input="hello\n", capture_output=True, text=True)
             assert done.returncode == 0, (line, done.stdout, done.stderr)
@@ -212,9 +212,10 @@ def test_on_one_24_gb_card_runs_as_written(folder: Path) -> None:
 @pytest.mark.timeout(900)
 def test_on_a_cluster_runs_as_written(folder: Path) -> None:
     printed = run_as_written("on-a-cluster", folder, elsewhere=("pip install", "--slurm"))
-    assert "4 runs" in next(text for line, text in printed.items() if "validate" in line and "seed" in line)
-    tables = (folder / "sweeps" / "replay" / "report.tex").read_text(encoding="utf-8")
-    assert tables.count("replay.size=200") > 1
+    [planned] = [text for line, text in printed.items() if "sweep" in line and "report" not in line]
+    assert "4 runs" in planned
+    tables = (folder / "sweeps" / "small" / "report.tex").read_text(encoding="utf-8")
+    assert tables.count("learning\\_rate=1e-05") > 1
 
 
 @pytest.mark.slow

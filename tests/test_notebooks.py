@@ -87,6 +87,15 @@ def test_a_corpus_of_pairs_is_saved_and_read_back(tmp_path: Path) -> None:
         Corpus.from_pairs([("a", "b")], ["jv", "jav"])
 
 
+@pytest.mark.parametrize("entries", ["pairs.csv", Path("pairs.csv"), {"format": "csv", "path": "pairs.csv"}])
+def test_a_file_alone_is_no_list_of_corpora(entries: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        instructalign.read_corpora(entries, ["eng", "jav"])
+    [problem] = caught.value.problems
+    assert problem.startswith("corpora: ")
+    assert "pairs.csv'}]" in problem
+
+
 def test_a_corpus_of_a_data_frame() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"eng": ["good", "rain"], "Javanese": ["apik", float("nan")]})

@@ -559,6 +559,9 @@ def check_entries(entries: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
     Raises:
         ConfigError: an entry is wrong; all problems are listed.
     """
+    if isinstance(entries, (str, Path, Mapping)):  # `list` would make letters or keys of it
+        example = "[{'format': 'csv', 'path': 'pairs.csv'}]"
+        raise ConfigError([f"corpora: expected a list of entries, such as {example}, found {entries!r}"])
     try:
         return TypeAdapter(list[CorpusEntry]).validate_python(list(entries))
     except ValidationError as error:
