@@ -19,6 +19,7 @@ from instructalign.config import Config, ReplayConfig
 from instructalign.data import ItemText
 from instructalign.doctor import Diagnosis, examine
 from instructalign.doctor.check_contamination import examine_contamination
+from instructalign.errors import ConfigError
 from instructalign.mixture import ReplayBuffer
 from instructalign.types import Counts, Instruction
 from tiny import save_tiny, tiny_tokenizer
@@ -348,9 +349,7 @@ def test_each_stage_is_looked_at_as_the_run_that_it_is(configure: Configure, tmp
     pairs = f"{{format: tsv, path: {tmp_path}/corpus.tsv, {columns}}}"
     text = f"{{format: text, path: {tmp_path}/sun.txt, languages: [sun]}}"
     settings = ["languages.new=[jav, sun]", "stages=[[jav], [sun]]", f"corpora=[{pairs}, {text}]"]
-    broken = look(configure(*settings, "instructions.objectives={mt: 1, lm: 1}"))
-    level, about, advice = finding_with(broken, "add a parallel corpus")
-    assert (level, about) == ("problem", "mixture")
-    assert "stage 2" in advice
+    with pytest.raises(ConfigError, match=r"stages\.0 \(jav\): .*lm takes monolingual text"):
+        configure(*settings, "instructions.objectives={mt: 1, lm: 1}")  # `validate` finds it
     whole = look(configure(*settings, "instructions.objectives={mlm: 1}"))
     assert [each.found for each in whole.findings if each.level == "problem"] == []
