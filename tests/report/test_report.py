@@ -296,4 +296,11 @@ def test_titles_of_tasks(tmp_path: Path) -> None:
     assert title("nusax_senti") == "NusaX sentiment (nusax_senti)"  # a copy has the same title
     assert (title("mine"), title("gone"), title("xnli")) == ("NusaX sentiment (mine)", "gone", "XNLI")
     assert title("heldout_translation/into-eng") == "Translation of held-out sentences into English"
+    (tmp_path / "untitled.yaml").write_text(yaml.safe_dump({**shipped, "name": "plain", "title": ""}), "utf-8")
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump({**shipped, "name": "other", "title": "plain"}), "utf-8")
+    both = {"tasks": [str(tmp_path / "untitled.yaml"), str(tmp_path / "same.yaml")]}
+    assert {*map(task_titles([{"evaluation": both}], str), ("plain", "other"))} == {
+        "plain (plain)",
+        "plain (other)",
+    }
     assert title("past_instructions/anli") == "Held-out replay examples, anli"

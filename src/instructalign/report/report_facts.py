@@ -127,7 +127,7 @@ def task_titles(configs: Iterable[Mapping[str, Any]], label: Callable[[str], str
         configs: the runs' configurations.
         label: the name of a language, from its code.
     """
-    titles = {task.name: task.title for config in configs for task in _tasks_of(config)}
+    titles = {task.name: task.title or task.name for config in configs for task in _tasks_of(config)}
     several = Counter(titles.values())
 
     @cache
