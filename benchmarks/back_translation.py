@@ -11,20 +11,25 @@ translation has a chrF++ below 20 beside the sentence are dropped. Repeated, it 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from instructalign import load_config, run
 from instructalign.config import Config
 from instructalign.data.corpus import check_entries
-from instructalign.files import write_json, write_text
+from instructalign.files import read_jsonl, write_json, write_text
 from instructalign.report import write_report
 from instructalign.run_folder import versions
 from instructalign.synthesis import back_translate
 from instructalign.toy.datasets import read_corpus
+from instructalign.toy.family import KNOWN, NEW
 from instructalign.types import Counts
 
 CONFIG = Path(__file__).parents[1] / "configs/toy/back-translation.yaml"
+PARALLEL = 1000  # sentences of the corpus
 ROUND_TRIP = 20.0
 
 
@@ -32,7 +37,7 @@ def write_texts(config: Config, folder: Path, sentences: int) -> dict[str, Path]
     """By new language, a file with sentences that the corpus does not have; each language has others."""
     found = {}
     for number, code in enumerate(config.languages.new):
-        rows = read_corpus([code], Counts(), rows=sentences, skip=1000 + number * sentences)
+        rows = read_corpus([code], Counts(), rows=sentences, skip=PARALLEL + number * sentences)
         found[code] = folder / f"{code}.txt"
         write_text(found[code], "".join(f"{row.texts[code]}\n" for row in rows))
     return found
@@ -51,6 +56,24 @@ def translated(config: Config, model: Path, texts: dict[str, Path], out: Path, r
             write_json(out / f"{code}.counts.json", {"read": counts.read, "kept": counts.kept, **counts.dropped})
         entries.append({"format": "jsonl", "path": pairs, "label": f"back-translated-{code}", "synthetic": [into]})
     return config.model_copy(update={"corpora": [*config.corpora, *check_entries(entries)]})
+
+
+def translations(folders: Sequence[Path]) -> str:
+    """How many translations were kept, and which share of their words is in the true translation, as a table."""
+    truth = {}
+    for row in read_corpus(KNOWN + NEW, Counts(), rows=10_000, skip=PARALLEL):
+        truth |= {row.texts[code]: row.texts for code in NEW}
+    lines = ["| pairs | sentences | kept | words right |", "| --- | ---: | ---: | ---: |"]
+    for folder in folders:
+        counts = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.counts.json"))]
+        right: list[bool] = []
+        for file in folder.glob("*.jsonl"):
+            for _, pair in read_jsonl(file):
+                new, (into,) = next(pair[code] for code in NEW if code in pair), pair["synthetic"]
+                right += [word in truth[new][into].split() for word in pair[into].split()]
+        read, kept = (sum(each[key] for each in counts) for key in ("read", "kept"))
+        lines.append(f"| {folder.name.replace('_', ', ')} | {read:,} | {kept:,} | {fmean(right):.1%} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -91,6 +114,7 @@ def main() -> None:
         pairs = out / "data" / f"round-trip_seed={seed}"
         cell("round 1, round trip", seed, translated(config, first[seed], texts, pairs, ROUND_TRIP))
     write_report([out])
+    print(translations(sorted(out.glob("data/round-*"))))
 
 
 if __name__ == "__main__":
