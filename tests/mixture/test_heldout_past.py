@@ -113,7 +113,7 @@ def test_several_sources_give_by_their_weights(tmp_path: Path) -> None:
     assert (len(none), none.heldout) == (0, whole.heldout)
     few = load_replay(ReplayConfig(source=sources, size=20, heldout=12), seed=1)
     assert few.heldout == whole.heldout[:12]
-    assert whole.without({whole.examples[0].row}, "test item").heldout == whole.heldout
+    assert whole.without(lambda each: each is whole.examples[0], "test item").heldout == whole.heldout
 
 
 def test_what_another_source_holds_out_is_not_replayed(tmp_path: Path) -> None:
