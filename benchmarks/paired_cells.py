@@ -21,7 +21,7 @@ from instructalign.evaluation.run_comparison import Samples
 from instructalign.evaluation.score_table import groups_of
 from instructalign.evaluation.variance import over_levels
 from instructalign.report.number_format import as_points, interval_text, signed
-from instructalign.report.sweep_results import SweepResults, read_sweep
+from instructalign.report.sweep_results import SWEEP_FILE, SweepResults, read_sweep
 from machine import put
 
 Cells = dict[str, dict[int, Samples]]
@@ -74,6 +74,8 @@ def main() -> None:
     parser.add_argument("--control", required=True, help="the name of the cell that the others are compared with")
     parser.add_argument("--out", type=Path, help="where to write the tables (default: print them)")
     arguments = parser.parse_args()
+    if not (arguments.sweep / SWEEP_FILE).is_file():
+        raise SystemExit(f"{arguments.sweep} holds no sweep ({SWEEP_FILE} is not there)")
     sweep = read_sweep(arguments.sweep)
     if arguments.control not in sweep.cells:
         raise SystemExit(f"no cell is called {arguments.control!r}; there are {', '.join(sweep.cells)}")
