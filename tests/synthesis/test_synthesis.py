@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,15 +14,16 @@ from typer.testing import CliRunner
 
 from instructalign.cli import app
 from instructalign.config import Config, ModelConfig, ReplayConfig
-from instructalign.config_file import build_config
+from instructalign.config_file import build_config, load_config
 from instructalign.errors import ConfigError, DataError, InstructAlignError, UnknownNameError
 from instructalign.mixture import ReplayBuffer, load_replay
 from instructalign.randomness import digest_key
-from instructalign.synthesis import synthesize
+from instructalign.synthesis import self_replay, synthesize
 from instructalign.synthesis.candidates import Candidate, SamplingConfig, filter_candidates, write_candidates
 from instructalign.synthesis.seed_prompts import load_seed_prompts, shipped_seed_prompts
 from instructalign.training.generation import Sampling, generate
 from instructalign.training.models import LoadedModel, load_model, model_hash
+from processes import exit_code, start
 from tiny import save_tiny
 
 
@@ -126,23 +124,25 @@ def test_candidates_are_cached_resumed_and_nested(tmp_path: Path, monkeypatch: p
         load(tmp_path, size=100, temperature=0.8)  # other settings, so the model is needed
 
 
+def load_telling(path: str, out: str) -> None:
+    """Run in a process of its own: writes down which candidates it made, and the examples."""
+    made = []
+    write = self_replay.write_candidates
+    self_replay.write_candidates = lambda *given: (made.append(given[2][0]), write(*given))[1]
+    whole = load_config(path)
+    buffer = load_replay(whole.replay, 1, whole.model)
+    Path(out).write_text(json.dumps([made, [each.prompt for each in buffer.examples]]), encoding="utf-8")
+
+
 def test_one_process_writes_while_the_others_wait(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(config(tmp_path, size=100).to_yaml(), encoding="utf-8")
-    code = (
-        "import sys; from instructalign.config_file import load_config\n"
-        "from instructalign.mixture import load_replay\n"
-        "import instructalign.synthesis.self_replay as source; write = source.write_candidates\n"
-        "source.write_candidates = lambda *a: (print('wrote', a[2][0]), write(*a))[1]\n"
-        "config = load_config(sys.argv[1]); buffer = load_replay(config.replay, 1, config.model)\n"
-        "print('examples', hash(tuple(each.prompt for each in buffer.examples)))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "config.yaml")]
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
-    lines = [process.communicate(timeout=240)[0].splitlines() for process in both]
-    assert all(process.returncode == 0 for process in both)
-    assert sorted(line for each in lines for line in each if "wrote" in line) == ["wrote 0", "wrote 64"]
-    assert lines[0][-1] == lines[1][-1]
+    told = [tmp_path / name for name in ("one.json", "other.json")]
+    both = [start(load_telling, tmp_path / "config.yaml", out) for out in told]
+    assert [exit_code(process, 240) for process in both] == [0, 0]
+    one, other = (json.loads(out.read_text(encoding="utf-8")) for out in told)
+    assert sorted(one[0] + other[0]) == [0, 64]
+    assert one[1] == other[1]
+    assert len(one[1]) == 100
 
 
 def test_unusable_candidates_are_counted_by_reason(tmp_path: Path) -> None:

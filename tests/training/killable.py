@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+UNFINISHED = 75
 
 
 def count_events(fatal: int | None, note: Callable[[str], None]) -> None:
@@ -76,11 +79,12 @@ def run(config: str, out: str, fatal: int | None, events: str | None = None) -> 
 
 
 def run_plainly(config: str, out: str) -> None:
-    """Trains as it is."""
+    """Trains as it is; exits with UNFINISHED when it was asked to stop before the end."""
     import torch
 
     from instructalign.config_file import load_config
     from instructalign.training.train import train
 
     torch.set_num_threads(1)
-    train(load_config(config), out)
+    if not train(load_config(config), out).finished:
+        sys.exit(UNFINISHED)

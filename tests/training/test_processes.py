@@ -134,7 +134,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_loses_nothing(number: i
     launch(2, config, tmp_path / "whole")
     started = command(2, config, tmp_path / "run", DDP)
     process = subprocess.Popen(started, stdout=subprocess.PIPE, text=True, env=environment(DDP))
-    wait_for(lambda: bool(list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))), process)
+    wait_for(lambda: bool(list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))), process.poll)
     psutil.Process(process.pid).children()[1].send_signal(number)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0

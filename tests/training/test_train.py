@@ -7,11 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import killable
 import pytest
 import torch
 import yaml
@@ -24,6 +25,7 @@ from instructalign.mixture.training_data import prepare_data
 from instructalign.training.batching import ExampleEncoder
 from instructalign.training.models import compile_layers, load_codec
 from instructalign.training.train import train
+from processes import exit_code, start
 from tiny import FAMILIES, NEWER, save_tiny, tiny_model, tiny_tokenizer
 
 SENTENCES = [
@@ -360,30 +362,27 @@ def test_model_folder_without_a_tokenizer(tmp_path: Path) -> None:
 
 def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path) -> None:
     data = settings(tmp_path, steps=30, checkpoint_every=3)
-    path = tmp_path / "config.yaml"
+    path, out = tmp_path / "config.yaml", tmp_path / "killed"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     whole = train(build_config(data, folder=tmp_path), tmp_path / "whole")
-    code = (
-        "import sys; from pathlib import Path; from instructalign.config_file import load_config;"
-        "from instructalign.training.train import train;"
-        "print(train(load_config(sys.argv[1]), Path(sys.argv[2])).finished)"
-    )
-    command = [sys.executable, "-c", code, str(path), str(tmp_path / "killed")]
-    for signal_number in (signal.SIGKILL, signal.SIGTERM):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(lambda: bool(list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))), process)
+    for signal_number, ends in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, killable.UNFINISHED)):
+        before = {*out.glob("checkpoints/checkpoint-*")}
+        process = start(killable.run_plainly, path, out)
+        wait_for(
+            lambda before=before: bool({*out.glob("checkpoints/checkpoint-*")} - before),
+            lambda process=process: process.exitcode,
+        )
         os.kill(process.pid, signal_number)
-        process.wait(timeout=60)
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip().endswith("True")
-    assert_same_weights(whole.model, tmp_path / "killed" / "model")
+        assert exit_code(process) == ends
+    assert exit_code(start(killable.run_plainly, path, out)) == 0
+    assert_same_weights(whole.model, out / "model")
 
 
-def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], how_ended: Callable[[], int | None], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
-    while not condition() and process.poll() is None and time.monotonic() < end:
+    while not condition() and how_ended() is None and time.monotonic() < end:
         time.sleep(0.01)
-    assert condition() or process.poll() == 0
+    assert condition(), how_ended()
 
 
 @pytest.mark.parametrize("family", ["llama", "mt5"])
