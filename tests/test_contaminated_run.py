@@ -105,7 +105,7 @@ def test_a_run_reports_by_default(project: Path, tmp_path: Path, caplog: pytest.
     assert done.report is not None
     page = done.report.html.read_text(encoding="utf-8")
     assert LEAKED[1] in page
-    assert any("test items" in text and "mood in Javanese (1 of 3" in text for text in done.report.sentences)
+    assert any("test items" in text and "Mood in Javanese (1 of 3" in text for text in done.report.sentences)
     assert "6 test texts, 27 training rows" in page
 
 

@@ -37,7 +37,7 @@ def test_a_run_reads_corpora_replay_data_and_test_items_once(
         monkeypatch.setattr(module, function, counted)
 
     count(corpus, "read_entry", lambda entry, *_: f"corpus {entry.name}")
-    count(replay_buffer, "_open", lambda source, _: f"replay {source.name}")
+    count(replay_buffer, "open_source", lambda source, _: f"replay {source.name}")
     count(task_selection, "read_items", lambda task, language, *_, **__: f"{task.name} {language}")
     count(training_data, "InstructionStream", lambda *_: "stream")
     tasks = "[toy_sentiment, heldout_instructions, past_instructions]"
