@@ -19,7 +19,7 @@ from instructalign.config import Config
 from instructalign.config_file import load_config
 from instructalign.evaluation.task_selection import select_tasks
 from instructalign.mixture.training_data import TrainingData, prepare_data
-from instructalign.sweeps import plan_sweep
+from instructalign.sweeps import grid, plan_sweep
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "configs" / "paper").glob("*.yaml"))
@@ -116,7 +116,8 @@ def test_headers_and_pages_state_the_same_numbers() -> None:
     assert "docs/paper.md" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_page_counts_the_runs_of_each_sweep() -> None:
+def test_the_page_counts_the_runs_of_each_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "check_config", lambda _: None)  # tests/test_config.py checks each cell
     page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
     for path in PRESETS:
         runs = len(plan_sweep(path).cells)
@@ -166,7 +167,8 @@ def test_an_epoch_of_the_preset_has_each_pair_once_in_every_direction(data: Path
     assert all(abs(kinds[kind] - 2_000) < 150 for kind in kinds)  # four standard deviations
 
 
-def test_the_sizes_of_the_data_size_sweep_differ(data: Path) -> None:
+def test_the_sizes_of_the_data_size_sweep_differ(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "check_config", lambda _: None)  # tests/test_config.py checks each cell
     plan = plan_sweep(ROOT / "configs" / "paper" / "data-size.yaml")
     sizes = list(dict.fromkeys(cell.config.instructions.sentences for cell in plan.cells))
     assert sizes == [100, 500, 1000, None]

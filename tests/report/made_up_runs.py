@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -110,6 +112,25 @@ def write_translations(folder: Path, wrong: float, run: str, model: str) -> None
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["scores"]
     found = score_translations(folder, GROUPS, run, Bootstrap(100, 42))
     write_json(folder / "scores.json", {"scores": [*scores, *map(asdict, found)]})
+
+
+@cache
+def _evaluation(
+    tasks: tuple[str, ...],
+    skill: tuple[tuple[str, float], ...],
+    seed: int,
+    run: str,
+    model: str,
+    wrong: float | None,
+) -> dict[str, bytes]:
+    """The files of an evaluation folder by path: scoring is slow, and most runs share theirs with others."""
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        write_evaluation(folder, {task: predictions(task, dict(skill), seed) for task in tasks}, run, model)
+        if wrong is not None:
+            write_translations(folder, wrong, run, model)
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def sentence(code: str, i: int) -> str:
@@ -226,15 +247,15 @@ def write_run(
     """Writes a run folder under `tmp_path/runs` and returns it."""
     out = tmp_path / "runs" / (folder or name)
     files = [str(write_task(tmp_path, task)) for task in tasks]
-    before = {task: predictions(task, BASE, 100) for task in tasks}
-    after = {task: predictions(task, skill, seed) for task in tasks}
-    write_evaluation(out / "evaluation" / "base", before, "base", base)
-    write_evaluation(out / "evaluation" / "adapted", after, "adapted", f"adapted{seed}")
+    told = {"base": (tuple(BASE.items()), 100, base, None if translate is None else 0.55)}
+    told["adapted"] = (tuple(skill.items()), seed, f"adapted{seed}", translate)
+    for part, (shares, own, model, wrong) in told.items():
+        for path, content in _evaluation(tasks, shares, own, part, model, wrong).items():
+            place = out / "evaluation" / part / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
     write_json(out / "run.json", record(name, share))
     write_jsonl(out / "log.jsonl", log_lines(600, 0.6, seed))
-    if translate is not None:
-        write_translations(out / "evaluation" / "base", 0.55, "base", base)
-        write_translations(out / "evaluation" / "adapted", translate, "adapted", f"adapted{seed}")
     config = {
         "seed": run_seed,
         "model": {"base": "models/base"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from instructalign.evaluation.predictions import Translated, read_records
 from instructalign.evaluation.run_comparison import group_seeds
 from instructalign.report import Report, write_report
 from instructalign.report.run_results import read_runs
-from instructalign.types import Score
+from instructalign.types import Prediction, Score
 
 SKILLS: Mapping[str, Mapping[str, float]] = {"replay": REPLAY, "no-replay": PLAIN}
 
@@ -56,11 +57,15 @@ def one(report: Report, **wanted: str) -> Score:
     return found[0]
 
 
-def weighted_f1(name: str, seed: int, code: str, prompt: str) -> float:
+@cache
+def answers(name: str, seed: int) -> list[Prediction]:
     number = list(SKILLS).index(name) if name in SKILLS else 0
     skill = BASE if name == "base" else {g: v + 0.04 * (seed - 2) for g, v in SKILLS[name].items()}
-    own = 100 if name == "base" else 10 * number + seed
-    some = [p for p in predictions("mood", skill, own) if (p.language, p.prompt) == (code, prompt)]
+    return predictions("mood", skill, 100 if name == "base" else 10 * number + seed)
+
+
+def weighted_f1(name: str, seed: int, code: str, prompt: str) -> float:
+    some = [p for p in answers(name, seed) if (p.language, p.prompt) == (code, prompt)]
     truth, answer = [p.gold for p in some], [p.predicted for p in some]
     return float(f1_score(truth, answer, average="weighted", labels=LABELS, zero_division=0))
 
