@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -33,7 +35,7 @@ from instructalign.training.models import load_codec, load_model
 from instructalign.types import Counts
 
 time.sleep = lambda seconds: None  # the pauses between the libraries' tries, where the Hub does answer
-for name in sys.argv[1:]:
+for name in map(str.strip, sys.stdin):
     for what, use in {
         "model": lambda: load_model(ModelConfig(base=name)),
         "tokenizer": lambda: load_codec(ModelConfig(base=name)),
@@ -49,21 +51,30 @@ for name in sys.argv[1:]:
             use()
         except Exception as error:
             seconds = time.monotonic() - start
-            print(json.dumps([name, what, type(error).__name__, str(error), seconds]))
+            print(json.dumps([name, what, type(error).__name__, str(error), seconds]), flush=True)
+        else:
+            print(json.dumps([name, what, "", "", 0]), flush=True)
 """
 
 
-def errors(folder: Path, endpoint: str, *names: str, **environment: str) -> list[tuple[str, str, str, str, float]]:
+Found = list[tuple[str, str, str, str, float]]
+
+
+@contextmanager
+def program(folder: Path, endpoint: str, **environment: str) -> Iterator[Callable[[str], Found]]:
+    """A process that takes a server for the Hub; gives what it says of a name."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "0", **environment}
     settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", PROGRAM, *names]
-    done = subprocess.run(
-        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
-    assert [each[:2] for each in found] == [(name, what) for name in names for what in WAYS]
-    return found
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], env={**os.environ, **settings}, **pipes) as process:
+
+        def ask(name: str) -> Found:
+            process.stdin.write(f"{name}\n")
+            process.stdin.flush()
+            return [tuple(json.loads(process.stdout.readline())) for _ in WAYS]
+
+        yield ask
+        process.stdin.close()
 
 
 WAYS = ["model", "tokenizer", "merging", "corpus", "flores_plus", "replay", "xP3", "evaluation"]
@@ -107,44 +118,50 @@ def server(hang: bool = False) -> Iterator[str]:
         serving.server_close()
 
 
-def check(found: list[tuple[str, str, str, str, float]], words: dict[str, str]) -> None:
-    for name, what, kind, text, _ in found:
+def check(found: Found, name: str, words: str) -> None:
+    assert [each[:2] for each in found] == [(name, what) for what in WAYS]
+    for _, what, kind, text, _ in found:
         expected = "ModelError" if what in ("model", "tokenizer", "merging") else "DataError"
         assert (kind, name, what) == (expected, name, what), text
         if (name, what) != ("some/s403", "xP3"):  # the Hub lists the files of gated sets, this server does not
-            assert words[name] in text, (what, text)
+            assert words in text, (what, text)
         assert "\n" not in text
         assert name in text
 
 
-def test_statuses(tmp_path: Path) -> None:
-    words = {
-        "401": "no such name",
-        "403": "it is gated",
-        "404": "no such name",
-        "429": "HTTP 429",
-        "503": "HTTP 503",
-    }
-    with server() as endpoint:
-        check(
-            errors(tmp_path, endpoint, *(f"some/s{code}" for code in words)),
-            {f"some/s{k}": v for k, v in words.items()},
-        )
+AWAY = "the Hub does not answer"
 
 
-@pytest.mark.parametrize("how", ["refused", "hangs", "offline"])
-def test_a_hub_that_is_away_costs_seconds(tmp_path: Path, how: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        closed = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with server(hang=True) as silent:
-        endpoint = silent if how == "hangs" else closed
-        settings = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {}
-        start = time.monotonic()
-        found = errors(tmp_path, endpoint, "some/name", HF_HUB_ETAG_TIMEOUT="1", **settings)
-        assert time.monotonic() - start < 60  # of which the imports take most
-    check(found, {"some/name": "the Hub does not answer"})
+def check_away(found: Found) -> None:
+    check(found, "some/name", AWAY)
     assert sum(seconds for *_, seconds in found) < 20
+
+
+def test_statuses_and_a_hub_that_refuses(tmp_path: Path) -> None:
+    words = {"s401": "no such name", "s403": "it is gated", "s404": "no such name", "s429": "HTTP 429"}
+    words |= {"s503": "HTTP 503"}
+    with contextlib.ExitStack() as stack:
+        with server() as endpoint:
+            ask = stack.enter_context(program(tmp_path, endpoint))
+            for name, said in words.items():
+                check(ask(f"some/{name}"), f"some/{name}", said)
+        check_away(ask("some/name"))  # nothing listens there any more
+
+
+def test_a_hub_that_hangs_costs_seconds(tmp_path: Path) -> None:
+    with server(hang=True) as endpoint, program(tmp_path, endpoint, HF_HUB_ETAG_TIMEOUT="1") as ask:
+        check_away(ask("some/name"))
+
+
+def test_offline_nothing_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert os.environ["HF_HUB_OFFLINE"] == "1"  # as in all tests
+    monkeypatch.setattr(time, "sleep", time.sleep)  # set back at the end
+    monkeypatch.setattr(sys, "stdin", io.StringIO("some/name\n"))
+    exec(PROGRAM, {})
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    check_away([tuple(each) for each in found])
 
 
 def test_an_error_of_the_network_on_the_way_is_a_sentence(
