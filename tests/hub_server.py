@@ -42,6 +42,7 @@ class HubServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # a body waits 40 ms for its headers' acknowledgement otherwise
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -12,7 +12,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 
 from hub_server import TOKEN, HubServer
 
+Select = Callable[..., Any]
 NUSAX = ["negative", "neutral", "positive"]
 NLI = ["entailment", "neutral", "contradiction"]
 FLORES_PLUS = ["eng_Latn", "jav_Latn", "ace_Latn", "gug_Latn", "cmn_Hans"]
@@ -384,15 +386,15 @@ from instructalign.evaluation.task_items import absent
 from instructalign.evaluation.task_selection import select_tasks
 from instructalign.evaluation.tasks import load_task
 
-config = load_config(sys.argv[1], sys.argv[2:])
-try:
-    chosen = select_tasks(config)
-except InstructAlignError as error:
-    print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
-else:
-    def plain(items):
-        return [[item.id, item.fields, item.label or item.references[0]] for item in items]
+def plain(items):
+    return [[item.id, item.fields, item.label or item.references[0]] for item in items]
 
+for line in sys.stdin:
+    try:
+        chosen = select_tasks(load_config("config.yaml", json.loads(line)))
+    except InstructAlignError as error:
+        print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
+        continue
     items = {
         plan.name: {code: plain(some) for code, some in plan.items.items()}
         for plan in [*chosen.classification, *chosen.generation]
@@ -401,7 +403,7 @@ else:
     ways = {way.name: [way.items, way.texts, way.references] for way in chosen.translation}
     texts = {plan.name: dict(plan.texts) for plan in chosen.texts}
     left |= {plan.name: dict(plan.left_out) for plan in chosen.texts}
-    print(json.dumps({"items": items, "left": left, "ways": ways, "texts": texts}))
+    print(json.dumps({"items": items, "left": left, "ways": ways, "texts": texts}), flush=True)
 """
 
 CONFIG = """
@@ -431,27 +433,36 @@ def hub() -> Iterator[HubServer]:
     server.close()
 
 
-def run(hub: HubServer, folder: Path, *arguments: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
-    """A process that takes the server for the Hub."""
-    environment = os.environ | hub.environment(folder / "cache", token)
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True, check=False
-    )
-
-
-def select(hub: HubServer, folder: Path, *tasks: str, token: str = TOKEN, settings: tuple[str, ...] = ()) -> Any:
-    """What `select_tasks` reads of some tasks."""
+@contextmanager
+def selecting(hub: HubServer, folder: Path, token: str = TOKEN) -> Iterator[Select]:
+    """A process that takes the server for the Hub; gives what `select_tasks` reads of some tasks."""
     (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
-    named = f"evaluation.tasks=[{', '.join(tasks)}]"
-    done = run(hub, folder, "-c", PROGRAM, "config.yaml", named, *settings, token=token)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    where: dict[str, Any] = {"env": os.environ | hub.environment(folder / "cache", token), "cwd": folder}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        (folder / "stderr").open("w") as stderr,
+        subprocess.Popen([sys.executable, "-c", PROGRAM], **where, **pipes, stderr=stderr) as process,
+    ):
+
+        def select(*tasks: str, settings: tuple[str, ...] = ()) -> Any:
+            process.stdin.write(json.dumps([f"evaluation.tasks=[{', '.join(tasks)}]", *settings]) + "\n")
+            process.stdin.flush()
+            told = process.stdout.readline()
+            assert told, (folder / "stderr").read_text()
+            return json.loads(told)
+
+        yield select
 
 
 @pytest.fixture(scope="module")
-def read(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("tasks")
-    return select(hub, folder, "nusax_senti", "sib200", "xnli", "flores_xss", "flores_translation", "flores_text")
+def select(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Select]:
+    with selecting(hub, tmp_path_factory.mktemp("tasks")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def read(select: Select) -> Any:
+    return select("nusax_senti", "sib200", "xnli", "flores_xss", "flores_translation", "flores_text")
 
 
 def test_nusax_loads_from_its_converted_branch(read: Any) -> None:
@@ -530,7 +541,7 @@ def test_flores_plus_is_translated_both_ways(read: Any) -> None:
     )
 
 
-def test_a_set_with_a_loading_script_is_read_from_the_hubs_conversion(hub: HubServer, tmp_path: Path) -> None:
+def test_a_set_with_a_loading_script_is_read_from_the_hubs_conversion(select: Select, tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(
         "name: old\ndata: {format: csv, path: 'old/{name}.csv'}\n"
         "hub: {dataset: somebody/old-set, config: '{name}', split: test}\n"
@@ -538,7 +549,7 @@ def test_a_set_with_a_loading_script_is_read_from_the_hubs_conversion(hub: HubSe
         "labels: {good: good, bad: bad}\nprompts: {p: {language: eng, prompt: '{text}?'}}\n",
         encoding="utf-8",
     )
-    read = select(hub, tmp_path, "old.yaml")
+    read = select(str(tmp_path / "old.yaml"))
     assert "error" not in read, read["error"]
     assert read["items"]["old"] == {
         code: [["1", {"text": f"test {code}"}, "good"], ["2", {"text": "x"}, "bad"]] for code in ("eng", "jav")
@@ -546,15 +557,14 @@ def test_a_set_with_a_loading_script_is_read_from_the_hubs_conversion(hub: HubSe
     assert read["left"]["old"] == {"ace": "the dataset somebody/old-set has no subset ace"}
 
 
-def test_a_named_language_that_the_hub_lacks_is_an_error(hub: HubServer, tmp_path: Path) -> None:
-    said = select(hub, tmp_path, "nusax_senti", settings=("evaluation.languages=[mad]",))
+def test_a_named_language_that_the_hub_lacks_is_an_error(select: Select) -> None:
+    said = select("nusax_senti", settings=("evaluation.languages=[mad]",))
     assert said["error"].startswith("DataError: nusax_senti in mad, requested by evaluation.languages:")
 
 
 @pytest.fixture(scope="module")
-def published(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("published")
-    return select(hub, folder, *PUBLISHED, settings=("languages.known=[eng, zho, ind]",))
+def published(select: Select) -> Any:
+    return select(*PUBLISHED, settings=("languages.known=[eng, zho, ind]",))
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
@@ -578,7 +588,8 @@ def test_every_task_that_names_the_hub_is_tried_here(hub: HubServer) -> None:
 def test_without_access_to_a_gated_set_one_sentence_says_what_to_do(
     hub: HubServer, tmp_path: Path, token: str
 ) -> None:
-    said = select(hub, tmp_path, "flores_translation", token=token)
+    with selecting(hub, tmp_path, token) as ask:
+        said = ask("flores_translation")
     assert said["error"].startswith("DataError: the dataset openlanguagedata/flores_plus")
     assert "accept its terms" in said["error"]
     assert "hf auth login" in said["error"]
@@ -608,7 +619,9 @@ def test_corpus_and_replay_of_the_paper_load(hub: HubServer, tmp_path: Path) -> 
         f"replay: {{source: {source}, size: 12}}\n",
         encoding="utf-8",
     )
-    done = run(hub, tmp_path, "-c", program, "config.yaml")
+    command = [sys.executable, "-c", program, "config.yaml"]
+    environment = os.environ | hub.environment(tmp_path / "cache", TOKEN)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows, replayed = map(json.loads, done.stdout.splitlines()[-2:])
     assert len(rows) == 3 + 4
