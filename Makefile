@@ -10,11 +10,14 @@ READY := $(VENV)/.ready
 demo: $(READY)  ## the whole pipeline offline: a base model adapted three ways, one table, report.html
 	$(BIN)/instructalign demo --out runs/demo
 
+# One worker more than cores, since many tests wait for a process of their own.
+WORKERS = $$($(BIN)/python -c "import os; print(os.cpu_count() + 1)")
+
 test: $(READY)  ## the default test suite
-	$(BIN)/python -m pytest -q -n auto -m "not slow"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-all: $(READY)  ## the slow tests too
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check src tests benchmarks
