@@ -173,9 +173,12 @@ SKILLS = {5: {"L1": 0.7, "L2": 0.4, "L3": 0.5}, 1000: {"L1": 0.7, "L2": 0.8, "L3
 """What the cells can do, by replay.size; their reports put the second first."""
 
 
-@pytest.fixture
-def sweep_with_predictions(tmp_path: Path) -> Path:
-    folder = write_sweep(tmp_path, {"objectives": ["mt"], "replay.size": list(SKILLS)}, paper_skill)
+@pytest.fixture(scope="module")
+def sweep_with_predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cells of three seeds each; a test that changes it copies it."""
+    folder = write_sweep(
+        tmp_path_factory.mktemp("cells"), {"objectives": ["mt"], "replay.size": list(SKILLS)}, paper_skill
+    )
     for size, skill in SKILLS.items():
         for seed in (1, 2, 3):
             cell = folder / "cells" / f"mt_replay.size={size}_seed={seed}"

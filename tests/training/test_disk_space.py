@@ -93,6 +93,13 @@ def test_scarce_space_is_a_warning(
     assert not caplog.text
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of a run of six steps for which there was space."""
+    folder = tmp_path_factory.mktemp("whole")
+    return train(configure(folder, steps=6), folder / "run").model
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -103,10 +110,9 @@ def test_scarce_space_is_a_warning(
     ids=["enospc", "torch", "torch-position"],
 )
 def test_a_disk_that_fills_up_is_survived(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configure(tmp_path, steps=6)
-    whole = train(config, tmp_path / "whole")
     real = torch.save
     written: list[int] = []
 
@@ -123,7 +129,7 @@ def test_a_disk_that_fills_up_is_survived(
     assert len(checkpoints.complete_checkpoints(tmp_path / "full" / "checkpoints")) == 1
     assert not checkpoints.partial_folder(tmp_path / "full" / "checkpoints").exists()
     monkeypatch.setattr(torch, "save", real)
-    assert_same_weights(whole.model, train(config, tmp_path / "full").model)
+    assert_same_weights(whole, train(config, tmp_path / "full").model)
 
 
 def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
@@ -148,7 +154,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_real_disk_that_is_too_small(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_disk_that_is_too_small(
+    small_disk: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = configure(tmp_path, steps=6)
     with pytest.raises(TrainingError, match="are free"):
         train(configure(tmp_path, steps=6, keep_checkpoints=9), small_disk / "refused")
@@ -159,5 +167,5 @@ def test_a_real_disk_that_is_too_small(small_disk: Path, tmp_path: Path, monkeyp
         train(config, small_disk / "run")
     filler.unlink()
     result = train(config, small_disk / "run")
-    assert_same_weights(train(config, tmp_path / "whole").model, result.model)
+    assert_same_weights(whole, result.model)
     assert small_disk.stat().st_dev != tmp_path.stat().st_dev
