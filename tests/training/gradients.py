@@ -46,7 +46,7 @@ def count_passes() -> list[int]:
 def main(folder: Path) -> None:
     """Trains each configuration of `ways.json` in the folder, and writes how many passes it took."""
     counts = count_passes()
-    STRATEGIES._builtin["catch"] = f"{__name__}:Catch"
+    STRATEGIES._places["catch"] = f"{__name__}:Catch"
     sys.modules.setdefault("gradients", sys.modules[__name__])
     for name, data in json.loads((folder / "ways.json").read_text(encoding="utf-8")).items():
         train(build_config(data, folder=folder), folder / name)

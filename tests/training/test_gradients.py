@@ -61,7 +61,7 @@ def test_gradient_of_a_step_is_that_of_the_mean_over_all_loss_tokens(
     (tmp_path / "ways.json").write_text(json.dumps(ways), encoding="utf-8")
     if processes == 1:
         monkeypatch.setattr(AlignTrainer, "training_step", AlignTrainer.training_step)  # set back at the end
-        monkeypatch.setitem(STRATEGIES._builtin, "catch", "")
+        monkeypatch.setitem(STRATEGIES._places, "catch", "")
         gradients.main(tmp_path)
     else:
         start = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]

@@ -74,8 +74,7 @@ class Spy(Strategy):
 @pytest.fixture(autouse=True)
 def spy(monkeypatch: pytest.MonkeyPatch) -> None:
     CALLS.clear()
-    monkeypatch.setitem(STRATEGIES._builtin, "spy", "test_strategy_hooks:Spy")
-    monkeypatch.delitem(STRATEGIES.__dict__, "_places", raising=False)
+    monkeypatch.setitem(STRATEGIES._places, "spy", "test_strategy_hooks:Spy")
 
 
 def test_hooks_are_called_in_order_with_the_examples_of_each_step(tmp_path: Path) -> None:
