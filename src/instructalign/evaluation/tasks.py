@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -640,11 +640,19 @@ def load_task(name_or_path: str) -> AnyTask:
     """
     if name_or_path.startswith(_HARNESS):
         return _harness_task(name_or_path)
-    is_file = name_or_path.endswith((".yaml", ".yml"))
-    if not is_file and name_or_path not in task_names():
+    if name_or_path.endswith((".yaml", ".yml")):
+        return _read_task(Path(name_or_path), name_or_path)
+    if name_or_path not in task_names():
         raise UnknownNameError("task", name_or_path, task_names())
-    where = name_or_path if is_file else f"{name_or_path}.yaml"
-    file: Any = Path(name_or_path) if is_file else _SHIPPED / where
+    return _shipped_task(name_or_path)
+
+
+@cache  # a sweep asks for the same few once a cell, and reading YAML is slow
+def _shipped_task(name: str) -> AnyTask:
+    return _read_task(_SHIPPED / f"{name}.yaml", f"{name}.yaml")
+
+
+def _read_task(file: Any, where: str) -> AnyTask:
     try:
         data = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
     except FileNotFoundError:
