@@ -231,6 +231,13 @@ def test_a_task_of_instructions_has_few_keys(tmp_path):
         load_task(str(path))
 
 
+def test_a_kind_that_was_renamed_is_named(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nkind: past\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.yaml:\n.*unknown kind 'past'\. It is called replay\."):
+        load_task(str(path))
+
+
 def test_label_given_twice(tmp_path):
     path = tmp_path / "twice.yaml"
     path.write_text(REVIEWS.replace("bad: jelek", "good: jelek"), encoding="utf-8")

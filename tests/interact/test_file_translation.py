@@ -22,7 +22,8 @@ from instructalign.data.formats.spreadsheets import write_table
 from instructalign.errors import ConfigError, DataError, RunFolderError
 from instructalign.instructions.segmentation import split_sentences
 from instructalign.interact import file_translation
-from instructalign.interact.file_translation import fit_calibration, placeholder_problems
+from instructalign.interact.file_translation import fit_calibration
+from instructalign.synthesis.back_translation import placeholder_problems
 from instructalign.training.models import load_model
 from tiny import save_tiny
 

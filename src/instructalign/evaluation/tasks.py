@@ -663,7 +663,8 @@ def _read_task(file: Any, where: str) -> AnyTask:
         raise ConfigError([not_yaml(error)], where) from None
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind is not None and str(kind) not in _KINDS:
-        hint = suggest(str(kind), list(_KINDS))
+        renamed = "It is called replay." if kind == "past" else ""
+        hint = renamed or suggest(str(kind), list(_KINDS))
         raise ConfigError([f"kind: unknown kind {kind!r}. {hint} A classification task has no kind"], where)
     if kind is not None:
         return _checked(_KINDS[str(kind)], data, where)

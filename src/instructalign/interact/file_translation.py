@@ -11,7 +11,6 @@ import csv
 import io
 import logging
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil, exp
@@ -33,6 +32,7 @@ from instructalign.languages import canonical, english_name
 from instructalign.notebooks import default_progress
 from instructalign.progress import Progress
 from instructalign.run_folder import read_run_metadata, update_run_metadata
+from instructalign.synthesis.back_translation import placeholder_problems
 from instructalign.training.generation import LINE_END, TokenChooser, decode_until, generate_batch, plan_generation
 from instructalign.training.models import LoadedModel, model_hash
 
@@ -46,9 +46,6 @@ _BIN = 10  # pairs in a bin of it, at least
 _STRETCH, _MARGIN, _MOST = 4.0, 16, 512  # the longest translation, in tokens of the source, and beyond them
 _BATCH_TOKENS = 4096
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]+")
-_PLACEHOLDERS = re.compile(
-    r"%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z)?[diouxXeEfgGcs@]|\$?\{\w*\}|</?[A-Za-z][^<>]*>|&\w+;"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +202,6 @@ def translate_file(
     _write_review(review, document.segments, parts, judged)
     runner.close()
     return TranslatedFile(out, review, list(judged.values()), calibration, why, document.kept)
-
-
-def placeholder_problems(source: str, translation: str) -> list[str]:
-    """Placeholders and tags (`%s`, `{0}`, `<b>`) that a translation lost or added, a sentence each."""
-    before, after = (Counter(_PLACEHOLDERS.findall(text)) for text in (source, translation))
-    lost, added = " ".join((before - after).elements()), " ".join((after - before).elements())
-    return [f"lost {lost}"] * bool(lost) + [f"added {added}"] * bool(added)
 
 
 def _chosen(model: str | Path, source: str, target: str) -> tuple[ChosenModel, str, str]:

@@ -8,6 +8,8 @@ other direction.
 from __future__ import annotations
 
 import functools
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,6 +34,9 @@ _VERSION = 1  # of the cached files; those of another version are not read
 _CHUNK = 256  # sentences per cached file: as much as an interrupted call has to translate again at most
 _BATCH_TOKENS = 16_384
 _SPARE = 8  # tokens that a translation may have beyond twice its source
+_PLACEHOLDERS = re.compile(
+    r"%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z)?[diouxXeEfgGcs@]|\$?\{\w*\}|</?[A-Za-z][^<>]*>|&\w+;"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +207,7 @@ def back_translate(
                 if reason:
                     counts.drop(reason, row=pair.id, texts=dict(pair.texts), scores=scores)
                 else:
-                    record = {
-                        **pair.texts,
-                        "synthetic": [into],
-                        "sentence": pair.id,
-                        **scores,
-                        "origin": origin,
-                    }
+                    record = {**pair.texts, "synthetic": [into], "sentence": pair.id, **scores, "origin": origin}
                     records.append(record)
     counts.kept = len(records)
     if not records:
@@ -233,6 +232,13 @@ def translation_defect(pair: ParallelRow, made: MachineTranslation, likelihood: 
     if copies(*pair.texts.values()):
         return "copies the source"
     return "unlikely" if made.likelihood < likelihood else ""
+
+
+def placeholder_problems(source: str, translation: str) -> list[str]:
+    """Placeholders and tags (`%s`, `{0}`, `<b>`) that a translation lost or added, a sentence each."""
+    before, after = (Counter(_PLACEHOLDERS.findall(text)) for text in (source, translation))
+    lost, added = " ".join((before - after).elements()), " ".join((after - before).elements())
+    return [f"lost {lost}"] * bool(lost) + [f"added {added}"] * bool(added)
 
 
 def stock_replies(pairs: Sequence[ParallelRow]) -> list[bool]:

@@ -30,6 +30,7 @@ from instructalign.synthesis.back_translation import (
     chrf_of,
     language_among,
     model_that_writes,
+    placeholder_problems,
     stock_replies,
     translation_defect,
     with_pair_filters,
@@ -105,7 +106,8 @@ def translate_replay(
             for example in examples:
                 question, answer = _render(example.prompt, made), _render(example.answer, made)
                 before, after = f"{example.prompt}\n{example.answer}", f"{question}\n{answer}"
-                own = [made[part] for part in _sentences(before)]
+                parts = _sentences(before)
+                own = [made[part] for part in parts]
                 flaw = next((each.defect for each in own if each.defect), "") if own else "nothing to translate"
                 row = ParallelRow(example.row, {code: before, into: after})
                 if flaw:
@@ -115,7 +117,7 @@ def translate_replay(
                     record |= {"lang": into, "id": example.row, "synthetic": [into]}
                     record["score"] = min(each.likelihood for each in own)
                     if scores:
-                        record["round_trip"] = min(scores[part] for part in _sentences(before))
+                        record["round_trip"] = min(scores[part] for part in parts)
                     record["original"] = {"inputs": example.prompt, "targets": example.answer, "lang": code}
                     records.append(record | {"origin": origin})
     counts.kept = len(records)
@@ -160,8 +162,6 @@ def _translate(
     progress: Progress,
 ) -> tuple[dict[str, MachineTranslation], dict[str, float]]:
     """By sentence its translation, with why it cannot be used as its defect; and the chrF++ of its round trip."""
-    from instructalign.interact.file_translation import placeholder_problems
-
     texts = list(dict.fromkeys(sentences))
     made = dict(zip(texts, translator(texts, code, into, progress), strict=True))
     pairs = [ParallelRow(text, {code: text, into: each.text}) for text, each in made.items()]
