@@ -13,8 +13,9 @@ demo: $(READY)  ## the whole pipeline offline: a base model adapted three ways, 
 # One worker more than cores, since many tests wait for a process of their own.
 WORKERS = $$($(BIN)/python -c "import os; print(os.cpu_count() + 1)")
 
+# Byte code is kept, whatever the environment says: many tests start Python anew.
 test: $(READY)  ## the default test suite
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-all: $(READY)  ## the slow tests too
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal

@@ -906,8 +906,9 @@ class Config(Strict):
             )
         if passages and not alone:
             raise ValueError(
-                f"{where}instructions.objectives: {', '.join(passages)} takes monolingual text, and no corpus is. "
-                f"Add one with one language, as {{format: text, path: news.txt, languages: [{targets[0]}]}}"
+                f"{where}instructions.objectives: {', '.join(passages)} takes monolingual text, and no corpus has "
+                f"languages with a single code. Name the one language of a corpus, languages: [{targets[0]}], or "
+                f"add one, as {{format: text, path: news.txt, languages: [{targets[0]}]}}"
             )
 
     @classmethod

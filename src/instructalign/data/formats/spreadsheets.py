@@ -80,7 +80,7 @@ def read_spreadsheet(
     """
     name, rows = _rows_of_sheet(path, sheet)
     if errors := _formula_errors(path):
-        notice_errors(path, errors)
+        notice_errors(f"{path}, all sheets", errors)
     place = f"{path}, sheet {name!r}"
     long = long_columns(columns, id, language_column, text_column, path)
     wanted = [*(columns or {}).values(), *(long or ()), id]
