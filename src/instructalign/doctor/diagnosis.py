@@ -39,7 +39,7 @@ from instructalign.training.preflight import check_machine, check_monitors, chec
 from instructalign.training.tokenization import Codec
 from instructalign.training.vocabulary import extend_tokenizer
 
-_SELF_WRITTEN = 32  # examples that a model writes for the doctor if it writes its own replay data
+_SELF_WRITTEN = 16  # examples that a model writes for the doctor: a real one takes a minute on a processor
 _STREAMED = 20_000  # examples read of a streamed replay source, unless the run chooses from more
 
 
