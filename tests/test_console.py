@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -40,6 +41,16 @@ def test_the_end_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         report("sweeping", 60, 60, f"{cells} of 2 cells done")
     ends = [line.rpartition(", ")[2] for line in text.getvalue().splitlines()[1:]]
     assert ends == ["1 of 2 cells done", "2 of 2 cells done"]
+
+
+def test_each_part_of_a_step_has_a_rate_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, clock = io.StringIO(), iter([0.0, 0.0, 400.0, 410.0, 420.0])
+    monkeypatch.setattr(console, "status", Console(file=text, width=140))
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    report = console.Reporter(None)
+    for done, task in ((0, "sib200"), (400, "sib200"), (8, "nusax"), (18, "nusax")):
+        report("evaluating", done, 400, task)
+    assert text.getvalue().splitlines()[-1] == "evaluating: 18 of 400, 1.0/s, 6 min 22 s left, nusax"
 
 
 def test_without_a_terminal_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:

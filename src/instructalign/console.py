@@ -41,7 +41,7 @@ class Reporter:
         self._task: Any = None
         self._what = ""
         self._began = self._printed = time.monotonic()
-        self._from = 0
+        self._from = self._done = 0
         self._remark = ""
         self._ended: str | None = None  # the remark with which its end was printed
 
@@ -57,6 +57,9 @@ class Reporter:
                 if self._task is not None:
                     self._bar.remove_task(self._task)
                 self._task = self._bar.add_task(what, total=total or None, completed=done, rate="", remark="")
+        elif done < self._done:  # the next part of the step, such as another task, which has a rate of its own
+            self._from, self._began = done, now
+        self._done = done
         self._remark = remark or self._remark
         per_second = (done - self._from) / (now - self._began) if now > self._began else 0.0
         rate = (
