@@ -20,7 +20,7 @@ from instructalign.evaluation.model_results import read_results
 from instructalign.evaluation.run_comparison import Samples
 from instructalign.evaluation.score_table import groups_of
 from instructalign.evaluation.variance import over_levels
-from instructalign.report.number_format import as_points, interval_text, signed
+from instructalign.report.number_format import interval_text, signed
 from instructalign.report.sweep_results import SWEEP_FILE, SweepResults, read_sweep
 from machine import put
 
@@ -40,29 +40,40 @@ def read_cells(sweep: SweepResults) -> Cells:
 
 
 def table(sweep: SweepResults, task: str, control: str, bootstrap: Bootstrap) -> str:
-    """Each cell minus the control by group, and the scores of each seed on L2."""
-    cells = read_cells(sweep)
-    groups = groups_of(sweep.rows, task)
-    seeds = sorted(cells[control])
+    """Each cell minus the control by group, over the seeds that both have, and the scores of each seed.
 
-    def scores(cell: str, codes: list[str]) -> BootstrapScores:
+    In points, or in the unit of bits per byte, of which a difference is what is saved.
+    """
+    cells = read_cells(sweep)
+    groups = {group: list(codes) for group, codes in groups_of(sweep.rows, task).items()}
+    shown_group = "L2" if "L2" in groups else next(iter(groups))
+    sample = next(iter(next(iter(cells[control].values()))[task].values()))
+    scale, digits = (1, 3) if sample.lower_is_better else (100, 1)
+    bounds = (-np.inf, np.inf) if sample.lower_is_better else (-1.0, 1.0)
+
+    def scores(cell: str, seeds: list[int], codes: list[str]) -> BootstrapScores:
         for seed in seeds:
             for code in codes:
-                check_alike(cells[control][seeds[0]][task][code], cells[cell][seed][task][code])
+                check_alike(cells[control][seed][task][code], cells[cell][seed][task][code])
         return np.stack([bootstrap.scores([cells[cell][seed][task][code] for code in codes]) for seed in seeds])
 
     lines = [
-        f"| minus “{control}” | {' | '.join(groups)} | L2 of seeds {', '.join(map(str, seeds))} |",
+        f"| minus “{control}” | {' | '.join(groups)} | {shown_group} by seed |",
         f"| --- | {'---: | ' * (len(groups) + 1)}".rstrip(),
     ]
     for cell in cells:
+        seeds = sorted({*cells[control]} & {seed for seed in cells[cell] if task in cells[cell][seed]})
+        if not seeds:
+            continue
         shown = []
-        for codes in map(list, groups.values()):
-            minus = scores(cell, codes) - scores(control, codes)
-            over = over_levels(minus, len(cells[control][seeds[0]][task][codes[0]].items), bounds=(-1, 1))
-            value, mark = signed(100 * over.value), "**" if over.excludes_zero else ""
-            shown.append("–" if cell == control else f"{mark}{value}{mark} ({interval_text(over.low, over.high)})")
-        by_seed = ", ".join(map(as_points, scores(cell, list(groups["L2"]))[:, 0].tolist()))
+        for codes in groups.values():
+            minus = sample.sign * (scores(cell, seeds, codes) - scores(control, seeds, codes))
+            over = over_levels(minus, len(cells[control][seeds[0]][task][codes[0]].items), bounds=bounds)
+            value, mark = signed(scale * over.value, digits), "**" if over.excludes_zero else ""
+            interval = interval_text(over.low, over.high, digits, scale)
+            shown.append("–" if cell == control else f"{mark}{value}{mark} ({interval})")
+        values = scale * scores(cell, seeds, groups[shown_group])[:, 0]
+        by_seed = ", ".join(f"{value:.{digits}f} ({seed})" for value, seed in zip(values, seeds, strict=True))
         lines.append(f"| {cell} | {' | '.join(shown)} | {by_seed} |")
     return "\n".join(lines)
 
@@ -79,7 +90,8 @@ def main() -> None:
     sweep = read_sweep(arguments.sweep)
     if arguments.control not in sweep.cells:
         raise SystemExit(f"no cell is called {arguments.control!r}; there are {', '.join(sweep.cells)}")
-    put([table(sweep, task, arguments.control, Bootstrap(1000, 0)) for task in sweep.tasks], arguments.out)
+    parts = (f"{task}\n\n{table(sweep, task, arguments.control, Bootstrap(1000, 0))}" for task in sweep.tasks)
+    put(list(parts), arguments.out)
 
 
 if __name__ == "__main__":
