@@ -1,7 +1,7 @@
 """What a model learns from sentences that `instructalign select` chose, beside as many chosen at random.
 
     python benchmarks/select_learning.py --family toy --out runs/select-toy
-    python benchmarks/select_learning.py --family flores --out runs/select-flores      after benchmarks/small_base.py
+    python benchmarks/select_learning.py --family flores --out runs/select-flores    after benchmarks/small_base.py
 
 By seed and budget, two runs: on sentences that `select_sentences` takes from a pool, and on a random sample of the
 same pool. Everything else is equal. On the toy family each seed has a pool of its own, of 5,000 sentences; of
