@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import IO, Any
@@ -153,7 +154,7 @@ def decode_lines(file: Any, name: str) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         file = as_utf8(file, name)
-        for raw in iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""):
+        for raw in iter(partial(file.readline, MAX_LINE_BYTES + 1), b""):
             number += 1
             line = raw.removesuffix(b"\n").removesuffix(b"\r")
             if number == 1:

@@ -76,23 +76,30 @@ class RowStore(RowSequence):
     def __init__(self, rows: Iterable[ParallelRow]) -> None:
         self._offsets = array("Q", [0])
         self._file = tempfile.TemporaryFile(prefix="instructalign-")  # noqa: SIM115 (closed by __del__)
-        numbers: dict[tuple[str, ...], int] = {}
+        numbers: dict[tuple[str, ...], tuple[int, int]] = {}  # of the languages, and of those with text
         spoken: dict[frozenset[str], int] = {}
         self._runs = array("Q"), array("Q")  # which languages, and how many rows in a row have text in them
-        end = 0
+        end = run = 0
+        last = None
         for row in rows:
-            codes = tuple(row.texts)
-            number = numbers.setdefault(codes, len(numbers))
-            present = _with_text(row)
-            which = spoken.setdefault(present, len(spoken))
-            if not self._runs[0] or self._runs[0][-1] != which:
+            codes, values = tuple(row.texts), (*row.texts.values(),)
+            if codes not in numbers:
+                numbers[codes] = len(numbers), spoken.setdefault(frozenset(codes), len(spoken))
+            number, which = numbers[codes]
+            if not all(map(str.strip, values)):
+                which = spoken.setdefault(_with_text(row), len(spoken))
+            if which != last:
+                if run:
+                    self._runs[1].append(run)
                 self._runs[0].append(which)
-                self._runs[1].append(0)
-            self._runs[1][-1] += 1
+                last, run = which, 0
+            run += 1
             # marshal is the fastest serialisation that Python has. Its format may change between versions, which
             # does not matter here: the file lives no longer than the process.
-            end += self._write(marshal.dumps((row.id, number, *row.texts.values())))
+            end += self._write(marshal.dumps((row.id, number, *values)))
             self._offsets.append(end)
+        if run:
+            self._runs[1].append(run)
         self._write(b"", flush=True)
         self._languages, self._spoken = list(numbers), list(spoken)
         self._data: bytes | None = None
@@ -585,14 +592,20 @@ def read_entry(entry: Entry, name: str, languages: Sequence[str], counts: Counts
     if entry.languages is not None:
         languages = [code for code in languages if code in entry.languages]
         counts.least = min(2, len(entry.languages))
+    unmarked = None  # the languages of the row before, where none of them needs a mark
     for row in FORMATS.get(entry.name)(languages, counts, **entry.options):
-        parts: list[Mapping[str, str]] = [_marked(row, entry, name)]
-        if counts.least == 1:
-            lines = ((code, line.strip()) for code, text in row.texts.items() for line in text.splitlines())
-            parts = [{code: line} for code, line in lines if line]
-            counts.read += len(parts) - 1
-        for texts in parts:
+        texts = row.texts
+        if (codes := texts.keys()) != unmarked:
+            texts = _marked(row, entry, name)
+            unmarked = codes if texts is row.texts else None
+        if counts.least != 1:
             yield ParallelRow(f"{name}/{row.id}", texts)
+            continue
+        lines = ((code, line.strip()) for code, text in row.texts.items() for line in text.splitlines())
+        parts = [{code: line} for code, line in lines if line]
+        counts.read += len(parts) - 1
+        for part in parts:
+            yield ParallelRow(f"{name}/{row.id}", part)
 
 
 def _marked(row: ParallelRow, entry: Entry, name: str) -> Mapping[str, str]:

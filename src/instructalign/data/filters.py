@@ -226,6 +226,8 @@ class Cleaner:
 
     def clean(self, row: ParallelRow) -> tuple[ParallelRow | None, str]:
         """The row without the texts that are not accepted, or None and the filter that dropped it."""
+        if not (self._normalise or self._text_filters or self._pair_filters):
+            return row, ""
         texts = dict(row.texts)
         before = len(texts)
         last = ""
