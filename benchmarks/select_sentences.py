@@ -8,9 +8,7 @@ The interval is of the difference to the mean of 100 random choices of the same 
 sentences (2,000 resamples, 95 %). Speed: `select_sentences` in a process of its own on made-up sentences (16 words
 on average, of 100,000 words by Zipf's law); memory is the most that the process ever had in use (VmHWM).
 
-Not measured: chrF++ of a model trained on the chosen sentences. The toy base, which trains in minutes, gets no
-sentence of 30 right even between languages that it knows (docs/LOG.md), so that its chrF++ would hardly tell
-choices of 100 or 300 sentences apart. On real text it was not tried.
+What a model learns from the chosen sentences is another benchmark's: `select_learning.py`.
 """
 
 from __future__ import annotations
