@@ -56,6 +56,7 @@ _TAG_COLUMNS = {
 
 _ERROR_VALUES = {"#N/A", "#N/D", "#NV", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!"}
 """What a spreadsheet shows, and writes into CSV, in place of a formula's value: Excel in three languages."""
+_TEXT_OR_NONE = {str, type(None)}
 
 HUB_ADVICE = "or download it and give its files as jsonl, csv, parquet or flores."
 
@@ -308,13 +309,13 @@ def rows_of_table(
         if not any(map(str.strip, fields)):
             counts.read += 1
             counts.drop("empty", row=str(number))
-        elif len(fields) < least or any(map(str.strip, fields[len(first) :])):
+        elif len(fields) < least or (len(fields) > len(first) and any(map(str.strip, fields[len(first) :]))):
             counts.read += 1
             counts.drop("wrong number of columns", row=str(number), fields=fields)
         else:
             name = str(number) if id_index is None else fields[id_index].strip()
             cells = {code: fields[place] for code, place in places}
-            for code in [code for code, text in cells.items() if text.strip() in _ERROR_VALUES]:
+            for code in [code for code, text in cells.items() if "#" in text and text.strip() in _ERROR_VALUES]:
                 errors, cells[code] = errors + 1, ""
             if row := make_row(name, cells.items(), counts):
                 yield row
@@ -496,7 +497,8 @@ def _rows_of_records(
     by_keys: dict[tuple[str, ...], dict[str, str]] = {}
     for number, record in chain(head, records):
         if columns is None:  # records may differ in their languages
-            own = tuple(field_names(record))
+            nested = dict in map(type, record.values())  # else its keys are all: most records are flat
+            own = tuple(field_names(record) if nested else record)
             if own not in by_keys:
                 found = _language_columns(own, id, languages)
                 by_keys[own] = places_of_languages(languages, found, f"{where}:{number}")
@@ -506,13 +508,17 @@ def _rows_of_records(
         if unseen:
             unseen -= {chosen[code] for code, value in values.items() if value is not None}
             unseen -= {id} if name is not None else set()
-        if any(value is not None and not isinstance(value, str) for value in values.values()):
+        if not _TEXT_OR_NONE.issuperset(map(type, values.values())) and any(
+            value is not None and not isinstance(value, str) for value in values.values()
+        ):
             counts.read += 1
             counts.drop("not text", row=str(name), fields={code: repr(value) for code, value in values.items()})
             continue
         made = record.get("synthetic")  # as back-translation writes it: the codes of what a machine wrote
-        codes = {str(code): synthetic_code(str(code)) for code in made} if isinstance(made, list) else {}
-        fields = [(codes.get(code, code), text or "") for code, text in values.items()]
+        if isinstance(made, list):
+            codes = {str(code): synthetic_code(str(code)) for code in made}
+            values = {codes.get(code, code): text for code, text in values.items()}
+        fields = [(code, text or "") for code, text in values.items()]
         if row := make_row("" if name is None else str(name), fields, counts):
             yield row
     if unseen:
