@@ -82,7 +82,7 @@ class RowStore(RowSequence):
         end = run = 0
         last = None
         for row in rows:
-            codes, values = tuple(row.texts), (*row.texts.values(),)
+            codes, values = tuple(row.texts), tuple(row.texts.values())
             if codes not in numbers:
                 numbers[codes] = len(numbers), spoken.setdefault(frozenset(codes), len(spoken))
             number, which = numbers[codes]
