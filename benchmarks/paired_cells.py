@@ -39,12 +39,12 @@ def read_cells(sweep: SweepResults) -> Cells:
     return found
 
 
-def table(sweep: SweepResults, task: str, control: str, bootstrap: Bootstrap) -> str:
+def table(sweep: SweepResults, cells: Cells, task: str, control: str) -> str:
     """Each cell minus the control by group, over the seeds that both have, and the scores of each seed.
 
     In points, or in the unit of bits per byte, of which a difference is what is saved.
     """
-    cells = read_cells(sweep)
+    bootstrap = Bootstrap(1000, 0)
     groups = {group: list(codes) for group, codes in groups_of(sweep.rows, task).items()}
     shown_group = "L2" if "L2" in groups else next(iter(groups))
     sample = next(iter(next(iter(cells[control].values()))[task].values()))
@@ -90,8 +90,8 @@ def main() -> None:
     sweep = read_sweep(arguments.sweep)
     if arguments.control not in sweep.cells:
         raise SystemExit(f"no cell is called {arguments.control!r}; there are {', '.join(sweep.cells)}")
-    parts = (f"{task}\n\n{table(sweep, task, arguments.control, Bootstrap(1000, 0))}" for task in sweep.tasks)
-    put(list(parts), arguments.out)
+    cells = read_cells(sweep)
+    put([f"{task}\n\n{table(sweep, cells, task, arguments.control)}" for task in sweep.tasks], arguments.out)
 
 
 if __name__ == "__main__":

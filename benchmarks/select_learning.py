@@ -20,7 +20,6 @@ import numpy as np
 from instructalign import load_config, run
 from instructalign.config import Config
 from instructalign.data.corpus import check_entries, read_entry
-from instructalign.evaluation.bootstrap import Bootstrap
 from instructalign.files import write_json, write_jsonl, write_text
 from instructalign.report import write_report
 from instructalign.report.sweep_results import read_sweep
@@ -28,7 +27,7 @@ from instructalign.run_folder import versions
 from instructalign.sentence_selection import select_sentences
 from instructalign.types import Counts, ParallelRow
 from machine import put
-from paired_cells import table
+from paired_cells import read_cells, table
 
 HERE = Path(__file__).parents[1]
 TOY_POOL = 5000
@@ -129,10 +128,10 @@ def main() -> None:
                 print(f"{folder.name}: {seconds} s", flush=True)
     write_report([out])
     sweep = read_sweep(out)
-    parts = []
+    parts, results = [], read_cells(sweep)
     for task in sweep.tasks:
         for budget in budgets:
-            lines = table(sweep, task, f"random {budget}", Bootstrap(1000, 0)).splitlines()
+            lines = table(sweep, results, task, f"random {budget}").splitlines()
             parts.append("\n".join([task, "", *lines[:2], *(line for line in lines if f" {budget} |" in line)]))
     put(parts, out / "paired.md")
 
